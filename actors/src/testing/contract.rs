@@ -1,0 +1,432 @@
+//! What every session store promises, one property a function. Each panics where the property does not hold.
+#![expect(clippy::missing_panics_doc, reason = "a property panics where it does not hold, and says so above")]
+
+mod model;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+pub use self::model::{Step, agrees_with_a_model, walk};
+use super::{NOW, Place, Samples};
+use crate::clock::Timestamp;
+use crate::keys::DeviceHash;
+use crate::session::Session;
+use crate::store::record::PhaseTag;
+use crate::store::{Cursor, SessionKey, SessionStore, Write, Written};
+
+/// Longest wait for a change to be reported.
+const REPORTED_WITHIN: Duration = Duration::from_secs(10);
+
+type Store = Arc<dyn SessionStore>;
+
+async fn write(store: &Store, write: Write) -> Written {
+    let outcome = store.commit(vec![write]).await;
+    let [outcome] = <[_; 1]>::try_from(outcome).expect("one result for one write");
+    outcome.expect("the store takes the write")
+}
+
+async fn insert(store: &Store, session: &Session) -> Written {
+    write(store, Write::Insert(session.clone())).await
+}
+
+async fn update(store: &Store, to: &Session) -> Written {
+    write(store, Write::Update { to: to.clone() }).await
+}
+
+async fn find(store: &Store, key: SessionKey) -> Option<Session> {
+    find_at(store, key, NOW).await
+}
+
+async fn find_at(store: &Store, key: SessionKey, now: Timestamp) -> Option<Session> {
+    store.find(key, now).await.expect("the store can be read")
+}
+
+async fn stored(store: &Store, session: &Session) -> Option<Session> {
+    find(store, SessionKey::Device(session.device)).await
+}
+
+async fn live(store: &Store, now: Timestamp) -> Vec<Session> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.page(after, now).await.expect("the store can be read");
+        all.extend(page.sessions);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return all,
+        }
+    }
+}
+
+fn before(t: Timestamp) -> Timestamp {
+    Timestamp::from_millis(t.as_millis() - 1)
+}
+
+/// A ping is answered, and a group without writes has no results.
+pub async fn answers_a_ping_and_an_empty_group<P: Place>() {
+    let place = P::fresh().await;
+    let store = place.open().await;
+    store.ping().await.expect("the store answers");
+    assert!(store.commit(Vec::new()).await.is_empty());
+    assert!(store.commit_lanes() >= 1);
+    assert!(live(&store, NOW).await.is_empty());
+}
+
+/// A session is found by its device code, its user code and its state, and by nothing else.
+pub async fn finds_a_session_by_every_key<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(1));
+    let store = place.open().await;
+    let (session, bystander) = (samples.pending(), samples.pending());
+    assert_eq!(find(&store, SessionKey::Device(session.device)).await, None);
+    assert_eq!(insert(&store, &session).await, Written::Applied);
+    assert_eq!(insert(&store, &bystander).await, Written::Applied);
+    assert_eq!(find(&store, SessionKey::Device(session.device)).await.as_ref(), Some(&session));
+    assert_eq!(find(&store, SessionKey::User(session.user)).await.as_ref(), Some(&session));
+    let confirmed = samples.confirmed(&session);
+    let state = confirmed.consent.as_ref().expect("a browser").state;
+    assert_eq!(find(&store, SessionKey::State(state)).await, None);
+    assert_eq!(update(&store, &confirmed).await, Written::Applied);
+    for key in [SessionKey::State(state), SessionKey::User(session.user), SessionKey::Device(session.device)]
+    {
+        assert_eq!(find(&store, key).await.as_ref(), Some(&confirmed));
+    }
+    assert_eq!(find(&store, SessionKey::Device(samples.device())).await, None);
+    assert_eq!(find(&store, SessionKey::User(samples.user())).await, None);
+    assert_eq!(find(&store, SessionKey::State(samples.state())).await, None);
+    assert_eq!(stored(&store, &bystander).await, Some(bystander));
+}
+
+/// A device code is stored once; the second session is refused and the first stays as it was.
+pub async fn refuses_a_taken_device_code<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(2));
+    let store = place.open().await;
+    let first = samples.pending();
+    let second = Session { device: first.device, ..samples.pending() };
+    assert_eq!(insert(&store, &first).await, Written::Applied);
+    assert_eq!(insert(&store, &second).await, Written::Conflict);
+    assert_eq!(insert(&store, &first).await, Written::Conflict);
+    assert_eq!(stored(&store, &first).await, Some(first));
+    assert_eq!(find(&store, SessionKey::User(second.user)).await, None);
+}
+
+/// A user code is stored once; the second session is refused and the first stays as it was.
+pub async fn refuses_a_taken_user_code<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(3));
+    let store = place.open().await;
+    let first = samples.pending();
+    let second = Session { user: first.user, ..samples.pending() };
+    assert_eq!(insert(&store, &first).await, Written::Applied);
+    assert_eq!(insert(&store, &second).await, Written::Conflict);
+    assert_eq!(stored(&store, &second).await, None);
+    assert_eq!(find(&store, SessionKey::User(first.user)).await, Some(first));
+}
+
+/// An update is applied to the revision before its own and to no other, and changes nothing but what an event can.
+pub async fn updates_only_the_revision_it_was_decided_on<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(4));
+    let store = place.open().await;
+    let session = samples.pending();
+    assert_eq!(insert(&store, &session).await, Written::Applied);
+    let first = samples.confirmed(&session);
+    let second = samples.next(&first, PhaseTag::Denied, None);
+    assert_eq!(update(&store, &second).await, Written::Conflict, "a revision ahead");
+    assert_eq!(stored(&store, &session).await.as_ref(), Some(&session));
+    assert_eq!(update(&store, &first).await, Written::Applied);
+    let rival = samples.confirmed(&session);
+    assert_eq!(update(&store, &first).await, Written::Conflict, "a second time");
+    assert_eq!(update(&store, &rival).await, Written::Conflict, "a revision behind");
+    assert_eq!(stored(&store, &session).await.as_ref(), Some(&first));
+    let altered = Session { user: samples.user(), request: samples.pending().request, ..second.clone() };
+    assert_eq!(update(&store, &altered).await, Written::Applied);
+    assert_eq!(stored(&store, &session).await, Some(second));
+}
+
+/// An update of a session that is not stored, or no longer, conflicts and stores nothing.
+pub async fn never_resurrects_a_session<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(5));
+    let store = place.open().await;
+    let session = samples.pending();
+    let confirmed = samples.confirmed(&session);
+    assert_eq!(update(&store, &confirmed).await, Written::Conflict);
+    assert_eq!(stored(&store, &session).await, None);
+    assert_eq!(insert(&store, &session).await, Written::Applied);
+    if store.purge(session.purge_at).await.expect("the store purges") > 0 {
+        assert_eq!(update(&store, &confirmed).await, Written::Conflict);
+        assert_eq!(stored(&store, &session).await, None);
+    }
+}
+
+/// In one group some writes are applied and others conflict, and neither disturbs the other. Results come in order.
+pub async fn ends_each_write_of_a_group_on_its_own_terms<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(6));
+    let store = place.open().await;
+    let old = samples.pendings(4);
+    for session in &old {
+        assert_eq!(insert(&store, session).await, Written::Applied);
+    }
+    let new = samples.pendings(3);
+    let taken = Session { user: old[0].user, ..samples.pending() };
+    let missing = samples.pending();
+    let good: Vec<_> = old[..2].iter().map(|session| samples.confirmed(session)).collect();
+    let ahead = Session { rev: 9, ..samples.confirmed(&old[2]) };
+    let (one, other) = (samples.confirmed(&old[3]), samples.confirmed(&old[3]));
+    let group = vec![
+        Write::Insert(new[0].clone()),
+        Write::Insert(taken.clone()),
+        Write::Update { to: good[0].clone() },
+        Write::Update { to: samples.confirmed(&missing) },
+        Write::Insert(new[1].clone()),
+        Write::Update { to: ahead },
+        Write::Insert(old[1].clone()),
+        Write::Update { to: good[1].clone() },
+        Write::Insert(new[2].clone()),
+        Write::Update { to: one.clone() },
+        Write::Update { to: other.clone() },
+    ];
+    let outcomes: Vec<_> =
+        store.commit(group).await.into_iter().map(|outcome| outcome.expect("taken")).collect();
+    let (a, c) = (Written::Applied, Written::Conflict);
+    assert_eq!(outcomes[..9], [a, c, a, c, a, c, c, a, a]);
+    let winner = match outcomes[9..] {
+        [Written::Applied, Written::Conflict] => one,
+        [Written::Conflict, Written::Applied] => other,
+        _ => panic!("one of two updates of one revision is applied: {outcomes:?}"),
+    };
+    let want = [new, good, vec![old[2].clone(), winner]].concat();
+    let want: BTreeMap<_, _> = want.into_iter().map(|session| (session.device, session)).collect();
+    let have: BTreeMap<_, _> =
+        live(&store, NOW).await.into_iter().map(|session| (session.device, session)).collect();
+    assert_eq!(have, want);
+}
+
+/// Of many updates of one revision, sent at once by several tasks and groups, exactly one is applied.
+pub async fn lets_one_of_many_racing_updates_win<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(7));
+    let stores = handles(&place).await;
+    let session = samples.pending();
+    assert_eq!(insert(&stores[0], &session).await, Written::Applied);
+    let rivals: Vec<_> = (0..32).map(|_| samples.confirmed(&session)).collect();
+    let outcomes = race(&stores, rivals.iter().map(|to| Write::Update { to: to.clone() }).collect()).await;
+    let winner = only_winner(&outcomes);
+    for store in &stores {
+        assert_eq!(stored(store, &session).await.as_ref(), Some(&rivals[winner]));
+    }
+}
+
+/// Of many sessions with one user code, sent at once, exactly one is stored.
+pub async fn lets_one_of_many_racing_inserts_win<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(8));
+    let stores = handles(&place).await;
+    let user = samples.user();
+    let rivals: Vec<_> = (0..32).map(|_| Session { user, ..samples.pending() }).collect();
+    let outcomes = race(&stores, rivals.iter().cloned().map(Write::Insert).collect()).await;
+    let winner = only_winner(&outcomes);
+    for store in &stores {
+        assert_eq!(live(store, NOW).await, [rivals[winner].clone()]);
+    }
+}
+
+async fn handles<P: Place>(place: &P) -> Vec<Store> {
+    let first = place.open().await;
+    if first.is_shared() { vec![first, place.open().await] } else { vec![first] }
+}
+
+async fn race(stores: &[Store], writes: Vec<Write>) -> Vec<Written> {
+    let tasks = writes.into_iter().enumerate().map(|(n, rival)| {
+        let store = Arc::clone(&stores[n % stores.len()]);
+        tokio::spawn(async move { write(&store, rival).await })
+    });
+    join_all(tasks).await.into_iter().map(|outcome| outcome.expect("no panic")).collect()
+}
+
+fn only_winner(outcomes: &[Written]) -> usize {
+    let winners: Vec<_> = (0..outcomes.len()).filter(|n| outcomes[*n] == Written::Applied).collect();
+    let [winner] = winners[..] else { panic!("{} writes were applied", winners.len()) };
+    winner
+}
+
+/// Every phase is read back as it was written, by insert and by update; what an update leaves out is gone.
+pub async fn returns_every_phase_as_it_was_stored<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(9));
+    let store = place.open().await;
+    let session = samples.pending();
+    assert_eq!(insert(&store, &session).await, Written::Applied);
+    for next in samples.every_phase(&session) {
+        assert_eq!(update(&store, &next).await, Written::Applied);
+        assert_eq!(stored(&store, &session).await.as_ref(), Some(&next));
+        let born = Session { device: samples.device(), user: samples.user(), ..next };
+        assert_eq!(insert(&store, &born).await, Written::Applied);
+        assert_eq!(stored(&store, &born).await, Some(born));
+    }
+}
+
+/// Text is opaque: quotes, operators of query languages, zero bytes, any script, some kilobytes of it.
+pub async fn returns_strange_text_as_it_was_stored<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(10));
+    let store = place.open().await;
+    let long = "é".repeat(4096);
+    for text in
+        ["", " ", "'; DROP TABLE session;--", "{\"$gt\":\"\"}", "$where", "a.b", "\0x\0", "🏠 ٣ ß", &long]
+    {
+        let mut session = samples.pending();
+        session.request.client_id = text.into();
+        session.request.scope = Some(text.into());
+        session.request.agent = Some(text.into());
+        assert_eq!(insert(&store, &session).await, Written::Applied);
+        assert_eq!(stored(&store, &session).await, Some(session));
+    }
+}
+
+/// From its purge time on a session is found by no key and on no page, whether it was deleted or not.
+pub async fn hides_a_session_from_its_purge_time_on<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(11));
+    let store = place.open().await;
+    let session = samples.pending();
+    assert_eq!(insert(&store, &session).await, Written::Applied);
+    let confirmed = samples.confirmed(&session);
+    assert_eq!(update(&store, &confirmed).await, Written::Applied);
+    let state = confirmed.consent.as_ref().expect("a browser").state;
+    let end = confirmed.purge_at;
+    for key in [SessionKey::Device(session.device), SessionKey::User(session.user), SessionKey::State(state)]
+    {
+        assert_eq!(find_at(&store, key, before(end)).await.as_ref(), Some(&confirmed));
+        assert_eq!(find_at(&store, key, end).await, None);
+    }
+    assert_eq!(live(&store, before(end)).await, [confirmed]);
+    assert!(live(&store, end).await.is_empty());
+}
+
+/// Once a confirmation drew a new state, the one before finds nothing.
+pub async fn forgets_a_state_that_was_replaced<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(12));
+    let store = place.open().await;
+    let session = samples.pending();
+    assert_eq!(insert(&store, &session).await, Written::Applied);
+    let first = samples.confirmed(&session);
+    let second = samples.confirmed(&first);
+    let state = |session: &Session| SessionKey::State(session.consent.as_ref().expect("a browser").state);
+    assert_eq!(update(&store, &first).await, Written::Applied);
+    assert_eq!(find(&store, state(&first)).await.as_ref(), Some(&first));
+    assert_eq!(update(&store, &second).await, Written::Applied);
+    assert_eq!(find(&store, state(&first)).await, None);
+    assert_eq!(find(&store, state(&second)).await.as_ref(), Some(&second));
+}
+
+/// The pages together hold every live session once and no other.
+pub async fn visits_every_live_session_once<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(13));
+    let store = place.open().await;
+    let mut sessions = samples.pendings(2_500);
+    for old in sessions.iter_mut().step_by(5) {
+        old.purge_at = NOW;
+    }
+    for group in sessions.chunks(500) {
+        let outcomes = store.commit(group.iter().cloned().map(Write::Insert).collect()).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
+    }
+    let seen = live(&store, NOW).await;
+    let distinct: BTreeSet<DeviceHash> = seen.iter().map(|session| session.device).collect();
+    assert_eq!((seen.len(), distinct.len()), (2_000, 2_000));
+    assert!(seen.iter().all(|session| session.purge_at > NOW));
+}
+
+/// A purge deletes what is past its time and nothing else; a store that deletes by itself may leave it all.
+pub async fn purges_only_what_is_purgeable<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(14));
+    let store = place.open().await;
+    let mut sessions = samples.pendings(60);
+    for (n, session) in (0..).zip(&mut sessions) {
+        session.purge_at = NOW + Duration::from_millis(n);
+        assert_eq!(insert(&store, session).await, Written::Applied);
+    }
+    let at = sessions[39].purge_at;
+    let mut gone = 0;
+    loop {
+        match store.purge(at).await.expect("the store purges") {
+            0 => break,
+            some => gone += some,
+        }
+    }
+    assert!(gone == 40 || gone == 0, "{gone} sessions were deleted");
+    let left: BTreeSet<_> = live(&store, at).await.into_iter().map(|session| session.device).collect();
+    assert_eq!(left, sessions[40..].iter().map(|session| session.device).collect());
+    if gone > 0 {
+        assert_eq!(live(&store, Timestamp::EPOCH).await.len(), 20);
+        let reused = Session { user: sessions[0].user, ..samples.pending() };
+        assert_eq!(insert(&store, &reused).await, Written::Applied, "the code of a purged session is free");
+    }
+}
+
+/// What was acknowledged is there when the store is opened again.
+pub async fn keeps_what_it_acknowledged<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(15));
+    let store = place.open().await;
+    let sessions = samples.pendings(20);
+    let outcomes = store.commit(sessions.iter().cloned().map(Write::Insert).collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
+    let changed: Vec<_> = sessions[..10].iter().map(|session| samples.confirmed(session)).collect();
+    for to in &changed {
+        assert_eq!(update(&store, to).await, Written::Applied);
+    }
+    drop(store);
+    let store = place.open().await;
+    for session in changed.iter().chain(&sessions[10..]) {
+        assert_eq!(stored(&store, session).await.as_ref(), Some(session));
+    }
+    let again = samples.confirmed(&changed[0]);
+    assert_eq!(update(&store, &again).await, Written::Applied);
+}
+
+/// In a shared store every update reaches a follower on every handle, and reaches it again from an older cursor;
+/// the first question reports nothing. A store that is not shared reports nothing at all.
+pub async fn reports_changes_to_every_handle<P: Place>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(16));
+    let stores = handles(&place).await;
+    let (writer, follower) = (&stores[0], stores.last().expect("a handle"));
+    let sessions = samples.pendings(12);
+    for session in &sessions {
+        assert_eq!(insert(writer, session).await, Written::Applied);
+    }
+    let (reported, start) = follower.changes(None).await.expect("the store can be followed");
+    assert!(reported.is_empty());
+    let mut cursor = start;
+    let mut want = BTreeMap::new();
+    let mut seen = BTreeMap::new();
+    for session in &sessions[..8] {
+        let first = samples.confirmed(session);
+        let last = samples.next(&first, PhaseTag::Denied, None);
+        for to in [&first, &last] {
+            assert_eq!(update(writer, to).await, Written::Applied);
+            follow(follower, &mut cursor, &mut seen).await;
+        }
+        want.insert(session.device, last);
+    }
+    if !writer.is_shared() {
+        assert!(seen.is_empty());
+        return;
+    }
+    let deadline = tokio::time::Instant::now() + REPORTED_WITHIN;
+    while seen != want && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        follow(follower, &mut cursor, &mut seen).await;
+    }
+    assert_eq!(seen, want, "the last revision of what was changed, and nothing else");
+    for store in &stores {
+        let (mut older, mut again) = (start, BTreeMap::new());
+        follow(store, &mut older, &mut again).await;
+        assert_eq!(again, want, "an answer that was lost is not lost for good");
+    }
+}
+
+async fn follow(store: &Store, cursor: &mut Cursor, seen: &mut BTreeMap<DeviceHash, Session>) {
+    let (changed, next) = store.changes(Some(*cursor)).await.expect("the store can be followed");
+    *cursor = next;
+    for session in changed {
+        let known = seen.get(&session.device).map_or(0, |known: &Session| known.rev);
+        if session.rev >= known {
+            seen.insert(session.device, session);
+        }
+    }
+}
