@@ -1,0 +1,309 @@
+//! A box without a browser: the device side of RFC 8628, over one keep-alive connection.
+//!
+//! It owns the codes it was given and the pace of its polls: at least `interval` seconds apart, 5 more after every
+//! `slow_down` (RFC 8628 section 3.5), and no faster after a failed connection. It refuses nothing: an answer that
+//! is not what the RFC asks for is handed to the caller as it is.
+
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::http::Answer;
+
+/// `grant_type` of a poll (RFC 8628 section 3.4).
+pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// `User-Agent` of a box in the field.
+const USER_AGENT: &str = "DomoticzLinkyPlugin/2.6.0";
+/// Time a box waits for one answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval when the answer names none, in seconds (RFC 8628 section 3.2).
+const DEFAULT_INTERVAL_SECS: u64 = 5;
+/// What a `slow_down` adds to the interval (RFC 8628 section 3.5).
+const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+/// A box.
+#[derive(Clone, Debug)]
+pub struct Device {
+    base_url: String,
+    client_id: String,
+    client_secret: Option<String>,
+    client: reqwest::Client,
+    code: Option<DeviceCodeAnswer>,
+    interval: Option<Duration>,
+}
+
+/// The answer to a request for codes (RFC 8628 section 3.2).
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct DeviceCodeAnswer {
+    /// What the box polls with.
+    pub device_code: String,
+    /// What the person types.
+    pub user_code: String,
+    /// Where the person types it.
+    pub verification_uri: String,
+    /// The same with the code filled in.
+    pub verification_uri_complete: Option<String>,
+    /// Life of the codes, in seconds.
+    pub expires_in: u64,
+    /// Least time between polls, in seconds.
+    #[serde(default = "default_interval_secs")]
+    pub interval: u64,
+}
+
+/// The answer to one poll: 200 with a token, or an OAuth error.
+pub type PollAnswer = Answer;
+
+/// Why a box has no answer to give.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// No answer came: connection refused, cut or timed out.
+    #[error("no answer from the proxy")]
+    Transport(#[from] reqwest::Error),
+    /// The request for codes was answered with something else.
+    #[error("no codes in the answer: HTTP {} {}", .0.status, .0.body)]
+    NoCodes(Box<Answer>),
+    /// A poll needs a code: [`Device::request_code`] comes first.
+    #[error("no device code yet")]
+    NoCodeYet,
+    /// The deadline passed; the last answer, if there was one.
+    #[error("no final answer in time")]
+    Deadline(Option<Box<Answer>>),
+}
+
+impl Device {
+    /// A box that talks to the proxy at `base_url` as `client_id`, without a secret.
+    ///
+    /// # Panics
+    /// If no HTTP client can be built.
+    pub fn new(base_url: impl Into<String>, client_id: impl Into<String>) -> Self {
+        let client = reqwest::Client::builder()
+            .pool_max_idle_per_host(1)
+            .timeout(REQUEST_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(USER_AGENT)
+            .default_headers(HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]))
+            .no_proxy()
+            .build()
+            .expect("an HTTP client");
+        let base_url = base_url.into().trim_end_matches('/').to_owned();
+        Self {
+            base_url,
+            client_id: client_id.into(),
+            client_secret: None,
+            client,
+            code: None,
+            interval: None,
+        }
+    }
+
+    /// Sends `client_secret` in the body of every request.
+    #[must_use]
+    pub fn with_secret(mut self, secret: impl Into<String>) -> Self {
+        self.client_secret = Some(secret.into());
+        self
+    }
+
+    /// Polls at this interval whatever the proxy asks for, as an impolite box does.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// The codes of the last [`Device::request_code`].
+    pub fn code(&self) -> Option<&DeviceCodeAnswer> {
+        self.code.as_ref()
+    }
+
+    /// Asks for codes, with `extra` form fields, and remembers them.
+    pub async fn request_code(&mut self, extra: &[(&str, &str)]) -> Result<DeviceCodeAnswer, DeviceError> {
+        let answer = self.post_form("/device/code", &self.form(extra)).await?;
+        match serde_json::from_value::<DeviceCodeAnswer>(answer.json.clone()) {
+            Ok(code) if answer.status == 200 => {
+                self.code = Some(code.clone());
+                Ok(code)
+            }
+            _ => Err(DeviceError::NoCodes(Box::new(answer))),
+        }
+    }
+
+    /// Polls once, now, with the remembered code.
+    pub async fn poll_once(&self) -> Result<PollAnswer, DeviceError> {
+        let code = self.code.as_ref().ok_or(DeviceError::NoCodeYet)?;
+        self.poll_code(&code.device_code).await
+    }
+
+    /// Polls once, now, with `device_code`.
+    pub async fn poll_code(&self, device_code: &str) -> Result<PollAnswer, DeviceError> {
+        let form = self.form(&[("grant_type", DEVICE_CODE_GRANT), ("device_code", device_code)]);
+        self.post_form("/device/token", &form).await
+    }
+
+    /// Polls as RFC 8628 section 3.5 asks until the answer is final, at most for `within`. The first poll comes
+    /// one interval from now. Final is all but `authorization_pending`, `slow_down`, 5xx and lost connections.
+    pub async fn poll_until_final(&self, within: Duration) -> Result<PollAnswer, DeviceError> {
+        let code = self.code.as_ref().ok_or(DeviceError::NoCodeYet)?;
+        let deadline = Instant::now() + within;
+        let mut pace = Pace::new(self.interval, code.interval);
+        let mut wait = pace.interval;
+        let mut last = None;
+        loop {
+            if Instant::now() + wait > deadline {
+                return Err(DeviceError::Deadline(last));
+            }
+            tokio::time::sleep(wait).await;
+            wait = match tokio::time::timeout_at(deadline, self.poll_code(&code.device_code)).await {
+                Err(_) => return Err(DeviceError::Deadline(last)),
+                Ok(Err(_lost)) => pace.interval,
+                Ok(Ok(answer)) => {
+                    let Some(wait) = pace.after(&answer) else { return Ok(answer) };
+                    last = Some(Box::new(answer));
+                    wait
+                }
+            };
+        }
+    }
+
+    /// Refreshes through `/device/proxy` with `extra` form fields.
+    pub async fn refresh(&self, refresh_token: &str, extra: &[(&str, &str)]) -> Result<Answer, DeviceError> {
+        let mut form = self.form(&[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]);
+        form.extend_from_slice(extra);
+        self.post_form("/device/proxy", &form).await
+    }
+
+    /// Posts a form of exactly these fields to `path`, which begins with a slash.
+    pub async fn post_form(&self, path: &str, fields: &[(&str, &str)]) -> Result<Answer, DeviceError> {
+        let request = self.client.post(format!("{}{path}", self.base_url)).form(fields);
+        Ok(Answer::read(request.send().await?).await?)
+    }
+
+    /// Gets `path`, which begins with a slash and may carry a query.
+    pub async fn get(&self, path: &str) -> Result<Answer, DeviceError> {
+        let request = self.client.get(format!("{}{path}", self.base_url));
+        Ok(Answer::read(request.send().await?).await?)
+    }
+
+    /// The client's own fields, then `extra`.
+    fn form<'a>(&'a self, extra: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut form = vec![("client_id", self.client_id.as_str())];
+        form.extend(self.client_secret.as_deref().map(|secret| ("client_secret", secret)));
+        form.extend_from_slice(extra);
+        form
+    }
+}
+
+impl DeviceCodeAnswer {
+    /// Where to send the person: the complete link if there is one.
+    pub fn link(&self) -> &str {
+        self.verification_uri_complete.as_deref().unwrap_or(&self.verification_uri)
+    }
+}
+
+/// The token members of a successful answer that a box keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// `access_token`.
+    pub access: String,
+    /// `refresh_token`.
+    pub refresh: String,
+}
+
+impl Tokens {
+    /// Reads them from the JSON of a token answer; `None` if one is missing.
+    pub fn read(json: &Value) -> Option<Self> {
+        let text = |name: &str| json.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        Some(Self { access: text("access_token")?, refresh: text("refresh_token")? })
+    }
+}
+
+/// The time between polls.
+struct Pace {
+    interval: Duration,
+    /// Never changes, as with an impolite box.
+    fixed: bool,
+}
+
+impl Pace {
+    fn new(own: Option<Duration>, asked_secs: u64) -> Self {
+        Self { interval: own.unwrap_or(Duration::from_secs(asked_secs)), fixed: own.is_some() }
+    }
+
+    /// The wait before the next poll; `None` after a final answer.
+    fn after(&mut self, answer: &Answer) -> Option<Duration> {
+        match (answer.status, answer.error()) {
+            (400, Some("authorization_pending")) => Some(self.interval),
+            (400, Some("slow_down")) => {
+                if !self.fixed {
+                    self.interval += SLOW_DOWN;
+                }
+                Some(self.interval)
+            }
+            (500.., _) => Some(answer.retry_after().unwrap_or(self.interval).max(self.interval)),
+            _ => None,
+        }
+    }
+}
+
+fn default_interval_secs() -> u64 {
+    DEFAULT_INTERVAL_SECS
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn the_interval_is_five_seconds_when_none_is_given() {
+        let answer: DeviceCodeAnswer = serde_json::from_value(serde_json::json!({
+            "device_code": "d", "user_code": "u", "verification_uri": "http://localhost/device", "expires_in": 300,
+        }))
+        .expect("codes");
+        assert_eq!(answer.interval, 5);
+        assert_eq!(answer.link(), "http://localhost/device");
+    }
+
+    fn answer(status: u16, error: &str, retry_after: Option<&'static str>) -> Answer {
+        let json = serde_json::json!({ "error": error });
+        let retry_after = retry_after.map(|secs| (RETRY_AFTER, HeaderValue::from_static(secs)));
+        Answer { status, headers: HeaderMap::from_iter(retry_after), body: json.to_string(), json }
+    }
+
+    #[test]
+    fn slow_down_adds_five_seconds_for_good() {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        let mut pace = Pace::new(None, 5);
+        assert_eq!(pace.after(&answer(400, "authorization_pending", None)), secs(5));
+        assert_eq!(pace.after(&answer(400, "slow_down", None)), secs(10));
+        assert_eq!(pace.after(&answer(400, "authorization_pending", None)), secs(10));
+        assert_eq!(pace.after(&answer(503, "temporarily_unavailable", Some("30"))), secs(30));
+        assert_eq!(pace.after(&answer(503, "temporarily_unavailable", Some("1"))), secs(10));
+        for error in ["access_denied", "expired_token", "invalid_grant"] {
+            assert_eq!(pace.after(&answer(400, error, None)), None);
+        }
+        assert_eq!(pace.after(&answer(200, "", None)), None);
+        let mut impolite = Pace::new(secs(1), 5);
+        assert_eq!(impolite.after(&answer(400, "slow_down", None)), secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_box_without_a_server_gives_up_at_its_deadline() {
+        let mut device = Device::new("http://127.0.0.1:9", "box").with_interval(Duration::from_millis(10));
+        assert!(matches!(device.request_code(&[]).await, Err(DeviceError::Transport(_))));
+        let code = serde_json::json!({"device_code": "d", "user_code": "u", "verification_uri": "v", "expires_in": 9});
+        device.code = Some(serde_json::from_value(code).expect("codes"));
+        let ended = device.poll_until_final(Duration::from_millis(50)).await;
+        assert!(matches!(ended, Err(DeviceError::Deadline(None))));
+    }
+
+    #[tokio::test]
+    async fn a_poll_needs_a_code() {
+        let device = Device::new("http://127.0.0.1:9", "box");
+        assert!(matches!(device.poll_once().await, Err(DeviceError::NoCodeYet)));
+    }
+}

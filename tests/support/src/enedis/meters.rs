@@ -1,0 +1,217 @@
+//! Owns the meters: the test clients of Enedis' sandbox, generated fleets, and who of them sits in front of the
+//! consent page.
+
+use crate::calendar::Day;
+
+/// First digits of a generated usage point; no sandbox client begins like that.
+const GENERATED_PREFIX: &str = "3700";
+
+/// Which holder of which meters sits in front of the consent page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meters {
+    /// Always this test client, 0 to 9, whatever `state` says, as in production.
+    Client(u8),
+    /// As in Enedis' sandbox: the last character of `state` picks the test client if it is a digit, otherwise it
+    /// is client 0. A random `state` that may end in a digit picks a client by chance.
+    ByState,
+    /// One holder per meter: `state` picks meter 12 if it ends in `m12`; otherwise each consent page shows the next
+    /// meter, and the first again after the last. A page suffix (`/device?code=…&state=m12`) reaches `state`.
+    Generated(GeneratedMeters),
+}
+
+/// A fleet of meters, one holder each, in service since 2015.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GeneratedMeters {
+    /// How many there are; at least 1.
+    pub count: u32,
+    /// Every so-many-th meter also produces (self-consumption); 0: none does.
+    pub producer_every: u32,
+}
+
+impl GeneratedMeters {
+    /// `count` meters that only consume.
+    pub const fn consumers(count: u32) -> Self {
+        Self { count, producer_every: 0 }
+    }
+
+    /// The usage point of meter `index`, which counts from 0.
+    pub fn point(index: u32) -> String {
+        format!("{GENERATED_PREFIX}{index:010}")
+    }
+
+    fn index(self, point: &str) -> Option<u32> {
+        let digits = point.strip_prefix(GENERATED_PREFIX).filter(|rest| rest.len() == 10)?;
+        digits.parse().ok().filter(|index| *index < self.count)
+    }
+}
+
+/// Who answers the consent page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// Test client, 0 to 9.
+    Client(u8),
+    /// Meter of a generated fleet.
+    Meter(u32),
+}
+
+impl Holder {
+    /// Usage points joined by `;`; `None`: the holder always refuses.
+    pub(super) fn points(self) -> Option<String> {
+        match self {
+            Self::Client(client) => usage_points(client).map(ToOwned::to_owned),
+            Self::Meter(index) => Some(GeneratedMeters::point(index)),
+        }
+    }
+
+    pub(super) fn revokes(self) -> bool {
+        matches!(self, Self::Client(client) if revokes(client))
+    }
+}
+
+impl Meters {
+    /// Who answers the consent page for this `state`; `next` is the meter whose turn it is, and moves on when used.
+    pub(super) fn holder(self, state: &str, next: &mut u32) -> Holder {
+        match self {
+            Self::Client(client) => Holder::Client(client % 10),
+            Self::ByState => {
+                let digit = state.chars().last().and_then(|last| last.to_digit(10)).unwrap_or(0);
+                Holder::Client(u8::try_from(digit).unwrap_or(0))
+            }
+            Self::Generated(fleet) => {
+                let named = state.rsplit_once('m').and_then(|(_, digits)| digits.parse::<u32>().ok());
+                let index = named.unwrap_or_else(|| {
+                    *next += 1;
+                    *next - 1
+                });
+                Holder::Meter(index % fleet.count.max(1))
+            }
+        }
+    }
+
+    /// What is behind `point`; `None`: no meter of any holder here.
+    pub(super) fn profile(self, point: &str) -> Option<Profile> {
+        let client = (0..9).find(|client| {
+            usage_points(*client).is_some_and(|points| points.split(';').any(|known| known == point))
+        });
+        match (client, self) {
+            (Some(client), _) => Some(Profile::of_client(client, point)),
+            (None, Self::Generated(fleet)) => {
+                let index = fleet.index(point)?;
+                let production = fleet.producer_every > 0 && (index + 1).is_multiple_of(fleet.producer_every);
+                Some(Profile { production, ..Profile::CONSUMER })
+            }
+            (None, _) => None,
+        }
+    }
+}
+
+/// What a meter measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "properties that hold independently")]
+pub(super) struct Profile {
+    pub(super) consumption: bool,
+    pub(super) production: bool,
+    /// The holder has load curves recorded.
+    pub(super) curve: bool,
+    /// Nothing is measured on Tuesdays and Wednesdays.
+    pub(super) holes: bool,
+    /// In service since; year, month, day.
+    in_service: (i64, i64, i64),
+}
+
+impl Profile {
+    const CONSUMER: Self =
+        Self { consumption: true, production: false, curve: true, holes: false, in_service: (2015, 1, 1) };
+
+    fn of_client(client: u8, point: &str) -> Self {
+        let producer = Self { consumption: false, production: true, ..Self::CONSUMER };
+        match client {
+            1 => Self { in_service: (2019, 8, 27), ..Self::CONSUMER },
+            2 => Self { curve: false, ..Self::CONSUMER },
+            3 if point == "10284856584123" => producer,
+            4 => Self { holes: true, ..Self::CONSUMER },
+            5 => producer,
+            6 => Self { production: true, ..Self::CONSUMER },
+            _ => Self::CONSUMER,
+        }
+    }
+
+    /// The day it was put in service.
+    pub(super) fn in_service(&self) -> Day {
+        let (year, month, day) = self.in_service;
+        Day::new(year, month, day).unwrap_or(Day::from_epoch(0))
+    }
+
+    /// Tells whether anything was measured on `day`.
+    pub(super) fn measured(&self, day: Day) -> bool {
+        !(self.holes && matches!(day.weekday(), 1 | 2))
+    }
+}
+
+/// The usage points of test client `client`, 14 digits each, joined by `;`. `None`: client 9, who always refuses.
+///
+/// 0 consumption, full history · 1 in service since 27 Aug 2019 · 2 no load curve · 3 consumption and production
+/// on two points · 4 holes on Tuesdays and Wednesdays · 5 production only · 6 self-consumption · 7 three points ·
+/// 8 consents, then revokes ([`revokes`]).
+pub fn usage_points(client: u8) -> Option<&'static str> {
+    Some(match client % 10 {
+        0 => "22516914714270",
+        1 => "11453290002823",
+        2 => "32320647321714",
+        3 => "12345678901234;10284856584123",
+        4 => "42900589957123",
+        5 => "24880057139941",
+        6 => "12655648759651",
+        7 => "64975835695673;63695879465986;22315546958763",
+        8 => "26584978546985",
+        _ => return None,
+    })
+}
+
+/// Tells whether test client `client` takes the consent back right after giving it, so that a refresh fails, and
+/// data is refused.
+pub fn revokes(client: u8) -> bool {
+    client % 10 == 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_digit_of_the_state_picks_the_client() {
+        let client = |meters: Meters, state| meters.holder(state, &mut 0);
+        assert_eq!(client(Meters::ByState, "abc7"), Holder::Client(7));
+        assert_eq!(client(Meters::ByState, "7abc"), Holder::Client(0));
+        assert_eq!(client(Meters::ByState, ""), Holder::Client(0));
+        assert_eq!(client(Meters::Client(3), "abc7"), Holder::Client(3));
+        assert_eq!(usage_points(7).map(|points| points.split(';').count()), Some(3));
+        assert_eq!(usage_points(9), None);
+    }
+
+    #[test]
+    fn generated_meters_come_in_turn_or_by_name() {
+        let meters = Meters::Generated(GeneratedMeters { count: 3, producer_every: 3 });
+        let mut next = 0;
+        let mut holder = |state| meters.holder(state, &mut next);
+        assert_eq!(["ab", "ab1", "ab2", "ab"].map(&mut holder), [0, 1, 2, 0].map(Holder::Meter));
+        assert_eq!([holder("abm2"), holder("abm12"), holder("ab")], [2, 0, 1].map(Holder::Meter));
+        assert_eq!(meters.profile(&GeneratedMeters::point(0)), Some(Profile::CONSUMER));
+        assert!(meters.profile(&GeneratedMeters::point(2)).is_some_and(|profile| profile.production));
+        assert_eq!(meters.profile(&GeneratedMeters::point(3)), None);
+        assert_eq!(GeneratedMeters::point(3).len(), 14);
+    }
+
+    #[test]
+    fn the_sandbox_clients_measure_what_enedis_says() {
+        let profile = |point| Meters::Client(0).profile(point).expect("a known meter");
+        assert_eq!(profile("11453290002823").in_service().to_string(), "2019-08-27");
+        assert!(!profile("32320647321714").curve);
+        assert!(!profile("10284856584123").consumption && profile("12345678901234").consumption);
+        assert!(!profile("24880057139941").consumption && profile("12655648759651").production);
+        let holes = profile("42900589957123");
+        let measured = (0..7).map(|day| holes.measured(Day::from_epoch(4 + day))).collect::<Vec<_>>();
+        assert_eq!(measured, [true, false, false, true, true, true, true], "from a Monday on");
+        assert_eq!(Meters::Client(0).profile("99999999999999"), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Owns what the meters measured: the same value for the same meter, direction, day and half hour, for ever and on
+//! every interface.
+
+use crate::calendar::Day;
+
+/// Half hours in a day.
+pub const SLOTS: u32 = 48;
+/// Of so many points, about one is missing with [`super::Quirks::null_values`].
+const ONE_NULL_IN: u64 = 11;
+
+/// What a value is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// Energy taken from the grid.
+    Consumption,
+    /// Energy given to the grid.
+    Production,
+}
+
+/// Mean power in W of usage point `point` over half hour `slot` (0 to 47) of `day`. A day's sum is even, so that
+/// its energy is a whole number of Wh.
+pub fn half_hour(point: &str, direction: Direction, day: Day, slot: u32) -> u32 {
+    let noise = u32::try_from(hash(point, direction, day, slot) % 400).unwrap_or(0);
+    match direction {
+        Direction::Consumption => {
+            // A quiet night, breakfast, dinner.
+            let base = match slot {
+                0..=12 => 140,
+                13..=17 => 900,
+                18..=34 => 380,
+                35..=43 => 1_500,
+                _ => 420,
+            };
+            base + 2 * noise
+        }
+        Direction::Production => {
+            // A parabola from 7 to 19 hours.
+            let sun = (slot.saturating_sub(14) * 38_u32.saturating_sub(slot)).min(144);
+            if sun == 0 { 0 } else { 2 * (sun * (8 + noise / 40) / 2) }
+        }
+    }
+}
+
+/// Energy in Wh over `day`.
+pub fn daily(point: &str, direction: Direction, day: Day) -> u32 {
+    (0..SLOTS).map(|slot| half_hour(point, direction, day, slot)).sum::<u32>() / 2
+}
+
+/// The largest power drawn on `day` in VA, and the second of the day it was reached.
+pub fn max_power(point: &str, day: Day) -> (u32, u32) {
+    let (slot, power) = (0..SLOTS)
+        .map(|slot| (slot, half_hour(point, Direction::Consumption, day, slot)))
+        .max_by_key(|(_, power)| *power)
+        .unwrap_or((0, 0));
+    let more = u32::try_from(hash(point, Direction::Consumption, day, SLOTS) % 1_800).unwrap_or(0);
+    (power + 300 + more / 2, slot * 1_800 + more)
+}
+
+/// Tells whether the point was lost, under the quirk of null values. `slot` is [`SLOTS`] for a value of a day.
+pub(super) fn is_lost(point: &str, direction: Direction, day: Day, slot: u32) -> bool {
+    (hash(point, direction, day, slot) >> 32).is_multiple_of(ONE_NULL_IN)
+}
+
+/// Spreads its arguments over 64 bits (FNV-1a, then the finaliser of `SplitMix64`).
+fn hash(point: &str, direction: Direction, day: Day, slot: u32) -> u64 {
+    let day = day.since_epoch().to_le_bytes();
+    let tail = [direction as u8].into_iter().chain(day).chain(slot.to_le_bytes());
+    let mixed = point.bytes().chain(tail).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POINT: &str = "22516914714270";
+
+    #[test]
+    fn values_are_plausible_and_stay_the_same() {
+        let day = Day::parse("2026-11-22").expect("a day");
+        let of_day = |direction| (0..SLOTS).map(move |slot| half_hour(POINT, direction, day, slot));
+        assert!(of_day(Direction::Consumption).all(|power| (100..3_000).contains(&power)));
+        assert_eq!(half_hour(POINT, Direction::Production, day, 4), 0);
+        assert!(half_hour(POINT, Direction::Production, day, 26) > 500);
+        for direction in [Direction::Consumption, Direction::Production] {
+            assert_eq!(of_day(direction).sum::<u32>(), 2 * daily(POINT, direction, day));
+        }
+        let (power, second) = max_power(POINT, day);
+        assert!(of_day(Direction::Consumption).all(|mean| mean < power) && second < 86_400);
+        assert_ne!(daily(POINT, Direction::Consumption, day), daily("1", Direction::Consumption, day));
+        let other = half_hour(POINT, Direction::Consumption, day, 5);
+        assert_eq!(other, half_hour(POINT, Direction::Consumption, day, 5));
+    }
+
+    #[test]
+    fn some_points_are_lost() {
+        let days = Day::from_epoch(20_000).until(Day::from_epoch(20_100));
+        let lost = days.filter(|day| is_lost(POINT, Direction::Consumption, *day, SLOTS)).count();
+        assert!((3..25).contains(&lost), "{lost}");
+    }
+}

@@ -1,0 +1,32 @@
+//! The world around the proxy, simulated: Enedis, boxes, people with a browser, stores that fail.
+//!
+//! The kit speaks HTTP (and, to databases, TCP) only. It depends on no other crate of the workspace, so that a
+//! misreading of a specification in the proxy cannot be repeated here unnoticed. Everything listens on 127.0.0.1,
+//! on a port the system picks, and stops when its value is dropped.
+//!
+//! # Layout
+//!
+//! - [`enedis`] the simulator of Enedis' consent pages, token, subscription and data services, with faults on demand
+//!   and a record of what it saw; [`calendar`] is what it and the boxes count days with;
+//! - [`device`] a box that follows RFC 8628; [`plugin`] one that behaves as those in the field do;
+//! - [`person`] a browser without JavaScript, which types codes and clicks buttons; [`html`] is what it reads with;
+//! - [`server`] the real binary as a child process, its log captured;
+//! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
+//! - [`http`] the answer type that the clients share; [`net`], [`process`] small helpers;
+//! - [`demo`] all of it together, for `cargo demo`.
+
+#![forbid(unsafe_code)]
+
+pub mod calendar;
+pub mod cutter;
+pub mod demo;
+pub mod device;
+pub mod enedis;
+pub mod html;
+pub mod http;
+pub mod mongod;
+pub mod net;
+pub mod person;
+pub mod plugin;
+pub mod process;
+pub mod server;

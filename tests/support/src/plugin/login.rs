@@ -1,0 +1,120 @@
+//! Owns codes and tokens: what is asked, and the reactions to what the token endpoint answers.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::message::{Crash, Kind, Reply, Request, text};
+use super::{Flow, INTERVAL, Moment, Plugin, Step};
+
+/// Taken off the life of an access token when it is stored, and again when it is used.
+const MARGIN_SECS: i64 = 600;
+/// Errors on which the box stops for good, whatever the status.
+const FATAL: [&str; 3] = ["unauthorized", "invalid_grant", "invalid_request"];
+
+impl Plugin {
+    /// A new cycle: with tokens that still live some time, fetch; with others, refresh; without, ask for consent.
+    pub(super) fn begin(&mut self, now: Moment) -> Flow {
+        self.plan_history(now);
+        match self.saved.expires_at {
+            Some(expires_at) if now < expires_at.plus_secs(-MARGIN_SECS) => Flow::Start,
+            Some(_) => self.refresh(),
+            None => {
+                let fields = [("client_id", self.settings.client_id.as_str())];
+                Flow::Send(Request::form(&self.settings, Kind::DeviceCode, &fields), Step::DeviceCode)
+            }
+        }
+    }
+
+    /// Asks whether the owner has consented.
+    pub(super) fn poll(&self) -> Flow {
+        let fields = [
+            ("client_id", self.settings.client_id.as_str()),
+            ("grant_type", crate::device::DEVICE_CODE_GRANT),
+            ("device_code", &self.device_code),
+        ];
+        Flow::Send(Request::form(&self.settings, Kind::Poll, &fields), Step::Token)
+    }
+
+    /// Asks for a new access token; once per cycle.
+    pub(super) fn refresh(&mut self) -> Flow {
+        self.cycle.refreshed = true;
+        let points = self.saved.usage_points.join(",");
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", self.settings.client_id.as_str()),
+            ("usage_points_id", &points),
+            ("refresh_token", &self.saved.refresh_token),
+        ];
+        Flow::Send(Request::form(&self.settings, Kind::Refresh, &fields), Step::Token)
+    }
+
+    /// The answer with codes: anything else is asked again.
+    pub(super) fn on_device_code(&mut self, now: Moment, reply: Option<&Reply>) -> Result<Flow, Crash> {
+        let answer = reply.filter(|reply| reply.status == 200).and_then(Reply::truth);
+        match answer {
+            Some(Value::Object(members)) => {
+                let codes = (members.get("device_code"), members.get("user_code"));
+                let (Some(device), Some(user)) = codes else { return Ok(self.retry(now)) };
+                self.device_code = text(device);
+                self.user_code = Some(text(user));
+                Ok(self.poll())
+            }
+            Some(Value::Number(_) | Value::Bool(_)) => Err(Crash),
+            _ => Ok(self.retry(now)),
+        }
+    }
+
+    /// The answer to a poll or a refresh. The error in the body counts before the status.
+    pub(super) fn on_token(&mut self, now: Moment, reply: Option<&Reply>) -> Result<Flow, Crash> {
+        let Some(reply) = reply else { return Ok(self.retry(now)) };
+        let error = reply.error()?;
+        if FATAL.contains(&error.as_str()) {
+            return Ok(self.disable());
+        }
+        let Some(Value::Object(members)) = reply.truth() else { return Ok(self.retry(now)) };
+        if error == "authorization_pending" {
+            if let Some(interval) = members.get("interval") {
+                self.interval = whole(interval)
+                    .and_then(|secs| u64::try_from(secs).ok())
+                    .map_or(INTERVAL, Duration::from_secs);
+            }
+            self.step = Step::AskAgain;
+            self.in_a_while(now, self.interval);
+            return Ok(Flow::Wait);
+        }
+        if reply.status != 200 {
+            return Ok(self.retry(now));
+        }
+        if let Some(points) = members.get("usage_points_id") {
+            self.saved.usage_points = text(points).split(',').map(ToOwned::to_owned).collect();
+        }
+        let mut all = true;
+        let mut keep = |name: &str, place: &mut String| match members.get(name) {
+            Some(value) => *place = text(value),
+            None => all = false,
+        };
+        keep("refresh_token", &mut self.saved.refresh_token);
+        keep("access_token", &mut self.saved.access_token);
+        keep("token_type", &mut self.saved.token_type);
+        match members.get("expires_in") {
+            Some(expires_in) => {
+                let secs = whole(expires_in).ok_or(Crash)?;
+                self.saved.expires_at = Some(now.plus_secs(secs - MARGIN_SECS));
+            }
+            None => all = false,
+        }
+        if all { Ok(Flow::Start) } else { Ok(self.retry(now)) }
+    }
+}
+
+/// What `int()` makes of it.
+fn whole(value: &Value) -> Option<i64> {
+    match value {
+        #[expect(clippy::cast_possible_truncation, reason = "int() truncates as well")]
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|float| float as i64)),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Bool(value) => Some(i64::from(*value)),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}

@@ -1,0 +1,183 @@
+//! Owns the requests a box sends and how it reads answers, including those it throws on.
+
+use serde_json::Value;
+
+use super::{Plugin, Settings};
+use crate::calendar::Day;
+
+/// The plugin threw an exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Crash;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Asks for codes.
+    DeviceCode,
+    /// Polls for the owner's consent.
+    Poll,
+    /// Asks for a new access token.
+    Refresh,
+    /// Load curve of consumption.
+    Consumption,
+    /// Largest power of each day.
+    MaxPower,
+    /// Load curve of production.
+    Production,
+}
+
+impl Kind {
+    /// Tells whether it goes over the connection that polls use.
+    pub const fn is_login(self) -> bool {
+        matches!(self, Self::DeviceCode | Self::Poll | Self::Refresh)
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::DeviceCode => "device code",
+            Self::Poll => "poll",
+            Self::Refresh => "refresh",
+            Self::Consumption => "consumption",
+            Self::MaxPower => "max power",
+            Self::Production => "production",
+        }
+    }
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::DeviceCode => "/device/code",
+            Self::Poll | Self::Refresh => "/device/token",
+            Self::Consumption => "/data/proxy/metering_data_clc/v5/consumption_load_curve",
+            Self::MaxPower => "/data/proxy/metering_data_dcmp/v5/daily_consumption_max_power",
+            Self::Production => "/data/proxy/metering_data_plc/v5/production_load_curve",
+        }
+    }
+}
+
+/// A request, complete but for its length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What it is for.
+    pub kind: Kind,
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// Path and query.
+    pub target: String,
+    /// Header fields in the order they are sent.
+    pub headers: Vec<(&'static str, String)>,
+    /// A form; `None` with `GET`.
+    pub body: Option<String>,
+}
+
+impl Request {
+    fn new(settings: &Settings, kind: Kind) -> Self {
+        let headers = vec![
+            ("Accept", "application/json".to_owned()),
+            ("Content-Type", "application/x-www-form-urlencoded".to_owned()),
+            ("User-Agent", settings.user_agent.clone()),
+            ("Host", settings.host.clone()),
+        ];
+        Self {
+            kind,
+            method: "POST",
+            target: format!("{}{}", settings.prefix, kind.path()),
+            headers,
+            body: None,
+        }
+    }
+
+    pub(super) fn form(settings: &Settings, kind: Kind, fields: &[(&str, &str)]) -> Self {
+        Self { body: Some(quoted(fields)), ..Self::new(settings, kind) }
+    }
+
+    pub(super) fn data(plugin: &Plugin, kind: Kind, point: &str, start: Day, end: Day) -> Self {
+        let (start, end) = (start.to_string(), end.to_string());
+        let query = quoted(&[("start", &start), ("end", &end), ("usage_point_id", point)]);
+        let mut request = Self { method: "GET", ..Self::new(&plugin.settings, kind) };
+        request.target = format!("{}?{query}", request.target);
+        let authorization = format!("{} {}", plugin.saved.token_type, plugin.saved.access_token);
+        request.headers.push(("Authorization", authorization));
+        request
+    }
+
+    /// The header field `name`, given as it is sent.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// `name=value` joined by `&`; all but letters, digits, `_.-~/` is percent-encoded.
+fn quoted(fields: &[(&str, &str)]) -> String {
+    let quote = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                byte if byte.is_ascii_alphanumeric() || b"_.-~/".contains(&byte) => {
+                    char::from(byte).to_string()
+                }
+                byte => format!("%{byte:02X}"),
+            })
+            .collect()
+    };
+    fields.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect::<Vec<_>>().join("&")
+}
+
+/// An answer, as Domoticz hands it to the plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status code.
+    pub status: u16,
+    /// Header fields, names as they were sent.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Reply {
+    /// An answer with a JSON body.
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_string() }
+    }
+
+    /// The body if it is JSON and, for Python, true.
+    pub(super) fn truth(&self) -> Option<Value> {
+        serde_json::from_str::<Value>(&self.body).ok().filter(is_true)
+    }
+
+    /// The error code, in lower case: from the body, else from a `WWW-Authenticate` of that exact name which has a
+    /// comma. Throws on a body that is a number, and on an item of the header without `=`.
+    pub(super) fn error(&self) -> Result<String, Crash> {
+        let error = match self.truth() {
+            Some(Value::Object(members)) => members.get("error").map(text).unwrap_or_default(),
+            Some(Value::Array(items)) if items.iter().any(|item| item == "error") => return Err(Crash),
+            Some(Value::String(body)) if body.contains("error") => return Err(Crash),
+            None | Some(Value::Array(_) | Value::String(_)) => String::new(),
+            Some(Value::Number(_) | Value::Bool(_) | Value::Null) => return Err(Crash),
+        };
+        let header = self.headers.iter().find(|(name, _)| name == "WWW-Authenticate").map(|(_, value)| value);
+        let Some(header) = header.filter(|value| error.is_empty() && value.contains(',')) else {
+            return Ok(error.to_lowercase());
+        };
+        let items = header.split(',').map(|item| item.split_once('=').ok_or(Crash));
+        let items = items.collect::<Result<Vec<_>, _>>()?;
+        // The last of several wins, as in a dictionary.
+        let found = items.iter().rev().find(|(name, _)| *name == "error");
+        Ok(found.map(|(_, value)| value.trim_matches('"').to_lowercase()).unwrap_or_default())
+    }
+}
+
+/// What `str()` makes of it, near enough.
+pub(super) fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+/// What `bool()` makes of it.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+    }
+}

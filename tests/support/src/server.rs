@@ -1,0 +1,366 @@
+//! The real binary as a child process.
+//!
+//! It owns the process, its output and, unless told otherwise, the directory it works in. It promises a cleared
+//! environment (`PATH` excepted), a server that has said it is ready, and no process left behind after the drop.
+//! One [`Builder`] can start its server again and again, on the same port and the same data.
+
+mod output;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use self::output::Captured;
+use crate::net;
+use crate::process::{self, Signal};
+
+/// Time the binary may take to say it is ready.
+pub const READY_WITHIN: Duration = Duration::from_secs(20);
+/// Time between two looks at a process.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Log lines shown when a test fails.
+const LINES_SHOWN: usize = 40;
+
+/// How to start the binary.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    binary: PathBuf,
+    port: u16,
+    arguments: Vec<OsString>,
+    env: Vec<(String, String)>,
+    data_dir: PathBuf,
+    cwd: PathBuf,
+    ready_within: Duration,
+    /// Keeps the directories until the last builder and server are gone.
+    files: Arc<TempDir>,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    child: Mutex<Child>,
+    pid: u32,
+    base_url: String,
+    listen: String,
+    admin: Option<String>,
+    output: Captured,
+    _files: Arc<TempDir>,
+}
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The binary cannot be run.
+    #[error("cannot run {binary}")]
+    Spawn {
+        /// Its path.
+        binary: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ended before it was ready.
+    #[error("ended before it was ready, {status}:\n{}", .output.join("\n"))]
+    Exited {
+        /// How it ended.
+        status: ExitStatus,
+        /// Every line it wrote, standard output and standard error.
+        output: Vec<String>,
+    },
+    /// It did not say it was ready in time; it has been killed.
+    #[error("not ready in time:\n{}", .output.join("\n"))]
+    NotReady {
+        /// Every line it wrote, standard output and standard error.
+        output: Vec<String>,
+    },
+}
+
+impl Builder {
+    /// Sets an environment variable; the last value of a name counts.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Takes a variable away, one of the defaults for example.
+    #[must_use]
+    pub fn env_remove(mut self, name: &str) -> Self {
+        self.env.retain(|(key, _)| key != name);
+        self
+    }
+
+    /// Adds an argument, such as a command's name.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Listens on 127.0.0.1:`port` and takes `BASE_URL` to be `http://localhost:PORT`.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self.env("LISTEN", format!("127.0.0.1:{port}")).env("BASE_URL", format!("http://localhost:{port}"))
+    }
+
+    /// Uses this `DATA_DIR`, which is not removed.
+    #[must_use]
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = path.into();
+        self
+    }
+
+    /// Starts in this directory, which is not removed. A `.env` in it is read by the binary.
+    #[must_use]
+    pub fn cwd(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cwd = path.into();
+        self
+    }
+
+    /// Waits this long for the server to be ready, in place of [`READY_WITHIN`].
+    #[must_use]
+    pub fn ready_within(mut self, within: Duration) -> Self {
+        self.ready_within = within;
+        self
+    }
+
+    /// The `DATA_DIR`.
+    pub fn data_path(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The directory it starts in.
+    pub fn cwd_path(&self) -> &Path {
+        &self.cwd
+    }
+
+    /// The `BASE_URL` it is given, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        let url = self.env.iter().rev().find(|(name, _)| name == "BASE_URL").map(|(_, value)| value.as_str());
+        url.unwrap_or_default().trim_end_matches('/').to_owned()
+    }
+
+    /// Starts the server and waits until it is ready: until it logs a JSON line whose `fields.message` is `ready`,
+    /// with the address in `fields.listen` and the operator's address, if any, in `fields.admin`.
+    pub async fn start(&self) -> Result<Server, StartError> {
+        let spawned = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child =
+            spawned.map_err(|source| StartError::Spawn { binary: self.binary.clone(), source })?;
+        let output = Captured::follow(&mut child);
+        let mut server = Server {
+            pid: child.id(),
+            child: Mutex::new(child),
+            base_url: self.base_url(),
+            listen: String::new(),
+            admin: None,
+            output,
+            _files: Arc::clone(&self.files),
+        };
+        let deadline = Instant::now() + self.ready_within;
+        loop {
+            if let Some(fields) = server.output.lines().iter().find_map(|line| ready(line)) {
+                let text = |name: &str| fields.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+                server.listen = text("listen").unwrap_or_default();
+                server.admin = text("admin").filter(|admin| admin.contains(':'));
+                return Ok(server);
+            }
+            let ended = server.child().try_wait();
+            if let Ok(Some(status)) = ended {
+                server.output.finish();
+                return Err(StartError::Exited { status, output: server.output.lines() });
+            }
+            if Instant::now() > deadline {
+                let _ = server.kill9();
+                return Err(StartError::NotReady { output: server.output.lines() });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Runs the binary to its end with these arguments after the others, for commands such as `check-config`.
+    /// Blocks the thread.
+    pub fn run<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(
+        &self,
+        arguments: I,
+    ) -> io::Result<Output> {
+        self.command().args(arguments).output()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(&self.arguments).current_dir(&self.cwd).env_clear().stdin(Stdio::null());
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.env("DATA_DIR", &self.data_dir).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+impl Server {
+    /// Begins to describe a server: the port is picked now and the directories are made now, so that `BASE_URL`
+    /// is known. Defaults: `LISTEN` and `BASE_URL` for that port, `ADMIN_LISTEN=127.0.0.1:0`, `LOG_FORMAT=json`,
+    /// `RUST_LOG=info`, `DATA_DIR` and working directory of its own.
+    ///
+    /// # Panics
+    /// If there is no free port or no room for a temporary directory.
+    pub fn builder(binary: impl Into<PathBuf>) -> Builder {
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let (data_dir, cwd) = (files.path().join("data"), files.path().join("cwd"));
+        for directory in [&data_dir, &cwd] {
+            std::fs::create_dir(directory).expect("a directory of one's own");
+        }
+        let builder = Builder {
+            binary: binary.into(),
+            port: 0,
+            arguments: Vec::new(),
+            env: Vec::new(),
+            data_dir,
+            cwd,
+            ready_within: READY_WITHIN,
+            files: Arc::new(files),
+        };
+        builder
+            .port(net::free_port().expect("a free loopback port"))
+            .env("ADMIN_LISTEN", "127.0.0.1:0")
+            .env("LOG_FORMAT", "json")
+            .env("RUST_LOG", "info")
+    }
+
+    /// The `BASE_URL` it was given, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The address it says it listens on, such as `127.0.0.1:8080`.
+    pub fn listen(&self) -> &str {
+        &self.listen
+    }
+
+    /// The operator's address, if it says one.
+    pub fn admin(&self) -> Option<&str> {
+        self.admin.as_deref()
+    }
+
+    /// `http://` and the operator's address.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin().expect("a server with ADMIN_LISTEN"))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Every line it wrote so far, standard output and standard error, in order of arrival.
+    pub fn logs(&self) -> Vec<String> {
+        self.output.lines()
+    }
+
+    /// The `fields` of every JSON log line so far whose `fields.message` is `message`.
+    pub fn logged(&self, message: &str) -> Vec<Value> {
+        self.output.lines().iter().filter_map(|line| fields(line, message)).collect()
+    }
+
+    /// Waits until a line contains `part` and returns it; `None` if none does within `within`.
+    pub async fn wait_for_log(&self, part: &str, within: Duration) -> Option<String> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(line) = self.output.lines().into_iter().find(|line| line.contains(part)) {
+                return Some(line);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Asks it to stop: SIGTERM.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::Term)
+    }
+
+    /// Sends `signal`; an error if it has ended.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let mut child = self.child();
+        match child.try_wait()? {
+            Some(status) => Err(io::Error::other(format!("the server has ended, {status}"))),
+            None => process::send(child.id(), signal),
+        }
+    }
+
+    /// Kills it, SIGKILL, and waits for its end.
+    pub fn kill9(&self) -> io::Result<ExitStatus> {
+        let mut child = self.child();
+        child.kill()?;
+        child.wait()
+    }
+
+    /// Waits for its end, at most for `within`. `ExitStatus::code` is `None` after a signal.
+    pub async fn wait(&self, within: Duration) -> io::Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            let ended = self.child().try_wait()?;
+            if let Some(status) = ended {
+                self.output.finish();
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server has not ended"));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// [`Server::terminate`], then [`Server::wait`].
+    pub async fn stop(&self, within: Duration) -> io::Result<ExitStatus> {
+        self.terminate()?;
+        self.wait(within).await
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.kill9();
+        if std::thread::panicking() {
+            let lines = self.output.lines();
+            let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+            eprintln!("last lines of the server (pid {}):\n{}", self.pid, shown.join("\n"));
+        }
+    }
+}
+
+/// The root of the workspace that this crate was built in.
+pub fn workspace_root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    // Cargo sets the variable for the package it runs, which may be any of the workspace: go up to the lock file.
+    let start = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    let root = start.ancestors().find(|directory| directory.join("Cargo.lock").is_file());
+    root.unwrap_or(&start).to_owned()
+}
+
+fn ready(line: &str) -> Option<Value> {
+    fields(line, "ready")
+}
+
+fn fields(line: &str, message: &str) -> Option<Value> {
+    let mut line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get_mut("fields")?.take();
+    (fields.get("message")?.as_str()? == message).then_some(fields)
+}
+
+#[cfg(test)]
+mod tests;
