@@ -1,0 +1,88 @@
+//! What any instance changed lately.
+//!
+//! The server stamps each update with its own time. A follower asks for all that was stamped since its cursor, which
+//! is the server's time of the question before, and a while further back: a stamp is set when an update is applied,
+//! but it can be read only once a majority has it, and the clocks of two servers of a set may differ. An index holds
+//! all that this question needs; only documents whose revision was not reported last time are fetched. So a question
+//! costs what was decided of late, not what is stored.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actors::keys::DeviceHash;
+use actors::store::Cursor;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, DateTime, RawDocumentBuf, doc};
+use mongodb::error::Result;
+use mongodb::options::Hint;
+use mongodb::{Collection, Database};
+
+use super::documents::{binary, device};
+
+/// Name of the index on (`changed`, `rev`, `_id`).
+pub(super) const INDEX: &str = "changed";
+/// How far behind its cursor a question reaches; more than an update may take to reach a majority.
+const OVERLAP: Duration = Duration::from_secs(10);
+/// Documents fetched at a time.
+const FETCH: usize = 500;
+
+/// What the last answer reported. Holds for the cursor that came with it and for no other: a follower that lost the
+/// answer, or a second follower, is told everything again.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    cursor: Option<Cursor>,
+    reported: HashMap<DeviceHash, i64>,
+}
+
+/// Documents changed since `cursor`, and the next cursor; none at all if there is no cursor yet.
+pub(super) async fn changes(
+    database: &Database,
+    sessions: &Collection<RawDocumentBuf>,
+    memory: &Mutex<Memory>,
+    cursor: Option<Cursor>,
+) -> Result<(Vec<RawDocumentBuf>, Cursor)> {
+    // Asked before the question itself, so that nothing falls between two questions.
+    let next = server_time(database).await?;
+    let Some(cursor) = cursor else { return Ok((Vec::new(), next)) };
+    // A server that took over may be behind the one before it.
+    let since = cursor.min(next).0.saturating_sub(i64::try_from(OVERLAP.as_millis()).unwrap_or(i64::MAX));
+    let stamped = stamped_since(sessions, since).await?;
+    let known = take_memory(memory, cursor);
+    let fresh: Vec<_> =
+        stamped.iter().filter(|(id, rev)| known.get(id) != Some(rev)).map(|(id, _)| *id).collect();
+    let mut changed = Vec::with_capacity(fresh.len());
+    for ids in fresh.chunks(FETCH) {
+        let ids: Vec<Bson> = ids.iter().map(|id| Bson::Binary(binary(id.as_bytes()))).collect();
+        let found = sessions.find(doc! { "_id": { "$in": ids } }).await?;
+        changed.extend(found.try_collect::<Vec<_>>().await?);
+    }
+    *memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory { cursor: Some(next), reported: stamped };
+    Ok((changed, next))
+}
+
+/// Keys and revisions of what was stamped at or after `since`, out of the index alone.
+async fn stamped_since(
+    sessions: &Collection<RawDocumentBuf>,
+    since: i64,
+) -> Result<HashMap<DeviceHash, i64>> {
+    let filter = doc! { "changed": { "$gte": DateTime::from_millis(since) } };
+    let found = sessions.find(filter).projection(doc! { "_id": 1, "rev": 1 }).hint(Hint::Name(INDEX.into()));
+    let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+    // A document without key and revision is none of ours.
+    Ok(found.iter().filter_map(|found| Some((device(found)?, found.get_i64("rev").ok()?))).collect())
+}
+
+fn take_memory(memory: &Mutex<Memory>, cursor: Cursor) -> HashMap<DeviceHash, i64> {
+    let taken = std::mem::take(&mut *memory.lock().unwrap_or_else(PoisonError::into_inner));
+    if taken.cursor == Some(cursor) { taken.reported } else { HashMap::new() }
+}
+
+/// The server's own clock.
+async fn server_time(database: &Database) -> Result<Cursor> {
+    let hello = database.run_command(doc! { "hello": 1 }).await?;
+    let time = hello
+        .get_datetime("localTime")
+        .map_err(|_| mongodb::error::Error::custom("no server time".to_owned()));
+    time.map(|time| Cursor(time.timestamp_millis()))
+}

@@ -1,0 +1,72 @@
+//! The reader thread.
+
+use std::sync::mpsc::Receiver;
+
+use actors::clock::Timestamp;
+use actors::keys::DeviceHash;
+use actors::session::Session;
+use actors::store::record::millis;
+use actors::store::{Page, SessionKey, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::oneshot;
+
+use super::aborted;
+use super::rows::{record, select};
+
+/// Sessions of one page: some hundred kilobytes, some milliseconds.
+const PAGE: u32 = 1000;
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A question, with the way back.
+pub(super) enum Read {
+    /// One session by one of its keys.
+    Find { key: SessionKey, now: Timestamp, reply: Reply<Option<Session>> },
+    /// The live sessions behind one.
+    Page { after: Option<DeviceHash>, now: Timestamp, reply: Reply<Page> },
+    /// Does the file answer?
+    Ping { reply: Reply<()> },
+}
+
+/// Answers until nobody can ask any more. A caller that has gone is no error.
+pub(super) fn run(db: &Connection, questions: &Receiver<Read>) {
+    for question in questions {
+        match question {
+            Read::Find { key, now, reply } => drop(reply.send(find(db, key, now))),
+            Read::Page { after, now, reply } => drop(reply.send(page(db, after, now))),
+            Read::Ping { reply } => drop(reply.send(ping(db))),
+        }
+    }
+}
+
+fn find(db: &Connection, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
+    let (sql, key) = match &key {
+        SessionKey::Device(device) => (select!("WHERE device = ?1 AND purge_ms > ?2"), device.as_bytes()),
+        SessionKey::User(user) => (select!("WHERE user = ?1 AND purge_ms > ?2"), user.as_bytes()),
+        SessionKey::State(state) => (select!("WHERE state = ?1 AND purge_ms > ?2"), state.as_bytes()),
+    };
+    let found = db
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(params![key, millis(now)], record).optional())
+        .map_err(|error| aborted(&error))?;
+    found.map(Session::try_from).transpose().map_err(|damaged| StoreError::Aborted(damaged.to_string()))
+}
+
+fn page(db: &Connection, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+    // An empty key is below every other. The sign keeps the planner on the primary key, in whose order pages come.
+    let sql = select!("WHERE device > ?1 AND +purge_ms > ?2 ORDER BY device LIMIT ?3");
+    let after = after.map(|device| device.as_bytes().to_vec()).unwrap_or_default();
+    let records = db
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            statement.query_map(params![after, millis(now), PAGE], record)?.collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(|error| aborted(&error))?;
+    let last = records.last().filter(|_| records.len() == PAGE as usize);
+    let next = last.and_then(|record| DeviceHash::from_slice(&record.device));
+    Ok(Page { sessions: crate::store::undamaged(records.into_iter().map(Session::try_from)), next })
+}
+
+fn ping(db: &Connection) -> Result<(), StoreError> {
+    db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|error| aborted(&error))
+}
