@@ -1,0 +1,309 @@
+//! Every sentence of the pages, in both languages side by side. Other than the sentences, only lengths of time are
+//! put into words here.
+//!
+//! French puts a no-break space before `: ; ? !` (a narrow one, except before the colon) and inside quotes; a test
+//! checks it.
+
+use std::time::Duration;
+
+use super::lang::Lang;
+
+/// Declares [`Text`] and its two values from one table, so that a sentence without its translation does not compile.
+macro_rules! texts {
+    ($($name:ident: $fr:literal, $en:literal;)+) => {
+        /// The sentences of one language.
+        pub(super) struct Text {
+            $(pub(super) $name: &'static str,)+
+        }
+
+        /// The French sentences.
+        pub(super) const FR: Text = Text { $($name: $fr,)+ };
+
+        /// The English sentences.
+        pub(super) const EN: Text = Text { $($name: $en,)+ };
+
+        #[cfg(test)]
+        impl Text {
+            /// Each name with its French and its English sentence.
+            pub(super) const TABLE: &'static [(&'static str, &'static str, &'static str)] =
+                &[$((stringify!($name), FR.$name, EN.$name),)+];
+        }
+    };
+}
+
+impl Text {
+    pub(super) fn of(lang: Lang) -> &'static Self {
+        match lang {
+            Lang::Fr => &FR,
+            Lang::En => &EN,
+        }
+    }
+}
+
+texts! {
+    // On every page.
+    site_name: "Relier un appareil à Enedis", "Link a device to Enedis";
+    footer: "Ce site n’est pas celui d’Enedis. Il ne vous demande jamais de mot de passe.",
+        "This is not the Enedis site. It never asks you for a password.";
+    error_prefix: "Erreur\u{a0}: ", "Error: ";
+
+    // Used by several pages.
+    continue_to_enedis: "Continuer vers Enedis", "Continue to Enedis";
+    next_step: "En continuant, vous passerez sur le site d’Enedis, pour vous y connecter et donner votre accord. Son adresse\u{a0}: ",
+        "If you continue, you will go to the Enedis site, to sign in there and give your consent. Its address: ";
+    enter_a_code: "Saisir un code", "Enter a code";
+    try_again: "Réessayer", "Try again";
+    reload: "Actualiser la page", "Reload the page";
+    enedis_said: "Réponse d’Enedis\u{a0}: ", "Enedis answered: ";
+    start_again: "Relancez la demande depuis votre appareil\u{a0}: il affichera un nouveau lien et un nouveau code.",
+        "Start again from your device: it will show a new link and a new code.";
+    withdraw: "Vous pouvez retirer votre accord à tout moment depuis votre compte Enedis.",
+        "You can withdraw your consent at any time in your Enedis account.";
+    wait_before: "Attendez ", "Wait ";
+    wait_after: ", puis réessayez.", ", then try again.";
+
+    // Entering the code.
+    enter_title: "Saisissez le code de votre appareil", "Enter the code from your device";
+    enter_intro: "Pour relier votre appareil (une box domotique, par exemple) à votre compteur Linky, recopiez ici le code qu’il affiche.",
+        "To link your device (a home automation box, for instance) to your Linky meter, type here the code that it shows.";
+    enter_label: "Code affiché par votre appareil", "Code shown by your device";
+    enter_hint: "Huit lettres, comme XXXX\u{2011}XXXX. Le tiret et les majuscules sont facultatifs.",
+        "Eight letters, like XXXX\u{2011}XXXX. The dash and the capitals are optional.";
+    enter_caution: "Quelqu’un d’autre vous a envoyé ce code\u{202f}? Arrêtez-vous là\u{a0}: vous lui donneriez accès à vos données.",
+        "Did someone else send you this code? Stop here: you would give them access to your data.";
+    enter_missing: "Saisissez le code affiché par votre appareil.", "Enter the code shown by your device.";
+    enter_not_valid: "Ce code n’est pas valable, ou ne l’est plus. Vérifiez-le, ou relancez la demande depuis votre appareil pour en obtenir un nouveau.",
+        "This code is not valid, or no longer is. Check it, or start again from your device to get a new one.";
+    too_many_attempts: "Trop d’essais.", "Too many attempts.";
+
+    // Confirming the code.
+    confirm_title: "Relier cet appareil\u{202f}?", "Link this device?";
+    confirm_intro: "Un appareil demande à lire les données de votre compteur Linky.",
+        "A device is asking to read the data of your Linky meter.";
+    confirm_client: "Application", "App";
+    confirm_software: "Logiciel de l’appareil", "Software of the device";
+    confirm_asked: "Demande faite", "Requested";
+    confirm_expires: "Ce code expire dans ", "This code expires in ";
+    confirm_question: "Votre appareil affiche-t-il bien ce code\u{202f}?", "Does your device show this same code?";
+    confirm_caution: "Si vous n’avez pas fait cette demande vous-même, refusez\u{a0}: quelqu’un cherche peut-être à obtenir vos données.",
+        "If you did not make this request yourself, say no: someone may be trying to get your data.";
+    confirm_yes: "Oui, continuer vers Enedis", "Yes, continue to Enedis";
+    confirm_no: "Non, ce n’est pas moi", "No, this is not me";
+
+    // Consent given.
+    signed_in_title: "Votre accord est enregistré", "Your consent is recorded";
+    signed_in_device: "Votre appareil recevra son accès dans quelques instants. Retournez-y pour la suite.",
+        "Your device will get its access in a few moments. Go back to it to carry on.";
+    signed_in_close: "Vous pouvez fermer cette page.", "You can close this page.";
+    signed_in_meters: "Compteurs concernés", "Meters covered";
+    meter_ending: "Point de livraison se terminant par ", "Delivery point ending in ";
+    meter_numbered: "Point de livraison n°\u{a0}", "Delivery point no. ";
+    meters_more: "Autres points de livraison\u{a0}: ", "Other delivery points: ";
+
+    // Consent refused.
+    refused_title: "Vous avez refusé l’accès", "You refused access";
+    refused_told: "Aucune donnée n’a été transmise. Votre appareil en est informé, et vous pouvez fermer cette page.",
+        "No data was passed on. Your device is being told, and you can close this page.";
+    refused_mistake: "C’était une erreur\u{202f}? Relancez la demande depuis votre appareil\u{a0}: il affichera un nouveau lien et un nouveau code.",
+        "Was it a mistake? Start again from your device: it will show a new link and a new code.";
+
+    // The request is somebody else's.
+    not_mine_title: "Rien n’a été relié", "Nothing was linked";
+    not_mine_told: "Vous n’avez rien autorisé. Le code expirera de lui-même, et vous pouvez fermer cette page.",
+        "You have authorised nothing. The code will expire on its own, and you can close this page.";
+    not_mine_again: "Si quelqu’un vous a envoyé ce lien, n’y donnez pas suite.",
+        "If somebody sent you this link, do not follow it.";
+
+    // Trouble at Enedis or here.
+    enedis_unavailable_title: "Enedis ne répond pas", "Enedis is not responding";
+    enedis_unavailable: "Le site d’Enedis ne répond pas en ce moment. Cela ne vient ni de vous, ni de votre appareil.",
+        "The Enedis site is not responding at the moment. Neither you nor your device did anything wrong.";
+    enedis_busy_title: "Enedis est très sollicité", "Enedis is very busy";
+    enedis_busy: "Enedis reçoit trop de demandes en ce moment.", "Enedis is receiving too many requests at the moment.";
+    enedis_rejected_title: "Enedis n’a pas accepté la demande", "Enedis did not accept the request";
+    enedis_rejected: "La réponse d’Enedis ne permet pas de relier votre appareil. Aucune donnée n’a été transmise.",
+        "With the answer from Enedis your device cannot be linked. No data was passed on.";
+    our_trouble_title: "Service momentanément indisponible", "Service unavailable for the moment";
+    our_trouble: "Notre service ne peut pas traiter votre demande pour l’instant. Cela ne vient ni de vous, ni de votre appareil.",
+        "Our service cannot handle your request right now. Neither you nor your device did anything wrong.";
+    retry_in_minutes: "Réessayez dans quelques minutes.", "Try again in a few minutes.";
+    retry_from_device: "Si le code a expiré, relancez la demande depuis votre appareil.",
+        "If the code has expired, start again from your device.";
+
+    // Problems with the request.
+    bad_state_title: "Cette demande n’est plus valable", "This request is no longer valid";
+    bad_state: "Elle a expiré, ou elle n’est pas connue de notre service.", "It has expired, or our service does not know it.";
+    other_browser_title: "Navigateur différent", "Different browser";
+    other_browser: "Le retour d’Enedis ne s’est pas fait dans le navigateur du départ, ou ce navigateur bloque les cookies. Par sécurité, la demande s’arrête ici.",
+        "You came back from Enedis in another browser than the one you left from, or this browser blocks cookies. To keep you safe, the request stops here.";
+    other_browser_advice: "Ouvrez de nouveau le lien affiché par votre appareil, acceptez les cookies, et faites toutes les étapes dans ce même navigateur.",
+        "Open the link shown by your device again, allow cookies, and take all the steps in that same browser.";
+    missing_parameters_title: "Adresse incomplète", "Incomplete address";
+    missing_parameters: "Il manque des informations dans l’adresse de cette page.", "Some information is missing from the address of this page.";
+    malformed_return_title: "Réponse d’Enedis incompréhensible", "Answer from Enedis not understood";
+    malformed_return: "Vous revenez d’Enedis, mais sa réponse n’a pas la forme attendue. Aucune donnée n’a été transmise.",
+        "You came back from Enedis, but its answer does not have the expected form. No data was passed on.";
+    already_used_title: "Demande déjà traitée", "Request already handled";
+    already_used: "Cette demande a déjà reçu une réponse. Si votre appareil fonctionne, vous n’avez rien à faire.",
+        "This request has already been answered. If your device works, there is nothing for you to do.";
+    already_used_otherwise: "Sinon, relancez la demande depuis votre appareil\u{a0}: il affichera un nouveau lien et un nouveau code.",
+        "Otherwise, start again from your device: it will show a new link and a new code.";
+    in_progress_title: "Encore un instant", "One more moment";
+    in_progress: "Votre accord est en cours d’enregistrement. Actualisez cette page dans quelques secondes.",
+        "Your consent is being recorded. Reload this page in a few seconds.";
+    not_found_title: "Page introuvable", "Page not found";
+    not_found: "Il n’y a rien à cette adresse. Vérifiez le lien affiché par votre appareil.",
+        "There is nothing at this address. Check the link shown by your device.";
+    method_not_allowed_title: "Action impossible ici", "Not possible here";
+    method_not_allowed: "Cette adresse ne s’utilise pas de cette façon. Revenez au lien affiché par votre appareil.",
+        "This address is not used in this way. Go back to the link shown by your device.";
+    bad_request_title: "Demande incompréhensible", "Request not understood";
+    bad_request: "L’adresse de cette page contient une erreur. Revenez au lien affiché par votre appareil.",
+        "There is a mistake in the address of this page. Go back to the link shown by your device.";
+    too_many_title: "Trop d’essais", "Too many attempts";
+    too_many: "Trop d’essais ont été faits en peu de temps.", "Too many attempts were made in a short time.";
+
+    // The first page.
+    home_title: "Relier votre appareil à votre compteur Linky", "Link your device to your Linky meter";
+    home_intro: "Certains appareils, comme les box domotiques, savent suivre la consommation d’un logement, mais n’ont pas de navigateur pour demander l’accord de leur propriétaire. Ce service permet de donner cet accord depuis votre téléphone ou votre ordinateur.",
+        "Some devices, such as home automation boxes, can follow the electricity use of a home but have no browser to ask their owner for consent. With this service you give that consent from your phone or your computer.";
+    home_how: "Comment faire", "How it works";
+    home_step_device: "Lancez la demande sur votre appareil\u{a0}: il affiche un lien et un code.",
+        "Start the request on your device: it shows a link and a code.";
+    home_step_code: "Ouvrez le lien et vérifiez que le code est le même.", "Open the link and check that the code is the same.";
+    home_step_enedis: "Connectez-vous chez Enedis et donnez votre accord. L’adresse d’Enedis\u{a0}: ",
+        "Sign in at Enedis and give your consent. The address of Enedis: ";
+    home_step_done: "Retournez à votre appareil\u{a0}: il reçoit son accès tout seul.",
+        "Go back to your device: it gets its access by itself.";
+    home_privacy: "Vos données", "Your data";
+    home_privacy_password: "Votre mot de passe Enedis se saisit chez Enedis. Il ne passe jamais par ce site.",
+        "You enter your Enedis password at Enedis. It never passes through this site.";
+    home_privacy_measures: "Vos relevés vont à votre appareil. Ils ne sont pas enregistrés ici.",
+        "Your readings go to your device. They are not recorded here.";
+    home_privacy_stored: "Les codes et les clés d’accès ne sont jamais conservés en clair.",
+        "Codes and access keys are never stored in readable form.";
+}
+
+/// How long ago something happened: "à l’instant", "il y a 2 minutes". Rounded down.
+pub(super) fn ago(lang: Lang, past: Duration) -> String {
+    let (count, unit) = match past.as_secs() {
+        0..30 => return one_of(lang, "à l’instant", "just now").to_owned(),
+        30..60 => return one_of(lang, "il y a moins d’une minute", "less than a minute ago").to_owned(),
+        secs @ 60..3600 => (secs / 60, Unit::Minute),
+        secs @ 3600..86_400 => (secs / 3600, Unit::Hour),
+        secs => (secs / 86_400, Unit::Day),
+    };
+    let amount = amount(lang, count, unit);
+    match lang {
+        Lang::Fr => format!("il y a {amount}"),
+        Lang::En => format!("{amount} ago"),
+    }
+}
+
+/// How long to wait: "12 secondes", "2 minutes". Rounded up, at least one second, so that who waits has waited enough.
+pub(super) fn wait(lang: Lang, wait: Duration) -> String {
+    let (count, unit) = match secs_up(wait) {
+        secs @ 0..=90 => (secs, Unit::Second),
+        secs @ 91..=5400 => (secs.div_ceil(60), Unit::Minute),
+        secs => (secs.div_ceil(3600), Unit::Hour),
+    };
+    amount(lang, count, unit)
+}
+
+/// How long something lasts still, after "dans " or "in ": "4 minutes". Rounded down, so that nobody is promised more than there is.
+pub(super) fn remaining(lang: Lang, left: Duration) -> String {
+    match left.as_secs() {
+        0..60 => one_of(lang, "moins d’une minute", "less than a minute").to_owned(),
+        secs @ 60..7200 => amount(lang, secs / 60, Unit::Minute),
+        secs => amount(lang, secs / 3600, Unit::Hour),
+    }
+}
+
+/// Whole seconds, rounded up, at least one: what `Retry-After` says and what the page says.
+pub(super) fn secs_up(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Second,
+    Minute,
+    Hour,
+    Day,
+}
+
+fn amount(lang: Lang, count: u64, unit: Unit) -> String {
+    let name = match unit {
+        Unit::Second => one_of(lang, "seconde", "second"),
+        Unit::Minute => "minute",
+        Unit::Hour => one_of(lang, "heure", "hour"),
+        Unit::Day => one_of(lang, "jour", "day"),
+    };
+    // French counts zero as singular; zero never comes here.
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count}\u{a0}{name}{plural}")
+}
+
+fn one_of(lang: Lang, fr: &'static str, en: &'static str) -> &'static str {
+    match lang {
+        Lang::Fr => fr,
+        Lang::En => en,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, Lang::En, Lang::Fr, Text, ago, remaining, wait};
+
+    #[test]
+    fn every_sentence_is_there_and_translated() {
+        for (name, fr, en) in Text::TABLE {
+            assert!(!fr.trim().is_empty() && !en.trim().is_empty(), "{name} is empty");
+            assert_ne!(fr, en, "{name} is not translated");
+        }
+    }
+
+    #[test]
+    fn typography() {
+        for (name, fr, en) in Text::TABLE {
+            for text in [fr, en] {
+                assert!(!text.contains('\''), "{name}: typewriter apostrophe");
+                assert!(!text.contains("  "), "{name}: two spaces");
+            }
+            for mark in [" :", " ;", " ?", " !"] {
+                assert!(!fr.contains(mark), "{name}: breaking space before{mark}");
+            }
+            let bare = |mark: char| {
+                fr.match_indices(mark).any(|(at, _)| !fr[..at].ends_with(['\u{a0}', '\u{202f}']))
+            };
+            assert!(![':', ';', '?', '!'].into_iter().any(bare), "{name}: no space before the mark");
+            assert!(!en.contains(['\u{a0}', '\u{202f}']), "{name}: French spacing in English");
+        }
+    }
+
+    #[test]
+    fn times_in_words() {
+        let table = [
+            (0, "à l’instant", "just now"),
+            (29, "à l’instant", "just now"),
+            (30, "il y a moins d’une minute", "less than a minute ago"),
+            (60, "il y a 1\u{a0}minute", "1\u{a0}minute ago"),
+            (179, "il y a 2\u{a0}minutes", "2\u{a0}minutes ago"),
+            (3600, "il y a 1\u{a0}heure", "1\u{a0}hour ago"),
+            (2 * 86_400, "il y a 2\u{a0}jours", "2\u{a0}days ago"),
+        ];
+        for (secs, fr, en) in table {
+            assert_eq!(ago(Fr, Duration::from_secs(secs)), fr);
+            assert_eq!(ago(En, Duration::from_secs(secs)), en);
+        }
+        assert_eq!(wait(Fr, Duration::ZERO), "1\u{a0}seconde");
+        assert_eq!(wait(En, Duration::from_millis(1001)), "2\u{a0}seconds");
+        assert_eq!(wait(Fr, Duration::from_secs(90)), "90\u{a0}secondes");
+        assert_eq!(wait(Fr, Duration::from_secs(91)), "2\u{a0}minutes");
+        assert_eq!(wait(En, Duration::from_secs(5401)), "2\u{a0}hours");
+        assert_eq!(remaining(Fr, Duration::from_secs(59)), "moins d’une minute");
+        assert_eq!(remaining(En, Duration::from_secs(59)), "less than a minute");
+        assert_eq!(remaining(En, Duration::from_secs(299)), "4\u{a0}minutes");
+        assert!(!wait(En, Duration::MAX).is_empty() && !ago(Fr, Duration::MAX).is_empty());
+    }
+}

@@ -1,0 +1,214 @@
+//! What the templates are filled from, and how strangers' texts are made fit to be shown.
+
+use std::time::Duration;
+
+use askama::Template;
+
+use super::{Lang, Page, STYLE, STYLE_PATH, Site, text, text::Text};
+
+/// As much of a stranger's text as a page shows, in characters.
+pub(super) const SHOWN_MAX: usize = 200;
+
+/// What the code field takes, in characters; the template says the same.
+pub(super) const CODE_MAX: usize = 64;
+
+/// Digits of a usage point that a page shows, and the least length at which they give little away.
+const METER_DIGITS: usize = 4;
+const METER_LENGTH_MIN: usize = 8;
+
+impl Page {
+    pub(super) fn with_wait(self, wait: Option<Duration>) -> Self {
+        Self { retry_after_secs: wait.map(text::secs_up), ..self }
+    }
+}
+
+/// A page of a title, a few paragraphs and at most one thing to do, under construction.
+pub(super) struct Message {
+    title: &'static str,
+    tone: Tone,
+    paragraphs: Vec<String>,
+    detail: Option<String>,
+    action: Option<Action>,
+    retry_after: Option<Duration>,
+}
+
+impl Message {
+    pub(super) fn new(title: &'static str, tone: Tone) -> Self {
+        Self { title, tone, paragraphs: Vec::new(), detail: None, action: None, retry_after: None }
+    }
+
+    pub(super) fn say(mut self, paragraph: &str) -> Self {
+        self.paragraphs.push(paragraph.to_owned());
+        self
+    }
+
+    pub(super) fn wait(self, lang: Lang, wait: Duration) -> Self {
+        self.say(&wait_sentence(lang, wait)).retry_after(wait)
+    }
+
+    pub(super) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    pub(super) fn detail(self, detail: Option<&str>) -> Self {
+        Self { detail: detail.map(|it| shown(it, SHOWN_MAX)).filter(|it| !it.is_empty()), ..self }
+    }
+
+    pub(super) fn action(self, href: String, label: &'static str) -> Self {
+        Self { action: Some(Action { href, label }), ..self }
+    }
+
+    pub(super) fn render(self, status: u16, lang: Lang, site: Site<'_>) -> Page {
+        let view = MessageView {
+            t: Text::of(lang),
+            shell: Shell::new(lang, site),
+            title: self.title,
+            tone: self.tone,
+            paragraphs: self.paragraphs,
+            detail: self.detail,
+            action: self.action,
+        };
+        page(status, lang, &view).with_wait(self.retry_after)
+    }
+}
+
+/// A link that looks like a button.
+struct Action {
+    href: String,
+    label: &'static str,
+}
+
+/// Picks the icon; the words say the same.
+#[derive(Clone, Copy)]
+pub(super) enum Tone {
+    Good,
+    Wait,
+    Stop,
+}
+
+/// What the frame of every page needs.
+pub(super) struct Shell<'a> {
+    lang: Lang,
+    site: Site<'a>,
+    style: String,
+}
+
+impl<'a> Shell<'a> {
+    pub(super) fn new(lang: Lang, site: Site<'a>) -> Self {
+        Self { lang, site, style: format!("{STYLE_PATH}?v={STYLE_VERSION:x}") }
+    }
+}
+
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "home.html")]
+pub(super) struct HomeView<'a> {
+    pub(super) t: &'static Text,
+    pub(super) shell: Shell<'a>,
+}
+
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "enter_code.html")]
+pub(super) struct EnterCodeView<'a> {
+    pub(super) t: &'static Text,
+    pub(super) shell: Shell<'a>,
+    pub(super) typed: String,
+    pub(super) state: Option<&'a str>,
+    pub(super) invalid: bool,
+    pub(super) error: Option<String>,
+}
+
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "confirm_code.html")]
+pub(super) struct ConfirmCodeView<'a> {
+    pub(super) t: &'static Text,
+    pub(super) shell: Shell<'a>,
+    pub(super) code: &'a str,
+    pub(super) state: Option<&'a str>,
+    pub(super) client: String,
+    pub(super) user_agent: Option<String>,
+    pub(super) asked: String,
+    pub(super) expires: String,
+}
+
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "signed_in.html")]
+pub(super) struct SignedInView<'a> {
+    pub(super) t: &'static Text,
+    pub(super) shell: Shell<'a>,
+    pub(super) meters: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "message.html")]
+struct MessageView<'a> {
+    t: &'static Text,
+    shell: Shell<'a>,
+    title: &'static str,
+    tone: Tone,
+    paragraphs: Vec<String>,
+    detail: Option<String>,
+    action: Option<Action>,
+}
+
+pub(super) fn page(status: u16, lang: Lang, view: &impl Template) -> Page {
+    // Writing to a string cannot fail, and nothing the templates print can either.
+    let html = view.render().unwrap_or_default();
+    Page { status, lang, retry_after_secs: None, html }
+}
+
+pub(super) fn wait_sentence(lang: Lang, wait: Duration) -> String {
+    let t = Text::of(lang);
+    format!("{}{}{}", t.wait_before, text::wait(lang, wait), t.wait_after)
+}
+
+/// `{base}/device[?code=…[&state=…]]`.
+pub(super) fn device_address(site: Site<'_>, code: Option<&str>, state: Option<&str>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [("code", code), ("state", state)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    match query.finish().as_str() {
+        "" => format!("{}/device", site.base),
+        query => format!("{}/device?{query}", site.base),
+    }
+}
+
+/// One line of the list of usage points: only the end of the number, and none of it where it is short.
+pub(super) fn meter(t: &Text, usage_point: &str, number: usize) -> String {
+    let characters: Vec<char> = usage_point.trim().chars().filter(char::is_ascii_alphanumeric).collect();
+    if characters.len() < METER_LENGTH_MIN {
+        return format!("{}{number}", t.meter_numbered);
+    }
+    let end: String = characters.iter().skip(characters.len() - METER_DIGITS).collect();
+    format!("{}{end}", t.meter_ending)
+}
+
+/// A stranger's text, made fit to be shown: at most `max` characters, without controls and without the invisible
+/// characters that reorder or hide what stands around them.
+pub(super) fn shown(text: &str, max: usize) -> String {
+    let mut visible = text.trim().chars().filter(|it| !it.is_control() && !is_invisible(*it));
+    let mut cut: String = visible.by_ref().take(max).collect();
+    if visible.next().is_some() {
+        cut.pop();
+        cut.push('…');
+    }
+    cut
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// FNV-1a of the stylesheet: a new sheet gets a new address.
+const STYLE_VERSION: u64 = {
+    let bytes = STYLE.as_bytes();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
+};
