@@ -1,3 +1,19 @@
-//! The integration tests: one binary, its own store and directory each, in any order.
+//! The integration tests: one binary, the real server in each, its own store and directory each, in any order.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect shall fail on the spot")]
+
+mod actix_facts;
+mod browser;
+mod contract;
+mod fixture;
+mod foreign;
+mod instances;
+mod journey;
+mod lifecycle;
+mod modes;
+mod readme;
+mod registry;
+mod secrecy;
+mod settings;
 mod store_contract;
+mod trouble;

@@ -1,0 +1,289 @@
+//! The composition root: everything the server is made of is put together here, and taken apart in order.
+
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle, Service};
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{self, Data};
+use actix_web::{App as WebApp, HttpResponse, HttpServer};
+use actors::clock::{SharedClock, SystemClock};
+use actors::keys::Keyring;
+use actors::store::{SessionStore, StoreError};
+use actors::system::{Ports, Settings, ShardLauncher, System};
+use actors::upstream::TokenEndpoint;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{Config, StoreConfig};
+use crate::enedis::EnedisTokens;
+use crate::http::{App, Shared, routes};
+use crate::secret::{self, SecretError};
+use crate::store::mongo::{MongoSettings, MongoStore};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Counted, OpenError};
+
+/// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
+/// is closed in between.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4_096;
+/// Connections of one worker.
+const CONNECTIONS_MAX: usize = 100_000;
+/// What a connection has to flush its last answer once no request is left.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The secret key.
+    #[error("the secret key is not available: {0}")]
+    Secret(#[from] SecretError),
+    /// The store.
+    #[error("the store cannot be opened: {0}")]
+    Store(#[from] OpenError),
+    /// The store's content.
+    #[error("stored sessions cannot be read: {0}")]
+    Sessions(#[from] StoreError),
+    /// The operating system's random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Entropy(rand::rngs::SysError),
+    /// A socket.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A server whose sockets are bound. Nothing is answered before [`Application::run_until`].
+pub struct Application {
+    addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
+    // The listening socket, to close it to newcomers while the server still answers.
+    door: Socket,
+    server: Server,
+    admin: Option<Server>,
+    launcher: ShardLauncher,
+    shared: Arc<Shared>,
+    shutdown: Duration,
+}
+
+impl Application {
+    /// Opens the store, starts the actors and binds the sockets. Must run in an actix system.
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        check_entropy()?;
+        // Sockets first: what can fail for want of a port fails before anything is opened or started.
+        let listener = listen(config.listen)?;
+        let admin_listener = config.admin_listen.map(listen).transpose()?;
+        let addr = local_addr(&listener, config.listen)?;
+        let door = Socket::from(
+            listener.try_clone().map_err(|source| StartError::Listen { address: config.listen, source })?,
+        );
+        let config = Arc::new(config);
+        let clock: SharedClock = Arc::new(SystemClock);
+        let key = secret::load(config.secret_key, &config.data_dir, entropy)?;
+        let keys = Arc::new(Keyring::new(&key));
+        let store = Arc::new(Counted::new(open_store(&config).await?));
+        let system = start_actors(&config, &clock, &keys, &store).await?;
+        let launcher = system.launcher.clone();
+        let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
+        let shared = Arc::new(shared);
+        let server = serve(&config, &shared, &launcher, listener)?;
+        let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let admin = admin_listener.map(|listener| serve_admin(listener, &shared)).transpose()?;
+        let shutdown = config.shutdown;
+        Ok(Self { addr, admin_addr, door, server, admin, launcher, shared, shutdown })
+    }
+
+    /// Where the server listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where the operator's listener is, if there is one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// Serves until `stop` is ready, then drains: no new connections, the requests and consents under way are
+    /// finished, writes are committed. Answers whether all that was done in time.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
+        let Self { addr, admin_addr, door, server, admin, launcher, shared, shutdown } = self;
+        let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
+        for server in admin.into_iter().chain([server]) {
+            actix_rt::spawn(server);
+        }
+        launcher.ready().await;
+        let admin = admin_addr.map(|addr| addr.to_string()).unwrap_or_default();
+        tracing::info!(listen = %addr, admin, "ready");
+        stop.await;
+        tracing::info!(in_flight = shared.in_flight(), "draining");
+        shared.drain();
+        // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
+        if let Err(error) = door.shutdown(Shutdown::Read) {
+            tracing::warn!(%error, "the listening socket cannot be closed to newcomers");
+        }
+        for handle in &handles {
+            handle.pause().await;
+        }
+        let drained = tokio::time::timeout(shutdown, drain(&shared)).await.unwrap_or(false);
+        for handle in handles {
+            handle.stop(false).await;
+        }
+        tracing::info!(drained, "stopped");
+        drained
+    }
+}
+
+/// Waits until nobody is waiting for an answer and everything decided is durable.
+async fn drain(shared: &Shared) -> bool {
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        shared.system.idle().await;
+        while shared.in_flight() > 0 {
+            tick.tick().await;
+        }
+        tokio::time::sleep(FLUSH).await;
+        if shared.in_flight() == 0 {
+            return true;
+        }
+    }
+}
+
+fn serve(
+    config: &Arc<Config>,
+    shared: &Arc<Shared>,
+    launcher: &ShardLauncher,
+    listener: TcpListener,
+) -> Result<Server, StartError> {
+    let (settings, workers, address) = (Arc::clone(config), config.workers, config.listen);
+    let (shared, launcher) = (Arc::clone(shared), launcher.clone());
+    let factory = move || {
+        // This runs on each worker's thread: its share of the shards lives there.
+        launcher.start_here();
+        let app = App::new(Arc::clone(&shared), Arc::clone(&settings), entropy());
+        let (counted, base_url) = (Arc::clone(&shared), settings.base_url.clone());
+        WebApp::new()
+            .app_data(Data::new(app))
+            .wrap_fn(move |request, service| {
+                let in_flight = counted.count();
+                let answer = service.call(request);
+                async move {
+                    let mut answer = answer.await?;
+                    if in_flight.closes() {
+                        answer
+                            .response_mut()
+                            .head_mut()
+                            .set_connection_type(actix_web::http::ConnectionType::Close);
+                    }
+                    Ok(answer)
+                }
+            })
+            .configure(|services| routes(services, &base_url))
+    };
+    let server = HttpServer::new(factory)
+        .workers(workers)
+        .keep_alive(KEEP_ALIVE)
+        .max_connections(CONNECTIONS_MAX)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|source| StartError::Listen { address, source })?;
+    Ok(server.run())
+}
+
+/// The operator's listener: metrics.
+fn serve_admin(listener: TcpListener, shared: &Arc<Shared>) -> Result<Server, StartError> {
+    let address = local_addr(&listener, SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    let shared = Arc::clone(shared);
+    let factory = move || {
+        let metrics = async |shared: Data<Shared>| {
+            HttpResponse::Ok()
+                .insert_header((CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+                .body(shared.metrics_text().await)
+        };
+        WebApp::new().app_data(Data::from(Arc::clone(&shared))).route("/metrics", web::get().to(metrics))
+    };
+    let server = HttpServer::new(factory)
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|source| StartError::Listen { address, source })?;
+    Ok(server.run())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bind = || {
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for the kernel to forget the connections of before.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    bind().map_err(|source| StartError::Listen { address, source })
+}
+
+fn local_addr(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { address, source })
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
+    match &config.store {
+        StoreConfig::Embedded => Ok(Arc::new(SqliteStore::open(&config.data_dir)?)),
+        StoreConfig::Mongo { uri, pool_size } => {
+            let settings = MongoSettings { pool_size: Some(*pool_size), ..MongoSettings::new(uri) };
+            Ok(Arc::new(MongoStore::connect(settings).await?))
+        }
+    }
+}
+
+async fn start_actors(
+    config: &Config,
+    clock: &SharedClock,
+    keys: &Arc<Keyring>,
+    store: &Arc<Counted>,
+) -> Result<System, StoreError> {
+    let (upstream, attempt) = (config.upstream.clone(), config.exchanger.attempt);
+    let endpoint_clock = SharedClock::clone(clock);
+    let ports = Ports {
+        store: Arc::clone(store) as Arc<dyn SessionStore>,
+        endpoint: Box::new(move || {
+            EnedisTokens::new(upstream, endpoint_clock, attempt) as std::rc::Rc<dyn TokenEndpoint>
+        }),
+        clock: SharedClock::clone(clock),
+        keys: Arc::clone(keys),
+        entropy: Arc::new(entropy),
+    };
+    let settings = Settings {
+        life: config.life,
+        interval: config.interval,
+        workers: config.workers,
+        shards: config.shards,
+        sessions_max: config.sessions_max,
+        write_batch_max: config.write_batch_max,
+        exchanger: config.exchanger,
+        application: config.application.clone(),
+    };
+    System::start(ports, settings).await
+}
+
+fn check_entropy() -> Result<(), StartError> {
+    SysRng.try_fill_bytes(&mut [0; 32]).map_err(StartError::Entropy)
+}
+
+/// A seed from the operating system.
+fn entropy() -> [u8; 32] {
+    let mut seed = [0; 32];
+    #[expect(
+        clippy::expect_used,
+        reason = "checked at start; a kernel that then fails leaves nothing safe to do"
+    )]
+    SysRng.try_fill_bytes(&mut seed).expect("the operating system gives random numbers");
+    seed
+}

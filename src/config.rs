@@ -1,0 +1,378 @@
+//! Configuration: every setting from the environment or an `.env` file, checked all at once.
+//!
+//! Owns the names, defaults and bounds of the settings. Promises: a faulty configuration is reported whole, by
+//! variable name and expected form, and no value is ever echoed. Refuses: nothing is guessed; a value that cannot
+//! be used stops the start (exit status 64).
+
+mod parse;
+mod source;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use actors::consent::Application;
+use actors::exchanger::ExchangerSettings;
+use actors::exchanger::quota::QuotaSettings;
+use actors::session::Lifetimes;
+use ipnet::IpNet;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+pub use parse::{ConfigErrors, Fault};
+pub use source::{DotenvError, EnvSource};
+
+use parse::Reader;
+
+const AUTHORIZE: &str = "https://mon-compte-particulier.enedis.fr/dataconnect/v1/oauth2/authorize";
+const TOKEN: &str = "https://gw.ext.prod.api.enedis.fr/oauth2/v3/token";
+
+/// A checked configuration.
+#[derive(Clone)]
+pub struct Config {
+    /// `LISTEN`.
+    pub listen: SocketAddr,
+    /// `ADMIN_LISTEN`; `None` if off.
+    pub admin_listen: Option<SocketAddr>,
+    /// `BASE_URL`, without a trailing slash.
+    pub base_url: String,
+    /// `CLIENT_ID` and `ALLOWED_CLIENT_IDS`; empty accepts any client.
+    pub allowed_clients: Vec<String>,
+    /// The application at Enedis (`CLIENT_ID`, `CLIENT_SECRET`).
+    pub application: Application,
+    /// Enedis' endpoints.
+    pub upstream: Upstream,
+    /// `PKCE`.
+    pub pkce: bool,
+    /// 60 / `LIMIT_REQUESTS_PER_MINUTE` seconds, rounded up.
+    pub interval: Duration,
+    /// Deadlines of a flow.
+    pub life: Lifetimes,
+    /// `DEVICE_CODES_PER_MINUTE_PER_IP`; 0 is off.
+    pub codes_per_minute: u32,
+    /// `MAX_PENDING_SESSIONS`.
+    pub sessions_max: usize,
+    /// `TRUSTED_PROXIES`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where sessions are stored.
+    pub store: StoreConfig,
+    /// `DATA_DIR`.
+    pub data_dir: PathBuf,
+    /// `SECRET_KEY`; `None`: kept in `DATA_DIR`.
+    pub secret_key: Option<[u8; 32]>,
+    /// Quota and patience towards Enedis.
+    pub exchanger: ExchangerSettings,
+    /// `WORKERS`.
+    pub workers: usize,
+    /// `SHARDS`.
+    pub shards: usize,
+    /// `WRITE_BATCH_MAX`.
+    pub write_batch_max: usize,
+    /// `SHUTDOWN_SECS`.
+    pub shutdown: Duration,
+    /// `RUST_LOG`, `LOG_FORMAT`.
+    pub log: LogConfig,
+}
+
+/// Enedis, or whatever OAuth server stands in its place.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `AUTHORIZATION_ENDPOINT`.
+    pub authorize: Url,
+    /// `TOKEN_ENDPOINT`.
+    pub token: Url,
+    /// `TOKEN_ENDPOINT_AUTH_METHOD`.
+    pub auth_method: AuthMethod,
+    /// `REDIRECT_URI`, sent to the token endpoint.
+    pub redirect_uri: Option<String>,
+    /// `REDIRECT_URI_IN_AUTHORIZE`.
+    pub redirect_uri_in_authorize: bool,
+    /// `DURATION`; `None`: not sent.
+    pub duration: Option<String>,
+}
+
+/// How the proxy authenticates at the token endpoint; the names are those of RFC 8414.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// Client id and secret in the form.
+    Post,
+    /// HTTP Basic.
+    Basic,
+}
+
+/// Which store holds the sessions.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// SQLite in `DATA_DIR`.
+    Embedded,
+    /// MongoDB.
+    Mongo {
+        /// Connection string; holds the password.
+        uri: String,
+        /// `MONGODB_POOL_SIZE`.
+        pool_size: u32,
+    },
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "Embedded",
+            Self::Mongo { .. } => "Mongo(…)",
+        })
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// `RUST_LOG` directives.
+    pub filter: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+impl Config {
+    /// Reads and checks every setting.
+    pub fn read(source: &EnvSource) -> Result<Self, ConfigErrors> {
+        let mut r = Reader::new(source);
+        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+        let workers = r.number("WORKERS", cpus, 1..=256);
+        let client_id = r.text("CLIENT_ID");
+        let mut allowed_clients = r.list("ALLOWED_CLIENT_IDS");
+        allowed_clients.extend(client_id.clone().filter(|id| !allowed_clients.contains(id)));
+        let application = Application { client_id, client_secret: r.text("CLIENT_SECRET") };
+        let base_url = r.url("BASE_URL", "http://localhost:8080", true);
+        let base_url = base_url.map(|url| url.as_str().trim_end_matches('/').to_owned());
+        let upstream = upstream(&mut r);
+        let per_minute: u64 = r.number("LIMIT_REQUESTS_PER_MINUTE", 12, 1..=60_000);
+        // Only one flow is there to choose: the setting is checked so that another value is not silently ignored.
+        r.choice("FLOW", (), &[("DEVICE", ())]);
+        let attempt = r.seconds("ENEDIS_TIMEOUT_SECS", 10, 1..=60);
+        let deadline = r.seconds("ENEDIS_DEADLINE_SECS", 25, 2..=120);
+        if attempt >= deadline {
+            r.fault("ENEDIS_TIMEOUT_SECS", "less than ENEDIS_DEADLINE_SECS");
+        }
+        let store = store(&mut r);
+        let secret_key = secret_key(&mut r, &store);
+        let config = Self {
+            listen: r.socket("LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
+            admin_listen: admin_listen(&mut r),
+            base_url: base_url.unwrap_or_default(),
+            allowed_clients,
+            application,
+            pkce: r.flag("PKCE"),
+            interval: Duration::from_secs(60_u64.div_ceil(per_minute)),
+            life: Lifetimes {
+                code: r.seconds("CODE_LIFETIME_SECS", 300, 1..=86_400),
+                consent: r.seconds("CONSENT_WINDOW_SECS", 900, 1..=86_400),
+                redelivery: r.seconds("TOKEN_REDELIVERY_SECS", 60, 0..=3_600),
+                ..Lifetimes::default()
+            },
+            codes_per_minute: r.number("DEVICE_CODES_PER_MINUTE_PER_IP", 0, 0..=1_000_000),
+            sessions_max: r.number("MAX_PENDING_SESSIONS", 1_000_000, 1..=100_000_000),
+            trusted_proxies: r.networks("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
+            store,
+            data_dir: r.text("DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
+            secret_key,
+            exchanger: ExchangerSettings {
+                in_flight: r.number("ENEDIS_IN_FLIGHT", 1, 1..=64),
+                quota: QuotaSettings {
+                    per_second: r.number("ENEDIS_CALLS_PER_SECOND", 5, 1..=100_000),
+                    per_hour: r.number("ENEDIS_CALLS_PER_HOUR", 1_000, 1..=100_000_000),
+                },
+                attempt,
+                deadline,
+            },
+            workers,
+            shards: r.number("SHARDS", workers.min(actors::keys::SLOTS), 1..=actors::keys::SLOTS),
+            write_batch_max: r.number("WRITE_BATCH_MAX", 512, 1..=10_000),
+            shutdown: r.seconds("SHUTDOWN_SECS", 30, 1..=300),
+            log: log(&mut r),
+            upstream: upstream.unwrap_or_else(Upstream::unreachable_default),
+        };
+        r.finish()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// What the configuration comes to, without its secrets: for comparing two, and for the log.
+    pub fn summary(&self) -> String {
+        let Self {
+            listen,
+            admin_listen,
+            base_url,
+            allowed_clients,
+            application,
+            upstream,
+            pkce,
+            interval,
+            ..
+        } = self;
+        let Self {
+            life, codes_per_minute, sessions_max, trusted_proxies, store, data_dir, secret_key, ..
+        } = self;
+        let Self { exchanger, workers, shards, write_batch_max, shutdown, log, .. } = self;
+        let own_secret = application.client_secret.is_some();
+        let own_key = secret_key.is_some();
+        format!(
+            "{listen} {admin_listen:?} {base_url} {allowed_clients:?} own_secret={own_secret} {upstream:?} pkce={pkce} \
+             {interval:?} {life:?} codes_per_minute={codes_per_minute} sessions_max={sessions_max} \
+             {trusted_proxies:?} {store:?} {} own_key={own_key} {exchanger:?} workers={workers} \
+             shards={shards} write_batch_max={write_batch_max} {shutdown:?} {log:?}",
+            data_dir.display(),
+        )
+    }
+}
+
+impl Upstream {
+    // Stands in while faults are collected; `Config::read` then fails.
+    fn unreachable_default() -> Self {
+        #[expect(clippy::unwrap_used, reason = "a constant; parsed by a test")]
+        let url = |text: &str| Url::parse(text).unwrap();
+        Self {
+            authorize: url(AUTHORIZE),
+            token: url(TOKEN),
+            auth_method: AuthMethod::Post,
+            redirect_uri: None,
+            redirect_uri_in_authorize: false,
+            duration: None,
+        }
+    }
+}
+
+fn upstream(r: &mut Reader<'_>) -> Option<Upstream> {
+    let authorize = r.url("AUTHORIZATION_ENDPOINT", AUTHORIZE, false);
+    let token = r.url("TOKEN_ENDPOINT", TOKEN, false);
+    let redirect_uri = r.text("REDIRECT_URI").and_then(|_| r.url("REDIRECT_URI", "", false));
+    let redirect_uri_in_authorize = r.flag("REDIRECT_URI_IN_AUTHORIZE");
+    if redirect_uri_in_authorize && redirect_uri.is_none() {
+        r.fault("REDIRECT_URI", "to be set, since REDIRECT_URI_IN_AUTHORIZE is on");
+    }
+    let methods = [("client_secret_post", AuthMethod::Post), ("client_secret_basic", AuthMethod::Basic)];
+    let auth_method = r.choice("TOKEN_ENDPOINT_AUTH_METHOD", AuthMethod::Post, &methods);
+    let duration = r.text_or("DURATION", "P3Y");
+    if !is_duration(&duration) {
+        r.fault("DURATION", "an ISO 8601 duration in days, weeks, months or years such as P3Y, or nothing");
+    }
+    Some(Upstream {
+        authorize: authorize?,
+        token: token?,
+        auth_method,
+        // As written: servers compare it character by character.
+        redirect_uri: redirect_uri.and_then(|_| r.text("REDIRECT_URI")),
+        redirect_uri_in_authorize,
+        duration: Some(duration).filter(|d| !d.is_empty()),
+    })
+}
+
+fn is_duration(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('P') else { return text.is_empty() };
+    let (mut days, mut number, mut last_unit) = (0_u32, String::new(), None);
+    for c in rest.chars() {
+        // Units come in this order, each once.
+        match ['Y', 'M', 'W', 'D'].iter().position(|unit| *unit == c) {
+            None if c.is_ascii_digit() && number.len() < 4 => number.push(c),
+            Some(at) if last_unit < Some(at) => {
+                let Ok(count) = number.parse::<u32>() else { return false };
+                days += count * [365, 30, 7, 1][at];
+                last_unit = Some(at);
+                number.clear();
+            }
+            _ => return false,
+        }
+    }
+    // Three years, and the leap day in them.
+    number.is_empty() && last_unit.is_some() && (1..=1_096).contains(&days)
+}
+
+fn admin_listen(r: &mut Reader<'_>) -> Option<SocketAddr> {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
+    r.value("ADMIN_LISTEN", "an address and port, or off", Some(default), |text| {
+        if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
+    })
+}
+
+/// `MONGODB_URI`, else the original's `MONGODB_*`, else its later `DB_*` with `DB_TYPE=mongodb`.
+fn store(r: &mut Reader<'_>) -> StoreConfig {
+    let pool_size = r.number("MONGODB_POOL_SIZE", 16, 1..=1_000);
+    let typed = r.choice("DB_TYPE", false, &[("mongodb", true)]);
+    let uri = match r.text("MONGODB_URI") {
+        Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => Some(uri),
+        Some(_) => {
+            r.fault("MONGODB_URI", "a connection string, mongodb://… or mongodb+srv://…");
+            None
+        }
+        None if r.text("MONGODB_ADDRESS").is_some() => Some(parts_uri(
+            r,
+            ["MONGODB_ADDRESS", "MONGODB_PORT", "MONGODB_USER", "MONGODB_PASSWORD", "MONGODB_DB"],
+        )),
+        None if typed => {
+            if r.text("DB_ADDRESS").is_none() {
+                r.fault("DB_ADDRESS", "a host name, since DB_TYPE is mongodb");
+            }
+            Some(parts_uri(r, ["DB_ADDRESS", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"]))
+        }
+        None => None,
+    };
+    uri.map_or(StoreConfig::Embedded, |uri| StoreConfig::Mongo { uri, pool_size })
+}
+
+fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static str; 5]) -> String {
+    let port = r.number(port, 27017_u16, 1..=u16::MAX);
+    let host = r.text(address).unwrap_or_default();
+    if host.contains(['/', '@', '?', ' ']) || (host.contains(':') && !host.starts_with('[')) {
+        r.fault(address, "a host name or address alone; the port has a setting of its own");
+    }
+    let encode = |text: String| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+    let login = r.text(user).map(|user| match r.text(password) {
+        Some(password) => format!("{}:{}@", encode(user), encode(password)),
+        None => format!("{}@", encode(user)),
+    });
+    let db = r.text(db).map(encode).unwrap_or_default();
+    format!("mongodb://{}{host}:{port}/{db}", login.unwrap_or_default())
+}
+
+fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
+    let parse = |text: &str| {
+        let mut key = [0; 32];
+        hex::decode_to_slice(text, &mut key).ok().map(|()| Some(key))
+    };
+    let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
+    if let StoreConfig::Mongo { uri, .. } = store
+        && key.is_none()
+        && r.text("SECRET_KEY").is_none()
+        && !is_loopback(uri)
+    {
+        r.fault("SECRET_KEY", "64 hex digits, since MongoDB is not on this machine (openssl rand -hex 32)");
+    }
+    key
+}
+
+/// Whether every host of a connection string is this machine.
+fn is_loopback(uri: &str) -> bool {
+    let Some(rest) = uri.strip_prefix("mongodb://") else { return false };
+    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
+    let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+    hosts.split(',').all(|host| {
+        let name = match host.strip_prefix('[') {
+            Some(v6) => v6.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+fn log(r: &mut Reader<'_>) -> LogConfig {
+    let filter = r.text("RUST_LOG").unwrap_or_else(|| "info,actix_server=warn,actix_http=off".to_owned());
+    if EnvFilter::try_new(&filter).is_err() {
+        r.fault("RUST_LOG", "directives such as info or device_flow_proxy=debug,info");
+    }
+    LogConfig { filter, json: r.choice("LOG_FORMAT", false, &[("text", false), ("json", true)]) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What the settings accept, what they refuse, and what a refusal says.
+
+use super::*;
+
+fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    Config::read(&pairs.iter().copied().collect())
+}
+
+fn mongo(pairs: &[(&str, &str)]) -> String {
+    match read(pairs).unwrap_or_else(|e| panic!("{e}")).store {
+        StoreConfig::Mongo { uri, .. } => uri,
+        StoreConfig::Embedded => panic!("embedded"),
+    }
+}
+
+#[test]
+fn an_empty_environment_is_enough() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.base_url, "http://localhost:8080");
+    assert_eq!(config.interval, Duration::from_secs(5));
+    assert_eq!(config.upstream.duration.as_deref(), Some("P3Y"));
+    assert_eq!(config.store, StoreConfig::Embedded);
+    assert!(config.allowed_clients.is_empty());
+    assert_eq!(config.admin_listen.unwrap().port(), 9464);
+}
+
+#[test]
+fn every_fault_is_reported_and_no_value_is_echoed() {
+    let bad = [
+        ("LISTEN", "nowhere-q"),
+        ("ADMIN_LISTEN", "perhaps-q"),
+        ("BASE_URL", "ftp://q"),
+        ("FLOW", "WATER-q"),
+        ("AUTHORIZATION_ENDPOINT", "q"),
+        ("TOKEN_ENDPOINT", "q"),
+        ("TOKEN_ENDPOINT_AUTH_METHOD", "magic-q"),
+        ("REDIRECT_URI", "q"),
+        ("REDIRECT_URI_IN_AUTHORIZE", "si-q"),
+        ("DURATION", "3 years-q"),
+        ("PKCE", "maybe-q"),
+        ("LIMIT_REQUESTS_PER_MINUTE", "0"),
+        ("CODE_LIFETIME_SECS", "-1"),
+        ("CONSENT_WINDOW_SECS", "x-q"),
+        ("TOKEN_REDELIVERY_SECS", "1e9"),
+        ("DEVICE_CODES_PER_MINUTE_PER_IP", "q"),
+        ("MAX_PENDING_SESSIONS", "0"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99-q"),
+        ("MONGODB_URI", "postgres://hidden-q"),
+        ("SECRET_KEY", "short-q"),
+        ("ENEDIS_CALLS_PER_SECOND", "0"),
+        ("ENEDIS_CALLS_PER_HOUR", "q"),
+        ("ENEDIS_IN_FLIGHT", "0"),
+        ("ENEDIS_TIMEOUT_SECS", "0"),
+        ("ENEDIS_DEADLINE_SECS", "q"),
+        ("WORKERS", "0"),
+        ("SHARDS", "65"),
+        ("WRITE_BATCH_MAX", "0"),
+        ("MONGODB_POOL_SIZE", "0"),
+        ("SHUTDOWN_SECS", "0"),
+        ("RUST_LOG", "a=b=c-q"),
+        ("LOG_FORMAT", "xml-q"),
+        ("DB_TYPE", "oracle-q"),
+    ];
+    let text = read(&bad).err().unwrap().to_string();
+    for (name, _) in bad {
+        assert!(text.contains(&format!("\n  {name}: expected ")), "{name} is missing in {text}");
+    }
+    for value in ["-q", "hidden", "nowhere"] {
+        assert!(!text.contains(value), "{value} is echoed in {text}");
+    }
+}
+
+#[test]
+fn the_originals_mongodb_settings_work_unchanged() {
+    let uri = mongo(&[
+        ("MONGODB_ADDRESS", "localhost"),
+        ("MONGODB_PORT", "27018"),
+        ("MONGODB_USER", "linky"),
+        ("MONGODB_PASSWORD", "p@ss/word"),
+        ("MONGODB_DB", "flow"),
+    ]);
+    assert_eq!(uri, "mongodb://linky:p%40ss%2Fword@localhost:27018/flow");
+    assert!(read(&[("MONGODB_ADDRESS", "127.0.0.1:27017")]).is_err());
+    assert_eq!(mongo(&[("MONGODB_ADDRESS", "127.0.0.1")]), "mongodb://127.0.0.1:27017/");
+    let later = [("DB_TYPE", "mongodb"), ("DB_ADDRESS", "localhost"), ("DB_NAME", "x")];
+    assert_eq!(mongo(&later), "mongodb://localhost:27017/x");
+    // Without DB_TYPE the later original meant PostgreSQL.
+    assert_eq!(read(&[("DB_ADDRESS", "db"), ("DB_TYPE", "")]).unwrap().store, StoreConfig::Embedded);
+}
+
+#[test]
+fn a_remote_mongodb_needs_a_key() {
+    for (uri, needed) in [
+        ("mongodb://localhost/x", false),
+        ("mongodb://u:p@127.0.0.1:27017,[::1]:27018/x?w=1", false),
+        ("mongodb://127.0.0.1,db.example/x", true),
+        ("mongodb+srv://cluster.example/x", true),
+    ] {
+        let refused = read(&[("MONGODB_URI", uri)]).err().map(|e| e.0);
+        assert_eq!(refused.is_some(), needed, "{uri}");
+        let key = "0f".repeat(32);
+        assert!(read(&[("MONGODB_URI", uri), ("SECRET_KEY", &key)]).is_ok(), "{uri}");
+    }
+}
+
+#[test]
+fn clients_and_durations() {
+    let config = read(&[("CLIENT_ID", "a"), ("ALLOWED_CLIENT_IDS", "b, a")]).unwrap();
+    assert_eq!(config.allowed_clients, ["b", "a"]);
+    assert_eq!(read(&[("DURATION", "")]).unwrap().upstream.duration, None);
+    for good in ["P1095D", "P36M", "P1Y6M", "P2W"] {
+        assert!(read(&[("DURATION", good)]).is_ok(), "{good}");
+    }
+    for bad in ["P", "3Y", "PY", "P3", "PT5M", "P3Y;drop", "P4Y", "P9999Y", "P1YY", "P1D1Y", "P0D", "P1097D"]
+    {
+        assert!(read(&[("DURATION", bad)]).is_err(), "{bad}");
+    }
+    assert_eq!(read(&[("LIMIT_REQUESTS_PER_MINUTE", "7")]).unwrap().interval, Duration::from_secs(9));
+}

@@ -1,0 +1,172 @@
+//! Enedis' token endpoint over HTTP: the only file that knows its field names.
+//!
+//! One request is one connection: on a connection kept from before, a failure to send could not be told from a
+//! lost answer, and an authorization code would be given up for nothing. Redirects are not followed, because the
+//! secret must not go elsewhere.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use actors::clock::{SharedClock, Timestamp};
+use actors::upstream::{Answer, CallError, Grant, TokenCall, TokenEndpoint};
+use awc::error::{ConnectError, SendRequestError};
+use awc::{Client, Connector};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::config::{AuthMethod, Upstream};
+
+/// Largest answer read. A token answer has under 4 KB.
+const BODY_MAX: usize = 64 * 1024;
+
+/// The endpoint.
+pub struct EnedisTokens {
+    client: Client,
+    upstream: Upstream,
+    clock: SharedClock,
+}
+
+impl EnedisTokens {
+    /// A client that gives a connection half of `attempt` to be made (name look-up included), so that a host that does
+    /// not answer is recognised as such before the attempt as a whole times out. Stays on its thread.
+    pub fn new(upstream: Upstream, clock: SharedClock, attempt: Duration) -> Rc<Self> {
+        let connector = Connector::new().timeout(attempt / 2).handshake_timeout(attempt / 2);
+        let client = Client::builder()
+            .connector(connector)
+            .timeout(attempt)
+            .disable_redirects()
+            .add_default_header((ACCEPT, "application/json"))
+            .add_default_header(("user-agent", concat!("device-flow-proxy/", env!("CARGO_PKG_VERSION"))))
+            .finish();
+        Rc::new(Self { client, upstream, clock })
+    }
+
+    fn form(&self, call: &TokenCall) -> Vec<(&'static str, String)> {
+        let mut form = match &call.grant {
+            Grant::AuthorizationCode { code, verifier } => {
+                let mut form = vec![("grant_type", "authorization_code".to_owned()), ("code", code.clone())];
+                form.extend(self.upstream.redirect_uri.clone().map(|uri| ("redirect_uri", uri)));
+                form.extend(verifier.as_ref().map(|v| ("code_verifier", v.expose().to_owned())));
+                form
+            }
+            Grant::RefreshToken { refresh_token, scope } => {
+                let mut form = vec![
+                    ("grant_type", "refresh_token".to_owned()),
+                    ("refresh_token", refresh_token.clone()),
+                ];
+                form.extend(scope.clone().map(|scope| ("scope", scope)));
+                form
+            }
+        };
+        let basic = self.upstream.auth_method == AuthMethod::Basic && call.client_secret.is_some();
+        if !basic {
+            form.push(("client_id", call.client_id.clone()));
+            form.extend(call.client_secret.clone().map(|secret| ("client_secret", secret)));
+        }
+        form
+    }
+}
+
+impl TokenEndpoint for EnedisTokens {
+    fn call(&self, call: TokenCall, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+        let mut request = self.client.post(self.upstream.token.as_str()).force_close().timeout(limit);
+        if let (AuthMethod::Basic, Some(secret)) = (self.upstream.auth_method, &call.client_secret) {
+            // RFC 6749 section 2.3.1: both halves are form-encoded first.
+            let encode = |half: &str| utf8_percent_encode(half, NON_ALPHANUMERIC).to_string();
+            request = request.basic_auth(encode(&call.client_id), encode(secret));
+        }
+        let sent = request.send_form(&self.form(&call));
+        let clock = SharedClock::clone(&self.clock);
+        let exchange = async move {
+            let mut response =
+                sent.await.map_err(|error| not_sent(error).unwrap_or_else(|error| lost(&error)))?;
+            let status = response.status().as_u16();
+            let content_type =
+                response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+            let after = retry_after(response.headers(), clock.now());
+            let body = response.body().limit(BODY_MAX).await;
+            let body = body.map_err(|_| CallError::Lost("the answer broke off".to_owned()))?.to_vec();
+            let retry_at = after.into_iter().chain(next_access_time(&body)).max();
+            Ok(Answer { status, content_type, body, retry_at })
+        };
+        async move {
+            let late = || Err(CallError::Lost("no whole answer in time".to_owned()));
+            tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| late())
+        }
+        .boxed_local()
+    }
+}
+
+/// Errors that can only come before anything was sent. `Disconnected` is not one of them: the client reports it
+/// when the connection breaks while it waits for the answer.
+fn not_sent(error: SendRequestError) -> Result<CallError, SendRequestError> {
+    match error {
+        SendRequestError::Connect(
+            early @ (ConnectError::Resolver(_)
+            | ConnectError::NoRecords
+            | ConnectError::Unresolved
+            | ConnectError::SslIsNotSupported
+            | ConnectError::Timeout
+            | ConnectError::Io(_)),
+        ) => Ok(CallError::NotSent(early.to_string())),
+        SendRequestError::Url(error) => Ok(CallError::NotSent(error.to_string())),
+        other => Err(other),
+    }
+}
+
+/// Everything else. Never the error's own text: some quote what was sent.
+fn lost(error: &SendRequestError) -> CallError {
+    CallError::Lost(match error {
+        SendRequestError::Timeout => "no answer in time".to_owned(),
+        _ => "the connection broke".to_owned(),
+    })
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(secs) = value.parse::<u32>() {
+        return Some(now + Duration::from_secs(secs.into()));
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    Some(Timestamp::EPOCH + at.duration_since(std::time::UNIX_EPOCH).ok()?)
+}
+
+/// `nextAccessTime` of the gateway's throttling answer, such as `2026-Jul-17 05:00:00+0000 UTC`.
+fn next_access_time(body: &[u8]) -> Option<Timestamp> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let text = body.get("nextAccessTime")?.as_str()?;
+    let at = jiff::Timestamp::strptime("%Y-%b-%d %H:%M:%S%z UTC", text.trim()).ok()?;
+    Some(Timestamp::from_millis(u64::try_from(at.as_millisecond()).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_next_access_time() {
+        let body = br#"{"code":"900804","nextAccessTime":"2026-Jul-17 05:00:00+0000 UTC"}"#;
+        assert_eq!(next_access_time(body), Some(Timestamp::from_millis(1_784_264_400_000)));
+        for odd in [&b"<html>"[..], b"{}", br#"{"nextAccessTime":"tomorrow"}"#, br#"{"nextAccessTime":7}"#] {
+            assert_eq!(next_access_time(odd), None);
+        }
+    }
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let now = Timestamp::from_millis(1_000_000);
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(read("7"), Some(Timestamp::from_millis(1_007_000)));
+        assert_eq!(read("Thu, 01 Jan 1970 00:20:00 GMT"), Some(Timestamp::from_millis(1_200_000)));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("-1"), None);
+    }
+}

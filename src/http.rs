@@ -1,0 +1,304 @@
+//! The routes, and what every handler shares. One endpoint a file; each decodes, asks an actor through its handle,
+//! and renders. `http/error.rs` is the only place that knows what an error looks like to a device.
+
+mod browser;
+mod callback;
+mod client;
+mod device;
+pub mod error;
+mod form;
+mod meta;
+mod peer;
+mod proxy;
+mod token;
+mod verify;
+
+use std::cell::{RefCell, RefMut};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::web::{Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
+use actors::bucket::Rate;
+use actors::clock::Clock;
+use actors::code::StateSuffix;
+use actors::keys::{BrowserHash, Keyring};
+use actors::system::System;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use self::error::ApiError;
+use self::peer::{
+    Limiter, REFUSED_REFRESHES, WRONG_CODES, WRONG_CODES_OF_A_BROWSER, client_address, network,
+};
+use crate::config::Config;
+use crate::metrics::{self, Metrics, Observed};
+use crate::pages::{Problem, ProblemKind, STYLE_PATH, Site};
+use crate::store::Counted;
+
+/// What one HTTP worker's handlers work with. Made on the worker's thread.
+pub struct App {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// The configuration.
+    pub settings: Arc<Config>,
+    site: Arc<SiteText>,
+    rng: RefCell<StdRng>,
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// The actors.
+    pub system: System,
+    /// Hashes and seals.
+    pub keys: Arc<Keyring>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// The store, for readiness and metrics.
+    pub store: Arc<Counted>,
+    /// Counters.
+    pub metrics: Metrics,
+    guess_limiter: Limiter<IpAddr>,
+    browser_limiter: Limiter<BrowserHash>,
+    refresh_limiter: Limiter<IpAddr>,
+    code_limiter: Option<Limiter<IpAddr>>,
+    draining: AtomicBool,
+    in_flight: AtomicUsize,
+}
+
+/// Texts derived from the configuration once.
+pub struct SiteText {
+    https: bool,
+    path: String,
+    enedis_host: String,
+    verification_uri: String,
+}
+
+impl Shared {
+    /// Shared state around the running actors.
+    pub fn new(
+        config: &Config,
+        system: System,
+        keys: Arc<Keyring>,
+        clock: Arc<dyn Clock>,
+        store: Arc<Counted>,
+    ) -> Self {
+        let per_minute = config.codes_per_minute;
+        let rate = Rate { burst: per_minute, refill: per_minute, per: Duration::from_secs(60) };
+        Self {
+            system,
+            keys,
+            clock,
+            store,
+            metrics: Metrics::default(),
+            guess_limiter: Limiter::new(WRONG_CODES),
+            browser_limiter: Limiter::new(WRONG_CODES_OF_A_BROWSER),
+            refresh_limiter: Limiter::new(REFUSED_REFRESHES),
+            code_limiter: (per_minute > 0).then(|| Limiter::new(rate)),
+            draining: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// From now on every answer closes its connection, and readiness fails.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the server is shutting down.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Requests being handled.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Counters and gauges as text.
+    pub async fn metrics_text(&self) -> String {
+        let observed = Observed {
+            in_flight: self.in_flight(),
+            store: self.store.counts(),
+            registry: self.system.registry.snapshot().await.ok(),
+            writer: self.system.writer.snapshot().await.ok(),
+            exchanger: self.system.exchanger.snapshot().await.ok(),
+        };
+        metrics::render(&self.metrics, observed)
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn count(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// One request being handled.
+pub struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    /// Whether the answer shall close its connection.
+    pub fn closes(&self) -> bool {
+        self.0.is_draining()
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl App {
+    /// A worker's state. `seed` comes from the operating system.
+    pub fn new(shared: Arc<Shared>, settings: Arc<Config>, seed: [u8; 32]) -> Self {
+        let site = SiteText {
+            https: settings.base_url.starts_with("https:"),
+            path: base_path(&settings.base_url),
+            enedis_host: settings.upstream.authorize.host_str().unwrap_or_default().to_owned(),
+            verification_uri: format!("{}/device", settings.base_url),
+        };
+        Self { shared, settings, site: Arc::new(site), rng: RefCell::new(StdRng::from_seed(seed)) }
+    }
+
+    fn system(&self) -> &System {
+        &self.shared.system
+    }
+
+    fn keys(&self) -> &Keyring {
+        &self.shared.keys
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.shared.clock.as_ref()
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    // Never held across an await: handlers of one worker take turns.
+    fn rng(&self) -> RefMut<'_, StdRng> {
+        self.rng.borrow_mut()
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { base: &self.site.path, enedis_host: &self.site.enedis_host }
+    }
+
+    /// The client's address as limits count it. A peer without one is a socket of our own making.
+    fn address(&self, request: &HttpRequest) -> IpAddr {
+        let address = client_address(request, &self.settings.trusted_proxies);
+        network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+    }
+}
+
+/// A `state` parameter that cannot be appended to ours.
+struct BadSuffix;
+
+/// The query of a page's address.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(request: &HttpRequest) -> Self {
+        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+        Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// The first value of `name` that is not empty.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, value)| known == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    fn repeats(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.0.iter().filter(|(known, _)| known == name).count() > 1)
+    }
+
+    /// The user code, under the name of our links or the one RFC 8628 uses.
+    fn code(&self) -> Option<&str> {
+        self.get("code").or_else(|| self.get("user_code"))
+    }
+
+    /// The `state` parameter of the page, if there is one; an error if it cannot be appended to ours.
+    fn state_suffix(&self) -> Result<Option<StateSuffix>, BadSuffix> {
+        self.get("state").map(|text| StateSuffix::parse(text).ok_or(BadSuffix)).transpose()
+    }
+}
+
+/// The path prefix of `BASE_URL`, without a trailing slash.
+fn base_path(base_url: &str) -> String {
+    url::Url::parse(base_url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
+}
+
+/// Methods of addresses that only answer.
+const READ: &str = "GET, HEAD";
+
+/// Where the metadata stands (RFC 8414 section 3).
+const METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// All routes: at the root, and below the path of `BASE_URL` for a reverse proxy that keeps it.
+pub fn routes(config: &mut ServiceConfig, base_url: &str) {
+    let prefix = base_path(base_url);
+    if !prefix.is_empty() {
+        config.service(web::scope(&prefix).configure(endpoints));
+    }
+    if !prefix.is_empty() {
+        // RFC 8414 section 3.1 puts the path of the issuer behind the well-known one.
+        config.service(metadata(&format!("{METADATA}{prefix}")));
+    }
+    config.configure(endpoints).default_service(web::route().to(meta::not_found));
+}
+
+fn endpoints(config: &mut ServiceConfig) {
+    config
+        .service(api("/device/token", "POST").route(web::post().to(token::poll)))
+        .service(api("/device/code", "POST").route(web::post().to(device::authorize)))
+        .service(api("/device/proxy", "POST").route(web::post().to(proxy::refresh)))
+        .service(page("/device", READ).route(get().to(device::page)))
+        // These act, so that a scanner's HEAD must not reach them.
+        .service(page("/auth/verify_code", "GET").route(web::get().to(verify::verify)))
+        .service(page("/auth/redirect", "GET").route(web::get().to(callback::redirect)))
+        .service(page("/auth/redirect/{rest:.*}", "GET").route(web::get().to(callback::malformed)))
+        .service(page("/", READ).route(get().to(meta::home)))
+        .service(page(STYLE_PATH, READ).route(get().to(meta::style)))
+        .service(page("/favicon.ico", READ).route(get().to(meta::no_icon)))
+        .service(api("/health/live", READ).route(get().to(meta::live)))
+        .service(api("/health/ready", READ).route(get().to(meta::ready)))
+        .service(metadata(METADATA))
+        .service(metadata("/.well-known/openid-configuration"));
+}
+
+fn metadata(path: &str) -> Resource {
+    api(path, READ).route(get().to(meta::metadata))
+}
+
+fn get() -> actix_web::Route {
+    web::route().guard(guard::Any(guard::Method(Method::GET)).or(guard::Method(Method::HEAD)))
+}
+
+/// An endpoint of devices: another method gets a JSON error.
+fn api(path: &str, allow: &'static str) -> Resource {
+    web::resource(path).default_service(
+        web::route().to(move || async move { Err::<HttpResponse, _>(ApiError::MethodNotAllowed { allow }) }),
+    )
+}
+
+/// A page of people: another method gets a page.
+fn page(path: &'static str, allow: &'static str) -> Resource {
+    web::resource(path).default_service(web::route().to(
+        move |app: Data<App>, request: HttpRequest| async move {
+            let problem = Problem { site: app.site(), kind: ProblemKind::MethodNotAllowed };
+            let mut response = browser::respond(&app, problem.render(browser::language(&request)));
+            let allow = actix_web::http::header::HeaderValue::from_static(allow);
+            response.headers_mut().insert(actix_web::http::header::ALLOW, allow);
+            response
+        },
+    ))
+}

@@ -1,0 +1,115 @@
+//! What every page has in common: headers, language, and the two cookies of one browser.
+//!
+//! The first cookie binds a consent to the browser that began it (RFC 6749 section 10.12); it outlives one
+//! consent and means nothing to anybody else. The second remembers the user code for a retry link. Both are
+//! `HttpOnly` and `SameSite=Lax`, so that Enedis' redirect carries them; with https they are `__Host-` cookies.
+
+use actix_web::cookie::time::Duration as CookieDuration;
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actors::code::{BrowserToken, UserCode};
+
+use super::App;
+use crate::pages::{Lang, Page};
+
+/// Nothing but our stylesheet. Forms may go anywhere, because browsers apply `form-action` to each redirect that
+/// follows a form, and where Enedis sends people to sign in is Enedis' choice.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action *; frame-ancestors 'none'; base-uri 'none'";
+/// How long a browser keeps its binding; longer than any consent takes.
+const BINDING_LIFE: CookieDuration = CookieDuration::days(1);
+
+/// The language a reader prefers.
+pub fn language(request: &HttpRequest) -> Lang {
+    let query = form_urlencoded::parse(request.query_string().as_bytes());
+    let asked = query.into_iter().find(|(name, _)| name == "lang").map(|(_, value)| value.into_owned());
+    let accepted = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    Lang::choose(asked.as_deref(), accepted)
+}
+
+/// A rendered page as a response.
+pub fn respond(app: &App, page: Page) -> HttpResponse {
+    let status = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    secure(app, &mut response);
+    if let Some(secs) = page.retry_after_secs {
+        response.insert_header((RETRY_AFTER, secs.to_string()));
+    }
+    response
+        .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((CONTENT_LANGUAGE, page.lang.tag()))
+        .insert_header((VARY, "Accept-Language"))
+        .body(page.html)
+}
+
+/// The headers that keep a page, or a redirect, to itself.
+pub fn secure(app: &App, response: &mut HttpResponseBuilder) {
+    response
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((X_FRAME_OPTIONS, "DENY"))
+        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((REFERRER_POLICY, "no-referrer"));
+    if app.site.https {
+        response.insert_header((STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
+    }
+}
+
+/// The browser behind a request, if it carries our cookie.
+pub fn browser(app: &App, request: &HttpRequest) -> Option<BrowserToken> {
+    BrowserToken::parse(request.cookie(binding_name(app))?.value())
+}
+
+/// Makes sure that the browser has its cookie before it acts: of two clicks, or of one whose answer was lost, the
+/// second must not look like another browser.
+pub fn bind(app: &App, request: &HttpRequest, mut response: HttpResponse) -> HttpResponse {
+    if browser(app, request).is_none() {
+        let token = BrowserToken::generate(&mut *app.rng());
+        // A header value of hex digits and our own name.
+        let _ = response.add_cookie(&binding_cookie(app, &token));
+    }
+    response
+}
+
+/// The cookie that binds a browser.
+pub fn binding_cookie(app: &App, token: &BrowserToken) -> Cookie<'static> {
+    cookie(app, binding_name(app), token.expose())
+}
+
+/// The user code this browser entered last.
+pub fn entered_code(app: &App, request: &HttpRequest) -> Option<String> {
+    UserCode::parse(request.cookie(code_name(app))?.value()).map(|code| code.expose())
+}
+
+/// The cookie that remembers the user code.
+pub fn code_cookie(app: &App, code: UserCode) -> Cookie<'static> {
+    cookie(app, code_name(app), code.expose())
+}
+
+fn cookie(app: &App, name: &'static str, value: String) -> Cookie<'static> {
+    Cookie::build(name, value)
+        .path("/")
+        .http_only(true)
+        .secure(app.site.https)
+        .same_site(SameSite::Lax)
+        .max_age(BINDING_LIFE)
+        .finish()
+}
+
+fn binding_name(app: &App) -> &'static str {
+    if app.site.https { "__Host-dfp-browser" } else { "dfp-browser" }
+}
+
+fn code_name(app: &App) -> &'static str {
+    if app.site.https { "__Host-dfp-code" } else { "dfp-code" }
+}
+
+/// Whether a browser was sent here by another site, a mail or its address bar, and not by a form of ours. Browsers
+/// say so themselves (Fetch Metadata); whatever is no browser says nothing.
+pub fn came_from_elsewhere(request: &HttpRequest) -> bool {
+    request.headers().get("sec-fetch-site").is_some_and(|site| site.as_bytes() != b"same-origin")
+}

@@ -1,0 +1,124 @@
+//! Who is asking: client authentication at the device endpoints (RFC 6749 section 2.3).
+
+use actix_web::HttpRequest;
+use actix_web::http::header::AUTHORIZATION;
+use actors::poll::AuthStyle;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::error::ApiError;
+use super::form::Form;
+
+/// Longest accepted `client_id` and `client_secret`. Enedis' have 36 characters.
+const CREDENTIAL_MAX: usize = 256;
+
+/// The client of one request.
+pub struct Client {
+    /// `client_id`, accepted here.
+    pub id: String,
+    /// `client_secret`, if it sent one that is not empty.
+    pub secret: Option<String>,
+    /// How it said so.
+    pub style: AuthStyle,
+}
+
+impl Client {
+    /// Reads the client from the `Authorization` header or the form, and checks it against the `allowed` ones; an
+    /// empty list allows any.
+    pub fn identify(request: &HttpRequest, form: &mut Form, allowed: &[String]) -> Result<Self, ApiError> {
+        let id = form.optional("client_id", CREDENTIAL_MAX)?;
+        let secret = form.optional("client_secret", CREDENTIAL_MAX)?;
+        let client = match basic(request)? {
+            None => {
+                let id = id.ok_or_else(|| ApiError::missing("client_id"))?;
+                Self { id, secret, style: AuthStyle::Body }
+            }
+            Some((basic_id, basic_secret)) => {
+                if secret.is_some() {
+                    return Err(ApiError::invalid_request("use one way of client authentication, not two"));
+                }
+                if id.is_some_and(|id| id != basic_id) {
+                    return Err(ApiError::invalid_request("client_id differs from the Authorization header"));
+                }
+                let secret = Some(basic_secret).filter(|s| !s.is_empty());
+                Self { id: basic_id, secret, style: AuthStyle::Basic }
+            }
+        };
+        if allowed.is_empty() || allowed.contains(&client.id) {
+            Ok(client)
+        } else {
+            Err(ApiError::InvalidClient { basic: client.style == AuthStyle::Basic })
+        }
+    }
+}
+
+/// The credentials of an `Authorization: Basic` header; both halves are form-encoded (RFC 6749 section 2.3.1).
+/// Another scheme is none of our business here.
+fn basic(request: &HttpRequest) -> Result<Option<(String, String)>, ApiError> {
+    let Some(header) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
+    let refused = || ApiError::invalid_request("the Authorization header is malformed");
+    let (scheme, value) = header.to_str().map_err(|_| refused())?.split_once(' ').ok_or_else(refused)?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Ok(None);
+    }
+    let decoded = STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let decoded = decoded.ok_or_else(refused)?;
+    let (id, secret) = decoded.split_once(':').ok_or_else(refused)?;
+    let decode = |half: &str| {
+        // A lone pair whose name is empty decodes plus signs and percent signs as the form encoding wants.
+        form_urlencoded::parse(format!("={}", half.replace('&', "%26")).as_bytes())
+            .next()
+            .map(|(_, v)| v.into_owned())
+    };
+    let (id, secret) = (decode(id).unwrap_or_default(), decode(secret).unwrap_or_default());
+    let bounded = !id.is_empty() && id.len() <= CREDENTIAL_MAX && secret.len() <= CREDENTIAL_MAX;
+    if bounded { Ok(Some((id, secret))) } else { Err(refused()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn identify(header: Option<&str>, body: &str, allowed: &[&str]) -> Result<Client, ApiError> {
+        let mut request = TestRequest::post();
+        if let Some(header) = header {
+            request = request.insert_header((AUTHORIZATION, header));
+        }
+        let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        Client::identify(&request.to_http_request(), &mut Form::parse_for_tests(body), &allowed)
+    }
+
+    fn header(credentials: &str) -> String {
+        format!("Basic {}", STANDARD.encode(credentials))
+    }
+
+    #[test]
+    fn a_client_says_who_it_is_in_one_way() {
+        let client = identify(None, "client_id=a&client_secret=s", &["a"]).ok().unwrap();
+        assert_eq!(
+            (client.id.as_str(), client.secret.as_deref(), client.style),
+            ("a", Some("s"), AuthStyle::Body)
+        );
+        let client = identify(Some(&header("a%2Bb:s+t")), "client_id=a%2Bb", &[]).ok().unwrap();
+        assert_eq!((client.id.as_str(), client.secret.as_deref()), ("a+b", Some("s t")));
+        // What Go's client sends first: an empty secret is no secret.
+        let client = identify(Some(&header("a:")), "", &["a"]).ok().unwrap();
+        assert_eq!((client.secret, client.style), (None, AuthStyle::Basic));
+    }
+
+    #[test]
+    fn strangers_and_contradictions_are_refused() {
+        let error = |h: Option<&str>, b: &str| identify(h, b, &["a"]).err().unwrap().to_string();
+        assert_eq!(error(None, ""), "invalid_request");
+        assert_eq!(error(None, "client_id=b"), "invalid_client");
+        assert_eq!(error(Some(&header("b:x")), ""), "invalid_client");
+        assert_eq!(error(Some(&header("a:x")), "client_secret=y"), "invalid_request");
+        assert_eq!(error(Some(&header("a:x")), "client_id=b"), "invalid_request");
+        for malformed in ["Basic !!", "Basic", "Basic YQ==", "Basic Og=="] {
+            assert_eq!(error(Some(malformed), "client_id=a"), "invalid_request", "{malformed}");
+        }
+        assert!(identify(Some("Bearer x"), "client_id=a", &["a"]).is_ok());
+    }
+}

@@ -1,0 +1,191 @@
+//! `POST /device/code` (RFC 8628 section 3.1) and `GET /device`, the page a person opens.
+
+use std::sync::Arc;
+
+use actix_web::http::header::USER_AGENT;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use actors::code::{DeviceCode, StateSuffix, UserCode};
+use actors::registry::{FindAnswer, FindCode, IssueAnswer, IssueCode};
+use actors::session::Request;
+use serde::Serialize;
+
+use super::browser;
+use super::client::Client;
+use super::error::{ApiError, json_answer};
+use super::form::Form;
+use super::{App, Query};
+use crate::pages::{
+    CodeError, ConfirmCode, EnterCode, NotMine, Page, Problem, ProblemKind, Trouble, TroubleKind,
+};
+
+/// Longest accepted `scope`.
+const SCOPE_MAX: usize = 300;
+/// What is kept of a `User-Agent`, in bytes.
+const AGENT_MAX: usize = 80;
+
+#[derive(Serialize)]
+struct DeviceAuthorization<'a> {
+    device_code: String,
+    user_code: String,
+    verification_uri: &'a str,
+    verification_uri_complete: String,
+    expires_in: u64,
+    interval: u64,
+}
+
+/// A device asks for its codes.
+pub async fn authorize(
+    app: Data<App>,
+    request: HttpRequest,
+    mut payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let mut form = Form::read(&request, &mut payload).await?;
+    let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
+    let scope = form.optional("scope", SCOPE_MAX)?;
+    if let Some(limiter) = &app.shared.code_limiter {
+        let address = app.address(&request);
+        limiter.take(address, app.clock().now()).map_err(|retry_after| {
+            app.metrics().codes_limited.inc();
+            ApiError::TooManyCodes { retry_after }
+        })?;
+    }
+    let code = DeviceCode::generate(&mut *app.rng());
+    let device = app.keys().device(&code);
+    // With a secret of our own the device's is not needed, and not kept.
+    let own_secret = client.secret.filter(|_| app.settings.application.client_secret.is_none());
+    let client_secret = own_secret.map(|secret| app.keys().seal(&mut *app.rng(), &device, secret.as_bytes()));
+    let request = Request {
+        client_id: client.id.into(),
+        client_secret,
+        scope: scope.map(Arc::from),
+        agent: agent(&request).map(Arc::from),
+    };
+    match app.system().registry.issue(IssueCode { device, request }).await? {
+        IssueAnswer::Issued(user) => {
+            app.metrics().codes_issued.inc();
+            let user_code = user.expose();
+            let verification_uri = &app.site.verification_uri;
+            let answer = DeviceAuthorization {
+                device_code: code.expose(),
+                verification_uri_complete: format!("{verification_uri}?code={user_code}"),
+                user_code,
+                verification_uri,
+                expires_in: app.settings.life.code.as_secs(),
+                interval: app.settings.interval.as_secs(),
+            };
+            // Strings and integers only: this cannot fail.
+            Ok(json_answer(serde_json::to_string(&answer).unwrap_or_default()))
+        }
+        IssueAnswer::Full | IssueAnswer::Unavailable => {
+            app.metrics().codes_refused.inc();
+            Err(ApiError::unavailable())
+        }
+    }
+}
+
+/// What the box says of itself, in printable ASCII, for the person who confirms.
+fn agent(request: &HttpRequest) -> Option<String> {
+    let agent = request.headers().get(USER_AGENT)?.to_str().ok()?;
+    let agent: String = agent.chars().filter(|c| !c.is_ascii_control()).take(AGENT_MAX).collect();
+    (!agent.is_empty()).then_some(agent)
+}
+
+/// A person opens the page, with or without a code in the link.
+pub async fn page(app: Data<App>, request: HttpRequest) -> HttpResponse {
+    let answer = answer(&app, &request).await;
+    browser::bind(&app, &request, answer)
+}
+
+async fn answer(app: &App, request: &HttpRequest) -> HttpResponse {
+    let lang = browser::language(request);
+    let query = Query::parse(request);
+    let Ok(state) = query.state_suffix() else {
+        return browser::respond(
+            app,
+            Problem { site: app.site(), kind: ProblemKind::BadRequest }.render(lang),
+        );
+    };
+    if query.get("not_mine").is_some() {
+        return browser::respond(app, NotMine { site: app.site() }.render(lang));
+    }
+    let state = state.map(|suffix: StateSuffix| suffix.as_str().to_owned());
+    let state = state.as_deref();
+    let Some(typed) = query.code() else {
+        let page = EnterCode { site: app.site(), typed: "", state, error: None }.render(lang);
+        return browser::respond(app, page);
+    };
+    let page: Page = match find(app, request, typed).await {
+        Found::Open(code, pending) => {
+            let now = app.clock().now();
+            ConfirmCode {
+                site: app.site(),
+                code: &code.expose(),
+                state,
+                client: &pending.client_id,
+                user_agent: pending.agent.as_deref(),
+                asked_ago: now.since(pending.requested_at),
+                expires_in: pending.expires_at.since(now),
+            }
+            .render(lang)
+        }
+        Found::Refused(error) => {
+            EnterCode { site: app.site(), typed, state, error: Some(error) }.render(lang)
+        }
+        Found::Unavailable => our_trouble(app, Some(typed)).render(lang),
+    };
+    browser::respond(app, page)
+}
+
+/// What a typed code leads to, after the limit on guesses.
+pub enum Found {
+    Open(UserCode, actors::registry::PendingCode),
+    Refused(CodeError),
+    Unavailable,
+}
+
+/// Looks a typed code up. Each look-up is charged to the address and to the browser beforehand, so that many at once
+/// are no way around the limit, and given back if the code was right.
+pub async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
+    let now = app.clock().now();
+    let limits = &app.shared;
+    let address = app.address(request);
+    let browser = browser::browser(app, request).map(|token| app.keys().browser(&token));
+    let mut charged = limits.guess_limiter.take(address, now);
+    if let (Ok(()), Some(browser)) = (charged, browser) {
+        charged = limits.browser_limiter.take(browser, now);
+        if charged.is_err() {
+            limits.guess_limiter.give_back(&address);
+        }
+    }
+    if let Err(wait) = charged {
+        return Found::Refused(CodeError::TooManyAttempts { wait });
+    }
+    let give_back = || {
+        limits.guess_limiter.give_back(&address);
+        if let Some(browser) = browser {
+            limits.browser_limiter.give_back(&browser);
+        }
+    };
+    if let Some(code) = UserCode::parse(typed) {
+        match app.system().registry.find_code(FindCode { user: app.keys().user(&code) }).await {
+            Ok(FindAnswer::Open(pending)) => {
+                give_back();
+                return Found::Open(code, pending);
+            }
+            Ok(FindAnswer::Unknown) => {}
+            Ok(FindAnswer::Unavailable) | Err(_) => {
+                give_back();
+                return Found::Unavailable;
+            }
+        }
+    }
+    app.metrics().wrong_codes.inc();
+    Found::Refused(CodeError::NotValid)
+}
+
+/// The page for trouble of our own.
+pub fn our_trouble<'a>(app: &'a App, code: Option<&'a str>) -> Trouble<'a> {
+    let kind = TroubleKind::OurTrouble { wait: super::error::SOON };
+    Trouble { site: app.site(), kind, status: 503, code, state: None }
+}

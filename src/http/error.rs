@@ -1,0 +1,264 @@
+//! Every error a device can receive, and the only place that gives it a status, a body and headers.
+//!
+//! The bodies are those of RFC 6749 section 5.2 and RFC 8628 section 3.5. Errors that a device takes for final
+//! (`invalid_*`) are reserved for requests that can never succeed; our own trouble is always
+//! `temporarily_unavailable` with `Retry-After`, because the plugin erases its tokens on anything else.
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actors::gate::AskError;
+use serde_json::json;
+
+/// An error answer of the device endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiError {
+    /// 400 `invalid_request`: the request is malformed, as the text says.
+    InvalidRequest(String),
+    /// 400 `invalid_request`: the body is larger than we read.
+    TooLarge,
+    /// 408 `temporarily_unavailable`: the body did not arrive in time, or not whole.
+    Interrupted,
+    /// `invalid_client`: 401 with a challenge if the client used HTTP Basic, else 400.
+    InvalidClient {
+        /// Whether the client used the `Authorization` header.
+        basic: bool,
+    },
+    /// 400 `invalid_grant`: unknown, spent, or another client's code.
+    InvalidGrant,
+    /// 400 `unsupported_grant_type`.
+    UnsupportedGrantType,
+    /// 400 `authorization_pending`.
+    AuthorizationPending {
+        /// Seconds until the next poll.
+        interval_secs: u32,
+    },
+    /// 400 `slow_down`.
+    SlowDown {
+        /// Seconds until the next poll.
+        interval_secs: u32,
+    },
+    /// 400 `access_denied`: the person refused.
+    AccessDenied,
+    /// 400 `expired_token`: nobody decided in time.
+    ExpiredToken,
+    /// 429 `temporarily_unavailable`: this address asks for too many codes.
+    TooManyCodes {
+        /// When it may ask again.
+        retry_after: Duration,
+    },
+    /// 429 `temporarily_unavailable`: Enedis refused too many refreshes of this address.
+    TooManyRefreshes {
+        /// When it may try again.
+        retry_after: Duration,
+    },
+    /// 503 `temporarily_unavailable`: our own trouble, or Enedis'.
+    Unavailable {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// 404 `not_found`: no such endpoint.
+    NotFound,
+    /// 405 `method_not_allowed`, with `Allow`.
+    MethodNotAllowed {
+        /// The methods there are.
+        allow: &'static str,
+    },
+}
+
+/// When to come back after trouble whose length is unknown.
+pub const SOON: Duration = Duration::from_secs(5);
+
+impl ApiError {
+    /// `invalid_request` with a description in plain ASCII.
+    pub fn invalid_request(description: &str) -> Self {
+        Self::InvalidRequest(description.to_owned())
+    }
+
+    /// `invalid_request`: a required parameter is absent or empty.
+    pub fn missing(name: &str) -> Self {
+        Self::InvalidRequest(format!("{name} is missing"))
+    }
+
+    /// Our own trouble of unknown length.
+    pub const fn unavailable() -> Self {
+        Self::Unavailable { retry_after: SOON }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest(_) | Self::TooLarge => "invalid_request",
+            Self::Interrupted
+            | Self::TooManyCodes { .. }
+            | Self::TooManyRefreshes { .. }
+            | Self::Unavailable { .. } => "temporarily_unavailable",
+            Self::InvalidClient { .. } => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::AuthorizationPending { .. } => "authorization_pending",
+            Self::SlowDown { .. } => "slow_down",
+            Self::AccessDenied => "access_denied",
+            Self::ExpiredToken => "expired_token",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+        }
+    }
+
+    fn description(&self) -> &str {
+        match self {
+            Self::InvalidRequest(text) => text,
+            Self::TooLarge => "the body is larger than 16 KB",
+            Self::Interrupted => "the body did not arrive whole and in time",
+            Self::InvalidClient { .. } => "the client is not known here, or its secret is wrong",
+            Self::InvalidGrant => "the code is unknown, was used, or belongs to another client",
+            Self::UnsupportedGrantType => "this grant_type is not supported here",
+            Self::AuthorizationPending { .. } => "the person has not decided yet",
+            Self::SlowDown { .. } => "polling too fast, keep to the interval",
+            Self::AccessDenied => "the person refused",
+            Self::ExpiredToken => "the code has expired, ask for a new one",
+            Self::TooManyCodes { .. } => "too many device codes were asked for from this address",
+            Self::TooManyRefreshes { .. } => "too many refreshes from this address were refused",
+            Self::Unavailable { .. } => "the service is in trouble or busy, try again later",
+            Self::NotFound => "there is no such endpoint",
+            Self::MethodNotAllowed { .. } => "the endpoint does not take this method",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyCodes { retry_after }
+            | Self::TooManyRefreshes { retry_after }
+            | Self::Unavailable { retry_after } => Some(*retry_after),
+            Self::Interrupted => Some(SOON),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::InvalidRequest(_)
+            | Self::TooLarge
+            | Self::InvalidClient { basic: false }
+            | Self::InvalidGrant
+            | Self::UnsupportedGrantType
+            | Self::AuthorizationPending { .. }
+            | Self::SlowDown { .. }
+            | Self::AccessDenied
+            | Self::ExpiredToken => StatusCode::BAD_REQUEST,
+            Self::InvalidClient { basic: true } => StatusCode::UNAUTHORIZED,
+            Self::Interrupted => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyCodes { .. } | Self::TooManyRefreshes { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = no_store(HttpResponse::build(self.status_code()));
+        if let Some(wait) = self.retry_after() {
+            response.insert_header((RETRY_AFTER, HeaderValue::from(secs_up(wait))));
+        }
+        let mut body = json!({ "error": self.code(), "error_description": self.description() });
+        match self {
+            Self::InvalidClient { basic: true } => {
+                response.insert_header((WWW_AUTHENTICATE, "Basic realm=\"device-flow-proxy\""));
+            }
+            Self::MethodNotAllowed { allow } => {
+                response.insert_header((ALLOW, *allow));
+            }
+            // What is left of the body must not be taken for the next request.
+            Self::TooLarge | Self::Interrupted => {
+                response.force_close();
+            }
+            // The interval is in the body too: some clients read it there, and only there.
+            Self::AuthorizationPending { interval_secs } | Self::SlowDown { interval_secs } => {
+                body["interval"] = (*interval_secs).into();
+            }
+            _ => {}
+        }
+        response.insert_header((CONTENT_TYPE, "application/json")).body(body.to_string())
+    }
+}
+
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Overloaded | AskError::Timeout | AskError::Stopped => Self::unavailable(),
+        }
+    }
+}
+
+/// Adds what every answer of a device endpoint carries (RFC 6749 section 5.1).
+pub fn no_store(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
+    response.insert_header((CACHE_CONTROL, "no-store")).insert_header((PRAGMA, "no-cache"));
+    response
+}
+
+/// A successful JSON answer of a device endpoint.
+pub fn json_answer(body: String) -> HttpResponse {
+    no_store(HttpResponse::Ok()).insert_header((CONTENT_TYPE, "application/json")).body(body)
+}
+
+/// Whole seconds, rounded up.
+pub fn secs_up(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_answers() {
+        let wait = Duration::from_millis(1_500);
+        let table = [
+            (ApiError::invalid_request("x"), 400, "invalid_request"),
+            (ApiError::TooLarge, 400, "invalid_request"),
+            (ApiError::Interrupted, 408, "temporarily_unavailable"),
+            (ApiError::InvalidClient { basic: false }, 400, "invalid_client"),
+            (ApiError::InvalidClient { basic: true }, 401, "invalid_client"),
+            (ApiError::InvalidGrant, 400, "invalid_grant"),
+            (ApiError::UnsupportedGrantType, 400, "unsupported_grant_type"),
+            (ApiError::AuthorizationPending { interval_secs: 5 }, 400, "authorization_pending"),
+            (ApiError::SlowDown { interval_secs: 10 }, 400, "slow_down"),
+            (ApiError::AccessDenied, 400, "access_denied"),
+            (ApiError::ExpiredToken, 400, "expired_token"),
+            (ApiError::TooManyCodes { retry_after: wait }, 429, "temporarily_unavailable"),
+            (ApiError::TooManyRefreshes { retry_after: wait }, 429, "temporarily_unavailable"),
+            (ApiError::Unavailable { retry_after: wait }, 503, "temporarily_unavailable"),
+            (ApiError::NotFound, 404, "not_found"),
+            (ApiError::MethodNotAllowed { allow: "POST" }, 405, "method_not_allowed"),
+        ];
+        for (error, status, code) in table {
+            let response = error.error_response();
+            assert_eq!(response.status().as_u16(), status, "{error:?}");
+            assert_eq!(error.code(), code);
+            assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-store");
+            assert_eq!(response.headers().get(PRAGMA).unwrap(), "no-cache");
+            assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), status == 401);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), matches!(status, 408 | 429 | 503));
+            // RFC 6749 section 5.2 allows neither quotes nor backslashes nor anything beyond ASCII.
+            let legal = |b: u8| matches!(b, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+            assert!(error.description().bytes().all(legal), "{error:?}");
+        }
+        let retry = ApiError::Unavailable { retry_after: wait }.error_response();
+        assert_eq!(retry.headers().get(RETRY_AFTER).unwrap(), "2");
+    }
+}

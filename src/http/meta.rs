@@ -1,0 +1,77 @@
+//! What is not the flow itself: the start page, the stylesheet, metadata (RFC 8414) and health.
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use actors::store::SessionStore;
+use serde_json::json;
+
+use super::error::{ApiError, json_answer};
+use super::token::DEVICE_CODE_GRANT;
+use super::{App, browser};
+use crate::pages::{Home, Problem, ProblemKind, STYLE};
+
+/// `GET /`.
+pub async fn home(app: Data<App>, request: HttpRequest) -> HttpResponse {
+    browser::respond(&app, Home { site: app.site() }.render(browser::language(&request)))
+}
+
+/// The stylesheet; its address changes with its content.
+pub async fn style() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/css; charset=utf-8"))
+        .insert_header((CACHE_CONTROL, "public, max-age=31536000, immutable"))
+        .body(STYLE)
+}
+
+/// Browsers ask for it unbidden.
+pub async fn no_icon() -> HttpResponse {
+    HttpResponse::NoContent().insert_header((CACHE_CONTROL, "public, max-age=86400")).finish()
+}
+
+/// Authorization server metadata (RFC 8414), also under the name `OpenID` clients look for.
+pub async fn metadata(app: Data<App>) -> HttpResponse {
+    let base = &app.settings.base_url;
+    let document = json!({
+        "issuer": base,
+        // Clients that only know redirects insist on the member; people start at the same page.
+        "authorization_endpoint": app.site.verification_uri,
+        "device_authorization_endpoint": format!("{base}/device/code"),
+        "token_endpoint": format!("{base}/device/token"),
+        "grant_types_supported": [DEVICE_CODE_GRANT],
+        "response_types_supported": ["none"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
+        "ui_locales_supported": ["fr", "en"],
+    });
+    json_answer(document.to_string())
+}
+
+/// The process answers.
+pub async fn live() -> HttpResponse {
+    json_answer(json!({ "status": "ok" }).to_string())
+}
+
+/// The process takes work: shards are up, the store answers, and it is not shutting down.
+pub async fn ready(app: Data<App>) -> Result<HttpResponse, ApiError> {
+    if app.shared.is_draining() || !app.system().registry.is_complete() {
+        return Err(ApiError::unavailable());
+    }
+    app.shared.store.ping().await.map_err(|error| {
+        tracing::warn!(%error, "the store does not answer a readiness check");
+        ApiError::unavailable()
+    })?;
+    Ok(json_answer(json!({ "status": "ok" }).to_string()))
+}
+
+/// No such address: JSON for what looks like a device's request, a page for people.
+pub async fn not_found(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let accepts_html =
+        request.headers().get("accept").is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
+    if accepts_html {
+        let page =
+            Problem { site: app.site(), kind: ProblemKind::NotFound }.render(browser::language(&request));
+        Ok(browser::respond(&app, page))
+    } else {
+        Err(ApiError::NotFound)
+    }
+}

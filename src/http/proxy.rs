@@ -1,0 +1,63 @@
+//! `POST /device/proxy`: a device refreshes its token through us, and we add the secret it must not know.
+//!
+//! Refuses everything but a refresh for an accepted client: with the secret added, any other grant would let a
+//! stranger act as the application.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use actors::exchanger::Exchanged;
+use actors::upstream::Grant;
+
+use super::App;
+use super::client::Client;
+use super::error::{ApiError, no_store};
+use super::form::Form;
+
+/// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
+const REFRESH_TOKEN_MAX: usize = 8_192;
+/// Longest accepted `scope`.
+const SCOPE_MAX: usize = 300;
+
+/// A device refreshes its token. Enedis' status, content type and body come back as they are.
+pub async fn refresh(
+    app: Data<App>,
+    request: HttpRequest,
+    mut payload: Payload,
+) -> Result<HttpResponse, ApiError> {
+    let mut form = Form::read(&request, &mut payload).await?;
+    let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
+    if grant_type != "refresh_token" {
+        return Err(ApiError::UnsupportedGrantType);
+    }
+    let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
+    let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?;
+    let scope = form.optional("scope", SCOPE_MAX)?;
+    let address = app.address(&request);
+    // Charged beforehand, and given back unless Enedis refuses.
+    if let Err(retry_after) = app.shared.refresh_limiter.take(address, app.clock().now()) {
+        return Err(ApiError::TooManyRefreshes { retry_after });
+    }
+    let grant = Grant::RefreshToken { refresh_token, scope };
+    let call = app.settings.application.call(&client.id, client.secret, grant);
+    let exchanged = app.system().exchanger.call(call).await;
+    if !matches!(&exchanged, Exchanged::Answered(answer) if (400..500).contains(&answer.status)) {
+        app.shared.refresh_limiter.give_back(&address);
+    }
+    match exchanged {
+        Exchanged::Answered(answer) => {
+            app.metrics().refreshes.inc();
+            let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+            let content_type = answer.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
+            // Whatever Enedis' gateway says, it must not run in our origin.
+            Ok(no_store(HttpResponse::build(status))
+                .insert_header((CONTENT_TYPE, content_type))
+                .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"))
+                .body(answer.body))
+        }
+        Exchanged::Lost => Err(ApiError::unavailable()),
+        Exchanged::NotDone { retry_after, .. } => Err(ApiError::Unavailable { retry_after }),
+    }
+}

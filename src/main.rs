@@ -1,0 +1,108 @@
+//! The command line. Decides exit codes and nothing else: 0 drained, 1 could not start or do what was asked, 64 bad
+//! configuration or usage.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use device_flow_proxy::app::Application;
+use device_flow_proxy::config::{Config, EnvSource};
+use device_flow_proxy::{healthcheck, shutdown, telemetry};
+
+/// Bad configuration or usage (sysexits `EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// OAuth 2.0 device flow in front of Enedis Data Connect, for boxes without a browser.
+///
+/// Settings come from the environment and from an `.env` file in the current directory; .env.example documents each.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or Ctrl-C (default)
+    Serve,
+    /// Check the configuration, report every fault, and exit
+    CheckConfig,
+    /// Ask the server at LISTEN whether it is ready; exit status 0 if so
+    Healthcheck,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A terminal that is gone is no reason for another exit code.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
+        }
+    };
+    let config = match EnvSource::load(Path::new(".env")) {
+        Ok(source) => Config::read(&source).map_err(|faults| faults.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => return fail(&faults, USAGE),
+    };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::CheckConfig => {
+            println!("the configuration is good");
+            ExitCode::SUCCESS
+        }
+        Command::Healthcheck => match actix_rt::System::new().block_on(healthcheck::ask(config.listen)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string(), 1),
+        },
+        Command::Serve => serve(config),
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    if let Err(error) = telemetry::install(&config.log) {
+        return fail(&error.to_string(), 1);
+    }
+    shutdown::abort_on_panic();
+    let runner = actix_rt::System::new();
+    let code = runner.block_on(async {
+        let stop = match shutdown::signal() {
+            Ok(stop) => stop,
+            Err(error) => return fail(&error.to_string(), 1),
+        };
+        let application = match Application::bind(config).await {
+            Ok(application) => application,
+            Err(error) => return fail(&chain(&error), 1),
+        };
+        if application.run_until(stop).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    });
+    // Everything is drained. Dropping the runtime would make actix poll each actor once more, without a runtime for
+    // its timers; the process ends here anyway.
+    std::mem::forget(runner);
+    code
+}
+
+/// An error and what is behind it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let reason = error.to_string();
+        // Some messages quote their source already.
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn fail(reason: &str, code: u8) -> ExitCode {
+    eprintln!("device-flow-proxy: {reason}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,234 @@
+//! Counters and gauges for `/metrics`, in the `OpenMetrics` text format.
+//!
+//! Requests count themselves here; everything else is read from the actors when somebody scrapes.
+
+use actors::consent::ConsentOutcome;
+use actors::exchanger::ExchangerSnapshot;
+use actors::registry::RegistrySnapshot;
+use actors::writer::WriterSnapshot;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::store::StoreCounts;
+
+/// How a poll was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the answers of RFC 8628 section 3.5, and what comes before them")]
+pub enum PollEnd {
+    Token,
+    Pending,
+    SlowDown,
+    Denied,
+    Expired,
+    /// The request, the client or the code was refused.
+    Invalid,
+    /// Our trouble.
+    Unavailable,
+}
+
+/// What the rest of the server says of itself when somebody scrapes.
+#[derive(Debug)]
+pub struct Observed {
+    /// Requests being handled.
+    pub in_flight: usize,
+    /// The store.
+    pub store: StoreCounts,
+    /// The registry, if it answers.
+    pub registry: Option<RegistrySnapshot>,
+    /// The store's writer, if it answers.
+    pub writer: Option<WriterSnapshot>,
+    /// The door to Enedis, if it answers.
+    pub exchanger: Option<ExchangerSnapshot>,
+}
+
+/// What requests count. Every counter starts at zero with the process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Device codes issued.
+    pub codes_issued: Counter,
+    /// Device codes refused for want of room or of a store.
+    pub codes_refused: Counter,
+    /// Device codes refused to an address that asks too often.
+    pub codes_limited: Counter,
+    /// User codes that led nowhere.
+    pub wrong_codes: Counter,
+    /// Refreshes answered by Enedis.
+    pub refreshes: Counter,
+    polls: Polls,
+    consents: Consents,
+}
+
+#[derive(Debug, Default)]
+struct Polls {
+    token: Counter,
+    pending: Counter,
+    slow_down: Counter,
+    denied: Counter,
+    expired: Counter,
+    invalid: Counter,
+    unavailable: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Consents {
+    approved: Counter,
+    denied: Counter,
+    refused: Counter,
+    enedis: Counter,
+    unavailable: Counter,
+}
+
+impl Metrics {
+    /// Counts the answer to a poll.
+    pub fn poll(&self, end: PollEnd) {
+        let polls = &self.polls;
+        let counter = match end {
+            PollEnd::Token => &polls.token,
+            PollEnd::Pending => &polls.pending,
+            PollEnd::SlowDown => &polls.slow_down,
+            PollEnd::Denied => &polls.denied,
+            PollEnd::Expired => &polls.expired,
+            PollEnd::Invalid => &polls.invalid,
+            PollEnd::Unavailable => &polls.unavailable,
+        };
+        counter.inc();
+    }
+
+    /// Counts how a person's return from Enedis ended.
+    pub fn consent(&self, outcome: &ConsentOutcome) {
+        let consents = &self.consents;
+        let counter = match outcome {
+            ConsentOutcome::Approved => &consents.approved,
+            ConsentOutcome::Denied => &consents.denied,
+            ConsentOutcome::Unknown
+            | ConsentOutcome::OtherBrowser
+            | ConsentOutcome::InProgress
+            | ConsentOutcome::Presented => &consents.refused,
+            ConsentOutcome::Busy { .. }
+            | ConsentOutcome::Down { .. }
+            | ConsentOutcome::Lost
+            | ConsentOutcome::Rejected { .. }
+            | ConsentOutcome::Garbled => &consents.enedis,
+            ConsentOutcome::Unavailable => &consents.unavailable,
+        };
+        counter.inc();
+    }
+}
+
+/// Everything, as text.
+pub fn render(metrics: &Metrics, observed: Observed) -> String {
+    let mut registry = Registry::with_prefix("dfp");
+    let plain = [
+        ("device_codes_issued", "Device codes issued", &metrics.codes_issued),
+        ("device_codes_refused", "Device codes refused for want of room or store", &metrics.codes_refused),
+        ("device_codes_limited", "Device codes refused to one address", &metrics.codes_limited),
+        ("wrong_user_codes", "User codes that led nowhere", &metrics.wrong_codes),
+        ("refreshes", "Refreshes answered by Enedis", &metrics.refreshes),
+    ];
+    for (name, help, counter) in plain {
+        registry.register(name, help, counter.clone());
+    }
+    let polls = &metrics.polls;
+    let consents = &metrics.consents;
+    let labelled = [
+        ("polls", "Polls by answer", "answer", "token", &polls.token),
+        ("polls", "Polls by answer", "answer", "authorization_pending", &polls.pending),
+        ("polls", "Polls by answer", "answer", "slow_down", &polls.slow_down),
+        ("polls", "Polls by answer", "answer", "access_denied", &polls.denied),
+        ("polls", "Polls by answer", "answer", "expired_token", &polls.expired),
+        ("polls", "Polls by answer", "answer", "invalid", &polls.invalid),
+        ("polls", "Polls by answer", "answer", "temporarily_unavailable", &polls.unavailable),
+        ("consents", "Returns from Enedis by end", "end", "approved", &consents.approved),
+        ("consents", "Returns from Enedis by end", "end", "denied", &consents.denied),
+        ("consents", "Returns from Enedis by end", "end", "refused", &consents.refused),
+        ("consents", "Returns from Enedis by end", "end", "enedis_trouble", &consents.enedis),
+        ("consents", "Returns from Enedis by end", "end", "store_trouble", &consents.unavailable),
+    ];
+    registry.register_collector(Box::new(Labelled(
+        labelled
+            .map(|(name, help, label, value, counter)| (name, help, label, value, counter.get()))
+            .to_vec(),
+    )));
+    registry.register_collector(Box::new(observed));
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Labelled(Vec<(&'static str, &'static str, &'static str, &'static str, u64)>);
+
+impl Collector for Labelled {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for family in self.0.chunk_by(|a, b| a.0 == b.0) {
+            let Some((name, help, ..)) = family.first() else { continue };
+            let first = ConstCounter::new(0_u64);
+            let mut metric = encoder.encode_descriptor(name, help, None, first.metric_type())?;
+            for (_, _, label, value, count) in family {
+                let counter = ConstCounter::new(*count);
+                counter.encode(metric.encode_family(&[(*label, *value)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Observed {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut gauge = |name: &str, help: &str, value: usize| {
+            let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
+        };
+        gauge("requests_in_flight", "Requests being handled", self.in_flight)?;
+        if let Some(registry) = &self.registry {
+            gauge("sessions", "Sessions in memory, tombstones included", registry.sessions)?;
+            gauge("paced_sessions", "Sessions whose pacing is remembered", registry.throttler.paced)?;
+        }
+        if let Some(writer) = &self.writer {
+            gauge("writer_queue", "Writes waiting for a group", writer.queued)?;
+        }
+        if let Some(exchanger) = &self.exchanger {
+            gauge("enedis_queue", "Token calls waiting", exchanger.queued)?;
+            gauge("enedis_in_flight", "Token calls under way", exchanger.in_flight)?;
+            gauge(
+                "enedis_breaker_open",
+                "1 while calls to Enedis are held back",
+                exchanger.breaker_open.into(),
+            )?;
+            let used = usize::try_from(exchanger.used_this_hour).unwrap_or(usize::MAX);
+            gauge("enedis_used_this_hour", "Attempts in the current clock hour", used)?;
+        }
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let value = ConstCounter::new(value);
+            value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
+        };
+        let store = &self.store;
+        counter("store_groups", "Groups of writes sent to the store", store.commits)?;
+        counter("store_writes", "Writes sent to the store", store.writes)?;
+        counter("store_finds", "Sessions looked up in the store", store.finds)?;
+        counter("store_errors", "Store operations that failed", store.errors)?;
+        if let Some(registry) = &self.registry {
+            counter("sessions_confirmed", "Codes confirmed in a browser", registry.confirmed)?;
+            counter("sessions_approved", "Consents that brought a token", registry.approved)?;
+            counter("sessions_denied", "Consents refused by the person", registry.denied)?;
+            counter("sessions_redeemed", "Tokens delivered for the first time", registry.redeemed)?;
+            counter("tokens_repeated", "Token answers repeated", registry.repeated)?;
+            counter("sessions_reloaded", "Writes in doubt, read again", registry.reloaded)?;
+        }
+        if let Some(writer) = &self.writer {
+            counter("sessions_purged", "Sessions deleted past their tombstone", writer.purged)?;
+        }
+        if let Some(exchanger) = &self.exchanger {
+            counter("enedis_attempts", "Token calls sent to Enedis", exchanger.attempts)?;
+            counter("enedis_retries", "Token calls sent again", exchanger.retries)?;
+            counter("enedis_lost", "Token calls whose fate is unknown", exchanger.lost)?;
+            counter("enedis_not_done", "Token calls given up or refused", exchanger.not_done)?;
+        }
+        Ok(())
+    }
+}

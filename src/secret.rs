@@ -1,0 +1,99 @@
+//! The installation's secret: from `SECRET_KEY`, else kept in `DATA_DIR`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The file's name in `DATA_DIR`.
+const FILE: &str = "secret.key";
+
+/// Why there is no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file or its directory cannot be read or made.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file does not hold 64 hex digits.
+    #[error("{0}: expected 64 hex digits; restore it from a backup, or delete it and lose pending sessions")]
+    Malformed(PathBuf),
+}
+
+/// The configured key, else the one in `data_dir`, else a fresh one, kept there with mode 0600.
+pub fn load(
+    configured: Option<[u8; 32]>,
+    data_dir: &Path,
+    fresh: impl FnOnce() -> [u8; 32],
+) -> Result<[u8; 32], SecretError> {
+    if let Some(key) = configured {
+        return Ok(key);
+    }
+    let path = data_dir.join(FILE);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| SecretError::Io { path, source }
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => parse(&text).ok_or(SecretError::Malformed(path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io(data_dir))?;
+            let key = fresh();
+            // Whole or not at all: a half-written key would seal what nobody can open.
+            let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)
+                .map_err(io(&draft))?;
+            writeln!(file, "{}", hex::encode(key)).and_then(|()| file.sync_all()).map_err(io(&draft))?;
+            // A link fails if another process was first; then its key counts.
+            let linked = fs::hard_link(&draft, &path);
+            fs::remove_file(&draft).map_err(io(&draft))?;
+            match linked {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    let text = fs::read_to_string(&path).map_err(io(&path))?;
+                    return parse(&text).ok_or(SecretError::Malformed(path));
+                }
+                Err(source) => return Err(SecretError::Io { path, source }),
+            }
+            File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io(data_dir))?;
+            Ok(key)
+        }
+        Err(source) => Err(SecretError::Io { path, source }),
+    }
+}
+
+fn parse(text: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    hex::decode_to_slice(text.trim(), &mut key).ok()?;
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn made_once_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("new/data");
+        assert_eq!(load(None, &data, || [7; 32]).unwrap(), [7; 32]);
+        assert_eq!(load(None, &data, || [8; 32]).unwrap(), [7; 32]);
+        assert_eq!(load(Some([9; 32]), &data, || [8; 32]).unwrap(), [9; 32]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
+        fs::write(data.join(FILE), "half").unwrap();
+        assert!(matches!(load(None, &data, || [8; 32]), Err(SecretError::Malformed(_))));
+    }
+}

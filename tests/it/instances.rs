@@ -1,0 +1,128 @@
+//! Several instances on one MongoDB: any of them answers any request.
+
+use std::time::{Duration, Instant};
+
+use testkit::device::Device;
+use testkit::person::Choice;
+use testkit::server::Server;
+
+use crate::fixture::{CLIENT, Plan, Store, World, eventually};
+
+/// The key both instances share.
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// One world and a second instance on the same database, with another number of shards.
+async fn two_instances() -> (World, Server) {
+    two_instances_at("60").await
+}
+
+/// The same with `per_minute` polls allowed.
+async fn two_instances_at(per_minute: &str) -> (World, Server) {
+    let plan = Plan::new(Store::Mongo).await.env("SECRET_KEY", KEY).env("SHARDS", "3");
+    let plan = plan.env("LIMIT_REQUESTS_PER_MINUTE", per_minute);
+    let second = plan.builder.clone();
+    let world = plan.start().await;
+    let port = testkit::net::free_port().expect("a free port");
+    let dir = second.data_path().with_file_name("second");
+    // People only ever see the first one's address, as behind a load balancer.
+    let second = second.port(port).env("BASE_URL", world.server.base_url()).env("SHARDS", "5").data_dir(dir);
+    let second = second.start().await.unwrap_or_else(|error| panic!("{error}"));
+    (world, second)
+}
+
+fn via(server: &Server) -> Device {
+    Device::new(format!("http://{}", server.listen()), CLIENT)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_taken_on_one_is_seen_by_the_other() {
+    let (world, second) = two_instances().await;
+    for choice in [Choice::Allow, Choice::Refuse] {
+        let device = world.device().await;
+        let code = device.code().unwrap().device_code.clone();
+        let other = via(&second);
+        assert_eq!(other.poll_code(&code).await.unwrap().error(), Some("authorization_pending"));
+        world.consent(&device, choice).await;
+        let decided = Instant::now();
+        let answer = eventually("the other instance knows", || async {
+            let answer = other.poll_code(&code).await.unwrap();
+            (!matches!(answer.error(), Some("authorization_pending" | "slow_down"))).then_some(answer)
+        })
+        .await;
+        println!("a decision took {:?} to the other instance", decided.elapsed());
+        match choice {
+            Choice::Allow => assert_eq!(answer.status, 200, "{}", answer.body),
+            Choice::Refuse => assert_eq!(answer.error(), Some("access_denied")),
+        }
+        // And the first repeats what the second delivered.
+        let repeated = eventually("the first instance knows", || async {
+            let answer = device.poll_once().await.unwrap();
+            (answer.error() != Some("slow_down")).then_some(answer)
+        })
+        .await;
+        assert_eq!(repeated.body, answer.body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_redeemed_once_across_all() {
+    let plan = Plan::new(Store::Mongo).await.env("SECRET_KEY", KEY).env("TOKEN_REDELIVERY_SECS", "0");
+    let second = plan.builder.clone();
+    let world = plan.start().await;
+    let dir = second.data_path().with_file_name("second");
+    let port = testkit::net::free_port().expect("a free port");
+    let second = second.port(port).env("BASE_URL", world.server.base_url()).data_dir(dir).start().await;
+    let second = second.unwrap_or_else(|error| panic!("{error}"));
+    for _ in 0..5 {
+        let device = world.device().await;
+        let code = device.code().unwrap().device_code.clone();
+        // Both know the session before it is decided.
+        via(&second).poll_code(&code).await.unwrap();
+        world.consent(&device, Choice::Allow).await;
+        let polls = (0..12).map(|n| {
+            let racer = if n % 2 == 0 { via(&world.server) } else { via(&second) };
+            let code = code.clone();
+            async move {
+                eventually("a final answer", || async {
+                    let answer = racer.poll_code(&code).await.unwrap();
+                    (!matches!(answer.error(), Some("authorization_pending" | "slow_down"))).then_some(answer)
+                })
+                .await
+            }
+        });
+        let answers = futures_util::future::join_all(polls).await;
+        let tokens = answers.iter().filter(|answer| answer.status == 200).count();
+        let refused = answers.iter().filter(|answer| answer.error() == Some("invalid_grant")).count();
+        assert_eq!((tokens, refused), (1, 11));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_may_meet_either_instance() {
+    let (world, second) = two_instances().await;
+    // The code comes from the second, the pages from the first.
+    let mut device = via(&second);
+    device.request_code(&[]).await.unwrap();
+    let page = world.consent(&device, Choice::Allow).await;
+    assert_eq!(page.status, 200, "{}", page.html);
+    let answer = device.poll_until_final(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pacing_is_shared() {
+    // An interval of a minute: whatever slows the device down on the second instance was learned from the first.
+    let (world, second) = two_instances_at("1").await;
+    let other = via(&second);
+    let slowed = eventually("a poll on one counts on the other", || async {
+        // The first poll of a code is always on time; the instances find each other within some seconds.
+        let device = world.device().await;
+        let code = device.code().unwrap().device_code.clone();
+        assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"));
+        let polled = Instant::now();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let answer = other.poll_code(&code).await.unwrap();
+        (answer.error() == Some("slow_down")).then_some(polled.elapsed())
+    });
+    println!("a poll took at most {:?} to the other instance", slowed.await);
+}

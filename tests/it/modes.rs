@@ -1,0 +1,148 @@
+//! The original's other modes, and what each means for clients.
+
+use testkit::device::Device;
+use testkit::enedis::{Meters, Options};
+use testkit::person::{Choice, Person};
+
+use crate::fixture::{CLIENT, Plan, SECRET, Store, World};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_may_bring_its_own_secret() {
+    let world = Plan::new(Store::Sqlite).await.without("CLIENT_SECRET").start().await;
+    let mut device = Device::new(world.server.base_url(), CLIENT);
+    device.request_code(&[("client_secret", SECRET)]).await.unwrap();
+    let code = device.code().unwrap().device_code.clone();
+    world.consent(&device, Choice::Allow).await;
+    // A poll with another secret is refused and changes nothing; one without is the README's.
+    let impostor = Device::new(world.server.base_url(), CLIENT).with_secret("wrong");
+    let refused = impostor.poll_code(&code).await.unwrap();
+    assert_eq!((refused.status, refused.error()), (400, Some("invalid_client")));
+    let answer = world.final_answer(&device).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let seen = world.enedis.seen();
+    let exchange = seen.token_requests_of("authorization_code").next().unwrap();
+    assert_eq!(exchange.field("client_secret"), Some(SECRET));
+    // At the refresh it brings it again.
+    let refresh = answer.text("refresh_token").unwrap();
+    let refreshed = device.refresh(refresh, &[("client_secret", SECRET)]).await.unwrap();
+    assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_client_may_come_where_none_is_configured() {
+    let options = Options { client_id: "walk-in".into(), ..Options::default() };
+    let plan = Plan::with(Store::Sqlite, options).await.without("CLIENT_ID");
+    let world = plan.start().await;
+    let mut device = Device::new(world.server.base_url(), "walk-in");
+    device.request_code(&[]).await.unwrap();
+    world.consent(&device, Choice::Allow).await;
+    assert_eq!(world.final_answer(&device).await.status, 200);
+    assert_eq!(world.enedis.seen().authorize_requests[0].param("client_id"), Some("walk-in"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_belongs_to_the_client_that_asked_for_it() {
+    let world = Plan::new(Store::Sqlite).await.env("ALLOWED_CLIENT_IDS", "second").start().await;
+    let device = world.device().await;
+    let code = device.code().unwrap().device_code.clone();
+    let second = Device::new(world.server.base_url(), "second");
+    let third = Device::new(world.server.base_url(), "third");
+    for _ in 0..5 {
+        assert_eq!(second.poll_code(&code).await.unwrap().error(), Some("invalid_grant"));
+        assert_eq!(third.poll_code(&code).await.unwrap().error(), Some("invalid_client"));
+    }
+    // Neither counted as a poll of the first.
+    assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"));
+    world.consent(&device, Choice::Allow).await;
+    assert_eq!(second.poll_code(&code).await.unwrap().error(), Some("invalid_grant"));
+    assert_eq!(device.poll_once().await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scope_goes_to_the_authorize_endpoint() {
+    let world = World::start(Store::Sqlite).await;
+    let mut device = Device::new(world.server.base_url(), CLIENT);
+    device.request_code(&[("scope", "am_application_scope default")]).await.unwrap();
+    world.consent(&device, Choice::Allow).await;
+    assert_eq!(
+        world.enedis.seen().authorize_requests[0].param("scope"),
+        Some("am_application_scope default")
+    );
+    assert_eq!(world.final_answer(&device).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pkce_s256_is_sent_and_proved() {
+    let options = Options { require_pkce: true, ..Options::default() };
+    let world = Plan::with(Store::Sqlite, options).await.env("PKCE", "true").start().await;
+    let device = world.device().await;
+    let page = world.consent(&device, Choice::Allow).await;
+    assert_eq!(page.status, 200, "{}", page.html);
+    assert_eq!(world.final_answer(&device).await.status, 200);
+    let seen = world.enedis.seen();
+    assert_eq!(seen.authorize_requests[0].param("code_challenge_method"), Some("S256"));
+    assert_eq!(seen.authorize_requests[0].param("code_challenge").unwrap().len(), 43);
+    assert!(seen.token_requests[0].field("code_verifier").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pages_state_picks_the_sandbox_client() {
+    let options = Options { meters: Meters::ByState, ..Options::default() };
+    let world = Plan::with(Store::Sqlite, options).await.start().await;
+    for (client, meters) in [
+        (0, "22516914714270"),
+        (3, "12345678901234;10284856584123"),
+        (7, "64975835695673;63695879465986;22315546958763"),
+    ] {
+        let device = world.device().await;
+        let link = format!("{}&state={client}", device.code().unwrap().link());
+        let page = Person::new().link(&link, Choice::Allow).await.unwrap();
+        assert_eq!(page.status, 200, "{}", page.html);
+        let answer = world.final_answer(&device).await;
+        let got = answer.text("usage_point_id").unwrap();
+        let sorted = |text: &str| {
+            let mut ids: Vec<_> = text.split(';').map(str::to_owned).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(sorted(got), sorted(meters), "client {client}");
+    }
+    for request in &world.enedis.seen().authorize_requests {
+        assert!(request.param("state").unwrap().len() <= 100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_wants_basic_gets_basic() {
+    let world =
+        Plan::new(Store::Sqlite).await.env("TOKEN_ENDPOINT_AUTH_METHOD", "client_secret_basic").start().await;
+    let device = world.device().await;
+    world.consent(&device, Choice::Allow).await;
+    assert_eq!(world.final_answer(&device).await.status, 200);
+    let seen = world.enedis.seen();
+    assert!(seen.token_requests[0].header("authorization").unwrap().starts_with("Basic "));
+    assert_eq!(seen.token_requests[0].field("client_secret"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_url_with_a_path_serves_below_it() {
+    let port = testkit::net::free_port().expect("a free port");
+    let base = format!("http://localhost:{port}/linky");
+    let plan = Plan::new(Store::Sqlite).await.env("BASE_URL", &base);
+    let plan = Plan { builder: plan.builder.clone().port(port).env("BASE_URL", &base), ..plan };
+    plan.enedis.set_callback(format!("{base}/auth/redirect"));
+    let world = plan.start().await;
+    let mut device = Device::new(&base, CLIENT);
+    device.request_code(&[]).await.unwrap();
+    assert_eq!(device.code().unwrap().verification_uri, format!("{base}/device"));
+    // RFC 8414 section 3.1 puts the issuer's path behind the well-known one; OpenID clients put it in front.
+    let root = Device::new(format!("http://localhost:{port}"), CLIENT);
+    for address in
+        ["/.well-known/oauth-authorization-server/linky", "/linky/.well-known/openid-configuration"]
+    {
+        assert_eq!(root.get(address).await.unwrap().json["issuer"], base, "{address}");
+    }
+    let page = world.consent(&device, Choice::Allow).await;
+    assert_eq!(page.status, 200, "{}", page.html);
+    assert_eq!(device.poll_until_final(crate::fixture::PATIENCE).await.unwrap().status, 200);
+}

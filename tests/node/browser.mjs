@@ -1,0 +1,444 @@
+// A person at a real browser, Chromium, in front of the proxy and the simulated Enedis. JavaScript is off, as the pages
+// promise to work without it, except where a scenario looks for scripts that must not run.
+//
+// Settings: SCENARIO (below), PROXY and ENEDIS (origins), CODE (a pending user code), LANGUAGE (fr or en), CHROMIUM, and
+// SCREENSHOTS (a directory; optional). Says {done: SCENARIO}; whatever is not as it should be ends it with an error. At
+// the end of a scenario no console message and no request to another origin may have been seen.
+
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import path from 'node:path';
+
+import { chromium } from 'playwright-core';
+
+import { say, setting } from './lines.mjs';
+
+const PROXY = setting('PROXY');
+const ENEDIS = setting('ENEDIS');
+const CODE = setting('CODE');
+const LANGUAGE = setting('LANGUAGE');
+const PATIENCE_MS = 30_000;
+const PHONE = { width: 390, height: 844 };
+const DESKTOP = { width: 1280, height: 900 };
+// The narrowest window a page must fit in (WCAG 2.2, 1.4.10).
+const NARROW = { width: 320, height: 640 };
+
+const T = {
+  fr: {
+    enter: 'Saisissez le code de votre appareil',
+    label: 'Code affiché par votre appareil',
+    submit: 'Continuer vers Enedis',
+    error: 'Erreur',
+    notValid: 'Ce code n’est pas valable',
+    confirm: 'Relier cet appareil\u202f?',
+    yes: 'Oui, continuer vers Enedis',
+    no: 'Non, ce n’est pas moi',
+    notMine: 'Rien n’a été relié',
+    signedIn: 'Votre accord est enregistré',
+    refused: 'Vous avez refusé l’accès',
+    rejected: 'Enedis n’a pas accepté la demande',
+    again: 'Réessayer',
+    tooMany: 'Trop d’essais.',
+  },
+  en: {
+    enter: 'Enter the code from your device',
+    label: 'Code shown by your device',
+    submit: 'Continue to Enedis',
+    error: 'Error',
+    notValid: 'This code is not valid',
+    confirm: 'Link this device?',
+    yes: 'Yes, continue to Enedis',
+    no: 'No, this is not me',
+    notMine: 'Nothing was linked',
+    signedIn: 'Your consent is recorded',
+    refused: 'You refused access',
+    rejected: 'Enedis did not accept the request',
+    again: 'Try again',
+    tooMany: 'Too many attempts.',
+  },
+}[LANGUAGE];
+
+/** A browser window of its own, and all it complained about. */
+class Window {
+  /** The one opened last. */
+  static last;
+
+  static async open(browser, { javascript = false, origins = [], expected = [] } = {}) {
+    const context = await browser.newContext({
+      javaScriptEnabled: javascript,
+      locale: LANGUAGE === 'fr' ? 'fr-FR' : 'en-GB',
+      viewport: PHONE,
+    });
+    context.setDefaultTimeout(PATIENCE_MS);
+    const window = new Window();
+    Object.assign(window, { context, page: await context.newPage(), complaints: [] });
+    Window.last = window;
+    const known = [PROXY, ENEDIS, ...origins];
+    context.on('request', (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (protocol.startsWith('http') && !known.includes(origin)) window.complaints.push(`asked ${request.url()}`);
+    });
+    context.on('response', (response) => {
+      if (response.request().isNavigationRequest() && response.frame() === window.page.mainFrame()) {
+        window.status = response.status();
+      }
+    });
+    context.on('console', (message) => {
+      // Chromium says this of every answer from 400 on, which scenarios check themselves.
+      const known = [/^Failed to load resource: the server responded with a status of [45]/, ...expected];
+      if (!known.some((pattern) => pattern.test(message.text()))) window.complaints.push(message.text());
+    });
+    context.on('weberror', (error) => window.complaints.push(String(error.error())));
+    context.on('dialog', (dialog) => {
+      window.complaints.push(`dialog: ${dialog.message()}`);
+      return dialog.dismiss();
+    });
+    return window;
+  }
+
+  /** Opens an address as if typed into the address bar. */
+  async goto(address) {
+    await this.page.goto(address);
+  }
+
+  /** Presses the button or link of this name and waits until the page of `heading` is there. */
+  async press(role, name, heading) {
+    await this.page.getByRole(role, { name, exact: true }).click();
+    await this.at(heading);
+  }
+
+  /** Waits for the page of this heading; its status has to be `status`. */
+  async at(heading, status = 200) {
+    await this.page.getByRole('heading', { level: 1, name: heading }).waitFor();
+    await this.page.waitForLoadState();
+    assert.equal(this.status, status, `status of ${this.page.url()}`);
+    if (this.origin() === PROXY) assert.equal(await this.page.locator('html').getAttribute('lang'), LANGUAGE);
+  }
+
+  /** Types a code and sends it with the Enter key. */
+  async type(code) {
+    const field = this.page.getByRole('textbox', { name: T.label });
+    await field.fill(code);
+    await field.press('Enter');
+  }
+
+  /** Makes sure that the page fits into the narrowest window, and takes its picture. */
+  async look(name) {
+    await this.page.setViewportSize(NARROW);
+    const width = await this.page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(width <= NARROW.width, `${name} is ${width} pixels wide`);
+    const directory = process.env.SCREENSHOTS;
+    const views = { phone: [PHONE, 'light'], dark: [PHONE, 'dark'], desktop: [DESKTOP, 'light'] };
+    for (const [view, [size, colorScheme]] of Object.entries(directory ? views : {})) {
+      await this.page.setViewportSize(size);
+      await this.page.emulateMedia({ colorScheme });
+      const file = path.join(directory, `${name}-${LANGUAGE}-${view}.png`);
+      await this.page.screenshot({ path: file, fullPage: view !== 'desktop' });
+    }
+    await this.page.setViewportSize(PHONE);
+  }
+
+  /** What assistive technology is told of the code field. */
+  async field() {
+    const session = await this.context.newCDPSession(this.page);
+    const { root } = await session.send('DOM.getDocument');
+    const { nodeId } = await session.send('DOM.querySelector', { nodeId: root.nodeId, selector: '#code' });
+    const { nodes } = await session.send('Accessibility.getPartialAXTree', { nodeId, fetchRelatives: false });
+    const [{ name, description, value, properties }] = nodes;
+    const property = (wanted) => properties.find(({ name }) => name === wanted)?.value.value;
+    await session.detach();
+    return {
+      name: name.value,
+      description: description.value,
+      value: value.value,
+      focused: property('focused') ?? false,
+      invalid: property('invalid'),
+    };
+  }
+
+  origin() {
+    return new URL(this.page.url()).origin;
+  }
+
+  path() {
+    return new URL(this.page.url()).pathname;
+  }
+
+  async text() {
+    return this.page.locator('main').innerText();
+  }
+
+  async close() {
+    await this.context.close();
+    assert.deepEqual(this.complaints, []);
+  }
+}
+
+const ENEDIS_CONSENT = 'Partage de vos données';
+const CONFIRM_LINK = `${PROXY}/device?code=${CODE}`;
+
+const scenarios = {
+  /** Types the code as people do, allows, and reloads the last page. */
+  async typed_code(browser) {
+    const window = await Window.open(browser);
+    await window.goto(`${PROXY}/`);
+    await window.look('home');
+    await window.page.getByRole('main').getByRole('link').click();
+    await window.at(T.enter);
+    await window.look('enter');
+    await window.type(`  ${CODE.toLowerCase().replace('-', ' ')} `);
+    await window.at(ENEDIS_CONSENT);
+    assert.equal(window.origin(), ENEDIS);
+    await window.press('button', 'Autoriser', T.signedIn);
+    assert.deepEqual([window.origin(), window.path()], [PROXY, '/auth/redirect']);
+    await window.look('signed-in');
+    const text = await window.text();
+    assert.ok(text.includes('4270') && !text.includes('22516914714270'), text);
+    for (let n = 0; n < 3; n += 1) {
+      await window.page.reload();
+      await window.at(T.signedIn);
+      assert.equal(await window.text(), text);
+    }
+    const cookies = await window.context.cookies(PROXY);
+    assert.deepEqual(cookies.map(({ name }) => name).sort(), ['dfp-browser', 'dfp-code']);
+    for (const { name, httpOnly, sameSite, path, domain } of cookies) {
+      assert.deepEqual({ httpOnly, sameSite, path, domain }, { httpOnly: true, sameSite: 'Lax', path: '/', domain: 'localhost' }, name);
+    }
+    await window.close();
+  },
+
+  /** Follows the complete link, comes back from Enedis by the back button, continues again, and refuses. */
+  async complete_link_refused(browser) {
+    const window = await Window.open(browser);
+    await window.goto(CONFIRM_LINK);
+    await window.at(T.confirm);
+    await window.look('confirm');
+    const text = await window.text();
+    for (const part of [CODE, 'simulated-client', 'DomoticzLinkyPlugin/2.6.0', new URL(ENEDIS).hostname]) {
+      assert.ok(text.includes(part), `${part} in ${text}`);
+    }
+    await window.press('link', T.no, T.notMine);
+    await window.page.goBack();
+    await window.at(T.confirm);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    await window.page.goBack();
+    await window.at(T.confirm);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    await window.press('button', 'Refuser', T.refused);
+    await window.look('refused');
+    await window.page.reload();
+    await window.at(T.refused);
+    await window.close();
+  },
+
+  /** Types nothing, then a wrong code, then the right one, and at last too many wrong ones. */
+  async wrong_code(browser) {
+    const window = await Window.open(browser);
+    await window.goto(`${PROXY}/device`);
+    await window.at(T.enter);
+    // The browser itself asks for the code.
+    await window.page.getByRole('button', { name: T.submit }).click();
+    assert.equal(window.path(), '/device');
+    await window.type('bcdf ghjk');
+    await window.at(T.enter, 400);
+    await window.look('wrong-code');
+    assert.ok((await window.page.title()).startsWith(T.error), await window.page.title());
+    assert.ok((await window.page.getByRole('alert').innerText()).includes(T.notValid));
+    const field = await window.field();
+    assert.deepEqual([field.name, field.value, field.focused, field.invalid], [T.label, 'bcdf ghjk', true, 'true']);
+    assert.ok(field.description.includes(T.notValid), field.description);
+    await window.type(CODE);
+    await window.at(ENEDIS_CONSENT);
+
+    await window.goto(`${PROXY}/device`);
+    for (let n = 0; n < 50 && window.status !== 429; n += 1) {
+      await window.type('wrong');
+      await window.page.waitForLoadState();
+      await window.page.getByRole('alert').waitFor();
+    }
+    await window.at(T.enter, 429);
+    assert.ok((await window.page.getByRole('alert').innerText()).includes(T.tooMany));
+    await window.look('too-many');
+    await window.close();
+  },
+
+  /** Enedis answers nonsense; a reload doesn't help, trying again does. */
+  async enedis_trouble(browser) {
+    const window = await Window.open(browser);
+    await window.goto(CONFIRM_LINK);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    await window.page.getByRole('button', { name: 'Autoriser' }).click();
+    await window.at(T.rejected, 502);
+    await window.look('enedis-trouble');
+    await window.page.reload();
+    await window.at(T.rejected, 502);
+    await window.press('link', T.again, T.confirm);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    await window.press('button', 'Autoriser', T.signedIn);
+    await window.close();
+  },
+
+  /** Enedis is slow; the person reloads the page before it has come. */
+  async impatient(browser) {
+    const window = await Window.open(browser);
+    await window.goto(CONFIRM_LINK);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    const callback = window.page.waitForRequest((request) => request.url().startsWith(`${PROXY}/auth/redirect`));
+    await window.page.getByRole('button', { name: 'Autoriser' }).click({ noWaitAfter: true });
+    const address = (await callback).url();
+    // A new visit to the address gives the first one up, as a reload does, and waits for the same end.
+    await window.goto(address);
+    await window.at(T.signedIn);
+    await window.close();
+  },
+
+  /** Enedis sends people on to sign in at another origin: our policy for forms must not stand in the way. */
+  async sign_in_at_another_origin(browser) {
+    const elsewhere = ENEDIS.replace('127.0.0.1', 'localhost');
+    const window = await Window.open(browser, { origins: [elsewhere] });
+    await window.goto(CONFIRM_LINK);
+    await window.page.getByRole('button', { name: T.yes }).click();
+    await window.page.waitForURL(`${elsewhere}/sign-in`);
+    await window.goto(`${PROXY}/device`);
+    await window.type(CODE);
+    await window.page.waitForURL(`${elsewhere}/sign-in`);
+    await window.close();
+  },
+
+  /** Whoever sends people straight to the redirect, by whatever way, gets them to the page that asks first. */
+  async link_from_elsewhere(browser) {
+    const target = `${PROXY}/auth/verify_code?code=${CODE.toLowerCase()}`;
+    const elsewhere = createServer((request, response) => {
+      if (request.url === '/redirect') return response.writeHead(302, { location: target }).end();
+      const html = request.url === '/frame' ? `<iframe src="${PROXY}/device"></iframe>` : `<a href="${target}">go</a>`;
+      return response.writeHead(200, { 'content-type': 'text/html' }).end(`<!doctype html><title>x</title>${html}`);
+    });
+    await new Promise((listening) => elsewhere.listen(0, '127.0.0.1', listening));
+    const { port } = elsewhere.address();
+    // To localhost, where the proxy is, the first is another site and the second another origin of the same site.
+    const origins = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
+    const expected = [/X-Frame-Options|frame-ancestors|favicon/];
+    const window = await Window.open(browser, { origins, expected });
+    await window.goto(target);
+    await window.at(T.confirm);
+    assert.equal(window.page.url(), CONFIRM_LINK);
+    for (const origin of origins) {
+      await window.goto(`${origin}/link`);
+      await window.press('link', 'go', T.confirm);
+      assert.equal(window.page.url(), CONFIRM_LINK);
+      await window.goto(`${origin}/redirect`);
+      await window.at(T.confirm);
+      assert.equal(window.page.url(), CONFIRM_LINK);
+      await window.goto(`${origin}/frame`);
+      const frame = window.page.frames()[1];
+      assert.ok(!(await frame.content()).includes('/auth/verify_code'), 'the page shows in a frame');
+    }
+    await window.close();
+    elsewhere.close();
+  },
+
+  /** Script in every parameter and in the device's name for itself: shown as text or not at all. JavaScript is on. */
+  async injected_scripts(browser) {
+    const window = await Window.open(browser, { javascript: true });
+    // Three wrong codes each, and twenty are looked at.
+    const probes = [
+      '<script>window.hit=1</script>',
+      '"><img src=x onerror=window.hit=1>',
+      "'><svg onload=window.hit=1>",
+      '</title></textarea><script>window.hit=1</script>',
+      'javascript:window.hit=1',
+      '{{7*7}}" autofocus onfocus="window.hit=1',
+    ];
+    for (const probe of probes) {
+      const p = encodeURIComponent(probe);
+      // As long as a state of ours, so that it gets past the look at its form.
+      const state = encodeURIComponent(probe.padEnd(43, 'a'));
+      const addresses = [
+        `/device?code=${p}`,
+        `/device?user_code=${p}`,
+        `/device?state=${p}`,
+        `/device?code=${CODE}&state=${p}`,
+        `/device?lang=${p}`,
+        `/auth/verify_code?code=${p}`,
+        `/auth/verify_code?code=${CODE}&state=${p}`,
+        `/auth/redirect?error=${p}&error_description=${p}&state=${p}`,
+        `/auth/redirect?error=access_denied&error_description=${p}&state=${state}`,
+        `/auth/redirect?code=${p}&state=${state}&usage_point_id=${p}`,
+        `/auth/redirect/${p}`,
+        `/${p}`,
+      ];
+      for (const address of addresses) {
+        const response = await window.page.goto(PROXY + address);
+        await harmless(window, await response.text(), probe, address);
+      }
+      await window.goto(`${PROXY}/auth/redirect?error=${p}`);
+      assert.equal(await window.page.locator('.detail').count(), 0, 'only an error code is shown');
+      await window.look('injected');
+
+      const answer = await fetch(`${PROXY}/device/code`, {
+        method: 'POST',
+        headers: { 'user-agent': probe },
+        body: new URLSearchParams({ client_id: 'simulated-client' }),
+      });
+      const codes = await answer.json();
+      const response = await window.page.goto(codes.verification_uri_complete);
+      await harmless(window, await response.text(), probe, 'user-agent');
+      assert.ok((await window.text()).includes(probe), 'the device is shown as it calls itself');
+    }
+    await window.close();
+  },
+
+  /** The whole journey with JavaScript on: no page has a script, and none could read a cookie. */
+  async cookies_are_not_for_scripts(browser) {
+    const window = await Window.open(browser, { javascript: true });
+    const unreadable = async () => assert.equal(await window.page.evaluate(() => document.cookie), '');
+    await window.goto(CONFIRM_LINK);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    await window.press('button', 'Autoriser', T.signedIn);
+    assert.equal((await window.context.cookies(PROXY)).length, 2);
+    await unreadable();
+    await window.goto(`${PROXY}/device`);
+    await unreadable();
+    await window.close();
+  },
+};
+
+/** The page carries nothing that could run, and the probe not as it was sent. */
+async function harmless(window, html, probe, address) {
+  if (/[<"]/.test(probe)) assert.ok(!html.includes(probe), `unescaped in ${address}: ${probe}`);
+  const found = await window.page.evaluate(() => {
+    const runs = ({ name, value }) => /^on/i.test(name) || (/^(href|src|action|formaction)$/i.test(name) && /^\s*javascript:/i.test(value));
+    const elements = [...document.querySelectorAll('*')];
+    const suspects = elements.filter((it) => it.matches('script, img, iframe') || [...it.attributes].some(runs));
+    return { hit: window.hit ?? null, suspects: suspects.map((it) => it.outerHTML) };
+  });
+  assert.deepEqual(found, { hit: null, suspects: [] }, `${address} with ${probe}`);
+}
+
+const scenario = setting('SCENARIO');
+const browser = await chromium.launch({
+  executablePath: setting('CHROMIUM'),
+  headless: true,
+  timeout: PATIENCE_MS,
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--no-proxy-server',
+  ],
+});
+try {
+  await scenarios[scenario](browser);
+} catch (error) {
+  const { page, complaints } = Window.last ?? {};
+  console.error(`at ${page?.url()}:`, await page?.locator('body').innerText().catch(() => 'a page that cannot be read'));
+  console.error('complaints:', complaints);
+  throw error;
+} finally {
+  await browser.close();
+}
+say({ done: scenario });
