@@ -45,6 +45,7 @@ pub mod exchanger;
 pub mod gate;
 mod hashing;
 pub mod keys;
+pub mod meter;
 pub mod poll;
 pub mod registry;
 pub mod session;

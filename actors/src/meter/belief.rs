@@ -1,0 +1,163 @@
+//! When Enedis' word that a consent is gone can be believed.
+//!
+//! From July to September 2026 fresh consents were answered 500, then 400 or 403 ADAM-DC-0007, for days, although
+//! consent had been given. A 403 that reaches the plugin makes it erase its tokens, and its owner has to
+//! consent again; a 503 makes it come back an hour later. So one 403 is a rumour. It is believed when Enedis
+//! has said it several times over several days, about a consent that is not fresh, and nothing of this meter
+//! was answered in between. Until then the box gets 503, or what is remembered.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// Refusals it takes.
+const REFUSALS_MIN: u32 = 4;
+/// Time between the first and the last of them.
+const SPAN_MIN: Duration = Duration::from_secs(3 * 86_400);
+/// Age of the consent: the false refusals met those that were young.
+const CONSENT_AGE_MIN: Duration = Duration::from_secs(7 * 86_400);
+/// Enedis is not asked about this meter again before this has passed: refusals are spread, and cost little.
+const ASK_AGAIN: Duration = Duration::from_secs(6 * 3_600);
+/// Once believed, Enedis is still asked now and then: it may have been wrong for longer than we thought.
+const ASK_AGAIN_BELIEVED: Duration = Duration::from_secs(24 * 3_600);
+
+/// What Enedis has said of one meter's consent since it last answered with data. Small, to be kept in the cache
+/// beside the meter's days; forgotten when the owner consents again. The default is: nothing bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentDoubt {
+    refusals: u32,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Nothing speaks against asking.
+    Ask,
+    /// Refused lately: do not ask, answer 503 with this `Retry-After` (or from memory).
+    Doubtful(Duration),
+    /// The consent is gone: 403. The plugin stops, its owner must consent again.
+    Gone,
+}
+
+impl ConsentDoubt {
+    /// Enedis refused. Answers whether it is believed now.
+    pub fn refused(&mut self, now: Timestamp, consented: Timestamp) -> bool {
+        // Refusals of the same quarter of a day are one: several resources are asked within seconds.
+        if self.refusals == 0 {
+            *self = Self { refusals: 1, first: now, last: now };
+        } else if now.since(self.last) >= ASK_AGAIN / 2 {
+            self.refusals = self.refusals.saturating_add(1);
+            self.last = now;
+        }
+        self.is_believed(now, consented)
+    }
+
+    /// Enedis answered about this meter's data, be it with an error: the consent is there.
+    pub fn answered(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What to do with a request at `now`, with a consent of the time `consented`.
+    pub fn judge(&self, now: Timestamp, consented: Timestamp) -> Belief {
+        if self.refusals == 0 {
+            return Belief::Ask;
+        }
+        let believed = self.is_believed(now, consented);
+        let pause = if believed { ASK_AGAIN_BELIEVED } else { ASK_AGAIN };
+        match pause.saturating_sub(now.since(self.last)) {
+            Duration::ZERO => Belief::Ask,
+            _ if believed => Belief::Gone,
+            left => Belief::Doubtful(left),
+        }
+    }
+
+    /// How long to keep it in the cache.
+    pub const fn life() -> Duration {
+        Duration::from_secs(30 * 86_400)
+    }
+
+    fn is_believed(&self, now: Timestamp, consented: Timestamp) -> bool {
+        // A consent younger than the first refusal was given since: what was said before is void.
+        self.refusals >= REFUSALS_MIN
+            && self.last.since(self.first) >= SPAN_MIN
+            && consented <= self.first
+            && now.since(consented) >= CONSENT_AGE_MIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn at(hours: u64) -> Timestamp {
+        Timestamp::from_millis(hours * 3_600_000)
+    }
+
+    #[test]
+    fn one_bad_day_is_a_rumour() {
+        let mut doubt = ConsentDoubt::default();
+        assert_eq!(doubt.judge(at(5_000), at(0)), Belief::Ask);
+        for hour in 5_000..5_024 {
+            assert!(!doubt.refused(at(hour), at(0)));
+        }
+        assert!(matches!(doubt.judge(at(5_024), at(0)), Belief::Doubtful(_)));
+        doubt.answered();
+        assert_eq!(doubt, ConsentDoubt::default());
+    }
+
+    #[test]
+    fn four_days_of_refusals_are_believed() {
+        let mut doubt = ConsentDoubt::default();
+        let believed: Vec<bool> = (0..5).map(|day| doubt.refused(at(5_000 + day * 24), at(0))).collect();
+        assert_eq!(believed, [false, false, false, true, true]);
+        assert_eq!(doubt.judge(at(5_097), at(0)), Belief::Gone);
+        assert_eq!(doubt.judge(at(5_000 + 96 + 24), at(0)), Belief::Ask, "asked again a day later");
+    }
+
+    #[test]
+    fn a_fresh_consent_is_never_gone() {
+        let mut doubt = ConsentDoubt::default();
+        for day in 0..7 {
+            assert!(!doubt.refused(at(day * 24), at(0)));
+        }
+        assert!(doubt.refused(at(7 * 24), at(0)));
+        // The owner consented again after the refusals began.
+        assert!(matches!(doubt.judge(at(7 * 24 + 1), at(6 * 24)), Belief::Doubtful(_)));
+    }
+
+    #[test]
+    fn doubt_is_cheap() {
+        let mut doubt = ConsentDoubt::default();
+        let mut calls = 0;
+        for hour in 0..24 {
+            let now = at(5_000 + hour);
+            if doubt.judge(now, at(0)) == Belief::Ask {
+                calls += 1;
+                doubt.refused(now, at(0));
+            }
+        }
+        assert_eq!(calls, 4);
+        assert_eq!(ASK_AGAIN, HOUR * 6);
+    }
+
+    proptest! {
+        #[test]
+        fn never_gone_within_three_days(hours in proptest::collection::vec(0_u64..72, 0..60)) {
+            let mut hours = hours;
+            hours.sort_unstable();
+            let mut doubt = ConsentDoubt::default();
+            for hour in hours {
+                prop_assert!(!doubt.refused(at(9_000 + hour), at(0)));
+                prop_assert_ne!(doubt.judge(at(9_000 + hour), at(0)), Belief::Gone);
+            }
+        }
+    }
+}

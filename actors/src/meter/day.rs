@@ -1,0 +1,182 @@
+//! One day of one resource of one meter: the unit of memory. An answer is taken apart into days, each kept on its
+//! own; any range is put together from days again.
+//!
+//! A load curve dates its steps by their **end**: the step that ends at 00:00:00 is the last of the day before.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::{Date, DateTime};
+use serde::{Deserialize, Serialize};
+
+use super::civil::{hours_in, moment_text, parse_moment, plus};
+use super::request::{DayRange, MeterRequest, Resource};
+use super::v5::{MeterReading, Point, ReadingType, V5Answer};
+
+/// The values of one day, in order of time. May be empty: Enedis was asked and had nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Day {
+    /// `BRUT`, `CORRIGE` or `BEST`; empty if unknown.
+    pub quality: String,
+    /// The values as v5 writes them.
+    pub points: Vec<Point>,
+}
+
+/// How much of a day is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fullness {
+    /// Nothing.
+    Empty,
+    /// A curve with holes.
+    Partial,
+    /// All of it.
+    Complete,
+}
+
+impl Day {
+    /// How much of `date` is there. Enedis gives the day of the change to winter time 48 or 50 half hours, and
+    /// nobody says which: 24 hours are enough on any day but the short one.
+    pub fn fullness(&self, resource: Resource, date: Date) -> Fullness {
+        if self.points.is_empty() {
+            return Fullness::Empty;
+        }
+        let step = |p: &Point| p.interval_length.as_deref().and_then(step_minutes).unwrap_or(0);
+        let minutes: u32 = self.points.iter().map(step).sum();
+        if !resource.is_curve() || minutes >= hours_in(date).min(24) * 60 {
+            Fullness::Complete
+        } else {
+            Fullness::Partial
+        }
+    }
+
+    /// A compact form for the store: a regular curve keeps its values only, about 300 bytes for 48 of them.
+    pub fn pack(&self, date: Date) -> Vec<u8> {
+        let first = self.points.first();
+        let step = first.and_then(|p| p.interval_length.clone());
+        let nature = first.and_then(|p| p.measure_type.clone());
+        let times = step.as_deref().and_then(step_minutes).map(|minutes| step_ends(date, minutes));
+        let regular = times.is_some_and(|mut times| {
+            self.points.iter().all(|p| {
+                p.interval_length == step
+                    && p.measure_type == nature
+                    && times.next().as_ref() == Some(&p.date)
+            })
+        });
+        let packed = if regular {
+            let values = self.points.iter().map(|p| p.value.clone()).collect();
+            Packed { quality: self.quality.clone(), step, nature, values, points: Vec::new() }
+        } else {
+            Packed { quality: self.quality.clone(), points: self.points.clone(), ..Packed::default() }
+        };
+        // Strings and lists only: writing them cannot fail.
+        serde_json::to_vec(&packed).unwrap_or_default()
+    }
+
+    /// From the packed form; `None` if it is damaged.
+    pub fn unpack(bytes: &[u8], date: Date) -> Option<Self> {
+        let packed: Packed = serde_json::from_slice(bytes).ok()?;
+        if packed.values.is_empty() {
+            return Some(Self { quality: packed.quality, points: packed.points });
+        }
+        let (step, measure_type) = (packed.step?, packed.nature);
+        let times = step_ends(date, step_minutes(&step)?);
+        let points = packed.values.into_iter().zip(times).map(|(value, date)| Point {
+            value,
+            date,
+            interval_length: Some(step.clone()),
+            measure_type: measure_type.clone(),
+        });
+        Some(Self { quality: packed.quality, points: points.collect() })
+    }
+}
+
+/// Takes an answer apart: every day of `range` is there, empty if the answer has nothing about it; what lies
+/// outside, or has no readable date, is left out. Points are put in order; of two with one date the first counts.
+pub fn days_of(resource: Resource, range: DayRange, reading: &MeterReading) -> BTreeMap<Date, Day> {
+    let mut dated: BTreeMap<Date, Vec<(DateTime, &Point)>> = BTreeMap::new();
+    for point in &reading.interval_reading {
+        let Some(at) = parse_moment(&point.date) else { continue };
+        let ends_the_day_before = resource.is_curve() && at.time() == jiff::civil::Time::midnight();
+        let day = if ends_the_day_before { plus(at.date(), -1) } else { at.date() };
+        if range.contains(day) {
+            dated.entry(day).or_default().push((at, point));
+        }
+    }
+    let day = |date: Date| {
+        let mut points = dated.remove(&date).unwrap_or_default();
+        if !(hours_in(date) == 25 && repeats_an_hour(&points)) {
+            points.sort_by_key(|(at, _)| *at);
+            points.dedup_by_key(|(at, _)| *at);
+        }
+        if !resource.is_curve() {
+            points.truncate(1);
+        }
+        let points: Vec<Point> = points.into_iter().map(|(_, point)| point.clone()).collect();
+        (date, Day { quality: reading.quality.clone(), points })
+    };
+    range.days().map(day).collect()
+}
+
+/// Puts the days of `request` together. Days that are missing from `days` are left out; so is everything of days
+/// outside the range. `None` if there is not one value: v5 then answers 404 `no_data_found`.
+pub fn answer_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<V5Answer> {
+    let range = request.range;
+    let within =
+        || days.range(range.start()..range.end()).map(|(_, day)| day).filter(|d| !d.points.is_empty());
+    let mut qualities = within().map(|day| day.quality.as_str());
+    let first = qualities.next()?;
+    // Raw is the weaker claim: a mixture is raw.
+    let quality = if qualities.all(|q| q == first) && !first.is_empty() { first } else { "BRUT" };
+    Some(V5Answer {
+        meter_reading: MeterReading {
+            usage_point_id: request.meter.to_string(),
+            start: range.start().to_string(),
+            end: range.end().to_string(),
+            quality: quality.to_owned(),
+            reading_type: ReadingType::of(request.resource),
+            interval_reading: within().flat_map(|day| day.points.iter().cloned()).collect(),
+        },
+    })
+}
+
+/// Minutes of `PT5M` … `PT60M`, and of `PT1H`; others are not steps of a curve.
+pub fn step_minutes(step: &str) -> Option<u32> {
+    if step == "PT1H" {
+        return Some(60);
+    }
+    let minutes = step.strip_prefix("PT")?.strip_suffix('M')?.parse().ok()?;
+    [5, 10, 15, 30, 60].contains(&minutes).then_some(minutes)
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Packed {
+    #[serde(rename = "q")]
+    quality: String,
+    #[serde(rename = "s", skip_serializing_if = "Option::is_none")]
+    step: Option<String>,
+    #[serde(rename = "n", skip_serializing_if = "Option::is_none")]
+    nature: Option<String>,
+    #[serde(rename = "v", skip_serializing_if = "Vec::is_empty")]
+    values: Vec<String>,
+    #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
+    points: Vec<Point>,
+}
+
+/// The ends of the steps of one day of 24 hours, as Enedis writes them.
+fn step_ends(date: Date, minutes: u32) -> impl Iterator<Item = String> {
+    let midnight = date.at(0, 0, 0, 0);
+    let end = move |n: u32| midnight.saturating_add(jiff::SignedDuration::from_mins(i64::from(n * minutes)));
+    (1..=24 * 60 / minutes).map(move |n| moment_text(end(n)))
+}
+
+/// Whether points are in order but for the one step back of an hour at most that the change to winter time
+/// makes: sorting by local time would then mix the two hours, and dropping equal dates lose one.
+fn repeats_an_hour(points: &[(DateTime, &Point)]) -> bool {
+    let backward = |pair: &[(DateTime, &Point)]| pair[1].0 <= pair[0].0;
+    let an_hour = |pair: &[(DateTime, &Point)]| pair[1].0.duration_until(pair[0].0).as_secs() <= 3_600;
+    points.windows(2).filter(|pair| backward(pair)).count() == 1
+        && points.windows(2).all(|pair| !backward(pair) || an_hour(pair))
+}
+
+#[cfg(test)]
+mod tests;
