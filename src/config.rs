@@ -6,6 +6,7 @@
 
 mod parse;
 mod source;
+mod version;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use url::Url;
 
 pub use parse::{ConfigErrors, Fault};
 pub use source::{DotenvError, EnvSource};
+pub use version::{NoVersion, Version};
 
 use parse::Reader;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub interval: Duration,
     /// Deadlines of a flow.
     pub life: Lifetimes,
+    /// `VERSION_MIN`; `None`: any plugin.
+    pub version_min: Option<Version>,
     /// `DEVICE_CODES_PER_MINUTE_PER_IP`; 0 is off.
     pub codes_per_minute: u32,
     /// `MAX_PENDING_SESSIONS`.
@@ -171,6 +175,8 @@ impl Config {
                 redelivery: r.seconds("TOKEN_REDELIVERY_SECS", 60, 0..=3_600),
                 ..Lifetimes::default()
             },
+            version_min: r
+                .value("VERSION_MIN", "a version such as 2.6.0", None, |text| text.parse().ok().map(Some)),
             codes_per_minute: r.number("DEVICE_CODES_PER_MINUTE_PER_IP", 0, 0..=1_000_000),
             sessions_max: r.number("MAX_PENDING_SESSIONS", 1_000_000, 1..=100_000_000),
             trusted_proxies: r.networks("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
@@ -213,14 +219,22 @@ impl Config {
             ..
         } = self;
         let Self {
-            life, codes_per_minute, sessions_max, trusted_proxies, store, data_dir, secret_key, ..
+            life,
+            version_min,
+            codes_per_minute,
+            sessions_max,
+            trusted_proxies,
+            store,
+            data_dir,
+            secret_key,
+            ..
         } = self;
         let Self { exchanger, workers, shards, write_batch_max, shutdown, log, .. } = self;
         let own_secret = application.client_secret.is_some();
         let own_key = secret_key.is_some();
         format!(
             "{listen} {admin_listen:?} {base_url} {allowed_clients:?} own_secret={own_secret} {upstream:?} pkce={pkce} \
-             {interval:?} {life:?} codes_per_minute={codes_per_minute} sessions_max={sessions_max} \
+             {interval:?} {life:?} {version_min:?} codes_per_minute={codes_per_minute} sessions_max={sessions_max} \
              {trusted_proxies:?} {store:?} {} own_key={own_key} {exchanger:?} workers={workers} \
              shards={shards} write_batch_max={write_batch_max} {shutdown:?} {log:?}",
             data_dir.display(),

@@ -12,6 +12,7 @@ mod peer;
 mod proxy;
 mod token;
 mod verify;
+mod version;
 
 use std::cell::{RefCell, RefMut};
 use std::net::{IpAddr, Ipv6Addr};

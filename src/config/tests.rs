@@ -43,6 +43,7 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
         ("CODE_LIFETIME_SECS", "-1"),
         ("CONSENT_WINDOW_SECS", "x-q"),
         ("TOKEN_REDELIVERY_SECS", "1e9"),
+        ("VERSION_MIN", "new-q"),
         ("DEVICE_CODES_PER_MINUTE_PER_IP", "q"),
         ("MAX_PENDING_SESSIONS", "0"),
         ("TRUSTED_PROXIES", "10.0.0.0/99-q"),

@@ -14,7 +14,7 @@ use super::browser;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
 use super::form::Form;
-use super::{App, Query};
+use super::{App, Query, version};
 use crate::pages::{
     CodeError, ConfirmCode, EnterCode, NotMine, Page, Problem, ProblemKind, Trouble, TroubleKind,
 };
@@ -40,6 +40,7 @@ pub async fn authorize(
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    version::check(&request, app.settings.version_min.as_ref())?;
     let mut form = Form::read(&request, &mut payload).await?;
     let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
     let scope = form.optional("scope", SCOPE_MAX)?;

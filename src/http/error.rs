@@ -34,6 +34,8 @@ pub enum ApiError {
     InvalidGrant,
     /// 400 `unsupported_grant_type`.
     UnsupportedGrantType,
+    /// 400 `version_mismatch`: the plugin is older than `VERSION_MIN`. The word is the original server's.
+    VersionMismatch,
     /// 400 `authorization_pending`.
     AuthorizationPending {
         /// Seconds until the next poll.
@@ -101,6 +103,7 @@ impl ApiError {
             Self::InvalidClient { .. } => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::VersionMismatch => "version_mismatch",
             Self::AuthorizationPending { .. } => "authorization_pending",
             Self::SlowDown { .. } => "slow_down",
             Self::AccessDenied => "access_denied",
@@ -118,6 +121,7 @@ impl ApiError {
             Self::InvalidClient { .. } => "the client is not known here, or its secret is wrong",
             Self::InvalidGrant => "the code is unknown, was used, or belongs to another client",
             Self::UnsupportedGrantType => "this grant_type is not supported here",
+            Self::VersionMismatch => "this version of the plugin is too old, please update it",
             Self::AuthorizationPending { .. } => "the person has not decided yet",
             Self::SlowDown { .. } => "polling too fast, keep to the interval",
             Self::AccessDenied => "the person refused",
@@ -157,6 +161,7 @@ impl ResponseError for ApiError {
             | Self::InvalidClient { basic: false }
             | Self::InvalidGrant
             | Self::UnsupportedGrantType
+            | Self::VersionMismatch
             | Self::AuthorizationPending { .. }
             | Self::SlowDown { .. }
             | Self::AccessDenied
@@ -236,6 +241,7 @@ mod tests {
             (ApiError::InvalidClient { basic: true }, 401, "invalid_client"),
             (ApiError::InvalidGrant, 400, "invalid_grant"),
             (ApiError::UnsupportedGrantType, 400, "unsupported_grant_type"),
+            (ApiError::VersionMismatch, 400, "version_mismatch"),
             (ApiError::AuthorizationPending { interval_secs: 5 }, 400, "authorization_pending"),
             (ApiError::SlowDown { interval_secs: 10 }, 400, "slow_down"),
             (ApiError::AccessDenied, 400, "access_denied"),

@@ -14,6 +14,7 @@ use super::App;
 use super::client::Client;
 use super::error::{ApiError, no_store};
 use super::form::Form;
+use super::version;
 
 /// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
 const REFRESH_TOKEN_MAX: usize = 8_192;
@@ -26,6 +27,7 @@ pub async fn refresh(
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
+    version::check(&request, app.settings.version_min.as_ref())?;
     let mut form = Form::read(&request, &mut payload).await?;
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
     if grant_type != "refresh_token" {

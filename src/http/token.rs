@@ -10,6 +10,7 @@ use super::App;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
 use super::form::Form;
+use super::version;
 use crate::metrics::PollEnd;
 
 /// The grant type of RFC 8628 section 3.4.
@@ -45,6 +46,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
             | ApiError::InvalidClient { .. }
             | ApiError::InvalidGrant
             | ApiError::UnsupportedGrantType
+            | ApiError::VersionMismatch
             | ApiError::NotFound
             | ApiError::MethodNotAllowed { .. },
         ) => PollEnd::Invalid,
@@ -52,6 +54,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
 }
 
 async fn answer(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<String, ApiError> {
+    version::check(request, app.settings.version_min.as_ref())?;
     let mut form = Form::read(request, payload).await?;
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
     if grant_type != DEVICE_CODE_GRANT {

@@ -146,3 +146,25 @@ async fn a_base_url_with_a_path_serves_below_it() {
     assert_eq!(page.status, 200, "{}", page.html);
     assert_eq!(device.poll_until_final(crate::fixture::PATIENCE).await.unwrap().status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outdated_plugin_is_told_to_update() {
+    let world = Plan::new(Store::Sqlite).await.env("VERSION_MIN", "2.6.0").start().await;
+    let ask = async |path: &str, agent: &str| {
+        let request = reqwest::Client::new()
+            .post(format!("{}{path}", world.server.base_url()))
+            .header("user-agent", agent)
+            .form(&[("client_id", CLIENT)]);
+        testkit::http::Answer::read(request.send().await.unwrap()).await.unwrap()
+    };
+    for path in ["/device/code", "/device/token", "/device/proxy"] {
+        for agent in ["DomoticzLinkyPlugin/2.5.9", "curl"] {
+            let answer = ask(path, agent).await;
+            assert_eq!((answer.status, answer.error()), (400, Some("version_mismatch")), "{path} {agent}");
+        }
+        assert_ne!(ask(path, "DomoticzLinkyPlugin/2.6.0").await.error(), Some("version_mismatch"), "{path}");
+    }
+    // People's browsers are not plugins.
+    let page = Person::new().open(&format!("{}/device", world.server.base_url())).await.unwrap();
+    assert_eq!(page.status, 200);
+}
