@@ -19,8 +19,8 @@ use crate::pages::{
     CodeError, ConfirmCode, EnterCode, NotMine, Page, Problem, ProblemKind, Trouble, TroubleKind,
 };
 
-/// Longest accepted `scope`.
-const SCOPE_MAX: usize = 300;
+/// Longest accepted `scope`. Enedis' own lists of scopes have some hundred characters.
+const SCOPE_MAX: usize = 1_000;
 /// What is kept of a `User-Agent`, in bytes.
 const AGENT_MAX: usize = 80;
 

@@ -18,8 +18,8 @@ use super::version;
 
 /// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
 const REFRESH_TOKEN_MAX: usize = 8_192;
-/// Longest accepted `scope`.
-const SCOPE_MAX: usize = 300;
+/// Longest accepted `scope`. Enedis' own lists of scopes have some hundred characters.
+const SCOPE_MAX: usize = 1_000;
 
 /// A device refreshes its token. Enedis' status, content type and body come back as they are.
 pub async fn refresh(
