@@ -1,4 +1,4 @@
-//! The secrets of one device flow as types: device code, user code, `state`, browser cookie.
+//! The secrets of one device flow as types: device code, user code, `state`, browser cookie, and our own tokens.
 //!
 //! Each is drawn from an injected generator, parsed at the edge into a shape that cannot be wrong, shown
 //! redacted by `Debug`, and leaves the process only as a keyed hash (see [`crate::keys`]).
@@ -188,6 +188,40 @@ impl fmt::Debug for BrowserToken {
     }
 }
 
+/// A bearer token of our own, access or refresh (RFC 6750 section 2.1): 256 bits, 64 hex digits, the form that the PHP
+/// server's tokens had as well.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken([u8; 32]);
+
+impl BearerToken {
+    /// Draws a fresh token.
+    pub fn generate(rng: &mut impl Rng) -> Self {
+        Self(rng.random())
+    }
+
+    /// Reads a token; `None` if neither we nor the PHP server can have issued it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
+    /// The form sent to the device.
+    pub fn expose(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(…)")
+    }
+}
+
 /// A PKCE verifier (RFC 7636 section 4.1): 256 bits as 64 hex digits, which are all unreserved characters.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PkceVerifier(String);
@@ -273,6 +307,7 @@ mod tests {
         fn parsers_never_panic(text in "\\PC{0,120}") {
             let _ = DeviceCode::parse(&text);
             let _ = BrowserToken::parse(&text);
+            let _ = BearerToken::parse(&text);
             let _ = StateToken::parse(&text);
             if let Some(code) = UserCode::parse(&text) {
                 prop_assert_eq!(UserCode::parse(&code.expose()), Some(code));

@@ -3,7 +3,7 @@
 //!
 //! Nothing a stranger sends or Enedis returns is stored in clear. Codes are found again by a 128-bit keyed
 //! BLAKE3 hash (one key per purpose, so a user code cannot be confused with a state); tokens, device-supplied
-//! secrets and PKCE verifiers are sealed with XChaCha20-Poly1305, bound to the session they belong to.
+//! secrets and PKCE verifiers are sealed with XChaCha20-Poly1305, bound to what they belong to.
 
 use std::fmt;
 
@@ -11,7 +11,9 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use rand::{Rng, RngExt};
 
-use crate::code::{BrowserToken, DeviceCode, StateToken, UserCode};
+use crate::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
+use crate::meter::cache::CacheKey;
+use crate::meter::request::Meter;
 
 /// Shard slots. Codes of one session are drawn until they share a slot, so that one message finds the
 /// session by any of them, whatever `SHARDS` is today or was when the session was stored.
@@ -45,6 +47,12 @@ macro_rules! hash_type {
             }
         }
 
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 // Eight digits tell sessions apart in a log and let nobody look one up.
@@ -75,6 +83,15 @@ hash_type!(
     GrantHash
 );
 
+hash_type!(
+    /// Keyed hash of a bearer token of our own, access or refresh.
+    TokenHash
+);
+hash_type!(
+    /// Keyed hash of a meter's number.
+    MeterHash
+);
+
 /// A sealed secret: format, key id, nonce, ciphertext and tag. Opaque to every store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Box<[u8]>);
@@ -103,7 +120,7 @@ pub enum OpenError {
     /// Sealed under another `SECRET_KEY`.
     #[error("sealed under another secret key")]
     OtherKey,
-    /// Cut short, altered, or moved from another session.
+    /// Cut short, altered, or moved from another owner.
     #[error("sealed data is damaged")]
     Damaged,
 }
@@ -116,6 +133,11 @@ pub struct Keyring {
     state: [u8; 32],
     browser: [u8; 32],
     grant: [u8; 32],
+    access: [u8; 32],
+    refresh: [u8; 32],
+    stand_in: [u8; 32],
+    meter: [u8; 32],
+    cache: [u8; 32],
     cipher: XChaCha20Poly1305,
     id: [u8; KEY_ID_LEN],
 }
@@ -132,6 +154,11 @@ impl Keyring {
             state: derive("state hash"),
             browser: derive("browser hash"),
             grant: derive("authorization code hash"),
+            access: derive("access token hash"),
+            refresh: derive("refresh token hash"),
+            stand_in: derive("stand-in for a refresh token"),
+            meter: derive("meter hash"),
+            cache: derive("meter cache key"),
             cipher: XChaCha20Poly1305::new(&Key::from(derive("seal"))),
             id,
         }
@@ -162,14 +189,40 @@ impl Keyring {
         GrantHash(keyed(&self.grant, code.as_bytes()))
     }
 
-    /// Seals `secret` so that it opens only for the session `owner`.
-    pub fn seal(&self, rng: &mut impl Rng, owner: &DeviceHash, secret: &[u8]) -> Sealed {
+    /// Hash of an access token of our own.
+    pub fn access(&self, token: &BearerToken) -> TokenHash {
+        TokenHash(keyed(&self.access, token.bytes()))
+    }
+
+    /// Hash of a refresh token of our own.
+    pub fn refresh(&self, token: &BearerToken) -> TokenHash {
+        TokenHash(keyed(&self.refresh, token.bytes()))
+    }
+
+    /// Stands where a refresh token's hash would, for an access token that came without one: no token has this hash.
+    pub fn stand_in(&self, access: &BearerToken) -> TokenHash {
+        TokenHash(keyed(&self.stand_in, access.bytes()))
+    }
+
+    /// Hash of a meter's number.
+    pub fn meter(&self, meter: Meter) -> MeterHash {
+        MeterHash(keyed(&self.meter, meter.to_string().as_bytes()))
+    }
+
+    /// Key of what the meter cache remembers; `text` is a [`key_text`](crate::meter::cache::key_text) or an
+    /// [`owner_text`](crate::meter::cache::owner_text).
+    pub fn cache(&self, text: &str) -> CacheKey {
+        CacheKey(*blake3::keyed_hash(&self.cache, text.as_bytes()).as_bytes())
+    }
+
+    /// Seals `secret` so that it opens only for `owner`: a session, a token, a cache key.
+    pub fn seal(&self, rng: &mut impl Rng, owner: &impl AsRef<[u8]>, secret: &[u8]) -> Sealed {
         let nonce: [u8; NONCE_LEN] = rng.random();
         let mut out = Vec::with_capacity(1 + KEY_ID_LEN + NONCE_LEN + secret.len() + 16);
         out.push(FORMAT);
         out.extend_from_slice(&self.id);
         out.extend_from_slice(&nonce);
-        let payload = Payload { msg: secret, aad: owner.as_bytes() };
+        let payload = Payload { msg: secret, aad: owner.as_ref() };
         // The only documented failure is a message of 256 GiB; the bodies here are bounded by the HTTP layer.
         let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
         out.extend_from_slice(&sealed);
@@ -177,14 +230,14 @@ impl Keyring {
     }
 
     /// Opens what [`Keyring::seal`] made for the same `owner`.
-    pub fn open(&self, owner: &DeviceHash, sealed: &Sealed) -> Result<Vec<u8>, OpenError> {
+    pub fn open(&self, owner: &impl AsRef<[u8]>, sealed: &Sealed) -> Result<Vec<u8>, OpenError> {
         let rest = sealed.0.strip_prefix(&[FORMAT]).ok_or(OpenError::Damaged)?;
         let (id, rest) = rest.split_at_checked(KEY_ID_LEN).ok_or(OpenError::Damaged)?;
         if id != self.id {
             return Err(OpenError::OtherKey);
         }
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
-        let payload = Payload { msg: body, aad: owner.as_bytes() };
+        let payload = Payload { msg: body, aad: owner.as_ref() };
         self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| OpenError::Damaged)
     }
 }

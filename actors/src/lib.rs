@@ -54,5 +54,6 @@ pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod throttler;
+pub mod tokens;
 pub mod upstream;
 pub mod writer;

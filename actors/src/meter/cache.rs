@@ -17,6 +17,12 @@ use crate::store::StoreError;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey(pub [u8; 32]);
 
+impl AsRef<[u8]> for CacheKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CacheKey({:02x}{:02x}…)", self.0[0], self.0[1])
@@ -73,6 +79,10 @@ impl fmt::Debug for CacheEntry {
     }
 }
 
+/// Most entries read or stored in one call: the days of the longest request
+/// ([`DAYS_MAX`](super::request::DAYS_MAX)), and what is remembered beside them.
+pub const BATCH_MAX: usize = 1_200;
+
 /// Durable cache, shared by all instances. It holds nothing that cannot be fetched again: a lost entry costs a
 /// call, so acknowledgement need not wait for the disk, and an error is treated as a miss.
 ///
@@ -80,14 +90,15 @@ impl fmt::Debug for CacheEntry {
 /// (MongoDB: a TTL index; `get` tests `expires` itself all the same), the size of the sealed values summed up or
 /// estimated from the number of entries.
 pub trait MeterCache: Send + Sync + 'static {
-    /// The entries of `keys` that have not expired at `now`, in any order. At most 1100 keys a call; one query.
+    /// The entries of `keys` that have not expired at `now`, in any order. At most [`BATCH_MAX`] keys a call; one query.
     fn get(
         &self,
         keys: Vec<CacheKey>,
         now: Timestamp,
     ) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>>;
 
-    /// Stores entries, each on its own; an entry fetched earlier than the stored one is ignored. At most 1100.
+    /// Stores entries, each on its own; an entry fetched earlier than the stored one is ignored. At most
+    /// [`BATCH_MAX`].
     fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>>;
 
     /// Deletes what has expired at `now`; then, while more than `max_bytes` of sealed values are stored, those that

@@ -1,0 +1,184 @@
+//! Our own tokens (`FLOW=CLIENT_CREDENTIALS`): what a box holds instead of a token of Enedis, and the port to their
+//! storage.
+//!
+//! ```text
+//!   consent for meters ──▶ MeterGrant (refresh token, life of the consent) ──▶ Access (12 600 s) ──▶ /data/proxy
+//!                                └── each refresh adds an Access; the refresh token stays the same
+//! ```
+//!
+//! Promises: a token stands in no store, only its keyed hash; the meters it covers are sealed, and found by keyed
+//! hashes. A refresh token stays the same for life, because the plugin sends a refresh again whose answer was lost, and
+//! strict rotation would lock it out. Access tokens given before stay good until they end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::clock::Timestamp;
+use crate::keys::{MeterHash, Sealed, TokenHash};
+use crate::meter::request::Meter;
+use crate::store::{StoreError, Written};
+
+/// Life of an access token. The PHP server's and Enedis' own; the plugin refreshes once a day with it.
+pub const ACCESS_LIFE: Duration = Duration::from_secs(12_600);
+/// Access tokens of one grant that live at a time; a further one ends the oldest. The plugin asks up to four times
+/// for one refresh.
+pub const ACCESS_MAX: u32 = 16;
+/// Meters of one grant at most. Enedis' sandbox has a customer with three.
+pub const METERS_MAX: usize = 20;
+/// Grants of one meter that [`TokenStore::of_meter`] answers at most.
+pub const OF_METER_MAX: u32 = 100;
+
+/// Where a grant comes from. The numbers are on disk: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Origin {
+    /// A consent in a browser, the meters named by the browser itself (v1 authorize).
+    ConsentV1 = 1,
+    /// A consent in a browser, the meters named by Enedis' `subscribed_services` (v2 authorize).
+    ConsentV2 = 2,
+    /// Taken over from the PHP server.
+    Import = 3,
+}
+
+impl Origin {
+    /// From the stored number.
+    pub fn from_number(n: i32) -> Option<Self> {
+        [Self::ConsentV1, Self::ConsentV2, Self::Import].into_iter().find(|origin| *origin as i32 == n)
+    }
+}
+
+/// An owner's consent for some meters, as given to one box: what a refresh token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterGrant {
+    /// Keyed hash of the refresh token; primary key.
+    pub refresh: TokenHash,
+    /// The client it was issued to; `None` if that is not known (imported): any accepted client.
+    pub client_id: Option<Arc<str>>,
+    /// The meters, as [`meters_text`], sealed for `refresh`.
+    pub meters: Sealed,
+    /// Keyed hash of each meter, to find the grants of one. Not empty, at most [`METERS_MAX`].
+    pub owners: Vec<MeterHash>,
+    /// When the owner consented.
+    pub consented_at: Timestamp,
+    /// When the consent ends, and with it every token.
+    pub expires_at: Timestamp,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// An access token of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Keyed hash of the access token; primary key.
+    pub token: TokenHash,
+    /// The grant it belongs to.
+    pub refresh: TokenHash,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it ends; never after its grant.
+    pub expires_at: Timestamp,
+}
+
+/// One page of grants, in an order of the backend's own choosing.
+#[derive(Debug, Default)]
+pub struct GrantPage {
+    /// Grants that had not expired when the page was read.
+    pub grants: Vec<MeterGrant>,
+    /// Pass it on to get the next page; `None` at the end.
+    pub next: Option<TokenHash>,
+}
+
+/// Durable storage of grants and access tokens; *durable* as in [`crate::store`]. All methods may be called from any
+/// thread and run concurrently, from several processes at a time: an operator's command revokes while the server
+/// serves. Nothing is remembered between calls, so that a revocation counts at once.
+///
+/// Every question carries `now`: what has expired is not found, whether or not it was deleted.
+pub trait TokenStore: Send + Sync + 'static {
+    /// Stores a grant and its first access token, both or neither. `Conflict` if either token is stored already, in
+    /// which case nothing is changed.
+    fn add(
+        &self,
+        grant: MeterGrant,
+        access: Option<Access>,
+    ) -> BoxFuture<'static, Result<Written, StoreError>>;
+
+    /// Stores one more access token of a grant that has not expired at `access.issued_at`; beyond [`ACCESS_MAX`] the
+    /// oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
+    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>>;
+
+    /// The grant of a refresh token, by its hash.
+    fn find_refresh(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>>;
+
+    /// The grant of an access token, by its hash, if both are live.
+    fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>>;
+
+    /// The live grants that cover a meter, newest consent first, at most [`OF_METER_MAX`].
+    fn of_meter(
+        &self,
+        owner: MeterHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>>;
+
+    /// Live grants, page by page.
+    fn grants(
+        &self,
+        after: Option<TokenHash>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<GrantPage, StoreError>>;
+
+    /// Deletes a grant and all its access tokens; answers whether there was one.
+    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>>;
+
+    /// Deletes what has expired at `now`, a bounded number a call; answers how much went. A backend that deletes by
+    /// itself answers 0.
+    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>>;
+}
+
+/// Meters as the plugin writes them, `usage_points_id`: separated by commas.
+pub fn meters_text(meters: &[Meter]) -> String {
+    meters.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Reads meters separated by `,` or `;`, each once, in the order of their first mention; blanks around them do not
+/// count. `None` unless there are between one and [`METERS_MAX`], all of 14 digits.
+pub fn parse_meters(text: &str) -> Option<Vec<Meter>> {
+    let mut meters = Vec::new();
+    for part in text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty()) {
+        let meter = Meter::parse(part)?;
+        if !meters.contains(&meter) {
+            meters.push(meter);
+        }
+    }
+    (1..=METERS_MAX).contains(&meters.len()).then_some(meters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meters_are_read_as_both_versions_of_enedis_and_the_plugin_write_them() {
+        let read = |text: &str| parse_meters(text).map(|meters| meters_text(&meters));
+        assert_eq!(read("12345678901234").as_deref(), Some("12345678901234"));
+        assert_eq!(
+            read("12345678901234;10284856584123,12345678901234; ").as_deref(),
+            Some("12345678901234,10284856584123")
+        );
+        for bad in ["", ",", "1234567890123", "12345678901234,x", "12345678901234 10284856584123"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        let many: Vec<String> = (0..=METERS_MAX).map(|n| format!("{n:014}")).collect();
+        assert_eq!(parse_meters(&many.join(",")), None);
+        assert!(parse_meters(&many[1..].join(",")).is_some());
+    }
+}
