@@ -1,8 +1,10 @@
-//! For tests: the contract that every session store passes, and deterministic samples.
+//! For tests: the contract that every backend of a storage port passes, and deterministic samples.
 //!
 //! A backend describes where it keeps its data as a [`Place`] and lists
-//! [`session_store_contract!`](crate::session_store_contract) in a module of its tests; each property of
-//! [`contract`] becomes one test there.
+//! [`session_store_contract!`](crate::session_store_contract),
+//! [`token_store_contract!`](crate::token_store_contract) or
+//! [`meter_cache_contract!`](crate::meter_cache_contract) in a module of its tests; each property of [`contract`],
+//! [`token_contract`] or [`cache_contract`] becomes one test there.
 //!
 //! ```text
 //! mod sqlite {
@@ -10,23 +12,26 @@
 //! }
 //! ```
 
+pub mod cache_contract;
 pub mod contract;
 mod reference;
 mod samples;
+pub mod token_contract;
 
 use std::sync::Arc;
 
-pub use self::samples::{NOW, Samples};
+pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples};
 use crate::store::SessionStore;
 
-/// Where one test keeps its sessions: a directory, a database. Removed when dropped, if that is worth while.
-pub trait Place: Sized {
-    /// A new place that holds no session.
+/// Where one test keeps what goes through `Port`: a directory, a database. Removed when dropped, if that is worth
+/// while.
+pub trait Place<Port: ?Sized = dyn SessionStore>: Sized {
+    /// A new place that holds nothing.
     fn fresh() -> impl Future<Output = Self>;
 
-    /// Opens the store that lives here. A store that is not shared is opened again only after the earlier handle
-    /// was dropped; of a shared one several handles exist at a time.
-    fn open(&self) -> impl Future<Output = Arc<dyn SessionStore>>;
+    /// Opens the store that lives here. A session store that is not shared, and a meter cache, is opened again only
+    /// after the earlier handle was dropped; of a shared one, and of a token store, several handles exist at a time.
+    fn open(&self) -> impl Future<Output = Arc<Port>>;
 }
 
 /// Runs one property on a runtime of its own with two threads, so that races are real.
@@ -78,42 +83,68 @@ macro_rules! session_store_contract {
     };
 }
 
-#[cfg(test)]
-mod tests {
-    //! The suite itself, on the reference it compares backends with.
-
-    use super::reference::Model;
-    use super::*;
-
-    struct Private(Model);
-
-    impl Place for Private {
-        async fn fresh() -> Self {
-            Self(Model::new())
+/// One `#[test]` for each property of [`testing::token_contract`](crate::testing::token_contract), run on a
+/// [`Place`](crate::testing::Place) of token stores.
+#[macro_export]
+macro_rules! token_store_contract {
+    ($place:ty) => {
+        $crate::token_store_contract! { $place:
+            finds_a_grant_by_either_token
+            stores_grants_without_an_access_token
+            refuses_a_taken_refresh_token
+            refuses_a_taken_access_token
+            hides_what_has_expired
+            issues_only_for_a_live_grant
+            ends_the_oldest_access_tokens
+            revokes_a_grant_with_all_its_tokens
+            finds_the_grants_of_a_meter
+            returns_every_grant_as_it_was_stored
+            visits_every_live_grant_once
+            purges_only_what_has_expired
+            keeps_what_it_acknowledged
+            lets_one_of_many_racing_adds_win
+            bounds_racing_issues
+            leaves_no_token_of_a_revoked_grant
+            agrees_with_a_model
         }
-
-        async fn open(&self) -> Arc<dyn SessionStore> {
-            Arc::new(self.0.clone())
-        }
-    }
-
-    struct Shared(Model);
-
-    impl Place for Shared {
-        async fn fresh() -> Self {
-            Self(Model::shared())
-        }
-
-        async fn open(&self) -> Arc<dyn SessionStore> {
-            Arc::new(self.0.clone())
-        }
-    }
-
-    mod private {
-        crate::session_store_contract!(super::Private);
-    }
-
-    mod shared {
-        crate::session_store_contract!(super::Shared);
-    }
+    };
+    ($place:ty: $($property:ident)*) => {
+        $(
+            #[test]
+            fn $property() {
+                $crate::testing::block_on($crate::testing::token_contract::$property::<$place>());
+            }
+        )*
+    };
 }
+
+/// One `#[test]` for each property of [`testing::cache_contract`](crate::testing::cache_contract), run on a
+/// [`Place`](crate::testing::Place) of meter caches.
+#[macro_export]
+macro_rules! meter_cache_contract {
+    ($place:ty) => {
+        $crate::meter_cache_contract! { $place:
+            answers_what_it_knows_until_it_expires
+            keeps_the_entry_that_was_fetched_last
+            keeps_the_last_of_racing_entries
+            forgets_all_of_one_owner
+            takes_the_largest_batch
+            takes_values_of_every_size
+            evicts_what_has_expired_then_the_oldest
+            evicts_many_in_steps
+            keeps_entries_when_opened_again
+            agrees_with_a_model
+        }
+    };
+    ($place:ty: $($property:ident)*) => {
+        $(
+            #[test]
+            fn $property() {
+                $crate::testing::block_on($crate::testing::cache_contract::$property::<$place>());
+            }
+        )*
+    };
+}
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ pub struct Head {
 
 /// A stored record that no version of this program wrote; names the part that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stored session is damaged: {0}")]
+#[error("stored record is damaged: {0}")]
 pub struct Damaged(pub &'static str);
 
 impl From<&Session> for Record {
@@ -175,7 +175,8 @@ pub fn millis(t: Timestamp) -> i64 {
     i64::try_from(t.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn timestamp(ms: i64) -> Timestamp {
+/// The time that [`millis`] made a number of.
+pub fn timestamp(ms: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 

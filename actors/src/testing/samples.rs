@@ -1,4 +1,4 @@
-//! Sessions for tests, drawn from a seeded generator: the same seed gives the same sessions.
+//! Sessions, grants and cache entries for tests, drawn from a seeded generator: the same seed gives the same sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +7,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::clock::Timestamp;
-use crate::keys::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::keys::{BrowserHash, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash};
+use crate::meter::cache::{CacheEntry, CacheKey};
 use crate::session::{Consent, Lifetimes, Phase, Request, Session};
 use crate::store::record::PhaseTag;
+use crate::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
 
 /// The present of every sample. Far ahead of any database's own clock, so that no database deletes a sample as
 /// outdated while a test looks at it.
@@ -24,7 +26,12 @@ const PHASES: [PhaseTag; 6] = [
     PhaseTag::Redeemed,
 ];
 
-/// A source of sessions.
+/// Life of a sample of a grant.
+pub const CONSENT_LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// Life of a sample of a cache entry.
+pub const ENTRY_LIFE: Duration = Duration::from_secs(3_600);
+
+/// A source of samples.
 #[derive(Debug)]
 pub struct Samples {
     rng: StdRng,
@@ -51,6 +58,8 @@ impl Samples {
     drawn_hash!(state: StateHash);
     drawn_hash!(browser: BrowserHash);
     drawn_hash!(grant: GrantHash);
+    drawn_hash!(token: TokenHash);
+    drawn_hash!(meter: MeterHash);
 
     /// A sealed secret of some tens to hundreds of bytes. It cannot be opened.
     pub fn sealed(&mut self) -> Sealed {
@@ -124,5 +133,37 @@ impl Samples {
             }
         }
         walk
+    }
+
+    /// A grant of [`NOW`] for some meters; whether its client is known is left to chance.
+    pub fn meter_grant(&mut self) -> MeterGrant {
+        let count = self.rng.random_range(1..4);
+        let origins = [Origin::ConsentV1, Origin::ConsentV2, Origin::Import];
+        MeterGrant {
+            refresh: self.token(),
+            client_id: self.rng.random_bool(0.7).then(|| Arc::from("ha4uh-4568_tr")),
+            meters: self.sealed(),
+            owners: (0..count).map(|_| self.meter()).collect(),
+            consented_at: NOW,
+            expires_at: NOW + CONSENT_LIFE,
+            origin: origins[self.rng.random_range(0..3)],
+        }
+    }
+
+    /// An access token of `grant`, issued at `issued_at`.
+    pub fn access(&mut self, grant: &MeterGrant, issued_at: Timestamp) -> Access {
+        let expires_at = (issued_at + ACCESS_LIFE).min(grant.expires_at);
+        Access { token: self.token(), refresh: grant.refresh, issued_at, expires_at }
+    }
+
+    /// A key of the meter cache, or an owner.
+    pub fn cache_key(&mut self) -> CacheKey {
+        CacheKey(self.rng.random())
+    }
+
+    /// A cache entry of `owner`, fetched at [`NOW`].
+    pub fn cache_entry(&mut self, owner: CacheKey) -> CacheEntry {
+        let sealed = self.sealed().as_bytes().to_vec();
+        CacheEntry { key: self.cache_key(), owner, sealed, fetched: NOW, expires: NOW + ENTRY_LIFE }
     }
 }

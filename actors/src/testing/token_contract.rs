@@ -1,0 +1,372 @@
+//! What every token store promises, one property a function. Each panics where the property does not hold.
+#![expect(clippy::missing_panics_doc, reason = "a property panics where it does not hold, and says so above")]
+
+pub(super) mod model;
+mod races;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+pub use self::model::agrees_with_a_model;
+pub use self::races::{
+    bounds_racing_issues, leaves_no_token_of_a_revoked_grant, lets_one_of_many_racing_adds_win,
+};
+use super::{NOW, Place, Samples};
+use crate::clock::Timestamp;
+use crate::keys::{MeterHash, Sealed, TokenHash};
+use crate::store::Written;
+use crate::tokens::{ACCESS_MAX, Access, METERS_MAX, MeterGrant, OF_METER_MAX, Origin, TokenStore};
+
+type Store = Arc<dyn TokenStore>;
+
+async fn add(store: &Store, grant: &MeterGrant, access: Option<Access>) -> Written {
+    store.add(grant.clone(), access).await.expect("the store takes the grant")
+}
+
+async fn issue(store: &Store, access: Access) -> Written {
+    store.issue(access).await.expect("the store takes the token")
+}
+
+async fn by_refresh(store: &Store, refresh: TokenHash) -> Option<MeterGrant> {
+    store.find_refresh(refresh, NOW).await.expect("the store can be read")
+}
+
+async fn by_access(store: &Store, token: TokenHash) -> Option<MeterGrant> {
+    store.find_access(token, NOW).await.expect("the store can be read")
+}
+
+async fn of_meter(store: &Store, owner: MeterHash, now: Timestamp) -> Vec<MeterGrant> {
+    store.of_meter(owner, now).await.expect("the store can be read")
+}
+
+async fn revoke(store: &Store, grant: &MeterGrant) -> bool {
+    store.revoke(grant.refresh).await.expect("the store revokes")
+}
+
+/// All live grants, with the number of pages they took.
+async fn live(store: &Store, now: Timestamp) -> (Vec<MeterGrant>, usize) {
+    let (mut all, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = store.grants(after, now).await.expect("the store can be read");
+        all.extend(page.grants);
+        pages += 1;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return (all, pages),
+        }
+    }
+}
+
+async fn purge(store: &Store, now: Timestamp) -> u64 {
+    let mut gone = 0;
+    while let some @ 1.. = store.purge(now).await.expect("the store purges") {
+        gone += some;
+    }
+    gone
+}
+
+fn before(t: Timestamp) -> Timestamp {
+    Timestamp::from_millis(t.as_millis() - 1)
+}
+
+/// A grant is found by its refresh token and by its access token, each in its own place, and by nothing else.
+pub async fn finds_a_grant_by_either_token<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(101));
+    let store = place.open().await;
+    let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
+    let (access, other) = (samples.access(&grant, NOW), samples.access(&bystander, NOW));
+    assert_eq!(by_refresh(&store, grant.refresh).await, None);
+    assert_eq!(by_access(&store, access.token).await, None);
+    assert_eq!(add(&store, &grant, Some(access)).await, Written::Applied);
+    assert_eq!(add(&store, &bystander, Some(other)).await, Written::Applied);
+    assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(&grant));
+    assert_eq!(by_access(&store, access.token).await.as_ref(), Some(&grant));
+    assert_eq!(by_access(&store, other.token).await, Some(bystander));
+    assert_eq!(by_access(&store, grant.refresh).await, None, "a refresh token is no access token");
+    assert_eq!(by_refresh(&store, access.token).await, None, "an access token is no refresh token");
+    assert_eq!(by_refresh(&store, samples.token()).await, None);
+    assert_eq!(by_access(&store, samples.token()).await, None);
+    assert!(of_meter(&store, samples.meter(), NOW).await.is_empty());
+}
+
+/// Grants may come without an access token, any number of them, and are given one later.
+pub async fn stores_grants_without_an_access_token<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(102));
+    let store = place.open().await;
+    let grants: Vec<_> = (0..3).map(|_| samples.meter_grant()).collect();
+    for grant in &grants {
+        assert_eq!(add(&store, grant, None).await, Written::Applied);
+    }
+    for grant in &grants {
+        assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(grant));
+        let access = samples.access(grant, NOW);
+        assert_eq!(issue(&store, access).await, Written::Applied);
+        assert_eq!(by_access(&store, access.token).await.as_ref(), Some(grant));
+    }
+}
+
+/// A refresh token is stored once; the second grant is refused with its access token, and the first stays as it was.
+pub async fn refuses_a_taken_refresh_token<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(103));
+    let store = place.open().await;
+    let first = samples.meter_grant();
+    let access = samples.access(&first, NOW);
+    assert_eq!(add(&store, &first, Some(access)).await, Written::Applied);
+    let second = MeterGrant { refresh: first.refresh, ..samples.meter_grant() };
+    let refused = samples.access(&second, NOW);
+    assert_eq!(add(&store, &second, Some(refused)).await, Written::Conflict);
+    assert_eq!(add(&store, &second, None).await, Written::Conflict);
+    assert_eq!(add(&store, &first, Some(access)).await, Written::Conflict, "the same again");
+    assert_eq!(by_refresh(&store, first.refresh).await.as_ref(), Some(&first));
+    assert_eq!(by_access(&store, access.token).await.as_ref(), Some(&first));
+    assert_eq!(by_access(&store, refused.token).await, None);
+    assert!(of_meter(&store, second.owners[0], NOW).await.is_empty());
+    let other = samples.meter_grant();
+    let freed = Access { refresh: other.refresh, ..refused };
+    assert_eq!(add(&store, &other, Some(freed)).await, Written::Applied, "the refused token is free");
+}
+
+/// An access token is stored once; the second grant is refused with it, and the first keeps it.
+pub async fn refuses_a_taken_access_token<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(104));
+    let store = place.open().await;
+    let (first, second) = (samples.meter_grant(), samples.meter_grant());
+    let access = samples.access(&first, NOW);
+    assert_eq!(add(&store, &first, Some(access)).await, Written::Applied);
+    let stolen = Access { token: access.token, ..samples.access(&second, NOW) };
+    assert_eq!(add(&store, &second, Some(stolen)).await, Written::Conflict);
+    assert_eq!(by_refresh(&store, second.refresh).await, None);
+    assert!(of_meter(&store, second.owners[0], NOW).await.is_empty());
+    assert_eq!(add(&store, &second, None).await, Written::Applied);
+    assert_eq!(issue(&store, stolen).await, Written::Conflict, "nor is it issued to another grant");
+    assert_eq!(issue(&store, access).await, Written::Conflict, "nor a second time");
+    assert_eq!(by_access(&store, access.token).await, Some(first));
+}
+
+/// From its end on a grant is found by no token, no meter and on no page, nor by an access token that ends later;
+/// an access token ends on its own before.
+pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(105));
+    let store = place.open().await;
+    let grant = samples.meter_grant();
+    let end = grant.expires_at;
+    let short = samples.access(&grant, NOW);
+    let long = Access { expires_at: end + Duration::from_secs(60), ..samples.access(&grant, NOW) };
+    assert_eq!(add(&store, &grant, Some(short)).await, Written::Applied);
+    assert_eq!(issue(&store, long).await, Written::Applied);
+    let access = async |token, now| store.find_access(token, now).await.expect("the store can be read");
+    let refresh = async |now| store.find_refresh(grant.refresh, now).await.expect("the store can be read");
+    assert_eq!(access(short.token, before(short.expires_at)).await.as_ref(), Some(&grant));
+    assert_eq!(access(short.token, short.expires_at).await, None);
+    assert_eq!(access(long.token, before(end)).await.as_ref(), Some(&grant));
+    assert_eq!(access(long.token, end).await, None, "its grant has ended");
+    assert_eq!(refresh(before(end)).await.as_ref(), Some(&grant));
+    assert_eq!(refresh(end).await, None);
+    assert_eq!(of_meter(&store, grant.owners[0], before(end)).await, std::slice::from_ref(&grant));
+    assert!(of_meter(&store, grant.owners[0], end).await.is_empty());
+    assert_eq!(live(&store, before(end)).await.0, [grant]);
+    assert!(live(&store, end).await.0.is_empty());
+}
+
+/// An access token is issued only if there is its grant, and only before the grant's end.
+pub async fn issues_only_for_a_live_grant<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(106));
+    let store = place.open().await;
+    let grant = samples.meter_grant();
+    let end = grant.expires_at;
+    let orphan = samples.access(&grant, NOW);
+    assert_eq!(issue(&store, orphan).await, Written::Conflict);
+    assert_eq!(add(&store, &grant, None).await, Written::Applied);
+    assert_eq!(by_access(&store, orphan.token).await, None, "what was refused does not come to life");
+    assert_eq!(issue(&store, orphan).await, Written::Applied);
+    assert_eq!(issue(&store, samples.access(&grant, before(end))).await, Written::Applied);
+    let late = Access { expires_at: end + Duration::from_secs(9), ..samples.access(&grant, end) };
+    assert_eq!(issue(&store, late).await, Written::Conflict);
+    assert_eq!(by_access(&store, late.token).await, None);
+    assert!(revoke(&store, &grant).await);
+    assert_eq!(issue(&store, samples.access(&grant, NOW)).await, Written::Conflict);
+}
+
+/// Beyond [`ACCESS_MAX`] each further access token of a grant ends its oldest one, the first one included; those of
+/// other grants are not counted.
+pub async fn ends_the_oldest_access_tokens<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(107));
+    let store = place.open().await;
+    let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
+    let other = samples.access(&bystander, NOW);
+    assert_eq!(add(&store, &bystander, Some(other)).await, Written::Applied);
+    let tokens: Vec<_> = (0..ACCESS_MAX + 5)
+        .map(|n| samples.access(&grant, NOW + Duration::from_secs(u64::from(n))))
+        .collect();
+    assert_eq!(add(&store, &grant, Some(tokens[0])).await, Written::Applied);
+    for (n, access) in tokens.iter().enumerate().skip(1) {
+        assert_eq!(issue(&store, *access).await, Written::Applied);
+        let ended = (n + 1).saturating_sub(ACCESS_MAX as usize);
+        for (age, access) in tokens[..=n].iter().enumerate() {
+            let found = by_access(&store, access.token).await;
+            assert_eq!(found.is_some(), age >= ended, "token {age} after {n}");
+        }
+    }
+    assert_eq!(by_access(&store, other.token).await, Some(bystander));
+}
+
+/// A revocation takes the grant and all its access tokens, counts at once on every handle, and leaves the tokens
+/// free: a grant stored anew does not bring the old access tokens back.
+pub async fn revokes_a_grant_with_all_its_tokens<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(108));
+    let (here, there) = (place.open().await, place.open().await);
+    let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
+    let tokens: Vec<_> = (0..3).map(|_| samples.access(&grant, NOW)).collect();
+    let other = samples.access(&bystander, NOW);
+    assert_eq!(add(&here, &grant, Some(tokens[0])).await, Written::Applied);
+    assert_eq!(add(&here, &bystander, Some(other)).await, Written::Applied);
+    assert_eq!(issue(&there, tokens[1]).await, Written::Applied);
+    assert_eq!(issue(&here, tokens[2]).await, Written::Applied);
+    for store in [&here, &there] {
+        for access in &tokens {
+            assert_eq!(by_access(store, access.token).await.as_ref(), Some(&grant));
+        }
+    }
+    assert!(revoke(&there, &grant).await);
+    for store in [&here, &there] {
+        assert_eq!(by_refresh(store, grant.refresh).await, None);
+        for access in &tokens {
+            assert_eq!(by_access(store, access.token).await, None);
+        }
+        assert!(of_meter(store, grant.owners[0], NOW).await.is_empty());
+        assert_eq!(live(store, NOW).await.0, std::slice::from_ref(&bystander));
+        assert!(!revoke(store, &grant).await, "there is none any more");
+    }
+    assert_eq!(add(&here, &grant, None).await, Written::Applied);
+    assert_eq!(by_access(&here, tokens[1].token).await, None, "ended for good");
+    assert_eq!(by_access(&here, other.token).await, Some(bystander));
+}
+
+/// The live grants of a meter come newest consent first and bounded, whichever of their meters is asked for.
+pub async fn finds_the_grants_of_a_meter<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(109));
+    let store = place.open().await;
+    let meter = samples.meter();
+    let count = u64::from(OF_METER_MAX) + 20;
+    let mut grants = Vec::new();
+    for n in 0..count {
+        let mut grant = samples.meter_grant();
+        let at = usize::try_from(n).expect("few") % (grant.owners.len() + 1);
+        grant.owners.insert(at, meter);
+        // Not in the order they are stored in.
+        grant.consented_at = NOW + Duration::from_secs(n * 7 % count);
+        if n % 10 == 0 {
+            grant.expires_at = NOW;
+        }
+        grants.push(grant);
+    }
+    let stored = join_all(grants.iter().map(|grant| add(&store, grant, None))).await;
+    assert!(stored.iter().all(|written| *written == Written::Applied));
+    let mut want: Vec<_> = grants.iter().filter(|grant| grant.expires_at > NOW).cloned().collect();
+    want.sort_by_key(|grant| std::cmp::Reverse(grant.consented_at));
+    want.truncate(OF_METER_MAX as usize);
+    assert_eq!(of_meter(&store, meter, NOW).await, want);
+    let own = grants[7].owners.iter().find(|owner| **owner != meter).expect("a meter of its own");
+    assert_eq!(of_meter(&store, *own, NOW).await, grants[7..8]);
+}
+
+/// Every field comes back as it was stored: any text, any number of meters in their order, any origin.
+pub async fn returns_every_grant_as_it_was_stored<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(110));
+    let store = place.open().await;
+    let long = "x".repeat(2_000);
+    for text in
+        [None, Some(""), Some("'; DROP TABLE meter_grant;--"), Some("$where"), Some("🏠 ß"), Some(&long)]
+    {
+        for origin in [Origin::ConsentV1, Origin::ConsentV2, Origin::Import] {
+            let mut grant = MeterGrant { client_id: text.map(Arc::from), origin, ..samples.meter_grant() };
+            grant.owners = (0..METERS_MAX).map(|_| samples.meter()).collect();
+            grant.meters = Sealed::from_bytes((0..=u8::MAX).cycle().take(400).collect());
+            grant.consented_at = Timestamp::from_millis(1);
+            assert_eq!(add(&store, &grant, None).await, Written::Applied);
+            assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(&grant));
+            assert_eq!(of_meter(&store, grant.owners[METERS_MAX - 1], NOW).await, [grant]);
+        }
+    }
+}
+
+/// The pages together hold every live grant once and no other.
+pub async fn visits_every_live_grant_once<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(111));
+    let store = place.open().await;
+    let mut grants: Vec<_> = (0..1_500).map(|_| samples.meter_grant()).collect();
+    for old in grants.iter_mut().step_by(5) {
+        old.expires_at = NOW;
+    }
+    for group in grants.chunks(50) {
+        let stored = join_all(group.iter().map(|grant| add(&store, grant, None))).await;
+        assert!(stored.iter().all(|written| *written == Written::Applied));
+    }
+    let (seen, pages) = live(&store, NOW).await;
+    let distinct: BTreeSet<TokenHash> = seen.iter().map(|grant| grant.refresh).collect();
+    assert_eq!((seen.len(), distinct.len()), (1_200, 1_200));
+    assert!(seen.iter().all(|grant| grant.expires_at > NOW));
+    assert!(pages > 1, "a page is bounded");
+}
+
+/// A purge deletes what has expired and nothing else; a store that deletes by itself may leave it all.
+pub async fn purges_only_what_has_expired<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(112));
+    let store = place.open().await;
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for n in 0..40_u64 {
+        let mut grant = samples.meter_grant();
+        grant.expires_at = NOW + Duration::from_millis(n);
+        let access = samples.access(&grant, NOW);
+        assert_eq!(add(&store, &grant, Some(access)).await, Written::Applied);
+        if n < 25 { old.push((grant, access)) } else { new.push((grant, access)) }
+    }
+    // A grant that lives on, and one of its tokens that does not.
+    let grant = samples.meter_grant();
+    let ended = Access { expires_at: NOW + Duration::from_millis(3), ..samples.access(&grant, NOW) };
+    assert_eq!(add(&store, &grant, Some(ended)).await, Written::Applied);
+    new.push((grant.clone(), samples.access(&grant, NOW + Duration::from_millis(1))));
+    assert_eq!(issue(&store, new[15].1).await, Written::Applied);
+    let at = NOW + Duration::from_millis(24);
+    let gone = purge(&store, at).await;
+    assert!(gone == 0 || gone >= 26, "{gone} were deleted");
+    for (grant, access) in &new {
+        assert_eq!(store.find_refresh(grant.refresh, at).await.expect("an answer").as_ref(), Some(grant));
+        assert_eq!(store.find_access(access.token, at).await.expect("an answer").as_ref(), Some(grant));
+    }
+    let (grants, _) = live(&store, at).await;
+    assert_eq!(grants.len(), 16);
+    if gone > 0 {
+        assert_eq!(live(&store, Timestamp::EPOCH).await.0.len(), 16, "nothing is left to be found");
+        for (grant, access) in old {
+            assert_eq!(add(&store, &grant, Some(access)).await, Written::Applied, "its tokens are free");
+        }
+    }
+}
+
+/// What was acknowledged is there when the store is opened again, and what was revoked is not.
+pub async fn keeps_what_it_acknowledged<P: Place<dyn TokenStore>>() {
+    let (place, mut samples) = (P::fresh().await, Samples::new(113));
+    let store = place.open().await;
+    let grants: Vec<_> = (0..10).map(|_| samples.meter_grant()).collect();
+    let tokens: Vec<_> = grants.iter().map(|grant| samples.access(grant, NOW)).collect();
+    for (grant, access) in grants.iter().zip(&tokens) {
+        assert_eq!(add(&store, grant, Some(*access)).await, Written::Applied);
+    }
+    let further = samples.access(&grants[3], NOW);
+    assert_eq!(issue(&store, further).await, Written::Applied);
+    assert!(revoke(&store, &grants[0]).await);
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(by_refresh(&store, grants[0].refresh).await, None);
+    assert_eq!(by_access(&store, tokens[0].token).await, None);
+    for (grant, access) in grants.iter().zip(&tokens).skip(1) {
+        assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(grant));
+        assert_eq!(by_access(&store, access.token).await.as_ref(), Some(grant));
+        assert_eq!(of_meter(&store, grant.owners[0], NOW).await, std::slice::from_ref(grant));
+    }
+    assert_eq!(by_access(&store, further.token).await.as_ref(), Some(&grants[3]));
+}

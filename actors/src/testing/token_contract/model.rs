@@ -1,0 +1,237 @@
+//! What a token store means, as two maps behind a lock; and any sequence of operations, which ends as it does there.
+//! Nothing but the contract uses the reference.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::{Store, live, purge};
+use crate::clock::Timestamp;
+use crate::keys::{MeterHash, TokenHash};
+use crate::store::{StoreError, Written};
+use crate::testing::{NOW, Place, Samples};
+use crate::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+
+/// Grants of one page; few, so that a small test sees several.
+const PAGE: usize = 100;
+/// Refresh tokens in play: few, so that they clash and their access tokens reach the bound.
+const REFRESH: u8 = 4;
+/// Access tokens in play.
+const ACCESS: u8 = 90;
+/// Meters in play.
+const METERS: u8 = 5;
+/// Steps of one random walk.
+const STEPS: usize = 300;
+
+/// What a token store means; clones are handles of the same one.
+#[derive(Clone, Debug, Default)]
+pub(in crate::testing) struct Model(Arc<Mutex<Inner>>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    grants: BTreeMap<TokenHash, MeterGrant>,
+    access: BTreeMap<TokenHash, Access>,
+}
+
+impl Model {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn add(&mut self, grant: MeterGrant, access: Option<Access>) -> Written {
+        let taken = access.is_some_and(|access| self.access.contains_key(&access.token));
+        if taken || self.grants.contains_key(&grant.refresh) {
+            return Written::Conflict;
+        }
+        self.grants.insert(grant.refresh, grant);
+        self.access.extend(access.map(|access| (access.token, access)));
+        Written::Applied
+    }
+
+    fn issue(&mut self, access: Access) -> Written {
+        let live = self.grant(access.refresh, access.issued_at).is_some();
+        if !live || self.access.contains_key(&access.token) {
+            return Written::Conflict;
+        }
+        let of_grant = self.access.values().filter(|other| other.refresh == access.refresh);
+        let mut older: Vec<_> = of_grant.copied().collect();
+        older.sort_by_key(|other| Reverse(other.issued_at));
+        for ended in older.iter().skip(ACCESS_MAX as usize - 1) {
+            self.access.remove(&ended.token);
+        }
+        self.access.insert(access.token, access);
+        Written::Applied
+    }
+
+    fn grant(&self, refresh: TokenHash, now: Timestamp) -> Option<&MeterGrant> {
+        self.grants.get(&refresh).filter(|grant| grant.expires_at > now)
+    }
+
+    fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Vec<MeterGrant> {
+        let covers = |grant: &&MeterGrant| grant.expires_at > now && grant.owners.contains(&owner);
+        let mut found: Vec<_> = self.grants.values().filter(covers).cloned().collect();
+        found.sort_by_key(|grant| Reverse(grant.consented_at));
+        found.truncate(OF_METER_MAX as usize);
+        found
+    }
+
+    fn page(&self, after: Option<TokenHash>, now: Timestamp) -> GrantPage {
+        let rest = self.grants.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let live = rest.map(|(_, grant)| grant).filter(|grant| grant.expires_at > now);
+        let grants: Vec<_> = live.take(PAGE).cloned().collect();
+        let next = grants.last().filter(|_| grants.len() == PAGE).map(|grant| grant.refresh);
+        GrantPage { grants, next }
+    }
+
+    fn purge(&mut self, now: Timestamp) -> u64 {
+        let before = self.grants.len() + self.access.len();
+        self.grants.retain(|_, grant| grant.expires_at > now);
+        self.access.retain(|_, access| access.expires_at > now && self.grants.contains_key(&access.refresh));
+        (before - self.grants.len() - self.access.len()) as u64
+    }
+}
+
+impl TokenStore for Model {
+    fn add(
+        &self,
+        grant: MeterGrant,
+        access: Option<Access>,
+    ) -> BoxFuture<'static, Result<Written, StoreError>> {
+        ready(Ok(self.lock().add(grant, access))).boxed()
+    }
+
+    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
+        ready(Ok(self.lock().issue(access))).boxed()
+    }
+
+    fn find_refresh(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        ready(Ok(self.lock().grant(refresh, now).cloned())).boxed()
+    }
+
+    fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        let inner = self.lock();
+        let live = inner.access.get(&token).filter(|access| access.expires_at > now);
+        ready(Ok(live.and_then(|access| inner.grant(access.refresh, now)).cloned())).boxed()
+    }
+
+    fn of_meter(
+        &self,
+        owner: MeterHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
+        ready(Ok(self.lock().of_meter(owner, now))).boxed()
+    }
+
+    fn grants(
+        &self,
+        after: Option<TokenHash>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
+        ready(Ok(self.lock().page(after, now))).boxed()
+    }
+
+    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let mut inner = self.lock();
+        inner.access.retain(|_, access| access.refresh != refresh);
+        ready(Ok(inner.grants.remove(&refresh).is_some())).boxed()
+    }
+
+    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
+        ready(Ok(self.lock().purge(now))).boxed()
+    }
+}
+
+/// Random sequences of operations end as they do on a model.
+pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>() {
+    for seed in 0..3 {
+        let place = P::fresh().await;
+        let store = place.open().await;
+        walk(&store, seed).await;
+    }
+}
+
+async fn walk(store: &Store, seed: u64) {
+    let model: Store = Arc::new(Model::default());
+    let (mut rng, mut samples) = (StdRng::seed_from_u64(seed), Samples::new(seed));
+    let mut now = NOW;
+    for n in 0..STEPS {
+        // Each step at its own time, so that it is clear which token is the oldest.
+        now = now + Duration::from_millis(1);
+        let (refresh, token) =
+            (token(rng.random_range(0..REFRESH)), token(100 + rng.random_range(0..ACCESS)));
+        let access = Access { token, refresh, issued_at: now, expires_at: now + Duration::from_secs(20) };
+        match rng.random_range(0..20) {
+            0..=3 => {
+                let owners: Vec<_> = (0..2).map(|_| meter(rng.random_range(0..METERS))).collect();
+                let expires_at = now + Duration::from_secs(rng.random_range(5..90));
+                let grant =
+                    MeterGrant { refresh, owners, consented_at: now, expires_at, ..samples.meter_grant() };
+                let access = rng.random_bool(0.7).then_some(access);
+                let (got, want) = tokio::join!(store.add(grant.clone(), access), model.add(grant, access));
+                assert_eq!(got.ok(), want.ok(), "add at step {n}");
+            }
+            4..=14 => {
+                let (got, want) = tokio::join!(store.issue(access), model.issue(access));
+                assert_eq!(got.ok(), want.ok(), "issue at step {n}");
+            }
+            15 => {
+                let (got, want) = tokio::join!(store.revoke(refresh), model.revoke(refresh));
+                assert_eq!(got.ok(), want.ok(), "revoke at step {n}");
+            }
+            16 => {
+                let at = now + Duration::from_secs(rng.random_range(0..2));
+                // A store that deletes by itself does so in its own time.
+                if purge(store, at).await > 0 {
+                    assert!(purge(&model, at).await > 0, "purge at step {n}");
+                }
+            }
+            17 => now = now + Duration::from_secs(rng.random_range(0..8)),
+            _ => compare(store, &model, now, n).await,
+        }
+    }
+    compare(store, &model, now, STEPS).await;
+}
+
+async fn compare(store: &Store, model: &Store, now: Timestamp, n: usize) {
+    for refresh in (0..REFRESH).map(token) {
+        let (got, want) = tokio::join!(store.find_refresh(refresh, now), model.find_refresh(refresh, now));
+        assert_eq!(got.ok(), want.ok(), "grant of {refresh:?} at step {n}");
+    }
+    for token in (0..ACCESS).map(|slot| token(100 + slot)) {
+        let (got, want) = tokio::join!(store.find_access(token, now), model.find_access(token, now));
+        assert_eq!(got.ok(), want.ok(), "grant of access token {token:?} at step {n}");
+    }
+    for owner in (0..METERS).map(meter) {
+        let (got, want) = tokio::join!(store.of_meter(owner, now), model.of_meter(owner, now));
+        assert_eq!(got.ok(), want.ok(), "grants of meter {owner:?} at step {n}");
+    }
+    let by_token = |grants: Vec<MeterGrant>| -> BTreeMap<_, _> {
+        grants.into_iter().map(|grant| (grant.refresh, grant)).collect()
+    };
+    assert_eq!(by_token(live(store, now).await.0), by_token(live(model, now).await.0), "pages at step {n}");
+}
+
+fn token(slot: u8) -> TokenHash {
+    TokenHash::from_slice(&[slot; 16]).expect("16 bytes")
+}
+
+fn meter(slot: u8) -> MeterHash {
+    MeterHash::from_slice(&[slot; 16]).expect("16 bytes")
+}
