@@ -14,7 +14,6 @@ pub mod sqlite;
 use std::io;
 use std::path::PathBuf;
 
-use actors::session::Session;
 use actors::store::record::Damaged;
 
 pub use self::counted::{Counted, StoreCounts};
@@ -43,8 +42,9 @@ pub enum OpenError {
         /// The newest layout this version knows.
         known: u32,
     },
-    /// Move the file away; pending sessions are lost with it, and boxes ask for new codes.
-    #[error("{} is damaged, or no session store: move it away", path.display())]
+    /// Restore the file, or move it away. Pending sessions are lost with theirs, and boxes ask for new codes; grants are
+    /// lost with theirs, and owners have to consent again.
+    #[error("{} is damaged, or not of this program: restore it, or move it away", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -68,9 +68,9 @@ pub enum OpenError {
     Threads(#[source] io::Error),
 }
 
-/// The sessions among those read; one that no version of this program wrote is left out and reported, so that it
-/// cannot keep the server from starting.
-fn undamaged(read: impl IntoIterator<Item = Result<Session, Damaged>>) -> Vec<Session> {
-    let report = |error: &Damaged| tracing::warn!(%error, "a stored session is left out");
-    read.into_iter().filter_map(|session| session.inspect_err(report).ok()).collect()
+/// What is whole among the records read; one that no version of this program wrote is left out and reported, so that
+/// it cannot keep the server from starting.
+fn undamaged<T>(read: impl IntoIterator<Item = Result<T, Damaged>>) -> Vec<T> {
+    let report = |error: &Damaged| tracing::warn!(%error, "a stored record is left out");
+    read.into_iter().filter_map(|record| record.inspect_err(report).ok()).collect()
 }

@@ -1,27 +1,36 @@
-//! The embedded store: one `SQLite` file in `DATA_DIR`.
+//! The embedded stores: `SQLite` files in `DATA_DIR`.
 //!
 //! ```text
 //!   commit, purge ──▶ bounded queue ──▶ writer thread ──▶ connection 1 ──▶ sessions.sqlite (WAL, synchronous=FULL)
 //!   find, page    ──▶ bounded queue ──▶ reader thread ──▶ connection 2 ──▶      "  (a snapshot, never blocked)
+//!
+//!   the same two threads for the tokens ─────────────────────────────────▶ tokens.sqlite   (WAL, synchronous=FULL)
+//!                        and for the cache of metering data ─────────────▶ meters.sqlite   (WAL, synchronous=NORMAL)
 //! ```
 //!
-//! Owns the file, a lock beside it and two threads. Promises: a group is one transaction with one fsync, in which
-//! each write ends on its own terms; a read waits for no fsync; no method blocks its caller; what was acknowledged
-//! survives `kill -9` and a power cut, as far as the disk keeps its word. Refuses a directory that another process
-//! uses ([`OpenError::InUse`]; the kernel releases the lock of a killed process) and work beyond its queues
-//! ([`StoreError::Aborted`]). Dropping it finishes what is queued and folds the write-ahead log into the file, which
-//! may take some milliseconds.
+//! [`SqliteStore`] owns the file of sessions, a lock on the directory and two threads. Promises: a group is one
+//! transaction with one fsync, in which each write ends on its own terms; a read waits for no fsync; no method blocks
+//! its caller; what was acknowledged survives `kill -9` and a power cut, as far as the disk keeps its word. Refuses a
+//! directory that another process uses ([`OpenError::InUse`]; the kernel releases the lock of a killed process) and
+//! work beyond its queues ([`StoreError::Aborted`]). Dropping it finishes what is queued and folds the write-ahead log
+//! into the file, which may take some milliseconds.
+//!
+//! [`SqliteTokens`] takes no lock: an operator's command opens it beside the server. [`SqliteMeters`] comes from the
+//! [`SqliteStore`] and holds the same lock.
 
+mod files;
+mod meters;
 mod reads;
 mod rows;
 mod schema;
+mod tokens;
+mod transaction;
+mod worker;
 mod writes;
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender, TrySendError};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
 
 use actors::clock::Timestamp;
 use actors::keys::DeviceHash;
@@ -29,17 +38,18 @@ use actors::session::Session;
 use actors::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use rusqlite::ErrorCode;
 use tokio::sync::oneshot;
 
+use self::files::Lock;
+pub use self::meters::SqliteMeters;
 use self::reads::Read;
+pub use self::tokens::SqliteTokens;
+use self::worker::{join, offer, spawn, stopped};
 use self::writes::Change;
 use crate::store::OpenError;
 
 /// The database.
 const FILE: &str = "sessions.sqlite";
-/// Locked while a process uses the directory.
-const LOCK_FILE: &str = "sessions.lock";
 /// Groups and purges that may wait for the writer thread.
 const WRITES_QUEUED: usize = 64;
 /// Questions that may wait for the reader thread.
@@ -54,38 +64,37 @@ pub struct SqliteStore {
     reads: Option<SyncSender<Read>>,
     writer: Option<JoinHandle<()>>,
     reader: Option<JoinHandle<()>>,
+    dir: PathBuf,
     /// Held until both threads have ended: fields are dropped after [`Drop::drop`].
-    _lock: File,
+    lock: Lock,
 }
 
 impl SqliteStore {
     /// Opens the store in `dir`, which is created if it is missing (mode 0700), as is the file (mode 0600).
     /// Blocks while it recovers what a crash left in the write-ahead log.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let unusable =
-            |source: std::io::Error| OpenError::Directory { path: dir.into(), source: source.into() };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
-        let lock = create(&dir.join(LOCK_FILE)).map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.into())),
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
-        }
+        files::make_directory(dir)?;
+        let lock = Lock::take(dir)?;
         let path = dir.join(FILE);
-        // The write-ahead log takes its mode from this file.
-        create(&path).map_err(unusable)?;
-        let writing = schema::open_writer(&path)?;
-        let reading = schema::open_reader(&path)?;
-        // The directory's entries for the files above are as durable as what is written into them.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
+        files::make_database(&path)?;
+        let writing = rows::SCHEMA.open_writer(&path)?;
+        let reading = rows::SCHEMA.open_reader(&path)?;
+        files::make_durable(dir)?;
 
         let (changes, queue) = mpsc::sync_channel(WRITES_QUEUED);
-        let mut store = Self { changes: Some(changes), reads: None, writer: None, reader: None, _lock: lock };
+        let dir = dir.into();
+        let mut store = Self { changes: Some(changes), reads: None, writer: None, reader: None, dir, lock };
         store.writer = Some(spawn("sqlite-writer", move || writes::run(writing, &queue))?);
         let (reads, queue) = mpsc::sync_channel(READS_QUEUED);
         store.reads = Some(reads);
         store.reader = Some(spawn("sqlite-reader", move || reads::run(&reading, &queue))?);
         Ok(store)
+    }
+
+    /// Opens the cache of metering data in the same directory, which stays locked until both are dropped. To be
+    /// opened once at a time. Blocks as [`SqliteStore::open`] does.
+    pub fn meters(&self) -> Result<SqliteMeters, OpenError> {
+        SqliteMeters::open(&self.dir, self.lock.clone())
     }
 
     fn change(&self, change: Change) -> Result<(), StoreError> {
@@ -175,53 +184,9 @@ impl Drop for SqliteStore {
     }
 }
 
-fn join(thread: Option<JoinHandle<()>>) {
-    if thread.is_some_and(|thread| thread.join().is_err()) {
-        tracing::error!("a thread of the store has panicked");
-    }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    thread::Builder::new().name(name.into()).spawn(work).map_err(OpenError::Threads)
-}
-
-fn create(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-fn offer<T>(queue: Option<&SyncSender<T>>, work: T) -> Result<(), StoreError> {
-    // `None` only while the store is being dropped, when nobody can call it.
-    let sent = queue.map_or(Err(TrySendError::Disconnected(())), |queue| {
-        queue.try_send(work).map_err(|refused| match refused {
-            TrySendError::Full(_) => TrySendError::Full(()),
-            TrySendError::Disconnected(_) => TrySendError::Disconnected(()),
-        })
-    });
-    sent.map_err(|refused| match refused {
-        TrySendError::Full(()) => StoreError::Aborted("too much waits for the disk".into()),
-        TrySendError::Disconnected(()) => stopped(),
-    })
-}
-
 /// A failure that left nothing behind.
 fn aborted(error: &rusqlite::Error) -> StoreError {
     StoreError::Aborted(error.to_string())
-}
-
-fn stopped() -> StoreError {
-    StoreError::Aborted("the store has stopped".into())
-}
-
-/// A failure to open `path`, by what the operator must do.
-fn failed(path: &Path, error: rusqlite::Error) -> OpenError {
-    let path = PathBuf::from(path);
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            OpenError::Damaged { path, source: Some(error.into()) }
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
-        _ => OpenError::Directory { path, source: error.into() },
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,43 @@
-//! A [`Record`] as a row, and a row as a [`Session`].
+//! The file of sessions: its layout, a [`Record`] as a row, and a row as a [`Record`].
 
 use actors::session::Session;
 use actors::store::record::{Head, Record};
 use rusqlite::{CachedStatement, Row, params};
+
+use super::schema::Schema;
+
+pub(super) const SCHEMA: Schema = Schema {
+    // "DfPx"
+    application_id: 0x4466_5078,
+    steps: &[
+        // Times are milliseconds since the epoch, hashes have 16 bytes, secrets are sealed.
+        "CREATE TABLE session (
+            device        BLOB    NOT NULL PRIMARY KEY,
+            user          BLOB    NOT NULL,
+            client_id     TEXT    NOT NULL,
+            client_secret BLOB,
+            scope         TEXT,
+            agent         TEXT,
+            requested_ms  INTEGER NOT NULL,
+            rev           INTEGER NOT NULL,
+            phase         INTEGER NOT NULL,
+            expires_ms    INTEGER NOT NULL,
+            purge_ms      INTEGER NOT NULL,
+            browser       BLOB,
+            state         BLOB,
+            verifier      BLOB,
+            confirmed_ms  INTEGER,
+            grant_code    BLOB,
+            mark_ms       INTEGER,
+            sealed        BLOB
+         ) STRICT, WITHOUT ROWID;
+         CREATE UNIQUE INDEX session_user ON session (user);
+         CREATE INDEX session_state ON session (state) WHERE state IS NOT NULL;
+         CREATE INDEX session_purge ON session (purge_ms);",
+    ],
+    synchronous: "FULL",
+    cache_kib: 2_048,
+};
 
 pub(super) const INSERT: &str = "INSERT INTO session (device, user, client_id, client_secret, scope, agent, \
     requested_ms, rev, phase, expires_ms, purge_ms, browser, state, verifier, confirmed_ms, grant_code, mark_ms, \

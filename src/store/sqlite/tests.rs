@@ -18,6 +18,13 @@ async fn probe<T: Send + 'static>(
     answer.await.expect("the writer runs")
 }
 
+/// How a statement is carried out.
+pub(super) fn plan(db: &Connection, sql: &str) -> rusqlite::Result<String> {
+    let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+    let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>()?;
+    Ok(steps.join("; "))
+}
+
 fn inserts(sessions: &[Session]) -> Vec<Write> {
     sessions.iter().cloned().map(Write::Insert).collect()
 }

@@ -1,0 +1,113 @@
+//! Metering data that was fetched before, in `meters.sqlite`.
+//!
+//! Owns the file, two connections and a thread for each. Promises: the file stays whole whatever happens; what was
+//! stored last may be lost in a power cut (`synchronous=NORMAL`), as any of it can be fetched again. For the same
+//! reason a file that is damaged keeps no server from starting: it is moved aside and a new one begins; one that is
+//! found damaged later answers errors, which are misses, until the next start. Refuses work beyond its queues
+//! ([`StoreError::Aborted`]). Only the process that holds the lock of the directory uses the file.
+
+mod sql;
+
+use std::path::{Path, PathBuf};
+
+use actors::clock::Timestamp;
+use actors::meter::cache::{CacheEntry, CacheKey, MeterCache};
+use actors::store::StoreError;
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+
+use super::files::{self, Lock};
+use super::schema::is_damage;
+use super::transaction::{Failed, give_back, transact};
+use super::worker::Workers;
+use crate::store::OpenError;
+
+/// The database.
+const FILE: &str = "meters.sqlite";
+/// Names of the threads that read and write.
+const THREADS: [&str; 2] = ["meters-reader", "meters-writer"];
+
+/// The cache. See the module.
+#[derive(Debug)]
+pub struct SqliteMeters {
+    // Dropped before the lock.
+    workers: Workers,
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl SqliteMeters {
+    /// Opens the cache in `dir`, which `lock` holds.
+    pub(super) fn open(dir: &Path, lock: Lock) -> Result<Self, OpenError> {
+        let path = dir.join(FILE);
+        let open = || Workers::open(&path, &sql::SCHEMA, THREADS);
+        let workers = match open() {
+            Err(error @ (OpenError::Damaged { .. } | OpenError::Newer { .. })) => {
+                let aside = files::set_aside(&path)
+                    .map_err(|source| OpenError::Directory { path: path.clone(), source: source.into() })?;
+                tracing::warn!(%error, moved_to = %aside.display(), "the cache of metering data begins anew");
+                open()?
+            }
+            opened => opened?,
+        };
+        files::make_durable(dir)?;
+        Ok(Self { workers, path, _lock: lock })
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let path = self.path.clone();
+        self.workers.read(move |db| question(db).map_err(Failed::from).inspect_err(|f| watch(&path, f)))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let path = self.path.clone();
+        self.workers.write(move |db| change(db).inspect_err(|failed| watch(&path, failed)))
+    }
+}
+
+/// Takes a file away that is found damaged, so that the next start begins a new one. The connections keep it open.
+fn watch(path: &Path, failed: &Failed) {
+    if is_damage(&failed.error)
+        && let Ok(aside) = files::set_aside(path)
+    {
+        let error = &failed.error;
+        tracing::warn!(%error, moved_to = %aside.display(), "the cache of metering data is damaged until the next start");
+    }
+}
+
+impl MeterCache for SqliteMeters {
+    fn get(
+        &self,
+        keys: Vec<CacheKey>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>> {
+        self.read(move |db| sql::get(db, keys, now))
+    }
+
+    fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.write(move |db| transact(db, |db| sql::put(db, &entries)))
+    }
+
+    fn evict(&self, now: Timestamp, max_bytes: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.write(move |db| {
+            let gone = transact(db, |db| sql::evict(db, now, max_bytes))?;
+            if gone > 0 {
+                give_back(db);
+            }
+            Ok(gone)
+        })
+    }
+
+    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.write(move |db| transact(db, |db| sql::forget(db, owner)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! Grants and access tokens in `tokens.sqlite`.
+//!
+//! Owns the file, two connections and a thread for each. Promises: each method is one transaction; what was
+//! acknowledged survives `kill -9` and a power cut (`synchronous=FULL`); nothing is remembered between calls, so that
+//! what another process writes counts at once. Several processes may have the file open: the server, and an
+//! operator's command beside it. Each holds the lock for one short change at a time, for which the others wait some
+//! seconds and then give up ([`StoreError::Aborted`]). Refuses work beyond its queues, and at the start a file that is
+//! damaged or of a newer version: without grants every box would have to ask its owner again.
+
+mod sql;
+
+use std::path::Path;
+
+use actors::clock::Timestamp;
+use actors::keys::{MeterHash, TokenHash};
+use actors::store::record::Damaged;
+use actors::store::{StoreError, Written};
+use actors::tokens::record::GrantRecord;
+use actors::tokens::{Access, GrantPage, MeterGrant, TokenStore};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::files;
+use super::transaction::{give_back, transact};
+use super::worker::Workers;
+use crate::store::{OpenError, undamaged};
+
+/// The database.
+const FILE: &str = "tokens.sqlite";
+/// Names of the threads that read and write.
+const THREADS: [&str; 2] = ["tokens-reader", "tokens-writer"];
+
+/// The store of tokens. See the module.
+#[derive(Debug)]
+pub struct SqliteTokens {
+    workers: Workers,
+}
+
+impl SqliteTokens {
+    /// Opens the store in `dir`, which is created if it is missing (mode 0700), as is the file (mode 0600). Takes no
+    /// lock. Blocks while it recovers what a crash left in the write-ahead log.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        files::make_directory(dir)?;
+        let workers = Workers::open(&dir.join(FILE), &sql::SCHEMA, THREADS)?;
+        files::make_durable(dir)?;
+        Ok(Self { workers })
+    }
+}
+
+fn whole(record: Option<GrantRecord>) -> Result<Option<MeterGrant>, StoreError> {
+    let damaged = |damaged: Damaged| StoreError::Aborted(damaged.to_string());
+    record.map(MeterGrant::try_from).transpose().map_err(damaged)
+}
+
+impl TokenStore for SqliteTokens {
+    fn add(
+        &self,
+        grant: MeterGrant,
+        access: Option<Access>,
+    ) -> BoxFuture<'static, Result<Written, StoreError>> {
+        self.workers.write(move |db| transact(db, |db| sql::add(db, &grant, access)))
+    }
+
+    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
+        self.workers.write(move |db| transact(db, |db| sql::issue(db, access)))
+    }
+
+    fn find_refresh(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        let found = self.workers.read(move |db| sql::find(db, sql::BY_REFRESH, refresh, now));
+        found.map(|found| found.and_then(whole)).boxed()
+    }
+
+    fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        let found = self.workers.read(move |db| sql::find(db, sql::BY_ACCESS, token, now));
+        found.map(|found| found.and_then(whole)).boxed()
+    }
+
+    fn of_meter(
+        &self,
+        owner: MeterHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
+        let found = self.workers.read(move |db| sql::of_meter(db, owner, now));
+        let read = |records: Vec<_>| undamaged(records.into_iter().map(MeterGrant::try_from));
+        found.map(move |found| found.map(read)).boxed()
+    }
+
+    fn grants(
+        &self,
+        after: Option<TokenHash>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
+        let found = self.workers.read(move |db| sql::page(db, after, now));
+        let page = |(records, next): (Vec<_>, _)| GrantPage {
+            grants: undamaged(records.into_iter().map(MeterGrant::try_from)),
+            next,
+        };
+        found.map(move |found| found.map(page)).boxed()
+    }
+
+    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.workers.write(move |db| transact(db, |db| sql::revoke(db, refresh)))
+    }
+
+    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.workers.write(move |db| {
+            let gone = transact(db, |db| sql::purge(db, now))?;
+            if gone > 0 {
+                give_back(db);
+            }
+            Ok(gone)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! What is in the file, and every statement on it.
+
+use actors::clock::Timestamp;
+use actors::keys::{MeterHash, TokenHash};
+use actors::store::Written;
+use actors::store::record::millis;
+use actors::tokens::record::GrantRecord;
+use actors::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::store::sqlite::schema::Schema;
+
+/// Grants of one page: some hundred kilobytes, some milliseconds.
+const PAGE: u32 = 1000;
+/// Grants and access tokens deleted by one purge: a change that waits behind it waits some milliseconds.
+const PURGE_GRANTS: u32 = 200;
+const PURGE_ACCESS: u32 = 2_000;
+/// Bytes of a hash.
+const HASH: usize = 16;
+
+pub(super) const SCHEMA: Schema = Schema {
+    // "DfPt"
+    application_id: 0x4466_5074,
+    steps: &[
+        // Times are milliseconds since the epoch, hashes have 16 bytes, meters are sealed. `owners` is one hash after
+        // the other; `grant_owner` finds the grants of one of them, the newest consent last.
+        "CREATE TABLE meter_grant (
+            refresh      BLOB    NOT NULL PRIMARY KEY,
+            client_id    TEXT,
+            meters       BLOB    NOT NULL,
+            owners       BLOB    NOT NULL,
+            consented_ms INTEGER NOT NULL,
+            expires_ms   INTEGER NOT NULL,
+            origin       INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         CREATE INDEX meter_grant_expires ON meter_grant (expires_ms);
+         CREATE TABLE grant_owner (
+            owner        BLOB    NOT NULL,
+            consented_ms INTEGER NOT NULL,
+            refresh      BLOB    NOT NULL,
+            PRIMARY KEY (owner, consented_ms, refresh)
+         ) STRICT, WITHOUT ROWID;
+         CREATE INDEX grant_owner_refresh ON grant_owner (refresh);
+         CREATE TABLE access_token (
+            token        BLOB    NOT NULL PRIMARY KEY,
+            refresh      BLOB    NOT NULL,
+            issued_ms    INTEGER NOT NULL,
+            expires_ms   INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         CREATE INDEX access_token_refresh ON access_token (refresh, issued_ms);
+         CREATE INDEX access_token_expires ON access_token (expires_ms);",
+    ],
+    synchronous: "FULL",
+    cache_kib: 8_192,
+};
+
+/// The columns in the order [`record`] reads them; completed by the caller.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT g.refresh, g.client_id, g.meters, g.owners, g.consented_ms, g.expires_ms, g.origin FROM ",
+            $rest
+        )
+    };
+}
+
+// A CROSS JOIN is done in the order it is written in, and a sign before a column keeps its index out of the plan.
+pub(super) const BY_REFRESH: &str = select!("meter_grant g WHERE g.refresh = ?1 AND +g.expires_ms > ?2");
+pub(super) const BY_ACCESS: &str = select!(
+    "access_token a CROSS JOIN meter_grant g ON g.refresh = a.refresh \
+     WHERE a.token = ?1 AND +a.expires_ms > ?2 AND +g.expires_ms > ?2"
+);
+pub(super) const OF_METER: &str = select!(
+    "grant_owner o CROSS JOIN meter_grant g ON g.refresh = o.refresh \
+     WHERE o.owner = ?1 AND +g.expires_ms > ?2 ORDER BY o.consented_ms DESC LIMIT ?3"
+);
+pub(super) const PAGE_AFTER: &str =
+    select!("meter_grant g WHERE g.refresh > ?1 AND +g.expires_ms > ?2 ORDER BY g.refresh LIMIT ?3");
+pub(super) const IS_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant WHERE refresh = ?1) \
+    OR EXISTS (SELECT 1 FROM access_token WHERE token = ?2)";
+const INSERT_GRANT: &str = "INSERT INTO meter_grant (refresh, client_id, meters, owners, consented_ms, expires_ms, \
+    origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+// A meter may be named twice.
+const INSERT_OWNER: &str =
+    "INSERT INTO grant_owner (owner, consented_ms, refresh) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const INSERT_ACCESS: &str = "INSERT INTO access_token (token, refresh, issued_ms, expires_ms) \
+    VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+/// All but the newest; the one just issued stays, whatever the clocks of two processes say.
+pub(super) const TRIM_ACCESS: &str = "DELETE FROM access_token WHERE token IN (SELECT token FROM access_token \
+    WHERE refresh = ?1 AND token <> ?2 ORDER BY issued_ms DESC LIMIT -1 OFFSET ?3)";
+pub(super) const DELETE_GRANT: &str = "DELETE FROM meter_grant WHERE refresh = ?1";
+pub(super) const DELETE_OWNERS: &str = "DELETE FROM grant_owner WHERE refresh = ?1";
+pub(super) const DELETE_ACCESS: &str = "DELETE FROM access_token WHERE refresh = ?1";
+pub(super) const EXPIRED_GRANTS: &str =
+    "SELECT refresh FROM meter_grant WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
+pub(super) const PURGE_EXPIRED_ACCESS: &str = "DELETE FROM access_token WHERE token IN \
+    (SELECT token FROM access_token WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)";
+
+/// Stores a grant and its first access token, unless either is stored already.
+pub(super) fn add(db: &Connection, grant: &MeterGrant, access: Option<Access>) -> rusqlite::Result<Written> {
+    let first = access.as_ref().map(|access| access.token.as_bytes());
+    let stored: bool =
+        db.prepare_cached(IS_TAKEN)?.query_row(params![grant.refresh.as_bytes(), first], |row| row.get(0))?;
+    if stored {
+        return Ok(Written::Conflict);
+    }
+    let GrantRecord { refresh, client_id, meters, owners, consented_ms, expires_ms, origin } = grant.into();
+    db.prepare_cached(INSERT_GRANT)?.execute(params![
+        refresh,
+        client_id,
+        meters,
+        owners.concat(),
+        consented_ms,
+        expires_ms,
+        origin
+    ])?;
+    let mut insert_owner = db.prepare_cached(INSERT_OWNER)?;
+    for owner in &owners {
+        insert_owner.execute(params![owner, consented_ms, refresh])?;
+    }
+    if let Some(access) = access {
+        insert_access(db, access)?;
+    }
+    Ok(Written::Applied)
+}
+
+/// Stores one more access token of a live grant.
+pub(super) fn issue(db: &Connection, access: Access) -> rusqlite::Result<Written> {
+    let grant = find(db, BY_REFRESH, access.refresh, access.issued_at)?;
+    if grant.is_none() || !insert_access(db, access)? {
+        return Ok(Written::Conflict);
+    }
+    let (refresh, token) = (access.refresh.as_bytes(), access.token.as_bytes());
+    db.prepare_cached(TRIM_ACCESS)?.execute(params![refresh, token, ACCESS_MAX - 1])?;
+    Ok(Written::Applied)
+}
+
+/// `false` if the token is stored already.
+fn insert_access(db: &Connection, access: Access) -> rusqlite::Result<bool> {
+    let Access { token, refresh, issued_at, expires_at } = access;
+    let mut insert = db.prepare_cached(INSERT_ACCESS)?;
+    let rows = insert.execute(params![
+        token.as_bytes(),
+        refresh.as_bytes(),
+        millis(issued_at),
+        millis(expires_at)
+    ])?;
+    Ok(rows == 1)
+}
+
+/// Finds a live grant with [`BY_REFRESH`] or [`BY_ACCESS`].
+pub(super) fn find(
+    db: &Connection,
+    sql: &str,
+    token: TokenHash,
+    now: Timestamp,
+) -> rusqlite::Result<Option<GrantRecord>> {
+    db.prepare_cached(sql)?.query_row(params![token.as_bytes(), millis(now)], record).optional()
+}
+
+/// The live grants of a meter.
+pub(super) fn of_meter(
+    db: &Connection,
+    owner: MeterHash,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<GrantRecord>> {
+    let mut statement = db.prepare_cached(OF_METER)?;
+    statement.query_map(params![owner.as_bytes(), millis(now), OF_METER_MAX], record)?.collect()
+}
+
+/// The live grants behind one, and where the next page begins.
+pub(super) fn page(
+    db: &Connection,
+    after: Option<TokenHash>,
+    now: Timestamp,
+) -> rusqlite::Result<(Vec<GrantRecord>, Option<TokenHash>)> {
+    // An empty key is below every other.
+    let after = after.map(|refresh| refresh.as_bytes().to_vec()).unwrap_or_default();
+    let mut statement = db.prepare_cached(PAGE_AFTER)?;
+    let found = statement.query_map(params![after, millis(now), PAGE], record)?;
+    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let last = found.last().filter(|_| found.len() == PAGE as usize);
+    let next = last.and_then(|record| TokenHash::from_slice(&record.refresh));
+    Ok((found, next))
+}
+
+/// Deletes a grant with all that belongs to it; whether there was one.
+pub(super) fn revoke(db: &Connection, refresh: TokenHash) -> rusqlite::Result<bool> {
+    delete(db, refresh.as_bytes()).map(|(grants, _)| grants == 1)
+}
+
+/// Deletes what has expired, a bounded number; answers how much.
+pub(super) fn purge(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
+    let mut gone = 0;
+    let expired = db
+        .prepare_cached(EXPIRED_GRANTS)?
+        .query_map(params![millis(now), PURGE_GRANTS], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<Vec<u8>>>>()?;
+    for refresh in expired {
+        let (grants, access) = delete(db, &refresh)?;
+        gone += grants + access;
+    }
+    gone += db.prepare_cached(PURGE_EXPIRED_ACCESS)?.execute(params![millis(now), PURGE_ACCESS])?;
+    Ok(gone as u64)
+}
+
+/// Deletes a grant; how many grants and how many access tokens went.
+fn delete(db: &Connection, refresh: &[u8]) -> rusqlite::Result<(usize, usize)> {
+    let access = db.prepare_cached(DELETE_ACCESS)?.execute([refresh])?;
+    db.prepare_cached(DELETE_OWNERS)?.execute([refresh])?;
+    let grants = db.prepare_cached(DELETE_GRANT)?.execute([refresh])?;
+    Ok((grants, access))
+}
+
+/// Reads a row of a [`select!`].
+fn record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
+    let owners: Vec<u8> = row.get(3)?;
+    Ok(GrantRecord {
+        refresh: row.get(0)?,
+        client_id: row.get(1)?,
+        meters: row.get(2)?,
+        owners: owners.chunks(HASH).map(<[u8]>::to_vec).collect(),
+        consented_ms: row.get(4)?,
+        expires_ms: row.get(5)?,
+        origin: row.get(6)?,
+    })
+}
