@@ -10,6 +10,7 @@ use mongodb::error::{Error, ErrorKind, InsertManyError};
 use super::DEADLINE;
 use super::documents::{binary, insertion, update};
 use super::errors::{DUPLICATE_KEY, describe_concern, failed_document, failed_write};
+use super::link::late;
 
 type Outcome = Result<Written, StoreError>;
 
@@ -85,8 +86,4 @@ fn insert_outcomes(error: &Error, count: usize) -> Vec<Outcome> {
         }
     }
     outcomes
-}
-
-fn late() -> StoreError {
-    StoreError::Unknown("MongoDB did not answer in time".into())
 }

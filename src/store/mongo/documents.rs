@@ -151,6 +151,7 @@ pub(super) fn binary(bytes: &[u8]) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
 }
 
-fn bytes(bytes: Vec<u8>) -> Bson {
+/// Bytes as BSON, not copied.
+pub(super) fn bytes(bytes: Vec<u8>) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes })
 }

@@ -29,6 +29,11 @@ pub(super) fn failed_document(code: i32, name: Option<&str>) -> StoreError {
     if CUT_SHORT.contains(&code) { StoreError::Unknown(text) } else { StoreError::Aborted(text) }
 }
 
+/// Whether a write met a value that a unique index holds already.
+pub(super) fn is_duplicate(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
+}
+
 /// A failure that wrote nothing.
 pub(super) fn aborted(error: &Error) -> StoreError {
     StoreError::Aborted(describe(error))

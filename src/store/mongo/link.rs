@@ -1,0 +1,165 @@
+//! The way to MongoDB that all stores of a process share: the client, its connections, and the threads for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::store::StoreError;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use mongodb::bson::Document;
+use mongodb::options::{
+    Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+};
+use mongodb::{Client, Database, IndexModel};
+use tokio::runtime::Runtime;
+
+use super::errors::{aborted, failed_write, refused, unreadable};
+use super::{DATABASE, DEADLINE, MongoSettings, POOL_SIZE};
+use crate::store::OpenError;
+
+/// Wait for a server that takes writes. Shorter than [`DEADLINE`]: then it is certain that nothing was sent.
+const SERVER_SELECTION: Duration = Duration::from_secs(4);
+/// Wait for one connection.
+const CONNECT: Duration = Duration::from_secs(3);
+/// Wait for the majority's journals.
+const WRITE_CONCERN: Duration = Duration::from_secs(5);
+/// Threads of the driver.
+const THREADS: usize = 2;
+
+/// The client and its threads, which stop when the last store that shares them is dropped.
+pub(super) struct Link {
+    database: Database,
+    threads: Threads,
+}
+
+impl Link {
+    /// Reads the address and makes the client. Nothing is sent before the first operation.
+    pub(super) async fn open(settings: MongoSettings) -> Result<Arc<Self>, OpenError> {
+        let threads = Threads::start()?;
+        let database = threads.get().spawn(database(settings)).await;
+        let database =
+            database.unwrap_or_else(|_| Err(OpenError::Unreachable("the driver has stopped".into())))?;
+        Ok(Arc::new(Self { database, threads }))
+    }
+
+    /// The database. Reads are of what a majority has, from the primary; writes are journaled on a majority.
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Makes what a store needs on the server. Fails within some seconds if the server does not answer.
+    pub(super) async fn prepare(
+        &self,
+        work: impl Future<Output = mongodb::error::Result<()>> + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let prepared = self.run(tokio::time::timeout(DEADLINE, work).map(Some), || None).await;
+        let unreachable = |text: &str| OpenError::Unreachable(text.into());
+        prepared
+            .ok_or_else(|| unreachable("the driver has stopped"))?
+            .map_err(|_| unreachable("no answer in time"))?
+            .map_err(|error| refused(&error))
+    }
+
+    /// Runs `work` on the driver's threads; `lost` is the answer should they stop meanwhile.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+        lost: impl FnOnce() -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        self.threads.get().spawn(work).map(|done| done.unwrap_or_else(|_| lost())).boxed()
+    }
+
+    /// Runs a question; it writes nothing, so that any failure is certain.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let bounded = async {
+            match tokio::time::timeout(DEADLINE, question).await {
+                Ok(answer) => answer.map_err(|error| aborted(&error)),
+                Err(_) => Err(StoreError::Aborted("MongoDB did not answer in time".into())),
+            }
+        };
+        self.run(bounded, || Err(StoreError::Aborted("the store has stopped".into())))
+    }
+
+    /// Runs a change.
+    pub(super) fn change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let bounded = async {
+            match tokio::time::timeout(DEADLINE, change).await {
+                Ok(done) => done.map_err(|error| failed_write(&error)),
+                Err(_) => Err(late()),
+            }
+        };
+        self.run(bounded, || Err(StoreError::Unknown("the store has stopped".into())))
+    }
+}
+
+/// The outcome of a write that was not answered in time.
+pub(super) fn late() -> StoreError {
+    StoreError::Unknown("MongoDB did not answer in time".into())
+}
+
+/// An index under a name of ours.
+pub(super) fn index(name: &str, keys: Document, mut options: IndexOptions) -> IndexModel {
+    options.name = Some(name.to_owned());
+    IndexModel::builder().keys(keys).options(options).build()
+}
+
+/// Options of an index by which the server deletes a document at the date in it.
+pub(super) fn ends() -> IndexOptions {
+    IndexOptions::builder().expire_after(Duration::ZERO).build()
+}
+
+async fn database(settings: MongoSettings) -> Result<Database, OpenError> {
+    // What the driver says of an address it cannot read may repeat a password.
+    let parsed = tokio::time::timeout(DEADLINE, ClientOptions::parse(&settings.uri)).await;
+    let mut options = match parsed {
+        Ok(Ok(options)) => options,
+        Ok(Err(error)) => return Err(unreadable(&error, &settings.uri)),
+        Err(_) => return Err(OpenError::Unreachable("its name could not be looked up in time".into())),
+    };
+    let shorter = |given: Option<Duration>, ours: Duration| Some(given.map_or(ours, |given| given.min(ours)));
+    options.app_name.get_or_insert_with(|| env!("CARGO_PKG_NAME").into());
+    options.server_selection_timeout = shorter(options.server_selection_timeout, SERVER_SELECTION);
+    options.connect_timeout = shorter(options.connect_timeout, CONNECT);
+    let pool_size = settings.pool_size.or(options.max_pool_size).unwrap_or(POOL_SIZE).max(1);
+    options.max_pool_size = Some(pool_size);
+    options.min_pool_size = options.min_pool_size.map(|least| least.min(pool_size));
+    options.write_concern = Some(
+        WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(WRITE_CONCERN).build(),
+    );
+    options.read_concern = Some(ReadConcern::majority());
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    let name =
+        settings.database.or_else(|| options.default_database.clone()).unwrap_or_else(|| DATABASE.into());
+    let client = Client::with_options(options).map_err(|error| unreadable(&error, &settings.uri))?;
+    Ok(client.database(&name))
+}
+
+/// The driver's threads. Dropped, they stop on their own: what is under way is answered as lost.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start() -> Result<Self, OpenError> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(THREADS).thread_name("mongodb").enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(OpenError::Threads)
+    }
+
+    fn get(&self) -> &Runtime {
+        // Taken by `drop` alone.
+        self.0.as_ref().expect("the threads live as long as the store")
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

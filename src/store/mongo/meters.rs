@@ -1,0 +1,300 @@
+//! Metering data that was fetched before, in the collection `meter_cache`.
+//!
+//! ```text
+//!   { _id: key, owner, sealed, fetched_ms, expires_at }
+//! ```
+//!
+//! Promises no more than a cache has to: a write is acknowledged before it is on any disk, a read takes what the primary
+//! has, and both may be gone after a failure, which costs calls to Enedis. Only what is forgotten waits for a majority,
+//! as it must not come back. Deleted by the server's TTL monitor and by evictions, which may run in several instances
+//! at a time; every question tests the end itself.
+//!
+//! The size of all values is what the server counts for the collection, less what every document has beside its value.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actors::clock::Timestamp;
+use actors::meter::cache::{CacheEntry, CacheKey, MeterCache};
+use actors::store::StoreError;
+use actors::store::record::{Damaged, millis, timestamp};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryStreamExt};
+use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
+use mongodb::error::Result;
+use mongodb::options::{Acknowledgment, CollectionOptions, Hint, IndexOptions, ReadConcern, WriteConcern};
+use mongodb::{Collection, Database};
+use serde::Deserialize;
+
+use super::documents::{binary, bytes};
+use super::errors::{DUPLICATE_KEY, failed_document, failed_write};
+use super::link::{Link, ends, index, late};
+use super::{DEADLINE, live};
+use crate::store::{OpenError, undamaged};
+
+const COLLECTION: &str = "meter_cache";
+/// Index on the time an entry was fetched.
+const BY_FETCHED: &str = "fetched";
+/// Entries read, stored or evicted with one command.
+const CHUNK: u32 = 1_200;
+/// Bytes of values stored with one command, which is a document and as such has 16 MiB at most.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of a key.
+const KEY: usize = 32;
+
+/// The cache. See the module.
+pub struct MongoMeters {
+    link: Arc<Link>,
+    entries: Collection<RawDocumentBuf>,
+}
+
+/// What a document holds.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(rename = "_id")]
+    key: Binary,
+    owner: Binary,
+    sealed: Binary,
+    fetched_ms: i64,
+    expires_at: DateTime,
+}
+
+/// What an eviction looks at.
+#[derive(Deserialize)]
+struct Oldest {
+    #[serde(rename = "_id")]
+    key: Binary,
+    fetched_ms: i64,
+    bytes: i64,
+}
+
+impl MongoMeters {
+    pub(super) async fn on(link: Arc<Link>) -> std::result::Result<Self, OpenError> {
+        let options = CollectionOptions::builder()
+            .read_concern(ReadConcern::local())
+            .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
+            .build();
+        let entries: Collection<RawDocumentBuf> =
+            link.database().collection_with_options(COLLECTION, options);
+        let indexes = [
+            index("expires", doc! { "expires_at": 1 }, ends()),
+            index("owner", doc! { "owner": 1 }, IndexOptions::default()),
+            index(BY_FETCHED, doc! { "fetched_ms": 1 }, IndexOptions::default()),
+        ];
+        let prepared = entries.clone();
+        link.prepare(async move { prepared.create_indexes(indexes).await.map(drop) }).await?;
+        Ok(Self { link, entries })
+    }
+}
+
+impl MeterCache for MongoMeters {
+    fn get(
+        &self,
+        keys: Vec<CacheKey>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, std::result::Result<Vec<CacheEntry>, StoreError>> {
+        let entries = self.entries.clone();
+        let keys: Vec<Bson> = keys.iter().map(|key| Bson::Binary(binary(&key.0))).collect();
+        let filter = doc! { "_id": { "$in": keys }, "expires_at": live(now) };
+        let found = self.link.ask(async move {
+            let found = entries.find(filter).hint(Hint::Keys(doc! { "_id": 1 })).batch_size(CHUNK).await?;
+            found.try_collect::<Vec<_>>().await
+        });
+        found.map(|found| found.map(|found| undamaged(found.iter().map(entry)))).boxed()
+    }
+
+    fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, std::result::Result<(), StoreError>> {
+        let database = self.link.database().clone();
+        let stored = async move {
+            match tokio::time::timeout(DEADLINE, store(&database, entries)).await {
+                Ok(stored) => stored,
+                Err(_) => Err(late()),
+            }
+        };
+        self.link.run(stored, || Err(StoreError::Unknown("the store has stopped".into())))
+    }
+
+    fn evict(
+        &self,
+        now: Timestamp,
+        max_bytes: u64,
+    ) -> BoxFuture<'static, std::result::Result<u64, StoreError>> {
+        let entries = self.entries.clone();
+        self.link.change(async move { evict(&entries, now, max_bytes).await })
+    }
+
+    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, std::result::Result<u64, StoreError>> {
+        // With the database's own write concern.
+        let entries = self.link.database().collection::<RawDocumentBuf>(COLLECTION);
+        self.link.change(async move {
+            Ok(entries.delete_many(doc! { "owner": binary(&owner.0) }).await?.deleted_count)
+        })
+    }
+}
+
+impl fmt::Debug for MongoMeters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MongoMeters({})", self.entries.namespace())
+    }
+}
+
+/// Stores entries, some thousands or some mebibytes with one command.
+async fn store(database: &Database, entries: Vec<CacheEntry>) -> std::result::Result<(), StoreError> {
+    let (mut chunk, mut size) = (Vec::new(), 0);
+    for entry in entries {
+        size += entry.sealed.len();
+        chunk.push(upsert(entry));
+        if size >= CHUNK_BYTES {
+            (size, chunk) = (0, store_chunk(database, chunk).await.map(|()| Vec::new())?);
+        }
+    }
+    store_chunk(database, chunk).await
+}
+
+async fn store_chunk(database: &Database, upserts: Vec<Document>) -> std::result::Result<(), StoreError> {
+    let again = run_upserts(database, upserts).await?;
+    // An upsert that meets a document it did not match has met one that was fetched later, or one that was stored at
+    // the same instant. The second time the document is there, so that only the former meets it again.
+    run_upserts(database, again).await.map(drop)
+}
+
+/// Answers those that met another document.
+async fn run_upserts(
+    database: &Database,
+    upserts: Vec<Document>,
+) -> std::result::Result<Vec<Document>, StoreError> {
+    if upserts.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Each entry is on its own: one that is refused does not stop those behind it.
+    let command = doc! {
+        "update": COLLECTION,
+        "updates": upserts.clone(),
+        "ordered": false,
+        "writeConcern": { "w": 1 },
+    };
+    let reply = database.run_command(command).await.map_err(|error| failed_write(&error))?;
+    let mut again = Vec::new();
+    for error in reply.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
+        let code = error.get_i32("code").unwrap_or_default();
+        if code != DUPLICATE_KEY {
+            return Err(failed_document(code, error.get_str("codeName").ok()));
+        }
+        let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
+        again.extend(index.and_then(|index| upserts.get(index)).cloned());
+    }
+    Ok(again)
+}
+
+fn upsert(entry: CacheEntry) -> Document {
+    let CacheEntry { key, owner, sealed, fetched, expires } = entry;
+    let mut set = document(key, owner, sealed, fetched, expires);
+    let key = set.remove("_id");
+    let filter = doc! { "_id": key, "fetched_ms": { "$lte": millis(fetched) } };
+    doc! { "q": filter, "u": { "$set": set }, "upsert": true }
+}
+
+/// Deletes a bounded number of entries: what has expired, then what was fetched first while there is too much.
+async fn evict(entries: &Collection<RawDocumentBuf>, now: Timestamp, max_bytes: u64) -> Result<u64> {
+    let expired = doc! { "$lte": DateTime::from_millis(millis(now)) };
+    let found = entries
+        .find(doc! { "expires_at": expired.clone() })
+        .projection(doc! { "_id": 1 })
+        .limit(CHUNK.into())
+        .batch_size(CHUNK);
+    let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
+    let keys = found.iter().filter_map(|found| found.get_binary("_id").ok());
+    let keys: Vec<Bson> = keys.map(|key| Bson::Binary(binary(key.bytes))).collect();
+    let mut gone = 0;
+    if !keys.is_empty() {
+        // One that was stored anew in the meantime stays.
+        let filter = doc! { "_id": { "$in": keys }, "expires_at": expired };
+        gone = entries.delete_many(filter).await?.deleted_count;
+    }
+    let room = CHUNK.saturating_sub(u32::try_from(found.len()).unwrap_or(CHUNK));
+    let excess = total(entries).await?.saturating_sub(max_bytes);
+    if room > 0 && excess > 0 {
+        gone += evict_oldest(entries, excess, room).await?;
+    }
+    Ok(gone)
+}
+
+/// Deletes `room` of the entries that were fetched first, fewer if those have `excess` bytes.
+async fn evict_oldest(entries: &Collection<RawDocumentBuf>, excess: u64, room: u32) -> Result<u64> {
+    let pipeline = [
+        doc! { "$sort": { "fetched_ms": 1 } },
+        doc! { "$limit": room },
+        doc! { "$project": { "fetched_ms": 1, "bytes": { "$toLong": { "$binarySize": "$sealed" } } } },
+    ];
+    let oldest = entries.aggregate(pipeline).hint(Hint::Name(BY_FETCHED.into())).with_type::<Oldest>();
+    let oldest: Vec<Oldest> = oldest.await?.try_collect().await?;
+    let (mut keys, mut weight, mut until) = (Vec::<Bson>::new(), 0, 0);
+    for Oldest { key, fetched_ms, bytes } in oldest {
+        if weight >= excess {
+            break;
+        }
+        keys.push(Bson::Binary(key));
+        weight += u64::try_from(bytes).unwrap_or(0);
+        until = fetched_ms;
+    }
+    // One that was fetched anew in the meantime stays.
+    let filter = doc! { "_id": { "$in": keys }, "fetched_ms": { "$lte": until } };
+    Ok(entries.delete_many(filter).await?.deleted_count)
+}
+
+/// Bytes of all values, by the server's own counts, one a shard. They may be off after a crash of the server.
+async fn total(entries: &Collection<RawDocumentBuf>) -> Result<u64> {
+    let counts = [doc! { "$collStats": { "storageStats": {} } }];
+    let counts: Vec<Document> = entries.aggregate(counts).await?.try_collect().await?;
+    let number = |stats: &Document, name| match stats.get(name) {
+        Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
+        Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count that is no whole number is an estimate"
+        )]
+        Some(Bson::Double(n)) => *n as u64,
+        _ => 0,
+    };
+    let beside = beside_value();
+    let values = counts.iter().filter_map(|shard| shard.get_document("storageStats").ok());
+    Ok(values.map(|s| number(s, "size").saturating_sub(number(s, "count") * beside)).sum())
+}
+
+/// Bytes of a document beside its value: every one has the same.
+fn beside_value() -> u64 {
+    let none = CacheKey([0; KEY]);
+    let empty = document(none, none, Vec::new(), Timestamp::EPOCH, Timestamp::EPOCH);
+    mongodb::bson::serialize_to_vec(&empty).map_or(0, |bytes| bytes.len() as u64)
+}
+
+fn document(
+    key: CacheKey,
+    owner: CacheKey,
+    sealed: Vec<u8>,
+    fetched: Timestamp,
+    expires: Timestamp,
+) -> Document {
+    doc! {
+        "_id": binary(&key.0),
+        "owner": binary(&owner.0),
+        "sealed": bytes(sealed),
+        "fetched_ms": millis(fetched),
+        "expires_at": DateTime::from_millis(millis(expires)),
+    }
+}
+
+/// Reads a document.
+fn entry(document: &RawDocumentBuf) -> std::result::Result<CacheEntry, Damaged> {
+    let stored: Stored =
+        mongodb::bson::deserialize_from_slice(document.as_bytes()).map_err(|_| Damaged("document"))?;
+    let key = |key: &Binary, part| key.bytes.as_slice().try_into().map(CacheKey).map_err(|_| Damaged(part));
+    Ok(CacheEntry {
+        key: key(&stored.key, "key")?,
+        owner: key(&stored.owner, "owner")?,
+        sealed: stored.sealed.bytes,
+        fetched: timestamp(stored.fetched_ms),
+        expires: timestamp(stored.expires_at.timestamp_millis()),
+    })
+}

@@ -1,0 +1,278 @@
+//! Grants and access tokens in the collection `meter_grants`.
+//!
+//! ```text
+//!   { _id: refresh, client_id, meters, owners: [...], consented_ms, expires_at, origin,
+//!     access: [ { token, issued_ms, expires_ms }, ... ] }                        (hashes and sealed bytes only)
+//! ```
+//!
+//! A grant is one document with its access tokens, of which there are [`ACCESS_MAX`] at most: a server without
+//! transactions still changes one document as a whole. So a grant is stored with its first token or not at all, a token
+//! is issued to a grant that is there or not at all, and a revocation takes all tokens with it; a crash leaves nothing
+//! half done. A unique index on the tokens in the arrays keeps each with one grant.
+//!
+//! Promises: an applied write is journaled on a majority, and whatever asks after it sees it, in any instance or
+//! command. Deleted by the server's TTL monitor when the consent ends; every question tests both ends itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actors::clock::Timestamp;
+use actors::keys::{MeterHash, TokenHash};
+use actors::store::record::{Damaged, millis};
+use actors::store::{StoreError, Written};
+use actors::tokens::record::GrantRecord;
+use actors::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+use futures_util::future::{BoxFuture, ready};
+use futures_util::{FutureExt, TryStreamExt};
+use mongodb::Collection;
+use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
+use mongodb::options::{Hint, IndexOptions};
+use serde::Deserialize;
+
+use super::documents::{binary, bytes};
+use super::errors::is_duplicate;
+use super::link::{Link, ends, index};
+use super::{MongoSettings, live};
+use crate::store::{OpenError, undamaged};
+
+const COLLECTION: &str = "meter_grants";
+/// Grants of one page.
+const PAGE: u32 = 1000;
+/// Index on the access tokens.
+const BY_ACCESS: &str = "access";
+/// Index on the meters, newest consent first.
+const BY_OWNER: &str = "owners";
+
+/// The store of tokens. See the module.
+pub struct MongoTokens {
+    link: Arc<Link>,
+    grants: Collection<RawDocumentBuf>,
+}
+
+/// What a document holds, but for its access tokens.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(rename = "_id")]
+    refresh: Binary,
+    client_id: Option<String>,
+    meters: Binary,
+    owners: Vec<Binary>,
+    consented_ms: i64,
+    expires_at: DateTime,
+    origin: i32,
+}
+
+impl MongoTokens {
+    /// Connects for the tokens alone, and makes the collection's indexes. Fails within some seconds if the server
+    /// does not answer.
+    pub async fn connect(settings: MongoSettings) -> Result<Self, OpenError> {
+        Self::on(Link::open(settings).await?).await
+    }
+
+    pub(super) async fn on(link: Arc<Link>) -> Result<Self, OpenError> {
+        let grants: Collection<RawDocumentBuf> = link.database().collection(COLLECTION);
+        let indexes = [
+            index("expires", doc! { "expires_at": 1 }, ends()),
+            index(BY_OWNER, doc! { "owners": 1, "consented_ms": -1 }, IndexOptions::default()),
+            // Sparse: grants without an access token do not clash.
+            index(
+                BY_ACCESS,
+                doc! { "access.token": 1 },
+                IndexOptions::builder().unique(true).sparse(true).build(),
+            ),
+        ];
+        let prepared = grants.clone();
+        link.prepare(async move { prepared.create_indexes(indexes).await.map(drop) }).await?;
+        Ok(Self { link, grants })
+    }
+
+    /// Finds grants, without their access tokens, by an index of ours.
+    fn find(
+        &self,
+        filter: Document,
+        hint: Hint,
+        sort: Document,
+        limit: u32,
+    ) -> BoxFuture<'static, Result<Vec<Result<MeterGrant, Damaged>>, StoreError>> {
+        let grants = self.grants.clone();
+        let found = self.link.ask(async move {
+            let found = grants.find(filter).hint(hint).sort(sort).limit(limit.into()).batch_size(limit);
+            found.projection(doc! { "access": 0 }).await?.try_collect().await
+        });
+        let read = |found: Vec<RawDocumentBuf>| found.iter().map(grant).collect();
+        found.map(move |found| found.map(read)).boxed()
+    }
+
+    fn find_one(
+        &self,
+        filter: Document,
+        hint: Hint,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        let damaged = |damaged: Damaged| StoreError::Aborted(damaged.to_string());
+        let found = self.find(filter, hint, Document::new(), 1);
+        found.map(move |found| found?.pop().transpose().map_err(damaged)).boxed()
+    }
+
+    /// Runs a change of one document, which conflicts where it meets a token that is stored already.
+    fn change(
+        &self,
+        change: impl Future<Output = mongodb::error::Result<Written>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<Written, StoreError>> {
+        self.link.change(async {
+            match change.await {
+                Err(error) if is_duplicate(&error) => Ok(Written::Conflict),
+                done => done,
+            }
+        })
+    }
+}
+
+impl TokenStore for MongoTokens {
+    fn add(
+        &self,
+        grant: MeterGrant,
+        access: Option<Access>,
+    ) -> BoxFuture<'static, Result<Written, StoreError>> {
+        let grants = self.grants.clone_with_type::<Document>();
+        let document = insertion(&grant, access);
+        self.change(async move { grants.insert_one(document).await.map(|_| Written::Applied) })
+    }
+
+    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
+        let grants = self.grants.clone();
+        let filter = doc! {
+            "_id": binary(access.refresh.as_bytes()),
+            "expires_at": live(access.issued_at),
+            // The index does not tell a token from itself within one array.
+            "access.token": { "$ne": binary(access.token.as_bytes()) },
+        };
+        // What was pushed last is kept: the order of issue, whatever the clocks of two instances say.
+        let keep = -i64::from(ACCESS_MAX);
+        let update = doc! { "$push": { "access": { "$each": [token(access)], "$slice": keep } } };
+        self.change(async move {
+            let updated = grants.update_one(filter, update).await?;
+            Ok(if updated.matched_count == 1 { Written::Applied } else { Written::Conflict })
+        })
+    }
+
+    fn find_refresh(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        let filter = doc! { "_id": binary(refresh.as_bytes()), "expires_at": live(now) };
+        self.find_one(filter, by_id())
+    }
+
+    fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        let access = doc! { "token": binary(token.as_bytes()), "expires_ms": { "$gt": millis(now) } };
+        let filter = doc! { "access": { "$elemMatch": access }, "expires_at": live(now) };
+        self.find_one(filter, Hint::Name(BY_ACCESS.into()))
+    }
+
+    fn of_meter(
+        &self,
+        owner: MeterHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
+        let filter = doc! { "owners": binary(owner.as_bytes()), "expires_at": live(now) };
+        let newest = doc! { "consented_ms": -1 };
+        let found = self.find(filter, Hint::Name(BY_OWNER.into()), newest, OF_METER_MAX);
+        found.map(|found| found.map(undamaged)).boxed()
+    }
+
+    fn grants(
+        &self,
+        after: Option<TokenHash>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
+        // An empty key is below every other.
+        let after = binary(after.as_ref().map_or(&[], |after| after.as_bytes().as_slice()));
+        let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };
+        let grants = self.grants.clone();
+        let found = self.link.ask(async move {
+            let found = grants.find(filter).hint(by_id()).sort(doc! { "_id": 1 }).limit(PAGE.into());
+            found.batch_size(PAGE).projection(doc! { "access": 0 }).await?.try_collect().await
+        });
+        let page = |found: Vec<RawDocumentBuf>| GrantPage {
+            next: found.last().filter(|_| found.len() == PAGE as usize).and_then(refresh),
+            grants: undamaged(found.iter().map(grant)),
+        };
+        found.map(move |found| found.map(page)).boxed()
+    }
+
+    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let grants = self.grants.clone();
+        let filter = doc! { "_id": binary(refresh.as_bytes()) };
+        self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) })
+    }
+
+    /// The server's TTL monitor deletes.
+    fn purge(&self, _: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
+        ready(Ok(0)).boxed()
+    }
+}
+
+impl fmt::Debug for MongoTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MongoTokens({})", self.grants.namespace())
+    }
+}
+
+fn by_id() -> Hint {
+    Hint::Keys(doc! { "_id": 1 })
+}
+
+/// A grant with its first access token as a document.
+fn insertion(grant: &MeterGrant, access: Option<Access>) -> Document {
+    let GrantRecord { refresh, client_id, meters, owners, consented_ms, expires_ms, origin } = grant.into();
+    let mut document = doc! {
+        "_id": bytes(refresh),
+        "meters": bytes(meters),
+        "owners": owners.into_iter().map(bytes).collect::<Vec<_>>(),
+        "consented_ms": consented_ms,
+        "expires_at": DateTime::from_millis(expires_ms),
+        "origin": origin,
+    };
+    if let Some(client_id) = client_id {
+        document.insert("client_id", client_id);
+    }
+    if let Some(access) = access {
+        document.insert("access", vec![token(access)]);
+    }
+    document
+}
+
+/// An access token in its grant's document.
+fn token(access: Access) -> Bson {
+    let Access { token, refresh: _, issued_at, expires_at } = access;
+    Bson::Document(doc! {
+        "token": binary(token.as_bytes()),
+        "issued_ms": millis(issued_at),
+        "expires_ms": millis(expires_at),
+    })
+}
+
+/// Reads a document.
+fn grant(document: &RawDocumentBuf) -> Result<MeterGrant, Damaged> {
+    let stored: Stored =
+        mongodb::bson::deserialize_from_slice(document.as_bytes()).map_err(|_| Damaged("document"))?;
+    MeterGrant::try_from(GrantRecord {
+        refresh: stored.refresh.bytes,
+        client_id: stored.client_id,
+        meters: stored.meters.bytes,
+        owners: stored.owners.into_iter().map(|owner| owner.bytes).collect(),
+        consented_ms: stored.consented_ms,
+        expires_ms: stored.expires_at.timestamp_millis(),
+        origin: stored.origin,
+    })
+}
+
+/// The key of a document.
+fn refresh(document: &RawDocumentBuf) -> Option<TokenHash> {
+    document.get_binary("_id").ok().and_then(|id| TokenHash::from_slice(id.bytes))
+}
