@@ -17,13 +17,11 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Config, StoreConfig};
+use crate::config::Config;
 use crate::enedis::EnedisTokens;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
-use crate::store::mongo::{MongoSettings, MongoStore};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{Counted, OpenError};
+use crate::store::{Counted, OpenError, Stores};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
@@ -234,13 +232,7 @@ fn local_addr(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr,
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
-    match &config.store {
-        StoreConfig::Embedded => Ok(Arc::new(SqliteStore::open(&config.data_dir)?)),
-        StoreConfig::Mongo { uri, pool_size } => {
-            let settings = MongoSettings { pool_size: Some(*pool_size), ..MongoSettings::new(uri) };
-            Ok(Arc::new(MongoStore::connect(settings).await?))
-        }
-    }
+    Ok(Stores::open(&config.store, &config.data_dir).await?.sessions)
 }
 
 async fn start_actors(

@@ -1,22 +1,86 @@
-//! Where pending sessions are kept: the backends of [`actors::store::SessionStore`].
+//! Where everything that outlives a request is kept: the backends of [`SessionStore`], [`TokenStore`] and
+//! [`MeterCache`].
 //!
-//! - [`sqlite`] is the default: one file in `DATA_DIR`, for one process at a time;
-//! - [`mongo`] is for several instances that share their sessions.
+//! - [`sqlite`] is the default: files in `DATA_DIR`, for one server at a time;
+//! - [`mongo`] is for several instances that share them.
 //!
-//! Every backend passes the suite in `actors::testing::contract`. Both store the columns of
-//! [`actors::store::record::Record`], in which no code, token or secret stands in clear. [`Counted`] wraps either
-//! and counts what is asked of it.
+//! Every backend passes the suites in `actors::testing`. Both store flat records in which no code, token, meter or
+//! secret stands in clear. [`Counted`] wraps a store of sessions and counts what is asked of it.
+//!
+//! A server opens all of it ([`Stores::open`]); a command that is about tokens opens those alone ([`open_tokens`]),
+//! beside a server that runs.
 
 mod counted;
 pub mod mongo;
 pub mod sqlite;
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use actors::meter::cache::MeterCache;
+use actors::store::SessionStore;
 use actors::store::record::Damaged;
+use actors::tokens::TokenStore;
 
 pub use self::counted::{Counted, StoreCounts};
+use self::mongo::{MongoSettings, MongoStore, MongoTokens};
+use self::sqlite::{SqliteStore, SqliteTokens};
+use crate::config::StoreConfig;
+
+/// All that a server keeps.
+#[derive(Clone)]
+pub struct Stores {
+    /// Pending sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Our own tokens, with `FLOW=CLIENT_CREDENTIALS`.
+    pub tokens: Arc<dyn TokenStore>,
+    /// Metering data that was fetched before.
+    pub meters: Arc<dyn MeterCache>,
+}
+
+impl Stores {
+    /// Opens the stores of a server: those in `data_dir`, which it locks, or those in MongoDB, through one pool of
+    /// connections. Blocks while files recover from a crash.
+    pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Self, OpenError> {
+        Ok(match config {
+            StoreConfig::Embedded => {
+                // Sessions first: they take the lock.
+                let sessions = SqliteStore::open(data_dir)?;
+                let tokens = Arc::new(SqliteTokens::open(data_dir)?);
+                let meters = Arc::new(sessions.meters()?);
+                Self { sessions: Arc::new(sessions), tokens, meters }
+            }
+            StoreConfig::Mongo { uri, pool_size } => {
+                let sessions = MongoStore::connect(mongo_settings(uri, *pool_size)).await?;
+                let tokens = Arc::new(sessions.tokens().await?);
+                let meters = Arc::new(sessions.meters().await?);
+                Self { sessions: Arc::new(sessions), tokens, meters }
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores").finish_non_exhaustive()
+    }
+}
+
+/// Opens the tokens alone, for an operator's command. Takes no lock: a server may run meanwhile.
+pub async fn open_tokens(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn TokenStore>, OpenError> {
+    Ok(match config {
+        StoreConfig::Embedded => Arc::new(SqliteTokens::open(data_dir)?),
+        StoreConfig::Mongo { uri, pool_size } => {
+            Arc::new(MongoTokens::connect(mongo_settings(uri, *pool_size)).await?)
+        }
+    })
+}
+
+fn mongo_settings(uri: &str, pool_size: u32) -> MongoSettings {
+    MongoSettings { pool_size: Some(pool_size), ..MongoSettings::new(uri) }
+}
 
 /// Why a store cannot be opened, by what the operator must do. No variant holds an address with a password.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +124,8 @@ pub enum OpenError {
     /// Correct the user, the password or the rights of the user.
     #[error("MongoDB refuses this user: {0}")]
     Refused(String),
-    /// MongoDB is too old, or the collection or its indexes are not as this program makes them.
-    #[error("MongoDB cannot hold the sessions: {0}")]
+    /// MongoDB is too old, or a collection or its indexes are not as this program makes them.
+    #[error("MongoDB cannot hold what this program keeps: {0}")]
     Layout(String),
     /// The system gives no thread.
     #[error("the store's threads do not start")]

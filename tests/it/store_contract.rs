@@ -1,7 +1,9 @@
-//! Both stores keep the contract, on their own and when what they stand on fails.
+//! Every store keeps its contract on both backends, on its own and when what it stands on fails.
 
+mod meters;
 mod mongo;
 mod sqlite;
+mod tokens;
 
 use actors::session::Session;
 use actors::store::Write;

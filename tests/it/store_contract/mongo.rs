@@ -18,12 +18,13 @@ struct Standalone(Arc<Mongod>, String);
 
 struct ReplicaSet(Arc<Mongod>, String);
 
-fn database() -> String {
+/// A database of the test's own.
+pub(super) fn database() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn connect(uri: String) -> MongoStore {
+pub(super) async fn connect(uri: String) -> MongoStore {
     MongoStore::connect(MongoSettings::new(uri)).await.expect("a store")
 }
 
@@ -56,9 +57,9 @@ mod replica_set {
 }
 
 /// A client of the test's own, to look behind the store.
-async fn peek(mongod: &Mongod, name: &str) -> mongodb::Collection<Document> {
+pub(super) async fn peek(mongod: &Mongod, name: &str, collection: &str) -> mongodb::Collection<Document> {
     let client = mongodb::Client::with_uri_str(mongod.uri(name)).await.expect("a client");
-    client.database(name).collection("device_sessions")
+    client.database(name).collection(collection)
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn the_purge_time_is_a_date_that_the_server_acts_on() {
         let store = connect(mongod.uri(&name)).await;
         let session = Samples::new(30).pending();
         store.commit(inserts(std::slice::from_ref(&session))).await;
-        let sessions = peek(&mongod, &name).await;
+        let sessions = peek(&mongod, &name, "device_sessions").await;
         let stored = sessions.find_one(doc! {}).await.expect("an answer").expect("a session");
         let date = stored.get_datetime("purge_at").expect("a date");
         assert_eq!(u64::try_from(date.timestamp_millis()).ok(), Some(session.purge_at.as_millis()));
@@ -91,7 +92,7 @@ fn no_question_scans_the_collection() {
         store.commit(inserts(&sessions)).await;
         let updates: Vec<_> = sessions.iter().map(|s| Write::Update { to: samples.confirmed(s) }).collect();
         assert!(store.commit(updates).await.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
-        let collection = peek(&mongod, &name).await;
+        let collection = peek(&mongod, &name, "device_sessions").await;
         let some = collection.find_one(doc! {}).await.expect("an answer").expect("a session");
         let value = |field: &str| some.get(field).cloned().expect("a value");
         let live = doc! { "$gt": mongodb::bson::DateTime::from_millis(0) };
@@ -260,7 +261,7 @@ fn an_index_that_others_made_differently_is_refused() {
         let (mongod, name) = (Mongod::shared(), database());
         let named = mongodb::options::IndexOptions::builder().name("user".to_owned()).build();
         let index = mongodb::IndexModel::builder().keys(doc! { "user": -1 }).options(named).build();
-        peek(&mongod, &name).await.create_index(index).await.expect("an index");
+        peek(&mongod, &name, "device_sessions").await.create_index(index).await.expect("an index");
         let error =
             MongoStore::connect(MongoSettings::new(mongod.uri(&name))).await.expect_err("another index");
         assert!(matches!(error, OpenError::Layout(_)), "{error:?}");

@@ -1,0 +1,4 @@
+//! Grants and access tokens on both backends.
+
+mod mongo;
+mod sqlite;
