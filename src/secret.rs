@@ -24,51 +24,62 @@ pub enum SecretError {
     Malformed(PathBuf),
 }
 
+/// The configured key, else the one in `data_dir`, if there is one.
+pub fn find(configured: Option<[u8; 32]>, data_dir: &Path) -> Result<Option<[u8; 32]>, SecretError> {
+    if configured.is_some() {
+        return Ok(configured);
+    }
+    let path = data_dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => parse(&text).map(Some).ok_or(SecretError::Malformed(path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SecretError::Io { path, source }),
+    }
+}
+
 /// The configured key, else the one in `data_dir`, else a fresh one, kept there with mode 0600.
 pub fn load(
     configured: Option<[u8; 32]>,
     data_dir: &Path,
     fresh: impl FnOnce() -> [u8; 32],
 ) -> Result<[u8; 32], SecretError> {
-    if let Some(key) = configured {
+    if let Some(key) = find(configured, data_dir)? {
         return Ok(key);
     }
+    make(data_dir, fresh())
+}
+
+/// Keeps `key` in `data_dir`, unless another process was first; then answers that one.
+fn make(data_dir: &Path, key: [u8; 32]) -> Result<[u8; 32], SecretError> {
     let path = data_dir.join(FILE);
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| SecretError::Io { path, source }
     };
-    match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).ok_or(SecretError::Malformed(path)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io(data_dir))?;
-            let key = fresh();
-            // Whole or not at all: a half-written key would seal what nobody can open.
-            let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)
-                .map_err(io(&draft))?;
-            writeln!(file, "{}", hex::encode(key)).and_then(|()| file.sync_all()).map_err(io(&draft))?;
-            // A link fails if another process was first; then its key counts.
-            let linked = fs::hard_link(&draft, &path);
-            fs::remove_file(&draft).map_err(io(&draft))?;
-            match linked {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    let text = fs::read_to_string(&path).map_err(io(&path))?;
-                    return parse(&text).ok_or(SecretError::Malformed(path));
-                }
-                Err(source) => return Err(SecretError::Io { path, source }),
-            }
-            File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io(data_dir))?;
-            Ok(key)
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io(data_dir))?;
+    // Whole or not at all: a half-written key would seal what nobody can open.
+    let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(io(&draft))?;
+    writeln!(file, "{}", hex::encode(key)).and_then(|()| file.sync_all()).map_err(io(&draft))?;
+    // A link fails if another process was first; then its key counts.
+    let linked = fs::hard_link(&draft, &path);
+    fs::remove_file(&draft).map_err(io(&draft))?;
+    match linked {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let text = fs::read_to_string(&path).map_err(io(&path))?;
+            return parse(&text).ok_or(SecretError::Malformed(path));
         }
-        Err(source) => Err(SecretError::Io { path, source }),
+        Err(source) => return Err(SecretError::Io { path, source }),
     }
+    File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io(data_dir))?;
+    Ok(key)
 }
 
 fn parse(text: &str) -> Option<[u8; 32]> {
@@ -87,7 +98,10 @@ mod tests {
     fn made_once_and_kept_private() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("new/data");
+        assert_eq!(find(None, &data).unwrap(), None);
+        assert!(!data.exists(), "a look makes nothing");
         assert_eq!(load(None, &data, || [7; 32]).unwrap(), [7; 32]);
+        assert_eq!(find(None, &data).unwrap(), Some([7; 32]));
         assert_eq!(load(None, &data, || [8; 32]).unwrap(), [7; 32]);
         assert_eq!(load(Some([9; 32]), &data, || [8; 32]).unwrap(), [9; 32]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
