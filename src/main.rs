@@ -1,12 +1,15 @@
-//! The command line. Decides exit codes and nothing else: 0 drained, 1 could not start or do what was asked, 64 bad
-//! configuration or usage.
+//! The command line. Decides exit codes and nothing else: 0 drained or done, 1 could not start or do what was asked, 64
+//! bad configuration or usage.
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use actors::clock::SystemClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
+use device_flow_proxy::commands::{CommandError, tokens};
 use device_flow_proxy::config::{Config, EnvSource};
 use device_flow_proxy::{healthcheck, shutdown, telemetry};
 
@@ -23,7 +26,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C (default)
     Serve,
@@ -31,6 +34,7 @@ enum Command {
     CheckConfig,
     /// Ask the server at LISTEN whether it is ready; exit status 0 if so
     Healthcheck,
+    Tokens(tokens::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,14 +47,15 @@ fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
-    let config = match EnvSource::load(Path::new(".env")) {
-        Ok(source) => Config::read(&source).map_err(|faults| faults.to_string()),
-        Err(error) => Err(error.to_string()),
+    let environment = match EnvSource::load(Path::new(".env")) {
+        Ok(environment) => environment,
+        Err(error) => return fail(&error.to_string(), USAGE),
     };
-    let config = match config {
+    let config = match Config::read(&environment) {
         Ok(config) => config,
-        Err(faults) => return fail(&faults, USAGE),
+        Err(faults) => return fail(&faults.to_string(), USAGE),
     };
+    let (clock, out) = (Arc::new(SystemClock), &mut std::io::stdout());
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
             println!("the configuration is good");
@@ -60,6 +65,9 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.to_string(), 1),
         },
+        Command::Tokens(arguments) => {
+            done(actix_rt::System::new().block_on(tokens::run(&arguments, &config, clock, out)))
+        }
         Command::Serve => serve(config),
     }
 }
@@ -85,6 +93,13 @@ fn serve(config: Config) -> ExitCode {
     // its timers; the process ends here anyway.
     std::mem::forget(runner);
     code
+}
+
+fn done(result: Result<(), CommandError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&chain(&error), if error.is_usage() { USAGE } else { 1 }),
+    }
 }
 
 /// An error and what is behind it, on one line.

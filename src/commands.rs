@@ -1,0 +1,81 @@
+//! The operator's commands that work on the tokens: `tokens`.
+//!
+//! Owns what such a command needs, the installation's key and its token store, and the reasons for which one fails.
+//! Promises: the store is opened beside a running server, without its lock; no message holds a token, a password or
+//! more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
+//! mistyped would otherwise read as an empty store.
+
+#[cfg(test)]
+mod memory;
+pub mod tokens;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actors::clock::SharedClock;
+use actors::keys::Keyring;
+use actors::store::StoreError;
+use actors::tokens::TokenStore;
+
+use crate::config::Config;
+use crate::secret::{self, SecretError};
+use crate::store::{OpenError, open_tokens};
+
+/// Why a command did not do all that was asked, by what the operator must do.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Call it as its `--help` says.
+    #[error("{0}; see --help")]
+    Usage(&'static str),
+    /// Name the `DATA_DIR` that the server uses.
+    #[error("no server has run with DATA_DIR {}: it holds no secret key, and SECRET_KEY is not set", .0.display())]
+    NoInstallation(PathBuf),
+    /// Mend or restore the secret key.
+    #[error("the secret key is not available")]
+    Secret(#[from] SecretError),
+    /// Mend the store, or its address.
+    #[error("the token store cannot be opened")]
+    Open(#[from] OpenError),
+    /// Try again; what was done before stays.
+    #[error("the token store failed; what was done before stays, and the command can be repeated")]
+    Store(#[from] StoreError),
+    /// Look the id up again.
+    #[error("no live grant has an id that begins so")]
+    NoGrant,
+    /// Give more digits.
+    #[error("more than one grant has an id that begins so: give more of its 32 digits")]
+    Ambiguous,
+    /// The terminal or pipe is gone.
+    #[error("the output cannot be written")]
+    Output(#[from] io::Error),
+}
+
+impl CommandError {
+    /// Whether the command was called or configured wrongly, as opposed to having failed.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage(_))
+    }
+}
+
+/// What a command works with.
+struct Desk {
+    store: Arc<dyn TokenStore>,
+    keys: Keyring,
+    clock: SharedClock,
+}
+
+impl Desk {
+    /// Opens the installation's token store under its key, `None` if there is no key and thus no installation.
+    async fn find(config: &Config, clock: SharedClock) -> Result<Option<Self>, CommandError> {
+        match secret::find(config.secret_key, &config.data_dir)? {
+            Some(key) => Self::open(config, clock, &key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn open(config: &Config, clock: SharedClock, key: &[u8; 32]) -> Result<Self, CommandError> {
+        let store = open_tokens(&config.store, &config.data_dir).await?;
+        Ok(Self { store, keys: Keyring::new(key), clock })
+    }
+}

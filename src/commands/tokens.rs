@@ -1,0 +1,219 @@
+//! `tokens`: what an operator sees of the consents given to boxes, and how one is ended.
+//!
+//! Promises: a listing goes through the store page by page while the server runs, and shows no token and no meter's
+//! number beyond its last four digits unless asked to; a revocation counts from the server's next request on, since the
+//! server remembers no token. A grant is named by the beginning of its keyed hash, from which no token can be told.
+//! Refuses a beginning that names more than one.
+
+mod view;
+
+use std::io::{self, Write};
+
+use actors::clock::SharedClock;
+use actors::keys::TokenHash;
+use actors::meter::request::Meter;
+use actors::tokens::{MeterGrant, OF_METER_MAX};
+
+use self::view::{Meters, View};
+use super::{CommandError, Desk};
+use crate::config::Config;
+
+/// Fewest digits of an id that `revoke` takes.
+const ID_MIN: usize = 8;
+/// All digits of an id.
+const ID_LEN: usize = 32;
+
+const ABOUT: &str = "\
+Lists the consents given to boxes, or revokes them.
+
+Works on this server's store (MongoDB if configured, else DATA_DIR), while the server runs.";
+
+/// List the consents given to boxes, or revoke them
+#[derive(Clone, clap::Args)]
+#[command(long_about = ABOUT)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, clap::Subcommand)]
+enum Action {
+    /// List the live grants: who holds a token, for how many meters, until when
+    List(List),
+    /// Revoke a grant, or all grants that cover a meter: their refresh and access tokens end at once
+    Revoke(Revoke),
+}
+
+#[derive(Clone, clap::Args)]
+struct List {
+    /// Only those that cover this meter, of 14 digits
+    #[arg(long, value_name = "PRM")]
+    meter: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Show meters' numbers in full
+    #[arg(long)]
+    show_meters: bool,
+}
+
+#[derive(Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Revoke {
+    /// A grant's id as `tokens list` shows it, or at least 8 digits of its beginning
+    id: Option<String>,
+    /// Every grant that covers this meter, of 14 digits, with all that a grant covers besides
+    #[arg(long, value_name = "PRM")]
+    meter: Option<String>,
+}
+
+/// Lists or revokes, and writes to `out`.
+pub async fn run(
+    arguments: &Arguments,
+    config: &Config,
+    clock: SharedClock,
+    out: &mut impl Write,
+) -> Result<(), CommandError> {
+    // What was called wrongly fails before anything is opened.
+    let action = Parsed::new(&arguments.action)?;
+    let desk = Desk::find(config, clock).await?;
+    let desk = desk.ok_or_else(|| CommandError::NoInstallation(config.data_dir.clone()))?;
+    match desk.perform(action, out).await {
+        // Whoever reads has seen enough.
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
+/// What to do, with values that cannot be wrong.
+enum Parsed {
+    List { meter: Option<Meter>, view: View },
+    RevokeId(String),
+    RevokeMeter(Meter),
+}
+
+impl Parsed {
+    fn new(action: &Action) -> Result<Self, CommandError> {
+        match action {
+            Action::List(List { meter, json, show_meters }) => {
+                let meter = meter.as_deref().map(parse_meter).transpose()?;
+                let meters = if *show_meters { Meters::Full } else { Meters::LastDigits };
+                Ok(Self::List { meter, view: View { json: *json, meters } })
+            }
+            Action::Revoke(Revoke { meter: Some(meter), .. }) => parse_meter(meter).map(Self::RevokeMeter),
+            Action::Revoke(Revoke { id, .. }) => {
+                let id = id.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
+                let is_hex = id.bytes().all(|b| b.is_ascii_hexdigit());
+                if is_hex && (ID_MIN..=ID_LEN).contains(&id.len()) {
+                    Ok(Self::RevokeId(id))
+                } else {
+                    Err(CommandError::Usage("an id is 8 to 32 hex digits, as `tokens list` shows it"))
+                }
+            }
+        }
+    }
+}
+
+fn parse_meter(text: &str) -> Result<Meter, CommandError> {
+    Meter::parse(text.trim()).ok_or(CommandError::Usage("a meter has 14 digits"))
+}
+
+impl Desk {
+    async fn perform(&self, action: Parsed, out: &mut impl Write) -> Result<(), CommandError> {
+        match action {
+            Parsed::List { meter, view } => self.list(meter, view, out).await,
+            Parsed::RevokeId(id) => {
+                let refresh = self.named(&id).await?;
+                let gone = self.store.revoke(refresh).await?;
+                if !gone {
+                    return Err(CommandError::NoGrant);
+                }
+                Ok(report_revoked(1, out)?)
+            }
+            Parsed::RevokeMeter(meter) => {
+                let count = self.revoke_meter(meter).await?;
+                Ok(report_revoked(count, out)?)
+            }
+        }
+    }
+
+    async fn list(&self, meter: Option<Meter>, view: View, out: &mut impl Write) -> Result<(), CommandError> {
+        let now = self.clock.now();
+        view.begin(out)?;
+        let mut sum = view::Sum::default();
+        if let Some(meter) = meter {
+            let grants = self.store.of_meter(self.keys.meter(meter), now).await?;
+            self.show(&grants, view, &mut sum, out)?;
+            sum.is_cut = grants.len() >= OF_METER_MAX as usize;
+        } else {
+            let mut after = None;
+            loop {
+                let page = self.store.grants(after, now).await?;
+                self.show(&page.grants, view, &mut sum, out)?;
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(view.end(&sum, out)?)
+    }
+
+    fn show(
+        &self,
+        grants: &[MeterGrant],
+        view: View,
+        sum: &mut view::Sum,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        for grant in grants {
+            sum.grants += 1;
+            sum.unreadable += u64::from(!view.grant(grant, &self.keys, out)?);
+        }
+        Ok(())
+    }
+
+    /// The one live grant whose id begins with `id`.
+    async fn named(&self, id: &str) -> Result<TokenHash, CommandError> {
+        let now = self.clock.now();
+        let (mut found, mut after) = (None, None);
+        loop {
+            let page = self.store.grants(after, now).await?;
+            for grant in page.grants {
+                if hex::encode(grant.refresh.as_bytes()).starts_with(id)
+                    && found.replace(grant.refresh).is_some_and(|other| other != grant.refresh)
+                {
+                    return Err(CommandError::Ambiguous);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return found.ok_or(CommandError::NoGrant);
+            }
+        }
+    }
+
+    /// Answers how many grants were revoked. The store answers a bounded number at a time: asks until none is left.
+    async fn revoke_meter(&self, meter: Meter) -> Result<u64, CommandError> {
+        let owner = self.keys.meter(meter);
+        let mut count = 0;
+        loop {
+            let grants = self.store.of_meter(owner, self.clock.now()).await?;
+            let before = count;
+            for grant in grants {
+                count += u64::from(self.store.revoke(grant.refresh).await?);
+            }
+            if count == before {
+                return Ok(count);
+            }
+        }
+    }
+}
+
+fn report_revoked(count: u64, out: &mut impl Write) -> io::Result<()> {
+    let grants = if count == 1 { "grant" } else { "grants" };
+    writeln!(out, "revoked {count} {grants}, with every token of theirs")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! How a grant is shown: a line of a table, or a JSON object. Never a token; of a meter, what was asked for.
+
+use std::io::{self, Write};
+
+use actors::clock::Timestamp;
+use actors::keys::Keyring;
+use actors::meter::request::Meter;
+use actors::tokens::{MeterGrant, OF_METER_MAX, Origin, parse_meters};
+use serde::Serialize;
+
+/// Digits of an id that are shown: enough to name one of billions.
+const ID_SHOWN: usize = 16;
+
+/// How much of a meter's number is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meters {
+    /// The last four digits.
+    LastDigits,
+    /// All.
+    Full,
+}
+
+/// How grants are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// JSON lines, not a table.
+    pub json: bool,
+    /// Of meters.
+    pub meters: Meters,
+}
+
+/// What was shown.
+#[derive(Debug, Default)]
+pub struct Sum {
+    /// Grants.
+    pub grants: u64,
+    /// Those whose meters could not be read.
+    pub unreadable: u64,
+    /// Whether there may be more.
+    pub is_cut: bool,
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    id: &'a str,
+    client_id: Option<&'a str>,
+    origin: &'static str,
+    consented_at: String,
+    expires_at: String,
+    meter_count: usize,
+    /// Last digits or whole numbers; null if they cannot be read.
+    meters: Option<Vec<String>>,
+}
+
+impl View {
+    /// What stands above the grants.
+    pub fn begin(self, out: &mut impl Write) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        line(out, ["ID", "ORIGIN", "CONSENTED", "EXPIRES", "CLIENT", "METERS"])
+    }
+
+    /// One grant; answers whether its meters could be read.
+    pub fn grant(self, grant: &MeterGrant, keys: &Keyring, out: &mut impl Write) -> io::Result<bool> {
+        let mut id = hex::encode(grant.refresh.as_bytes());
+        id.truncate(ID_SHOWN);
+        let opened = keys.open(&grant.refresh, &grant.meters).ok();
+        let meters = opened.and_then(|text| parse_meters(std::str::from_utf8(&text).ok()?));
+        let shown =
+            meters.map(|meters| meters.into_iter().map(|meter| self.meter(meter)).collect::<Vec<_>>());
+        let is_readable = shown.is_some();
+        let (consented_at, expires_at) = (iso(grant.consented_at), iso(grant.expires_at));
+        let meter_count = grant.owners.len();
+        if self.json {
+            let object = Object {
+                id: &id,
+                client_id: grant.client_id.as_deref(),
+                origin: origin(grant.origin),
+                consented_at,
+                expires_at,
+                meter_count,
+                meters: shown,
+            };
+            serde_json::to_writer(&mut *out, &object)?;
+            writeln!(out)?;
+        } else {
+            let client = grant.client_id.as_deref().map_or_else(|| "any".to_owned(), printable);
+            let numbers = shown.map_or_else(|| "unreadable".to_owned(), |shown| shown.join(" "));
+            let meters = format!("{meter_count}: {numbers}");
+            line(out, [&id, origin(grant.origin), &consented_at, &expires_at, &client, &meters])?;
+        }
+        Ok(is_readable)
+    }
+
+    /// What stands below the grants.
+    pub fn end(self, sum: &Sum, out: &mut impl Write) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        writeln!(out, "{} live {}", sum.grants, if sum.grants == 1 { "grant" } else { "grants" })?;
+        if sum.is_cut {
+            writeln!(
+                out,
+                "only the newest {OF_METER_MAX} of this meter are listed; revoke --meter ends all"
+            )?;
+        }
+        if sum.unreadable > 0 {
+            let n = sum.unreadable;
+            writeln!(
+                out,
+                "the meters of {n} cannot be read: they are sealed under another SECRET_KEY, or damaged"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn meter(self, meter: Meter) -> String {
+        let digits = meter.to_string();
+        match self.meters {
+            Meters::Full => digits,
+            Meters::LastDigits => format!("…{}", &digits[digits.len() - 4..]),
+        }
+    }
+}
+
+fn line(out: &mut impl Write, [id, origin, consented, expires, client, meters]: [&str; 6]) -> io::Result<()> {
+    writeln!(out, "{id:16}  {origin:10}  {consented:20}  {expires:20}  {client:36}  {meters}")
+}
+
+const fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::ConsentV1 => "consent-v1",
+        Origin::ConsentV2 => "consent-v2",
+        Origin::Import => "imported",
+    }
+}
+
+/// `2026-11-24T07:08:09Z`; the last second of the calendar for what lies beyond it.
+fn iso(at: Timestamp) -> String {
+    let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// A stranger may have chosen the text: what would steer a terminal is written out.
+fn printable(text: &str) -> String {
+    let plain = |c: char| c == '"' || c == '\'' || c == '\\';
+    text.chars().flat_map(|c| if plain(c) { vec![c] } else { c.escape_debug().collect() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_iso_dates() {
+        assert_eq!(iso(Timestamp::from_millis(1_835_440_496_789)), "2028-02-29T12:34:56Z");
+        assert_eq!(iso(Timestamp::EPOCH), "1970-01-01T00:00:00Z");
+        assert!(iso(Timestamp::from_millis(u64::MAX)).starts_with("9999-12-30T"));
+    }
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        assert_eq!(printable("d198fd52-é \"x\""), "d198fd52-é \"x\"");
+        assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}\u{202e}"), "a\\u{1b}[2J\\r\\n\\u{9b}\\u{202e}");
+    }
+}
