@@ -1,10 +1,11 @@
-//! The operator's commands that work on the tokens: `tokens`.
+//! The operator's commands that work on the tokens: `import-php` and `tokens`.
 //!
 //! Owns what such a command needs, the installation's key and its token store, and the reasons for which one fails.
 //! Promises: the store is opened beside a running server, without its lock; no message holds a token, a password or
 //! more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
 //! mistyped would otherwise read as an empty store.
 
+pub mod import_php;
 #[cfg(test)]
 mod memory;
 pub mod tokens;
@@ -17,7 +18,10 @@ use actors::clock::SharedClock;
 use actors::keys::Keyring;
 use actors::store::StoreError;
 use actors::tokens::TokenStore;
+use rand::TryRng;
+use rand::rngs::{SysError, SysRng};
 
+use self::import_php::SourceError;
 use crate::config::Config;
 use crate::secret::{self, SecretError};
 use crate::store::{OpenError, open_tokens};
@@ -40,6 +44,9 @@ pub enum CommandError {
     /// Try again; what was done before stays.
     #[error("the token store failed; what was done before stays, and the command can be repeated")]
     Store(#[from] StoreError),
+    /// Mend what is imported, or its address.
+    #[error("the PHP server's tokens cannot be read")]
+    Source(#[from] SourceError),
     /// Look the id up again.
     #[error("no live grant has an id that begins so")]
     NoGrant,
@@ -49,12 +56,15 @@ pub enum CommandError {
     /// The terminal or pipe is gone.
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
+    /// Nothing to be done about it.
+    #[error("the operating system gives no random numbers")]
+    Entropy(#[from] SysError),
 }
 
 impl CommandError {
     /// Whether the command was called or configured wrongly, as opposed to having failed.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage(_))
+        matches!(self, Self::Usage(_) | Self::Source(SourceError::NoDatabase))
     }
 }
 
@@ -74,8 +84,22 @@ impl Desk {
         }
     }
 
+    /// The same, with a key that is made if there is none.
+    async fn make(config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
+        let fresh = seed()?;
+        let key = secret::load(config.secret_key, &config.data_dir, || fresh)?;
+        Self::open(config, clock, &key).await
+    }
+
     async fn open(config: &Config, clock: SharedClock, key: &[u8; 32]) -> Result<Self, CommandError> {
         let store = open_tokens(&config.store, &config.data_dir).await?;
         Ok(Self { store, keys: Keyring::new(key), clock })
     }
+}
+
+/// 256 random bits.
+fn seed() -> Result<[u8; 32], SysError> {
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed)?;
+    Ok(seed)
 }

@@ -23,7 +23,7 @@
 //! | [`store`] | SQLite and MongoDB behind `actors::store::SessionStore` |
 //! | [`enedis`] | the client of Enedis' token endpoint |
 //! | [`metrics`], [`telemetry`] | what operators see |
-//! | [`commands`] | what an operator does to our own tokens: list, revoke |
+//! | [`commands`] | what an operator does to our own tokens: take over, list, revoke |
 //! | [`secret`], [`shutdown`], [`healthcheck`] | the key file, signals and panics, the probe |
 //!
 //! The domain and the actors are the crate `actors`, which knows none of these: read its front page next.

@@ -9,7 +9,7 @@ use actors::clock::SystemClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
-use device_flow_proxy::commands::{CommandError, tokens};
+use device_flow_proxy::commands::{CommandError, import_php, tokens};
 use device_flow_proxy::config::{Config, EnvSource};
 use device_flow_proxy::{healthcheck, shutdown, telemetry};
 
@@ -34,6 +34,7 @@ enum Command {
     CheckConfig,
     /// Ask the server at LISTEN whether it is ready; exit status 0 if so
     Healthcheck,
+    ImportPhp(import_php::Arguments),
     Tokens(tokens::Arguments),
 }
 
@@ -65,6 +66,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.to_string(), 1),
         },
+        Command::ImportPhp(arguments) => {
+            let import = import_php::run(&arguments, &config, &environment, clock, out);
+            done(actix_rt::System::new().block_on(import))
+        }
         Command::Tokens(arguments) => {
             done(actix_rt::System::new().block_on(tokens::run(&arguments, &config, clock, out)))
         }

@@ -20,7 +20,7 @@
 mod board;
 mod commits;
 mod documents;
-mod errors;
+pub(crate) mod errors;
 mod follow;
 mod link;
 mod meters;

@@ -7,6 +7,7 @@ mod browser;
 mod contract;
 mod fixture;
 mod foreign;
+mod import;
 mod instances;
 mod journey;
 mod lifecycle;

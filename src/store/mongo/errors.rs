@@ -83,7 +83,7 @@ pub(super) fn describe_concern(concern: &mongodb::error::WriteConcernError) -> S
 }
 
 /// A failure to prepare the collection, by what the operator must do.
-pub(super) fn refused(error: &Error) -> OpenError {
+pub(crate) fn refused(error: &Error) -> OpenError {
     let text = describe(error);
     // A wrong password shows as a server that cannot be selected, with the reason in its description.
     let credentials = text.contains("Authentication failed") || text.contains("SCRAM failure");
@@ -98,7 +98,7 @@ pub(super) fn refused(error: &Error) -> OpenError {
 
 /// An address that the driver does not take. What it says of it may repeat a password, so that only the commonest
 /// faults are named.
-pub(super) fn unreadable(error: &Error, uri: &str) -> OpenError {
+pub(crate) fn unreadable(error: &Error, uri: &str) -> OpenError {
     if let ErrorKind::DnsResolve { .. } = *error.kind {
         return OpenError::Unreachable("its name cannot be looked up".into());
     }

@@ -1,0 +1,234 @@
+//! The import on a store in memory: what becomes of each entry, that it can be repeated, and its bounds.
+
+use std::io::Cursor;
+
+use actors::clock::ManualClock;
+use actors::code::BearerToken;
+use actors::tokens::parse_meters;
+
+use super::entry::Raw;
+use super::*;
+use crate::commands::memory::MemoryTokens;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+const METERS: &str = "12345678901234,10284856584123";
+
+struct World {
+    store: MemoryTokens,
+    clock: Arc<ManualClock>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { store: MemoryTokens::default(), clock: Arc::new(ManualClock::new(NOW)) }
+    }
+
+    fn keys() -> Keyring {
+        Keyring::new(&[7; 32])
+    }
+
+    fn importer(&self, dry_run: bool) -> Importer {
+        Importer {
+            store: Some(Arc::new(self.store.clone())),
+            keys: Self::keys(),
+            clock: Arc::clone(&self.clock) as SharedClock,
+            rng: StdRng::seed_from_u64(1),
+            dry_run,
+        }
+    }
+
+    async fn import(&self, dry_run: bool, raws: Vec<Raw>) -> (Report, Result<(), CommandError>) {
+        let mut report = Report::default();
+        let entries = stream::iter(raws.into_iter().map(|raw| Ok(Row::Entry(raw))));
+        let done = self.importer(dry_run).import(entries, &mut report).await;
+        (report, done)
+    }
+}
+
+fn raw(key: &str, expires_at: u64) -> Raw {
+    Raw { key: key.into(), value: Some(METERS.into()), expires_at: Some(Timestamp::from_millis(expires_at)) }
+}
+
+fn token(n: u32) -> String {
+    format!("{n:064x}")
+}
+
+fn refresh(n: u32) -> Raw {
+    raw(&format!("refresh_token:{}", token(n)), NOW.as_millis() + 60_000)
+}
+
+fn access(n: u32) -> Raw {
+    raw(&format!("access_token:{}", token(n)), NOW.as_millis() + 60_000)
+}
+
+fn counts(found: u64, taken: u64, already: u64, expired: u64, not_understood: u64) -> report::Counts {
+    report::Counts { found, taken, already, expired, not_understood }
+}
+
+#[tokio::test]
+async fn a_refresh_token_becomes_a_grant_that_lives_as_long() {
+    let world = World::new();
+    let (report, done) = world.import(false, vec![refresh(1)]).await;
+    done.unwrap();
+    assert_eq!(report.refresh, counts(1, 1, 0, 0, 0));
+    let keys = World::keys();
+    let hash = keys.refresh(&BearerToken::parse(&token(1)).unwrap());
+    let grant = world.store.find_refresh(hash, NOW).await.unwrap().unwrap();
+    assert_eq!(keys.open(&hash, &grant.meters).unwrap(), METERS.as_bytes());
+    let meters = parse_meters(METERS).unwrap();
+    assert_eq!(grant.owners, meters.iter().map(|meter| keys.meter(*meter)).collect::<Vec<_>>());
+    assert_eq!((grant.client_id, grant.origin), (None, Origin::Import));
+    assert_eq!(grant.expires_at.as_millis(), NOW.as_millis() + 60_000);
+    assert_eq!(grant.expires_at.since(grant.consented_at), Duration::from_secs(126_144_000));
+    assert!(world.store.accesses().is_empty());
+}
+
+#[tokio::test]
+async fn an_access_token_gets_a_grant_in_which_it_stands_alone() {
+    let world = World::new();
+    let (report, done) = world.import(false, vec![access(2)]).await;
+    done.unwrap();
+    assert_eq!(report.access, counts(1, 1, 0, 0, 0));
+    let keys = World::keys();
+    let bearer = BearerToken::parse(&token(2)).unwrap();
+    let grant = world.store.find_access(keys.access(&bearer), NOW).await.unwrap().unwrap();
+    assert_eq!(grant.refresh, keys.stand_in(&bearer));
+    assert_eq!(keys.open(&grant.refresh, &grant.meters).unwrap(), METERS.as_bytes());
+    assert_eq!(grant.expires_at.as_millis(), NOW.as_millis() + 60_000);
+    let access = world.store.accesses()[0];
+    assert_eq!((access.expires_at, access.issued_at), (grant.expires_at, grant.consented_at));
+    // It is good for data and not for a refresh.
+    assert!(world.store.find_refresh(keys.refresh(&bearer), NOW).await.unwrap().is_none());
+}
+
+/// One of everything.
+fn mixture() -> Vec<Raw> {
+    let mut raws = vec![refresh(1), refresh(2), access(3)];
+    raws.push(raw(&format!("refresh_token:{}", token(4)), NOW.as_millis()));
+    raws.push(raw(&format!("access_token:{}", token(5)), 0));
+    raws.push(raw("refresh_token:short", u64::MAX));
+    raws.push(Raw { value: Some(b"1234".into()), ..access(6) });
+    raws.push(raw("client_credentials", u64::MAX));
+    raws.push(raw("ratelimit-30000000-ip-192.0.2.1", u64::MAX));
+    raws.push(raw("BCDFGHJK", u64::MAX));
+    raws
+}
+
+#[tokio::test]
+async fn a_repeat_changes_nothing_and_a_dry_run_does_nothing() {
+    let world = World::new();
+    let (report, done) = world.import(true, mixture()).await;
+    done.unwrap();
+    assert_eq!((report.refresh, report.access), (counts(4, 2, 0, 1, 1), counts(3, 1, 0, 1, 1)));
+    assert!(world.store.grants().is_empty());
+
+    let (report, done) = world.import(false, mixture()).await;
+    done.unwrap();
+    assert_eq!((report.refresh, report.access), (counts(4, 2, 0, 1, 1), counts(3, 1, 0, 1, 1)));
+    let stored = (world.store.grants(), world.store.accesses());
+    assert_eq!((stored.0.len(), stored.1.len()), (3, 1));
+
+    for dry_run in [true, false] {
+        let (report, done) = world.import(dry_run, mixture()).await;
+        done.unwrap();
+        assert_eq!((report.refresh, report.access), (counts(4, 0, 2, 1, 1), counts(3, 0, 1, 1, 1)));
+        assert_eq!((world.store.grants(), world.store.accesses()), stored);
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_before_a_failure_stays_and_a_repeat_goes_on() {
+    let world = World::new();
+    let raws = || (0..200).map(refresh).collect();
+    world.store.fail_after(Some(100));
+    let (report, done) = world.import(false, raws()).await;
+    assert!(matches!(done, Err(CommandError::Store(_))), "{done:?}");
+    assert_eq!(report.refresh.taken, 100);
+    assert_eq!(world.store.grants().len(), 100);
+    world.store.fail_after(None);
+    let (report, done) = world.import(false, raws()).await;
+    done.unwrap();
+    assert_eq!(report.refresh, counts(200, 100, 100, 0, 0));
+}
+
+#[tokio::test]
+async fn a_source_that_fails_ends_the_import_after_what_it_gave() {
+    let world = World::new();
+    let mut report = Report::default();
+    let entries = vec![
+        Ok(Row::Entry(refresh(1))),
+        Ok(Row::NotUnderstood),
+        Err(SourceError::Truncated { line: 3 }),
+        Ok(Row::Entry(refresh(2))),
+    ];
+    let done = world.importer(false).import(stream::iter(entries), &mut report).await;
+    assert!(matches!(done, Err(CommandError::Source(SourceError::Truncated { line: 3 }))), "{done:?}");
+    assert_eq!(report.refresh, counts(1, 1, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn many_entries_are_taken_over_a_few_at_a_time() {
+    let world = World::new();
+    let entries = stream::iter((0..5_000).map(|n| Ok(Row::Entry(refresh(n)))));
+    let mut report = Report::default();
+    world.importer(false).import(entries, &mut report).await.unwrap();
+    assert_eq!(report.refresh.taken, 5_000);
+    assert_eq!(world.store.most_under_way(), IN_FLIGHT);
+}
+
+#[tokio::test]
+async fn a_token_that_ends_during_the_import_is_not_taken_over() {
+    let world = World::new();
+    let clock = Arc::clone(&world.clock);
+    let entries = (1..=2).map(move |n| {
+        if n == 2 {
+            clock.advance(Duration::from_secs(60));
+        }
+        Ok(Row::Entry(access(n)))
+    });
+    let mut report = Report::default();
+    world.importer(false).import(stream::iter(entries), &mut report).await.unwrap();
+    assert_eq!(report.access, counts(2, 1, 0, 1, 0));
+}
+
+#[tokio::test]
+async fn the_table_tells_numbers_and_no_secret() {
+    let world = World::new();
+    let csv = format!(
+        "key,value,expire_at\n\
+         refresh_token:{},\"s:29:\"\"{METERS}\"\";\",2028-01-01 00:00:00\n\
+         refresh_token:{},s:14:\"11111111111111\";,2028-01-01 00:00:00\n\
+         access_token:{},\"s:14:\"\"12345678901234\"\";\",2020-01-01 00:00:00\n\
+         refresh_token:secret,\"s:14:\"\"12345678901234\"\";\",2028-01-01 00:00:00\n\
+         odd\n\
+         BCDFGHJK,N;,2020-01-01 00:00:00\n",
+        token(0xabc),
+        token(0xdef),
+        token(0x123)
+    );
+    let mut out = Vec::new();
+    let entries = stream::iter(file::rows(Cursor::new(csv)).unwrap());
+    world.importer(false).import_and_report(entries, &mut out).await.unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(
+        out,
+        "                         found      taken over    already here         expired  not understood\n\
+         refresh tokens               3               2               0               0               1\n\
+         access tokens                1               0               0               1               0\n\
+         not understood: 1 × the row has not the columns key, value and expire_at\n\
+         not understood: 1 × the token is not 64 hex digits\n\
+         left out: 1 of logins under way\n"
+    );
+    for secret in ["abc", "1234", "secret"] {
+        assert!(!out.contains(secret), "{secret}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_without_a_row_fails_before_anything_is_made() {
+    assert!(matches!(begin(stream::iter([])).await.err(), Some(SourceError::Empty)));
+    let broken = stream::iter([Err(SourceError::NoTable), Ok(Row::NotUnderstood)]);
+    assert!(matches!(begin(broken).await.err(), Some(SourceError::NoTable)));
+    let rows = stream::iter([Ok(Row::NotUnderstood), Ok(Row::NotUnderstood)]);
+    assert_eq!(begin(rows).await.unwrap().count().await, 2);
+}
