@@ -42,22 +42,24 @@ impl Day {
     }
 
     /// Today where the meters are: metropolitan France.
-    #[expect(clippy::disallowed_methods, reason = "the simulated server is a source of time of its own")]
     pub fn today() -> Self {
-        Self::in_france(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        Self::in_france(wall_clock())
     }
 
     /// The day in metropolitan France at this moment since 1970 (UTC): one hour ahead, two in summer, which lasts
     /// from the last Sunday of March, 01:00 UTC, to the last Sunday of October, 01:00 UTC.
     pub fn in_france(since_epoch: Duration) -> Self {
         let utc = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX / 4);
-        let (year, ..) = Self(utc.div_euclid(86_400)).ymd();
-        let last_sunday = |month| {
-            let last = Self::unchecked(year, month, 31);
-            (last.0 - (last.weekday() + 1) % 7) * 86_400 + 3_600
-        };
-        let ahead = if (last_sunday(3)..last_sunday(10)).contains(&utc) { 7_200 } else { 3_600 };
-        Self((utc + ahead).div_euclid(86_400))
+        Self((utc + ahead_in_france(utc)).div_euclid(86_400))
+    }
+
+    /// The moment since 1970 (UTC) at which clocks in metropolitan France show `second` seconds into this day; of two
+    /// such moments the second, of none one close by.
+    pub fn at_in_france(self, second: i64) -> Duration {
+        let local = self.0 * 86_400 + second;
+        let candidates = [3_600, 7_200].map(|ahead| local - ahead);
+        let utc = candidates.into_iter().find(|utc| utc + ahead_in_france(*utc) == local);
+        Duration::from_secs(u64::try_from(utc.unwrap_or(candidates[0])).unwrap_or(0))
     }
 
     /// This day and `days` more, or less if negative.
@@ -112,6 +114,22 @@ impl Day {
     }
 }
 
+/// The wall clock, since 1970 (UTC).
+#[expect(clippy::disallowed_methods, reason = "the simulated server is a source of time of its own")]
+pub(crate) fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Seconds that clocks in metropolitan France are ahead at `utc`, in seconds since 1970.
+fn ahead_in_france(utc: i64) -> i64 {
+    let (year, ..) = Day(utc.div_euclid(86_400)).ymd();
+    let last_sunday = |month| {
+        let last = Day::unchecked(year, month, 31);
+        (last.0 - (last.weekday() + 1) % 7) * 86_400 + 3_600
+    };
+    if (last_sunday(3)..last_sunday(10)).contains(&utc) { 7_200 } else { 3_600 }
+}
+
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = self.ymd();
@@ -164,5 +182,13 @@ mod tests {
         assert_eq!(at("2026-03-28", 22), day("2026-03-28"));
         assert_eq!(at("2026-03-29", 22), day("2026-03-30"));
         assert_eq!(at("2026-10-25", 22), day("2026-10-25"));
+        for text in ["2026-03-28", "2026-03-29", "2026-07-01", "2026-10-24", "2026-10-25", "2026-11-23"] {
+            let midnight = day(text).at_in_france(0);
+            assert_eq!(Day::in_france(midnight), day(text));
+            assert_eq!(Day::in_france(midnight.saturating_sub(Duration::from_secs(1))), day(text).plus(-1));
+        }
+        let eight = |text: &str| day(text).at_in_france(8 * 3_600).saturating_sub(day(text).at_in_france(0));
+        let hours = |text: &str| eight(text).as_secs() / 3_600;
+        assert_eq!(["2026-03-29", "2026-07-01", "2026-10-25"].map(hours), [7, 8, 9]);
     }
 }

@@ -4,9 +4,10 @@
 //! offers, and to record every hop. It refuses more than [`MAX_HOPS`] redirects in a row and more than
 //! [`MAX_PAGES`] pages on the way to an end.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, ACCEPT_LANGUAGE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, RequestBuilder};
 use url::Url;
 
@@ -19,6 +20,8 @@ pub const MAX_HOPS: usize = 10;
 pub const MAX_PAGES: usize = 8;
 /// Time a page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What the browser of someone who reads French sends as `Accept-Language`.
+const FRENCH: &str = "fr-FR,fr;q=0.9,en;q=0.5";
 /// Part of the action of the proxy's form for user codes.
 const CODE_FORM: &str = "/auth/verify_code";
 
@@ -94,7 +97,7 @@ pub enum PersonError {
 impl Person {
     /// A person who reads French.
     pub fn new() -> Self {
-        Self::with_language("fr-FR,fr;q=0.9,en;q=0.5")
+        Self::with_language(FRENCH)
     }
 
     /// A person whose browser sends this `Accept-Language`.
@@ -102,7 +105,20 @@ impl Person {
     /// # Panics
     /// If it is not a header value, or no HTTP client can be built.
     pub fn with_language(accept_language: &str) -> Self {
-        let mut headers = HeaderMap::new();
+        Self::with_headers(HeaderMap::new(), accept_language)
+    }
+
+    /// A person who reads French at `address`, as a reverse proxy in front of the server tells it.
+    ///
+    /// # Panics
+    /// If no HTTP client can be built.
+    pub fn at_address(address: IpAddr) -> Self {
+        let value = HeaderValue::from_str(&address.to_string()).expect("an address is a header value");
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), value)]);
+        Self::with_headers(headers, FRENCH)
+    }
+
+    fn with_headers(mut headers: HeaderMap, accept_language: &str) -> Self {
         headers.insert(ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"));
         headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_str(accept_language).expect("a language header"));
         let client = Client::builder()

@@ -157,6 +157,12 @@ impl Plugin {
         self.in_a_while(now, Duration::ZERO);
     }
 
+    /// The owner asks for a reset of the cache: values, and what was noted about directions without any, are forgotten,
+    /// so that the whole history is wanted again. Tokens are kept. Takes effect at the next [`Plugin::restart`].
+    pub fn forget_data(&mut self) {
+        (self.memory, self.next_full) = (Memory::default(), None);
+    }
+
     /// The heartbeat at `now`. `connected`: the connection of the last request about codes or tokens is still open.
     pub fn heartbeat(&mut self, now: Moment, connected: bool) -> Option<Request> {
         if !self.enabled {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::consents::Grants;
 use super::counts::Counts;
 use super::meters::Holder;
-use super::quota::Meter;
+use super::quota::{Busy, Meter};
 use super::{Api, Endpoint, Fault, Options, Seen};
-use crate::calendar::Day;
+use crate::calendar::{Day, wall_clock};
 
 /// Everything the simulator remembers.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub(super) struct Book {
     pub(super) outages: HashMap<Endpoint, Fault>,
     pub(super) counts: Counts,
     pub(super) quotas: HashMap<Api, Meter>,
+    pub(super) busy: HashMap<Api, Busy>,
+    /// What the simulator's clock is ahead of the wall's.
+    pub(super) clock_ahead: Duration,
     /// APIs the application has not subscribed to.
     pub(super) unsubscribed: HashSet<Api>,
     pub(super) grants: Grants,
@@ -30,7 +33,8 @@ pub(super) struct Book {
     pub(super) published_until: Option<Day>,
     /// The generated meter whose turn it is.
     pub(super) next_meter: u32,
-    application_tokens: HashMap<String, Instant>,
+    /// When each was issued, by the simulator's clock.
+    application_tokens: HashMap<String, Duration>,
     consents: HashMap<String, Consent>,
     codes: HashMap<String, Code>,
     refresh_tokens: HashMap<String, Refresh>,
@@ -80,6 +84,8 @@ impl Book {
             outages: HashMap::new(),
             counts: Counts::default(),
             quotas: HashMap::new(),
+            busy: HashMap::new(),
+            clock_ahead: Duration::ZERO,
             unsubscribed: options.unsubscribed.iter().copied().collect(),
             grants: Grants::new(&options.client_id, options.services_empty_first),
             today: options.today,
@@ -97,9 +103,14 @@ impl Book {
         scripted.or_else(|| self.outages.get(&endpoint).cloned()).unwrap_or(Fault::Pass)
     }
 
+    /// The simulator's clock, since 1970 (UTC).
+    pub(super) fn now(&self) -> Duration {
+        wall_clock() + self.clock_ahead
+    }
+
     /// Today, for Enedis.
     pub(super) fn today(&self) -> Day {
-        self.today.unwrap_or_else(Day::today)
+        self.today.unwrap_or_else(|| Day::in_france(self.now()))
     }
 
     /// The first day whose data is not out yet: today unless told otherwise.
@@ -170,14 +181,15 @@ impl Book {
     pub(super) fn issue_application_token(&mut self) -> String {
         let access = random_hex(32);
         self.seen.access_tokens.push(access.clone());
-        self.application_tokens.insert(access.clone(), Instant::now());
+        self.application_tokens.insert(access.clone(), self.now());
         self.counts.application_tokens += 1;
         access
     }
 
     /// Tells whether `token` is the application's own and younger than `lifetime`.
     pub(super) fn is_application_token(&self, token: &str, lifetime: Duration) -> bool {
-        self.application_tokens.get(token).is_some_and(|issued| issued.elapsed() < lifetime)
+        let age = |issued: &Duration| self.now().saturating_sub(*issued);
+        self.application_tokens.get(token).is_some_and(|issued| age(issued) < lifetime)
     }
 
     /// Ends the life of every token of the application.

@@ -1,5 +1,7 @@
 //! Owns the levers of a running simulator that concern data, consents and the quota.
 
+use std::time::Duration;
+
 use super::consents;
 use super::{AUTHORIZE_V2_PATH, Api, Counts, Endpoint, Fault, SERVICES_PATH, Simulator};
 use crate::calendar::Day;
@@ -39,6 +41,17 @@ impl Simulator {
     /// Today's date for Enedis.
     pub fn today(&self) -> Day {
         self.shared.book().today()
+    }
+
+    /// Puts the simulator's clock so far ahead of the wall's: quota windows, the times in its answers, the age of the
+    /// application's tokens, and today unless [`Simulator::set_today`] names it.
+    pub fn set_clock_ahead(&self, ahead: Duration) {
+        self.shared.book().clock_ahead = ahead;
+    }
+
+    /// The simulator's clock, since 1970 (UTC).
+    pub fn now(&self) -> Duration {
+        self.shared.book().now()
     }
 
     /// Sets the first day whose data is not out yet; `None`: today, so that yesterday's data is.

@@ -100,6 +100,10 @@ pub struct Counts {
     pub served: HashMap<Api, u64>,
     /// Tokens of the application issued.
     pub application_tokens: u64,
+    /// Most requests that arrived in one second of the quota, per API, refused ones included.
+    pub most_in_a_second: HashMap<Api, u32>,
+    /// Most requests that arrived in one hour of the quota, per API; those of the same hour before a reset count.
+    pub most_in_an_hour: HashMap<Api, u32>,
 }
 
 impl Counts {
@@ -127,6 +131,24 @@ impl Counts {
     /// The same over all APIs.
     pub fn throttled_in_all(&self) -> u64 {
         self.throttled.values().sum()
+    }
+
+    /// The most requests that arrived in one second of the quota, on the busiest API.
+    pub fn busiest_second(&self) -> u32 {
+        self.most_in_a_second.values().copied().max().unwrap_or(0)
+    }
+
+    /// The most requests that arrived in one hour of the quota, on the busiest API.
+    pub fn busiest_hour(&self) -> u32 {
+        self.most_in_an_hour.values().copied().max().unwrap_or(0)
+    }
+
+    /// Notes that the windows of `api` hold so many requests now.
+    pub(super) fn note_rate(&mut self, api: Api, second: u32, hour: u32) {
+        for (most, count) in [(&mut self.most_in_a_second, second), (&mut self.most_in_an_hour, hour)] {
+            let most = most.entry(api).or_default();
+            *most = count.max(*most);
+        }
     }
 
     /// Requests to `api` answered 200.

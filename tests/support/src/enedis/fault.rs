@@ -1,8 +1,10 @@
 //! Owns the faults that the simulator can be told to commit, and the bodies Enedis sends with them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::json;
+
+use crate::calendar::wall_clock;
 
 /// A door of the simulator that faults can be scripted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,9 +113,9 @@ impl Fault {
         )
     }
 
-    /// [`Fault::quota`] with a time `wait` from now, rounded up to a whole second.
+    /// [`Fault::quota`] with a time `wait` from now by the wall clock, rounded up to a whole second.
     pub fn quota_for(wait: Duration) -> Self {
-        Self::quota(&next_access_time(now() + wait + Duration::from_millis(999)))
+        Self::quota(&next_access_time(wall_clock() + wait + Duration::from_millis(999)))
     }
 
     /// 503 with an HTML body, as a load balancer sends it.
@@ -168,12 +170,6 @@ pub fn next_access_time(since_epoch: Duration) -> String {
     }
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
     format!("{year}-{}-{:02} {hour:02}:{minute:02}:{second:02}+0000 UTC", MONTHS[month], days + 1)
-}
-
-/// The wall clock, since 1970.
-#[expect(clippy::disallowed_methods, reason = "the simulated server is a source of time of its own")]
-pub(super) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

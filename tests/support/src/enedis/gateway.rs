@@ -8,7 +8,6 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::counts::{Api, Resource};
-use super::fault::now;
 use super::quota::Meter;
 use super::seen::ApiRequest;
 use super::wire::{Page, respond, scripted};
@@ -51,6 +50,9 @@ impl Target {
 pub(super) fn arrive(shared: &Shared, target: Target, request: ApiRequest) -> usize {
     let mut book = shared.book();
     *book.counts.requests.entry(target.api()).or_default() += 1;
+    let now = book.now();
+    let (second, hour) = book.busy.entry(target.api()).or_default().count(&shared.options.quota, now);
+    book.counts.note_rate(target.api(), second, hour);
     if let Target::Data(api, resource) = target {
         let name = if api == Api::DataV5 { "usage_point_id" } else { "pointId" };
         let point = request.param(name).unwrap_or_default().to_owned();
@@ -90,11 +92,12 @@ fn pass(shared: &Shared, target: Target, index: usize) -> Result<(u16, Value), F
     if book.unsubscribed.contains(&target.api()) {
         return Err(Fault::not_subscribed());
     }
+    let now = book.now();
     let meter: &mut Meter = match book.quotas.entry(target.api()) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => entry.insert(Meter::default()),
     };
-    if let Err(until) = meter.take(&options.quota, now()) {
+    if let Err(until) = meter.take(&options.quota, now) {
         *book.counts.throttled.entry(target.api()).or_default() += 1;
         return Err(options.quota.refusal(until));
     }

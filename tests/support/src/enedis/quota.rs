@@ -84,6 +84,19 @@ impl Meter {
     }
 }
 
+/// What one API was asked in its current windows, refused calls included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Busy(Meter);
+
+impl Busy {
+    /// Counts one call at `now` (since 1970, UTC): how many that makes in its second and in its hour.
+    pub(super) fn count(&mut self, quota: &Quota, now: Duration) -> (u32, u32) {
+        // Without limits nothing is refused.
+        let _ = self.0.take(&Quota { per_second: None, per_hour: None, ..*quota }, now);
+        (self.0.second.used, self.0.hour.used)
+    }
+}
+
 impl Window {
     fn turn(&mut self, length: Duration, now: Duration) {
         let number = now.as_nanos() / length.as_nanos().max(1);
@@ -132,6 +145,13 @@ mod tests {
         assert_eq!(meter.take(&scaled, at(9.7)), Err(at(10.0)));
         assert_eq!(meter.take(&scaled, at(10.0)), Ok(()));
         assert!((0..9_999).all(|_| meter.take(&Quota::UNLIMITED, at(11.0)).is_ok()));
+    }
+
+    #[test]
+    fn refused_calls_are_counted_as_well() {
+        let mut busy = Busy::default();
+        let counted = [7.1, 7.2, 7.3, 7.4, 7.5, 7.6, 8.0].map(|secs| busy.count(&Quota::ENEDIS, at(secs)));
+        assert_eq!((counted[5], counted[6]), ((6, 6), (1, 7)));
     }
 
     #[test]

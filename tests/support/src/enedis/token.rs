@@ -1,12 +1,13 @@
 //! Owns the token endpoint: RFC 6749 with Enedis' shapes of answers.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::book::{Book, Consent, Tokens};
-use super::fault::now;
 use super::seen::{Outcome, TokenRequest};
 use super::wire::{Page, only, respond};
 use super::{Options, Shared};
@@ -62,12 +63,12 @@ fn grant(options: &Options, book: &mut Book, request: &TokenRequest) -> Result<V
                     check_verifier(consent, verifier)
                 })
                 .map_err(|reason| Refusal(400, "invalid_grant", reason))?;
-            Ok(token_answer(options, &tokens))
+            Ok(token_answer(options, &tokens, book.now()))
         }
         Some("refresh_token") => {
             let token = field("refresh_token")?.ok_or(missing)?;
             let tokens = book.rotate(token).map_err(|reason| Refusal(400, "invalid_grant", reason))?;
-            Ok(token_answer(options, &tokens))
+            Ok(token_answer(options, &tokens, book.now()))
         }
         Some("client_credentials") if options.client_secret.is_none() => {
             Err(Refusal(400, "unauthorized_client", "a public application has no token of its own"))
@@ -171,9 +172,9 @@ fn expires_in(options: &Options) -> Value {
     if options.expires_in_number { secs.into() } else { secs.to_string().into() }
 }
 
-/// Enedis' token answer, API v1.
-fn token_answer(options: &Options, tokens: &Tokens) -> Value {
-    let issued_ms = now().as_millis().to_string();
+/// Enedis' token answer, API v1, at `now` (since 1970).
+fn token_answer(options: &Options, tokens: &Tokens, now: Duration) -> Value {
+    let issued_ms = now.as_millis().to_string();
     let mut answer = json!({
         "access_token": tokens.access,
         "token_type": "Bearer",

@@ -75,6 +75,11 @@ impl Clock {
         self.skipped.fetch_add(ahead.max(0), Ordering::Relaxed);
     }
 
+    /// Puts it forward by `ahead`.
+    pub fn skip(&self, ahead: Duration) {
+        self.skipped.fetch_add(millis(ahead), Ordering::Relaxed);
+    }
+
     /// How long `duration` of this clock takes on the wall.
     pub fn on_the_wall(&self, duration: Duration) -> Duration {
         duration.div_f64(self.speed).max(Duration::from_millis(1))

@@ -32,7 +32,8 @@ impl Kind {
         matches!(self, Self::DeviceCode | Self::Poll | Self::Refresh)
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    /// What it is called in tables.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::DeviceCode => "device code",
             Self::Poll => "poll",
@@ -71,12 +72,13 @@ pub struct Request {
 
 impl Request {
     fn new(settings: &Settings, kind: Kind) -> Self {
-        let headers = vec![
+        let mut headers = vec![
             ("Accept", "application/json".to_owned()),
             ("Content-Type", "application/x-www-form-urlencoded".to_owned()),
             ("User-Agent", settings.user_agent.clone()),
             ("Host", settings.host.clone()),
         ];
+        headers.extend(settings.forwarded_for.clone().map(|address| ("X-Forwarded-For", address)));
         Self {
             kind,
             method: "POST",

@@ -39,10 +39,34 @@ impl Outcomes {
         *self.statuses.entry(status).or_default() += 1;
     }
 
+    /// What came on top of `earlier`, a former state of the same box or fleet.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            served: self.served.saturating_sub(earlier.served),
+            gave_up: self.gave_up.saturating_sub(earlier.gave_up),
+            too_many_failures: self.too_many_failures.saturating_sub(earlier.too_many_failures),
+            lost_while_polling: self.lost_while_polling.saturating_sub(earlier.lost_while_polling),
+            disabled: self.disabled.saturating_sub(earlier.disabled),
+            stuck: self.stuck.saturating_sub(earlier.stuck),
+            timeouts: self.timeouts.saturating_sub(earlier.timeouts),
+            resends: self.resends.saturating_sub(earlier.resends),
+            requests: more(&self.requests, &earlier.requests),
+            statuses: more(&self.statuses, &earlier.statuses),
+        }
+    }
+
     /// Requests of this kind, those sent again included.
     pub fn requests_of(&self, kind: Kind) -> u64 {
         self.requests.get(&kind).copied().unwrap_or(0)
     }
+}
+
+/// What each count of `now` has more than in `earlier`.
+fn more<K: Ord + Copy>(now: &BTreeMap<K, u64>, earlier: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+    let before = |key| earlier.get(key).copied().unwrap_or(0);
+    let more = now.iter().map(|(key, count)| (*key, count.saturating_sub(before(key))));
+    more.filter(|(_, count)| *count > 0).collect()
 }
 
 impl<'a> std::iter::Sum<&'a Self> for Outcomes {

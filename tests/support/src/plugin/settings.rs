@@ -22,6 +22,8 @@ pub struct Settings {
     pub peak_days: i64,
     /// Decides the minutes drawn at random.
     pub seed: u64,
+    /// Address that a reverse proxy in front of the server adds as `X-Forwarded-For`; boxes themselves send none.
+    pub forwarded_for: Option<String>,
 }
 
 impl Settings {
@@ -35,6 +37,7 @@ impl Settings {
             history_days: 7,
             peak_days: 1,
             seed: 0,
+            forwarded_for: None,
         }
     }
 }

@@ -307,6 +307,35 @@ async fn each_api_has_its_quota_and_refusals_are_counted() {
 }
 
 #[tokio::test]
+async fn the_clock_can_be_put_ahead() {
+    let quota = Quota { per_second: None, per_hour: Some(1), ..Quota::ENEDIS };
+    let sim = start(|options| (options.quota, options.today) = (quota, None)).await;
+    let (began, hour) = (sim.now(), Duration::from_secs(3_600));
+    let (yesterday, today) = (sim.today().plus(-1).to_string(), sim.today().to_string());
+    let token = token(&sim).await;
+    let clc = Resource::ConsumptionCurve.v5_path();
+    let question = format!("{clc}?usage_point_id={POINT}&start={yesterday}&end={today}");
+    let ask = async || get_as(&sim, &token, &question).await;
+    assert_eq!(ask().await.status, 200);
+    // A new window of the quota, whose end is told by the new clock.
+    sim.set_clock_ahead(2 * hour);
+    assert_eq!(ask().await.status, 200);
+    let refused = ask().await;
+    let ends = |ahead| {
+        let hours = (began.as_secs() + ahead) / 3_600 + 1;
+        next_access_time(Duration::from_secs(hours * 3_600))
+    };
+    let told = refused.text("nextAccessTime").expect("a time").to_owned();
+    assert!([ends(7_200), ends(7_230)].contains(&told), "{told}");
+    assert_eq!((sim.counts().busiest_second() > 0, sim.counts().throttled_in_all()), (true, 1));
+    // Tokens age by it, and days pass.
+    sim.set_clock_ahead(24 * hour);
+    assert_eq!(ask().await.status, 401);
+    assert_eq!(sim.today().to_string(), Day::in_france(sim.now()).to_string());
+    assert!(sim.now() >= began + 24 * hour);
+}
+
+#[tokio::test]
 async fn outages_stand_until_they_are_cleared() {
     let sim = start(|_| {}).await;
     sim.set_outage(Endpoint::DataV5, Some(Fault::server_error()));

@@ -180,3 +180,25 @@ fn several_meters_come_one_after_the_other() {
     assert!(world.gave_up_for_an_hour(), "the first meter failed");
     assert_eq!(world.plugin.hours_held("2", false), 7 * 24);
 }
+
+#[test]
+fn a_reset_of_the_cache_asks_everything_again_and_keeps_the_tokens() {
+    let mut world = World::fetching(&[POINT]);
+    world.then(200, &curve(POINT, "2026-11-16", 7), Kind::MaxPower);
+    world.then(200, &peak(POINT), Kind::Production);
+    world.answer(400, &error("ADAM-ERR0069"));
+    let (before, saved) = (world.plugin.outcomes().clone(), world.plugin.saved().clone());
+    world.plugin.forget_data();
+    assert_eq!(world.plugin.hours_held(POINT, false), 0);
+    world.plugin.restart(world.now);
+    let clc = world.beat_until(Kind::Consumption);
+    assert!(clc.target.contains("start=2026-11-16&end=2026-11-23&"), "{}", clc.target);
+    world.then(200, &curve(POINT, "2026-11-16", 7), Kind::MaxPower);
+    world.then(200, &peak(POINT), Kind::Production);
+    world.answer(400, &error("ADAM-ERR0069"));
+    assert_eq!(world.plugin.saved(), &saved);
+    let today = world.plugin.outcomes().since(&before);
+    assert_eq!((today.served, today.gave_up, today.requests_of(Kind::Refresh)), (1, 0, 0));
+    assert_eq!(today.requests.values().sum::<u64>(), 3);
+    assert_eq!(today.statuses, [(200, 2), (400, 1)].into());
+}
