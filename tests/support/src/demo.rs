@@ -6,8 +6,6 @@
 mod qr;
 
 use std::io;
-use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use clap::Parser;
@@ -19,10 +17,9 @@ use crate::enedis::{Meters, Options, Simulator, revokes, usage_points};
 use crate::http::Answer;
 use crate::net;
 use crate::person::{Choice, Person, PersonError, Visit};
-use crate::server::{Server, StartError, workspace_root};
+use crate::proxy_build::{self, BuildError};
+use crate::server::{Server, StartError};
 
-/// Name of the proxy's binary.
-const PROXY: &str = "device-flow-proxy";
 /// Time the proxy may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// Time the box waits beyond the life of its codes, as a consent may take longer than that.
@@ -51,12 +48,12 @@ pub struct Arguments {
 /// Why the demonstration ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The proxy does not compile.
-    #[error("the proxy does not build: {0}")]
-    Build(ExitStatus),
-    /// A program cannot be run, or a file not be found.
-    #[error("cannot run a program")]
-    Io(#[from] io::Error),
+    /// There is no proxy to run.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// No port is free.
+    #[error("no port is free")]
+    Port(#[from] io::Error),
     /// The proxy does not start.
     #[error("the proxy does not start")]
     Start(#[from] StartError),
@@ -73,7 +70,7 @@ pub enum DemoError {
 
 /// Runs the demonstration to its end or to Ctrl-C; both are a success.
 pub async fn run(arguments: Arguments) -> Result<(), DemoError> {
-    let binary = build()?;
+    let binary = proxy_build::proxy()?;
     let sim =
         Simulator::start(Options { meters: Meters::Client(arguments.client), ..Options::default() }).await;
     let port = if net::is_free(arguments.port) { arguments.port } else { net::free_port()? };
@@ -154,25 +151,6 @@ async fn play(arguments: &Arguments, code: &DeviceCodeAnswer) -> Result<(), Demo
         return Err(DemoError::Unexpected(visit.status, visit.document.text));
     }
     Ok(())
-}
-
-/// Builds the proxy with the Cargo that runs this program, if one does, and returns the binary beside our own.
-fn build() -> Result<PathBuf, DemoError> {
-    let own = std::env::current_exe()?;
-    let binary = own.with_file_name(format!("{PROXY}{}", std::env::consts::EXE_SUFFIX));
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        let mut command = std::process::Command::new(cargo);
-        command.args(["build", "--quiet", "--bin", PROXY]).current_dir(workspace_root());
-        let profile = own.parent().and_then(|directory| directory.file_name());
-        if profile.is_some_and(|profile| profile == "release") {
-            command.arg("--release");
-        }
-        let status = command.status()?;
-        if !status.success() {
-            return Err(DemoError::Build(status));
-        }
-    }
-    Ok(binary)
 }
 
 /// What a box prints: the link, the same as a QR code, the code.

@@ -12,8 +12,8 @@
 //! - [`person`] a browser without JavaScript, which types codes and clicks buttons; [`html`] is what it reads with;
 //! - [`server`] the real binary as a child process, its log captured;
 //! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
-//! - [`http`] the answer type that the clients share; [`net`], [`process`] small helpers;
-//! - [`demo`] all of it together, for `cargo demo`.
+//! - [`http`] the answer type that the clients share; [`net`], [`process`], [`proxy_build`] small helpers;
+//! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,7 @@ pub mod cutter;
 pub mod demo;
 pub mod device;
 pub mod enedis;
+pub mod fleet;
 pub mod html;
 pub mod http;
 pub mod mongod;
@@ -29,4 +30,5 @@ pub mod net;
 pub mod person;
 pub mod plugin;
 pub mod process;
+pub mod proxy_build;
 pub mod server;

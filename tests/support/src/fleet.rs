@@ -1,0 +1,265 @@
+//! A fleet of boxes in front of the real server, over several days: who is served, and what it costs at Enedis.
+//!
+//! It owns the server (`FLOW=CLIENT_CREDENTIALS`), the simulated Enedis, the boxes and their owners for as long as a run
+//! takes. Within a day everything happens at the pace of the field, as the quota, the waits and the heartbeat of ten
+//! seconds are what is tried. Between days, and while every box waits for its next hour, the server is stopped and
+//! started again on the same data with its clock, Enedis' and the boxes' put forward.
+//!
+//! ```text
+//! day 1, 8:00      boxes are switched on within a minute: codes, consent, tokens, data
+//!    │ all waiting for the next hour: stop, clocks forward, start ─┐
+//!    │◄────────────────────────────────────────────────────────────┘ until none is left
+//! day 2, 8:00      stop, clocks forward, start; boxes ask for one day more
+//! (again)          every box forgets its data and asks the last day once more: the server's cache has it
+//! ```
+//!
+//! It promises a [`Report`] that judges each requirement, and nothing left behind. It refuses plans that cannot be
+//! judged ([`FleetError::Plan`]). A box that its server leaves without an answer does not end a run; it is reported.
+
+mod arguments;
+mod boxes;
+mod crowd;
+mod duration;
+mod progress;
+mod report;
+mod table;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+pub use self::arguments::Arguments;
+use self::boxes::Start;
+use self::crowd::Crowd;
+use self::progress::Progress;
+pub use self::report::{DayReport, OutageReport, Report, Verdict};
+use self::world::World;
+use crate::calendar::Day;
+use crate::proxy_build::BuildError;
+use crate::server::StartError;
+
+/// Most hours that the clocks are put forward for boxes which gave up, on one day: from 8 to 22 o'clock.
+const HOURS_A_DAY: u32 = 14;
+
+/// What a run is to be. [`Plan::new`] is the one that `cargo fleet` makes without options.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server's binary.
+    pub binary: PathBuf,
+    /// Boxes, one meter each; at least 1.
+    pub boxes: u32,
+    /// Days, at least 1.
+    pub days: u32,
+    /// Each morning the boxes arrive within this time, on the wall.
+    pub arrive_within: Duration,
+    /// `ENEDIS_API_MODE`.
+    pub api: ApiMode,
+    /// Where the server keeps what it must not lose.
+    pub store: StoreKind,
+    /// Which consent page of Enedis the server sends owners to.
+    pub authorize: Authorize,
+    /// Every so-many-th meter also produces; 0: none does.
+    pub producer_every: u32,
+    /// Decides when boxes arrive, when owners look, and the minutes the plugin draws.
+    pub seed: u64,
+    /// Days of history that each box wants, 2 to 730.
+    pub history_days: i64,
+    /// What is wrong at Enedis on day 2.
+    pub outage: Option<Outage>,
+    /// After the last day, every box asks it again.
+    pub again: bool,
+    /// How much faster the clocks of the boxes run than the wall's. Not 1, it changes what is tried: the server's
+    /// limits stay those of the wall, but for its polls a minute, which are raised as much.
+    pub speed: f64,
+    /// Longest time on the wall for one round of boxes; those still busy then count as unfinished.
+    pub round_within: Duration,
+    /// Tells on standard error how far it is.
+    pub progress: bool,
+}
+
+/// `ENEDIS_API_MODE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ApiMode {
+    /// The server finds out.
+    Auto,
+    /// `mesure_synchrone_auto/v2`.
+    New,
+    /// `metering_data_…/v5`.
+    Legacy,
+}
+
+/// Where the server keeps what it must not lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StoreKind {
+    /// SQLite in a directory of the run's own.
+    Sqlite,
+    /// A mongod of the run's own.
+    Mongodb,
+}
+
+/// Version of Enedis' consent page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Authorize {
+    /// The callback names the meter.
+    V1,
+    /// The callback names an authorisation.
+    V2,
+}
+
+/// What is wrong at Enedis on the second day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Outage {
+    /// From 8 to 9 o'clock every door closes the connection, answers 503 or hangs, in turn.
+    Down,
+    /// From 8 to 9 o'clock every door answers 500.
+    #[value(name = "500")]
+    Errors,
+    /// Closed until 8 o'clock by Enedis' clock, while those of the boxes are half a minute ahead.
+    Night,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// The plan cannot be judged.
+    #[error("{0}")]
+    Plan(&'static str),
+    /// There is no server to run.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The server does not start.
+    #[error("the server does not start")]
+    Start(#[from] StartError),
+    /// The server has ended by itself, or does not stop.
+    #[error("the server did not stop as it should")]
+    Stop(#[source] io::Error),
+    /// The server stopped with a status that says that something was wrong.
+    #[error("the server ended, {0}")]
+    Status(ExitStatus),
+    /// The report cannot be written.
+    #[error("cannot write the report")]
+    Write(#[source] io::Error),
+}
+
+impl Plan {
+    /// 200 boxes that arrive within a minute on three days, with `binary` as the server.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: binary.into(),
+            boxes: 200,
+            days: 3,
+            arrive_within: Duration::from_secs(60),
+            api: ApiMode::Auto,
+            store: StoreKind::Sqlite,
+            authorize: Authorize::V1,
+            producer_every: 0,
+            seed: 1,
+            history_days: 7,
+            outage: None,
+            again: false,
+            speed: 1.0,
+            round_within: Duration::from_secs(1_800),
+            progress: false,
+        }
+    }
+
+    fn check(&self) -> Result<(), FleetError> {
+        let wrong = if self.boxes == 0 || self.days == 0 {
+            "there must be at least one box and one day"
+        } else if self.outage.is_some() && self.days < 2 {
+            "the outage is on day 2: there must be two days"
+        } else if !(2..=730).contains(&self.history_days) {
+            "a box wants 2 to 730 days of history"
+        } else if !(1.0..=100.0).contains(&self.speed) {
+            "the speed must be from 1 to 100"
+        } else {
+            return Ok(());
+        };
+        Err(FleetError::Plan(wrong))
+    }
+
+    /// Tells whether box `index` belongs to a meter that produces.
+    fn produces(&self, index: u32) -> bool {
+        self.producer_every > 0 && (index + 1).is_multiple_of(self.producer_every)
+    }
+}
+
+/// Runs `plan` to its end. Dropped before, it leaves nothing behind.
+///
+/// # Panics
+/// If no loopback port or temporary directory is to be had, or there is no `mongod` when one is wanted.
+pub async fn run(plan: Plan) -> Result<Report, FleetError> {
+    plan.check()?;
+    let mut progress = Progress::new(plan.progress);
+    let mut world = World::start(&plan).await?;
+    let mut crowd = Crowd::new(&plan, &world.base_url(), world.first_day());
+    let mut report = Report::new(&plan);
+    for number in 1..=plan.days {
+        let day = world.first_day().plus(i64::from(number) - 1);
+        let outage = plan.outage.filter(|_| number == 2);
+        if number > 1 {
+            world.morning(day, outage).await?;
+        }
+        let name = format!("day {number}");
+        let told =
+            run_day(&plan, &mut world, &mut crowd, &mut progress, (&name, Start::Morning(day))).await?;
+        report.days.push(told);
+    }
+    if plan.again {
+        world.enedis.reset_counts();
+        let last = world.first_day().plus(i64::from(plan.days) - 1);
+        let told =
+            run_day(&plan, &mut world, &mut crowd, &mut progress, ("again", Start::Again(last))).await?;
+        report.again = Some(told);
+    }
+    world.stop().await?;
+    report.server_said = world.said();
+    report.owners_said = crowd.owners_said();
+    Ok(report)
+}
+
+/// One day, or the last one again: rounds of boxes until none is left that would come back on the same day.
+async fn run_day(
+    plan: &Plan,
+    world: &mut World,
+    crowd: &mut Crowd,
+    progress: &mut Progress,
+    (name, start): (&str, Start),
+) -> Result<DayReport, FleetError> {
+    let before = crowd.begin_day();
+    let mut next = start;
+    let mut skipped = Duration::ZERO;
+    let mut aligned = Instant::now();
+    for hour in 0..=HOURS_A_DAY {
+        crowd
+            .round(next, plan.round_within, |tally| {
+                world.end_outage_if_due();
+                progress.tell(name, world.enedis.now(), &tally, world.enedis.counts().data_requests());
+            })
+            .await;
+        let Some(wait) = crowd.until_next(start.day()).filter(|_| hour < HOURS_A_DAY) else { break };
+        // Clocks of boxes that run faster are ahead: the others catch up.
+        let lag = aligned.elapsed().mul_f64(plan.speed - 1.0);
+        skipped += world.skip(wait + lag).await?;
+        crowd.skip(wait);
+        aligned = Instant::now();
+        next = Start::Resume(start.day());
+    }
+    progress.clear();
+    let outage = world.end_outage();
+    let enedis = (outage, world.enedis.counts());
+    Ok(DayReport::new(plan, (name, start.day()), crowd, &before, enedis, skipped))
+}
+
+impl Start {
+    /// The day that the boxes believe it is.
+    fn day(self) -> Day {
+        match self {
+            Self::Morning(day) | Self::Resume(day) | Self::Again(day) => day,
+        }
+    }
+}
