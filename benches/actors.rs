@@ -18,7 +18,7 @@ use actors::poll::AuthStyle;
 use actors::registry::{IssueAnswer, IssueCode, Poll};
 use actors::session::{Lifetimes, Request};
 use actors::system::{Ports, Settings, System};
-use actors::upstream::{Answer, CallError, TokenCall, TokenEndpoint};
+use actors::upstream::{Answer, AuthorizationServer, Call, CallError};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use device_flow_proxy::store::sqlite::SqliteStore;
 use futures_util::FutureExt;
@@ -35,8 +35,8 @@ const TOGETHER: usize = 500;
 /// Nobody consents in these benches.
 struct Nowhere;
 
-impl TokenEndpoint for Nowhere {
-    fn call(&self, _: TokenCall, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+impl AuthorizationServer for Nowhere {
+    fn call(&self, _: Call, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
         async { Err(CallError::NotSent("nobody is asked here".into())) }.boxed_local()
     }
 }
@@ -54,7 +54,8 @@ impl Running {
         let keys = Arc::new(Keyring::new(&[3; 32]));
         let ports = Ports {
             store: Arc::new(SqliteStore::open(dir.path()).expect("a store")),
-            endpoint: Box::new(|| Rc::new(Nowhere)),
+            metering: None,
+            authorization_server: Box::new(|| Rc::new(Nowhere)),
             clock: Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000))) as Arc<dyn Clock>,
             keys: Arc::clone(&keys),
             entropy: Arc::new(|| [5; 32]),

@@ -1,6 +1,7 @@
 //! The composition root: everything the server is made of is put together here, and taken apart in order.
 
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,20 @@ use actix_web::dev::{Server, ServerHandle, Service};
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpResponse, HttpServer};
-use actors::clock::{SharedClock, SystemClock};
+use actors::clock::{SharedClock, ShiftedClock};
 use actors::keys::Keyring;
+use actors::meter::cache::MeterCache;
 use actors::store::{SessionStore, StoreError};
-use actors::system::{Ports, Settings, ShardLauncher, System};
-use actors::upstream::TokenEndpoint;
+use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
+use actors::tokens::TokenStore;
+use actors::upstream::{AuthorizationServer, ResourceServer};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::Config;
-use crate::enedis::EnedisTokens;
+use crate::config::{Config, Flow};
+use crate::enedis::authorization::EnedisAuthorization;
+use crate::enedis::data::EnedisData;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
 use crate::store::{Counted, OpenError, Stores};
@@ -83,11 +87,12 @@ impl Application {
             listener.try_clone().map_err(|source| StartError::Listen { address: config.listen, source })?,
         );
         let config = Arc::new(config);
-        let clock: SharedClock = Arc::new(SystemClock);
+        let clock: SharedClock = Arc::new(ShiftedClock(config.clock_offset));
         let key = secret::load(config.secret_key, &config.data_dir, entropy)?;
         let keys = Arc::new(Keyring::new(&key));
-        let store = Arc::new(Counted::new(open_store(&config).await?));
-        let system = start_actors(&config, &clock, &keys, &store).await?;
+        let Stores { sessions, tokens, meters } = Stores::open(&config.store, &config.data_dir).await?;
+        let store = Arc::new(Counted::new(sessions));
+        let system = start_actors(&config, &clock, &keys, &store, tokens, meters).await?;
         let launcher = system.launcher.clone();
         let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
         let shared = Arc::new(shared);
@@ -231,23 +236,39 @@ fn local_addr(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr,
     listener.local_addr().map_err(|source| StartError::Listen { address, source })
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn SessionStore>, OpenError> {
-    Ok(Stores::open(&config.store, &config.data_dir).await?.sessions)
-}
-
 async fn start_actors(
     config: &Config,
     clock: &SharedClock,
     keys: &Arc<Keyring>,
-    store: &Arc<Counted>,
+    sessions: &Arc<Counted>,
+    tokens: Arc<dyn TokenStore>,
+    meters: Arc<dyn MeterCache>,
 ) -> Result<System, StoreError> {
-    let (upstream, attempt) = (config.upstream.clone(), config.exchanger.attempt);
-    let endpoint_clock = SharedClock::clone(clock);
+    let attempt = config.exchanger.attempt;
+    let (upstream, flow, server_clock) =
+        (config.upstream.clone(), config.flow.clone(), SharedClock::clone(clock));
+    let metering = match &config.flow {
+        Flow::Device => None,
+        Flow::ClientCredentials(metering) => {
+            let (endpoint, data_clock) = (metering.data.clone(), SharedClock::clone(clock));
+            Some(MeteringPorts {
+                tokens,
+                cache: meters,
+                resource_server: Box::new(move || {
+                    EnedisData::new(endpoint, data_clock, attempt) as Rc<dyn ResourceServer>
+                }),
+                relay: metering.relay,
+                consent_life: metering.consent_life,
+                asks_v2: config.upstream.asks_v2(),
+            })
+        }
+    };
     let ports = Ports {
-        store: Arc::clone(store) as Arc<dyn SessionStore>,
-        endpoint: Box::new(move || {
-            EnedisTokens::new(upstream, endpoint_clock, attempt) as std::rc::Rc<dyn TokenEndpoint>
+        store: Arc::clone(sessions) as Arc<dyn SessionStore>,
+        authorization_server: Box::new(move || {
+            EnedisAuthorization::new(upstream, &flow, server_clock, attempt) as Rc<dyn AuthorizationServer>
         }),
+        metering,
         clock: SharedClock::clone(clock),
         keys: Arc::clone(keys),
         entropy: Arc::new(entropy),

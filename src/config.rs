@@ -16,6 +16,8 @@ use std::time::Duration;
 use actors::consent::Application;
 use actors::exchanger::ExchangerSettings;
 use actors::exchanger::quota::QuotaSettings;
+use actors::meter::mode::ApiMode;
+use actors::relay::RelaySettings;
 use actors::session::Lifetimes;
 use ipnet::IpNet;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -30,6 +32,13 @@ use parse::Reader;
 
 const AUTHORIZE: &str = "https://mon-compte-particulier.enedis.fr/dataconnect/v1/oauth2/authorize";
 const TOKEN: &str = "https://gw.ext.prod.api.enedis.fr/oauth2/v3/token";
+const DATA: &str = "https://gw.ext.prod.api.enedis.fr";
+/// Life of a consent that is asked for without a `DURATION`, in days: the longest there is.
+const CONSENT_DAYS: u64 = 1_095;
+/// Part of the meter cache that is in memory.
+const METER_MEMORY_BYTES: usize = 64 << 20;
+/// Longest `CLOCK_OFFSET_SECS`: ten years.
+const CLOCK_OFFSET_MAX: u64 = 10 * 366 * 86_400;
 
 /// A checked configuration.
 #[derive(Clone)]
@@ -46,6 +55,8 @@ pub struct Config {
     pub application: Application,
     /// Enedis' endpoints.
     pub upstream: Upstream,
+    /// `FLOW`; with its settings.
+    pub flow: Flow,
     /// `PKCE`.
     pub pkce: bool,
     /// 60 / `LIMIT_REQUESTS_PER_MINUTE` seconds, rounded up.
@@ -78,6 +89,30 @@ pub struct Config {
     pub shutdown: Duration,
     /// `RUST_LOG`, `LOG_FORMAT`.
     pub log: LogConfig,
+    /// `CLOCK_OFFSET_SECS`: how far this server's clock is ahead of the machine's.
+    pub clock_offset: Duration,
+}
+
+/// Whose tokens a device receives.
+#[derive(Clone, Debug)]
+pub enum Flow {
+    /// `DEVICE`: Enedis' own, by an exchange of the authorization code.
+    Device,
+    /// `CLIENT_CREDENTIALS`: ours, which open metering data here.
+    ClientCredentials(MeteringConfig),
+}
+
+/// Settings of `FLOW=CLIENT_CREDENTIALS`.
+#[derive(Clone, Debug)]
+pub struct MeteringConfig {
+    /// `DATA_ENDPOINT`.
+    pub data: Url,
+    /// `DISABLE_DATA_ENDPOINT_AUTH`, also as the original misspelt it.
+    pub open_to_all: bool,
+    /// `ENEDIS_API_MODE`, quota and cache.
+    pub relay: RelaySettings,
+    /// `DURATION`, in days.
+    pub consent_life: Duration,
 }
 
 /// Enedis, or whatever OAuth server stands in its place.
@@ -85,7 +120,7 @@ pub struct Config {
 pub struct Upstream {
     /// `AUTHORIZATION_ENDPOINT`.
     pub authorize: Url,
-    /// `TOKEN_ENDPOINT`.
+    /// `TOKEN_ENDPOINT`; with `FLOW=CLIENT_CREDENTIALS`, `TOKEN_ENDPOINT_V3`.
     pub token: Url,
     /// `TOKEN_ENDPOINT_AUTH_METHOD`.
     pub auth_method: AuthMethod,
@@ -150,15 +185,41 @@ impl Config {
         let application = Application { client_id, client_secret: r.text("CLIENT_SECRET") };
         let base_url = r.url("BASE_URL", "http://localhost:8080", true);
         let base_url = base_url.map(|url| url.as_str().trim_end_matches('/').to_owned());
-        let upstream = upstream(&mut r);
+        let flows = [("DEVICE", FlowName::Device), ("CLIENT_CREDENTIALS", FlowName::ClientCredentials)];
+        let flow_name = r.choice("FLOW", FlowName::Device, &flows);
+        let upstream = upstream(&mut r, flow_name);
         let per_minute: u64 = r.number("LIMIT_REQUESTS_PER_MINUTE", 12, 1..=60_000);
-        // Only one flow is there to choose: the setting is checked so that another value is not silently ignored.
-        r.choice("FLOW", (), &[("DEVICE", ())]);
         let attempt = r.seconds("ENEDIS_TIMEOUT_SECS", 10, 1..=60);
         let deadline = r.seconds("ENEDIS_DEADLINE_SECS", 25, 2..=120);
         if attempt >= deadline {
             r.fault("ENEDIS_TIMEOUT_SECS", "less than ENEDIS_DEADLINE_SECS");
         }
+        let quota = QuotaSettings {
+            per_second: r.number("ENEDIS_CALLS_PER_SECOND", 5, 1..=100_000),
+            per_hour: r.number("ENEDIS_CALLS_PER_HOUR", 1_000, 1..=100_000_000),
+        };
+        let metering = metering(&mut r, quota, attempt);
+        let clock_offset = r.seconds("CLOCK_OFFSET_SECS", 0, 0..=CLOCK_OFFSET_MAX);
+        if !clock_offset.is_zero() && !is_rehearsal(upstream.as_ref(), metering.as_ref()) {
+            r.fault(
+                "CLOCK_OFFSET_SECS",
+                "0, unless every endpoint of Enedis is a simulated one on this machine",
+            );
+        }
+        if flow_name == FlowName::ClientCredentials {
+            for (name, given) in [
+                ("CLIENT_ID", application.client_id.is_some()),
+                ("CLIENT_SECRET", application.client_secret.is_some()),
+            ] {
+                if !given {
+                    r.fault(name, "a value, since FLOW is CLIENT_CREDENTIALS");
+                }
+            }
+        }
+        let flow = match (flow_name, metering) {
+            (FlowName::ClientCredentials, Some(metering)) => Flow::ClientCredentials(metering),
+            _ => Flow::Device,
+        };
         let store = store(&mut r);
         let secret_key = secret_key(&mut r, &store);
         let config = Self {
@@ -167,6 +228,7 @@ impl Config {
             base_url: base_url.unwrap_or_default(),
             allowed_clients,
             application,
+            flow,
             pkce: r.flag("PKCE"),
             interval: Duration::from_secs(60_u64.div_ceil(per_minute)),
             life: Lifetimes {
@@ -185,10 +247,7 @@ impl Config {
             secret_key,
             exchanger: ExchangerSettings {
                 in_flight: r.number("ENEDIS_IN_FLIGHT", 1, 1..=64),
-                quota: QuotaSettings {
-                    per_second: r.number("ENEDIS_CALLS_PER_SECOND", 5, 1..=100_000),
-                    per_hour: r.number("ENEDIS_CALLS_PER_HOUR", 1_000, 1..=100_000_000),
-                },
+                quota,
                 attempt,
                 deadline,
             },
@@ -197,6 +256,7 @@ impl Config {
             write_batch_max: r.number("WRITE_BATCH_MAX", 512, 1..=10_000),
             shutdown: r.seconds("SHUTDOWN_SECS", 30, 1..=300),
             log: log(&mut r),
+            clock_offset,
             upstream: upstream.unwrap_or_else(Upstream::unreachable_default),
         };
         r.finish()?;
@@ -214,6 +274,7 @@ impl Config {
             allowed_clients,
             application,
             upstream,
+            flow,
             pkce,
             interval,
             ..
@@ -229,20 +290,26 @@ impl Config {
             secret_key,
             ..
         } = self;
-        let Self { exchanger, workers, shards, write_batch_max, shutdown, log, .. } = self;
+        let Self { exchanger, workers, shards, write_batch_max, shutdown, log, clock_offset, .. } = self;
         let own_secret = application.client_secret.is_some();
         let own_key = secret_key.is_some();
         format!(
-            "{listen} {admin_listen:?} {base_url} {allowed_clients:?} own_secret={own_secret} {upstream:?} pkce={pkce} \
+            "{listen} {admin_listen:?} {base_url} {allowed_clients:?} own_secret={own_secret} {upstream:?} {flow:?} \
+             pkce={pkce} \
              {interval:?} {life:?} {version_min:?} codes_per_minute={codes_per_minute} sessions_max={sessions_max} \
              {trusted_proxies:?} {store:?} {} own_key={own_key} {exchanger:?} workers={workers} \
-             shards={shards} write_batch_max={write_batch_max} {shutdown:?} {log:?}",
+             shards={shards} write_batch_max={write_batch_max} {shutdown:?} {log:?} {clock_offset:?}",
             data_dir.display(),
         )
     }
 }
 
 impl Upstream {
+    /// Whether people are sent to the consent page of 2026, whose address says so.
+    pub fn asks_v2(&self) -> bool {
+        self.authorize.path_segments().is_some_and(|mut segments| segments.any(|segment| segment == "v2"))
+    }
+
     // Stands in while faults are collected; `Config::read` then fails.
     fn unreachable_default() -> Self {
         #[expect(clippy::unwrap_used, reason = "a constant; parsed by a test")]
@@ -258,16 +325,27 @@ impl Upstream {
     }
 }
 
-fn upstream(r: &mut Reader<'_>) -> Option<Upstream> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FlowName {
+    Device,
+    ClientCredentials,
+}
+
+fn upstream(r: &mut Reader<'_>, flow: FlowName) -> Option<Upstream> {
     let authorize = r.url("AUTHORIZATION_ENDPOINT", AUTHORIZE, false);
-    let token = r.url("TOKEN_ENDPOINT", TOKEN, false);
+    let (v1, v3) = (r.url("TOKEN_ENDPOINT", TOKEN, false), r.url("TOKEN_ENDPOINT_V3", TOKEN, false));
+    let (token, auth_default) = match flow {
+        FlowName::Device => (v1, AuthMethod::Post),
+        // What Enedis is sure to take since July 2026.
+        FlowName::ClientCredentials => (v3, AuthMethod::Basic),
+    };
     let redirect_uri = r.text("REDIRECT_URI").and_then(|_| r.url("REDIRECT_URI", "", false));
     let redirect_uri_in_authorize = r.flag("REDIRECT_URI_IN_AUTHORIZE");
     if redirect_uri_in_authorize && redirect_uri.is_none() {
         r.fault("REDIRECT_URI", "to be set, since REDIRECT_URI_IN_AUTHORIZE is on");
     }
     let methods = [("client_secret_post", AuthMethod::Post), ("client_secret_basic", AuthMethod::Basic)];
-    let auth_method = r.choice("TOKEN_ENDPOINT_AUTH_METHOD", AuthMethod::Post, &methods);
+    let auth_method = r.choice("TOKEN_ENDPOINT_AUTH_METHOD", auth_default, &methods);
     let duration = r.text_or("DURATION", "P3Y");
     if !is_duration(&duration) {
         r.fault("DURATION", "an ISO 8601 duration in days, weeks, months or years such as P3Y, or nothing");
@@ -283,24 +361,60 @@ fn upstream(r: &mut Reader<'_>) -> Option<Upstream> {
     })
 }
 
+fn metering(r: &mut Reader<'_>, quota: QuotaSettings, attempt: Duration) -> Option<MeteringConfig> {
+    let data = r.url("DATA_ENDPOINT", DATA, true);
+    let mode = r.value("ENEDIS_API_MODE", "one of auto, new, legacy", ApiMode::Auto, ApiMode::parse);
+    let cache_mb: u64 = r.number("METER_CACHE_MAX_MB", 1_024, 1..=1_000_000);
+    let open_to_all = r.flag("DISABLE_DATA_ENDPOINT_AUTH") | r.flag("DISABLE_DATA_ENPOINT_AUTH");
+    let days = consent_days(&r.text_or("DURATION", "P3Y")).unwrap_or(CONSENT_DAYS);
+    Some(MeteringConfig {
+        data: data?,
+        open_to_all,
+        relay: RelaySettings {
+            mode,
+            quota,
+            attempt,
+            cache_max_bytes: cache_mb << 20,
+            memory_max_bytes: METER_MEMORY_BYTES,
+        },
+        consent_life: Duration::from_secs(days * 86_400),
+    })
+}
+
+/// Whether every endpoint of Enedis is on this machine, where only a simulated one can be.
+fn is_rehearsal(upstream: Option<&Upstream>, metering: Option<&MeteringConfig>) -> bool {
+    let local = |url: &Url| {
+        url.host_str().is_some_and(|host| {
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        })
+    };
+    let endpoints = upstream.map(|upstream| local(&upstream.authorize) && local(&upstream.token));
+    let data = metering.map(|metering| local(&metering.data));
+    endpoints == Some(true) && data == Some(true)
+}
+
 fn is_duration(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix('P') else { return text.is_empty() };
-    let (mut days, mut number, mut last_unit) = (0_u32, String::new(), None);
-    for c in rest.chars() {
+    text.is_empty() || consent_days(text).is_some()
+}
+
+/// Days of an ISO 8601 duration; `None` if it is none, or not between a day and three years.
+fn consent_days(text: &str) -> Option<u64> {
+    let (mut days, mut number, mut last_unit) = (0, String::new(), None);
+    for c in text.strip_prefix('P')?.chars() {
         // Units come in this order, each once.
         match ['Y', 'M', 'W', 'D'].iter().position(|unit| *unit == c) {
             None if c.is_ascii_digit() && number.len() < 4 => number.push(c),
             Some(at) if last_unit < Some(at) => {
-                let Ok(count) = number.parse::<u32>() else { return false };
-                days += count * [365, 30, 7, 1][at];
+                days += number.parse::<u64>().ok()? * [365, 30, 7, 1][at];
                 last_unit = Some(at);
                 number.clear();
             }
-            _ => return false,
+            _ => return None,
         }
     }
     // Three years, and the leap day in them.
-    number.is_empty() && last_unit.is_some() && (1..=1_096).contains(&days)
+    (number.is_empty() && last_unit.is_some() && (1..=1_096).contains(&days)).then_some(days)
 }
 
 fn admin_listen(r: &mut Reader<'_>) -> Option<SocketAddr> {

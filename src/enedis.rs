@@ -1,103 +1,61 @@
-//! Enedis' token endpoint over HTTP: the only file that knows its field names.
+//! Enedis over HTTP: the authorization server ([`authorization`]) and the resource server ([`data`]). The only files that
+//! know Enedis' addresses, headers and field names of requests.
 //!
 //! One request is one connection: on a connection kept from before, a failure to send could not be told from a
 //! lost answer, and an authorization code would be given up for nothing. Redirects are not followed, because the
 //! secret must not go elsewhere.
 
-use std::rc::Rc;
+pub mod authorization;
+pub mod data;
+
 use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use actors::clock::{SharedClock, Timestamp};
-use actors::upstream::{Answer, CallError, Grant, TokenCall, TokenEndpoint};
+use actors::upstream::{Answer, CallError};
 use awc::error::{ConnectError, SendRequestError};
-use awc::{Client, Connector};
+use awc::{Client, Connector, SendClientRequest};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::config::{AuthMethod, Upstream};
+/// A client that gives a connection half of `attempt` to be made (name look-up included), so that a host that does
+/// not answer is recognised as such before the attempt as a whole times out. Stays on its thread.
+fn client(attempt: Duration) -> Client {
+    let connector = Connector::new().timeout(attempt / 2).handshake_timeout(attempt / 2);
+    Client::builder()
+        .connector(connector)
+        .timeout(attempt)
+        .disable_redirects()
+        .add_default_header((ACCEPT, "application/json"))
+        .add_default_header(("user-agent", concat!("device-flow-proxy/", env!("CARGO_PKG_VERSION"))))
+        .finish()
+}
 
-/// Largest answer read. A token answer has under 4 KB.
-const BODY_MAX: usize = 64 * 1024;
-
-/// The endpoint.
-pub struct EnedisTokens {
-    client: Client,
-    upstream: Upstream,
+/// Waits for the whole answer to a request that was sent, at most for `limit`; `body_max` bounds its body.
+fn receive(
+    sent: SendClientRequest,
     clock: SharedClock,
-}
-
-impl EnedisTokens {
-    /// A client that gives a connection half of `attempt` to be made (name look-up included), so that a host that does
-    /// not answer is recognised as such before the attempt as a whole times out. Stays on its thread.
-    pub fn new(upstream: Upstream, clock: SharedClock, attempt: Duration) -> Rc<Self> {
-        let connector = Connector::new().timeout(attempt / 2).handshake_timeout(attempt / 2);
-        let client = Client::builder()
-            .connector(connector)
-            .timeout(attempt)
-            .disable_redirects()
-            .add_default_header((ACCEPT, "application/json"))
-            .add_default_header(("user-agent", concat!("device-flow-proxy/", env!("CARGO_PKG_VERSION"))))
-            .finish();
-        Rc::new(Self { client, upstream, clock })
+    limit: Duration,
+    body_max: usize,
+) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+    let exchange = async move {
+        let mut response =
+            sent.await.map_err(|error| not_sent(error).unwrap_or_else(|error| lost(&error)))?;
+        let status = response.status().as_u16();
+        let content_type =
+            response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let after = retry_after(response.headers(), clock.now());
+        let body = response.body().limit(body_max).await;
+        let body = body.map_err(|_| CallError::Lost("the answer broke off".to_owned()))?.to_vec();
+        let retry_at = after.into_iter().chain(next_access_time(&body)).max();
+        Ok(Answer { status, content_type, body, retry_at })
+    };
+    async move {
+        let late = || Err(CallError::Lost("no whole answer in time".to_owned()));
+        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| late())
     }
-
-    fn form(&self, call: &TokenCall) -> Vec<(&'static str, String)> {
-        let mut form = match &call.grant {
-            Grant::AuthorizationCode { code, verifier } => {
-                let mut form = vec![("grant_type", "authorization_code".to_owned()), ("code", code.clone())];
-                form.extend(self.upstream.redirect_uri.clone().map(|uri| ("redirect_uri", uri)));
-                form.extend(verifier.as_ref().map(|v| ("code_verifier", v.expose().to_owned())));
-                form
-            }
-            Grant::RefreshToken { refresh_token, scope } => {
-                let mut form = vec![
-                    ("grant_type", "refresh_token".to_owned()),
-                    ("refresh_token", refresh_token.clone()),
-                ];
-                form.extend(scope.clone().map(|scope| ("scope", scope)));
-                form
-            }
-        };
-        let basic = self.upstream.auth_method == AuthMethod::Basic && call.client_secret.is_some();
-        if !basic {
-            form.push(("client_id", call.client_id.clone()));
-            form.extend(call.client_secret.clone().map(|secret| ("client_secret", secret)));
-        }
-        form
-    }
-}
-
-impl TokenEndpoint for EnedisTokens {
-    fn call(&self, call: TokenCall, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
-        let mut request = self.client.post(self.upstream.token.as_str()).force_close().timeout(limit);
-        if let (AuthMethod::Basic, Some(secret)) = (self.upstream.auth_method, &call.client_secret) {
-            // RFC 6749 section 2.3.1: both halves are form-encoded first.
-            let encode = |half: &str| utf8_percent_encode(half, NON_ALPHANUMERIC).to_string();
-            request = request.basic_auth(encode(&call.client_id), encode(secret));
-        }
-        let sent = request.send_form(&self.form(&call));
-        let clock = SharedClock::clone(&self.clock);
-        let exchange = async move {
-            let mut response =
-                sent.await.map_err(|error| not_sent(error).unwrap_or_else(|error| lost(&error)))?;
-            let status = response.status().as_u16();
-            let content_type =
-                response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            let after = retry_after(response.headers(), clock.now());
-            let body = response.body().limit(BODY_MAX).await;
-            let body = body.map_err(|_| CallError::Lost("the answer broke off".to_owned()))?.to_vec();
-            let retry_at = after.into_iter().chain(next_access_time(&body)).max();
-            Ok(Answer { status, content_type, body, retry_at })
-        };
-        async move {
-            let late = || Err(CallError::Lost("no whole answer in time".to_owned()));
-            tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| late())
-        }
-        .boxed_local()
-    }
+    .boxed_local()
 }
 
 /// Errors that can only come before anything was sent. `Disconnected` is not one of them: the client reports it

@@ -4,6 +4,7 @@
 mod browser;
 mod callback;
 mod client;
+mod data;
 mod device;
 pub mod error;
 mod form;
@@ -26,14 +27,15 @@ use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 use actors::bucket::Rate;
 use actors::clock::Clock;
 use actors::code::StateSuffix;
-use actors::keys::{BrowserHash, Keyring};
+use actors::keys::{BrowserHash, Keyring, TokenHash};
 use actors::system::System;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::error::ApiError;
 use self::peer::{
-    Limiter, REFUSED_REFRESHES, WRONG_CODES, WRONG_CODES_OF_A_BROWSER, client_address, network,
+    Limiter, REFRESHES_OF_A_TOKEN, REFUSED_REFRESHES, WRONG_CODES, WRONG_CODES_OF_A_BROWSER, client_address,
+    network,
 };
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Observed};
@@ -65,6 +67,7 @@ pub struct Shared {
     guess_limiter: Limiter<IpAddr>,
     browser_limiter: Limiter<BrowserHash>,
     refresh_limiter: Limiter<IpAddr>,
+    token_limiter: Limiter<TokenHash>,
     code_limiter: Option<Limiter<IpAddr>>,
     draining: AtomicBool,
     in_flight: AtomicUsize,
@@ -76,6 +79,7 @@ pub struct SiteText {
     path: String,
     enedis_host: String,
     verification_uri: String,
+    via: String,
 }
 
 impl Shared {
@@ -98,6 +102,7 @@ impl Shared {
             guess_limiter: Limiter::new(WRONG_CODES),
             browser_limiter: Limiter::new(WRONG_CODES_OF_A_BROWSER),
             refresh_limiter: Limiter::new(REFUSED_REFRESHES),
+            token_limiter: Limiter::new(REFRESHES_OF_A_TOKEN),
             code_limiter: (per_minute > 0).then(|| Limiter::new(rate)),
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
@@ -127,6 +132,10 @@ impl Shared {
             registry: self.system.registry.snapshot().await.ok(),
             writer: self.system.writer.snapshot().await.ok(),
             exchanger: self.system.exchanger.snapshot().await.ok(),
+            relay: match &self.system.metering {
+                Some(metering) => metering.relay.snapshot().await.ok(),
+                None => None,
+            },
         };
         metrics::render(&self.metrics, observed)
     }
@@ -162,6 +171,7 @@ impl App {
             path: base_path(&settings.base_url),
             enedis_host: settings.upstream.authorize.host_str().unwrap_or_default().to_owned(),
             verification_uri: format!("{}/device", settings.base_url),
+            via: via(&settings.base_url),
         };
         Self { shared, settings, site: Arc::new(site), rng: RefCell::new(StdRng::from_seed(seed)) }
     }
@@ -238,6 +248,12 @@ fn base_path(base_url: &str) -> String {
     url::Url::parse(base_url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 
+/// What relayed data carries as `Via` (RFC 9110 section 7.6.3), as the PHP server's did.
+fn via(base_url: &str) -> String {
+    let url = url::Url::parse(base_url).ok();
+    format!("1.1 {}", url.as_ref().map_or("device-flow-proxy", url::Url::authority))
+}
+
 /// Methods of addresses that only answer.
 const READ: &str = "GET, HEAD";
 
@@ -259,9 +275,10 @@ pub fn routes(config: &mut ServiceConfig, base_url: &str) {
 
 fn endpoints(config: &mut ServiceConfig) {
     config
-        .service(api("/device/token", "POST").route(web::post().to(token::poll)))
+        .service(api("/device/token", "POST").route(web::post().to(token::token)))
         .service(api("/device/code", "POST").route(web::post().to(device::authorize)))
         .service(api("/device/proxy", "POST").route(web::post().to(proxy::refresh)))
+        .service(api("/data/proxy/{path:.*}", "GET").route(web::get().to(data::read)))
         .service(page("/device", READ).route(get().to(device::page)))
         // These act, so that a scanner's HEAD must not reach them.
         .service(page("/auth/verify_code", "GET").route(web::get().to(verify::verify)))

@@ -6,11 +6,16 @@
 //!    the session durable before the box hears of it.
 //! 2. The owner opens `GET /device`, sees what is being linked, and confirms: `GET /auth/verify_code`
 //!    (`http/verify.rs`) binds the browser by a cookie and sends it to Enedis with a fresh `state`.
-//! 3. Enedis sends the browser to `GET /auth/redirect` (`http/callback.rs`). The consent desk marks the code as
-//!    presented, lets the `TokenExchanger` exchange it ([`enedis`]), and records the sealed token.
+//! 3. Enedis sends the browser to `GET /auth/redirect` (`http/callback.rs`). The consent desk marks what it brought as
+//!    presented, then: with `FLOW=DEVICE`, lets the `TokenExchanger` exchange the code ([`enedis`]); with
+//!    `FLOW=CLIENT_CREDENTIALS`, learns the meters (named by the v1 page, asked of Enedis after the v2 page) and gives
+//!    tokens of our own for them. Either is recorded, sealed.
 //! 4. The box, which has been polling `POST /device/token` (`http/token.rs`), claims the token: one conditional write,
 //!    then the answer. Until then its polls are paced by the `PollThrottler` and touch no store.
-//! 5. Later it refreshes through `POST /device/proxy` (`http/proxy.rs`), which adds the secret it must not know.
+//! 5. Later it refreshes: Enedis' token through `POST /device/proxy` (`http/proxy.rs`), which adds the secret it must
+//!    not know; ours at `POST /device/token`.
+//! 6. With a token of ours it reads its meters at `GET /data/proxy/…` (`http/data.rs`). The `MeterRelay` answers from
+//!    what it remembers, or asks Enedis' new or old API within the quota that all boxes share.
 //!
 //! # Map
 //!
@@ -20,8 +25,8 @@
 //! | [`config`] | settings, their bounds, all faults at once |
 //! | [`http`] | routes, parsing, cookies, and the one table of errors |
 //! | [`pages`] | what people see, French and English |
-//! | [`store`] | SQLite and MongoDB behind `actors::store::SessionStore` |
-//! | [`enedis`] | the client of Enedis' token endpoint |
+//! | [`store`] | SQLite and MongoDB behind the ports `SessionStore`, `TokenStore` and `MeterCache` |
+//! | [`enedis`] | the clients of Enedis' authorization server and data APIs |
 //! | [`metrics`], [`telemetry`] | what operators see |
 //! | [`commands`] | what an operator does to our own tokens: take over, list, revoke |
 //! | [`secret`], [`shutdown`], [`healthcheck`] | the key file, signals and panics, the probe |

@@ -3,8 +3,10 @@
 //! Requests count themselves here; everything else is read from the actors when somebody scrapes.
 
 use actors::consent::ConsentOutcome;
-use actors::exchanger::ExchangerSnapshot;
+use actors::exchanger::{ExchangerSnapshot, LaneSnapshot};
 use actors::registry::RegistrySnapshot;
+use actors::relay::{ApiSnapshot, RelaySnapshot};
+use actors::tokens::desk::Refreshed;
 use actors::writer::WriterSnapshot;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -13,6 +15,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::http::error::ApiError;
 use crate::store::StoreCounts;
 
 /// How a poll was answered.
@@ -43,6 +46,8 @@ pub struct Observed {
     pub writer: Option<WriterSnapshot>,
     /// The door to Enedis, if it answers.
     pub exchanger: Option<ExchangerSnapshot>,
+    /// Metering data, if it is relayed.
+    pub relay: Option<RelaySnapshot>,
 }
 
 /// What requests count. Every counter starts at zero with the process.
@@ -56,10 +61,22 @@ pub struct Metrics {
     pub codes_limited: Counter,
     /// User codes that led nowhere.
     pub wrong_codes: Counter,
-    /// Refreshes answered by Enedis.
+    /// Refreshes answered with a token, or by Enedis.
     pub refreshes: Counter,
     polls: Polls,
     consents: Consents,
+    data: DataAnswers,
+}
+
+#[derive(Debug, Default)]
+struct DataAnswers {
+    values: Counter,
+    enedis: Counter,
+    consent_gone: Counter,
+    invalid_token: Counter,
+    refused: Counter,
+    busy: Counter,
+    unavailable: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +115,28 @@ impl Metrics {
         counter.inc();
     }
 
+    /// Counts how a refresh of a token of ours ended.
+    pub fn refresh(&self, refreshed: &Refreshed) {
+        if matches!(refreshed, Refreshed::Token(_)) {
+            self.refreshes.inc();
+        }
+    }
+
+    /// Counts the answer to a question for metering data.
+    pub fn data(&self, answer: &Result<String, ApiError>) {
+        let data = &self.data;
+        let counter = match answer {
+            Ok(_) => &data.values,
+            Err(ApiError::Data(error)) if error.status == 403 => &data.consent_gone,
+            Err(ApiError::Data(_)) => &data.enedis,
+            Err(ApiError::InvalidToken) => &data.invalid_token,
+            Err(ApiError::EnedisBusy { .. }) => &data.busy,
+            Err(ApiError::Unavailable { .. }) => &data.unavailable,
+            Err(_) => &data.refused,
+        };
+        counter.inc();
+    }
+
     /// Counts how a person's return from Enedis ended.
     pub fn consent(&self, outcome: &ConsentOutcome) {
         let consents = &self.consents;
@@ -107,11 +146,14 @@ impl Metrics {
             ConsentOutcome::Unknown
             | ConsentOutcome::OtherBrowser
             | ConsentOutcome::InProgress
+            | ConsentOutcome::Foreign
+            | ConsentOutcome::Held
             | ConsentOutcome::Presented => &consents.refused,
             ConsentOutcome::Busy { .. }
             | ConsentOutcome::Down { .. }
             | ConsentOutcome::Lost
             | ConsentOutcome::Rejected { .. }
+            | ConsentOutcome::NotListed
             | ConsentOutcome::Garbled => &consents.enedis,
             ConsentOutcome::Unavailable => &consents.unavailable,
         };
@@ -127,13 +169,14 @@ pub fn render(metrics: &Metrics, observed: Observed) -> String {
         ("device_codes_refused", "Device codes refused for want of room or store", &metrics.codes_refused),
         ("device_codes_limited", "Device codes refused to one address", &metrics.codes_limited),
         ("wrong_user_codes", "User codes that led nowhere", &metrics.wrong_codes),
-        ("refreshes", "Refreshes answered by Enedis", &metrics.refreshes),
+        ("refreshes", "Refreshes answered with a token, or by Enedis", &metrics.refreshes),
     ];
     for (name, help, counter) in plain {
         registry.register(name, help, counter.clone());
     }
     let polls = &metrics.polls;
     let consents = &metrics.consents;
+    let data = &metrics.data;
     let labelled = [
         ("polls", "Polls by answer", "answer", "token", &polls.token),
         ("polls", "Polls by answer", "answer", "authorization_pending", &polls.pending),
@@ -147,6 +190,31 @@ pub fn render(metrics: &Metrics, observed: Observed) -> String {
         ("consents", "Returns from Enedis by end", "end", "refused", &consents.refused),
         ("consents", "Returns from Enedis by end", "end", "enedis_trouble", &consents.enedis),
         ("consents", "Returns from Enedis by end", "end", "store_trouble", &consents.unavailable),
+        ("data_answers", "Questions for metering data by answer", "answer", "values", &data.values),
+        ("data_answers", "Questions for metering data by answer", "answer", "enedis_error", &data.enedis),
+        (
+            "data_answers",
+            "Questions for metering data by answer",
+            "answer",
+            "consent_gone",
+            &data.consent_gone,
+        ),
+        (
+            "data_answers",
+            "Questions for metering data by answer",
+            "answer",
+            "invalid_token",
+            &data.invalid_token,
+        ),
+        ("data_answers", "Questions for metering data by answer", "answer", "refused", &data.refused),
+        ("data_answers", "Questions for metering data by answer", "answer", "busy", &data.busy),
+        (
+            "data_answers",
+            "Questions for metering data by answer",
+            "answer",
+            "temporarily_unavailable",
+            &data.unavailable,
+        ),
     ];
     registry.register_collector(Box::new(Labelled(
         labelled
@@ -193,15 +261,25 @@ impl Collector for Observed {
             gauge("writer_queue", "Writes waiting for a group", writer.queued)?;
         }
         if let Some(exchanger) = &self.exchanger {
-            gauge("enedis_queue", "Token calls waiting", exchanger.queued)?;
-            gauge("enedis_in_flight", "Token calls under way", exchanger.in_flight)?;
-            gauge(
-                "enedis_breaker_open",
-                "1 while calls to Enedis are held back",
-                exchanger.breaker_open.into(),
-            )?;
-            let used = usize::try_from(exchanger.used_this_hour).unwrap_or(usize::MAX);
-            gauge("enedis_used_this_hour", "Attempts in the current clock hour", used)?;
+            let LaneSnapshot { queued, in_flight, used_this_hour, breaker_open, .. } = exchanger.token;
+            gauge("enedis_queue", "Token calls waiting", queued)?;
+            gauge("enedis_in_flight", "Token calls under way", in_flight)?;
+            gauge("enedis_breaker_open", "1 while token calls to Enedis are held back", breaker_open.into())?;
+            gauge("enedis_used_this_hour", "Token calls in the current clock hour", used_this_hour as usize)?;
+        }
+        if let Some(relay) = &self.relay {
+            gauge("data_waiting", "Questions for metering data that wait for Enedis", relay.waiting)?;
+            gauge("data_queue", "Data calls waiting for their turn", relay.queued)?;
+            gauge("data_in_flight", "Data calls under way", relay.in_flight)?;
+            gauge("data_memory_entries", "Values of the meter cache in memory", relay.remembered)?;
+            gauge("data_memory_bytes", "Bytes they take", relay.memory_bytes)?;
+            for (api, name) in [(&relay.new, "new"), (&relay.legacy, "legacy")] {
+                let ApiSnapshot { used_this_hour, breaker_open, .. } = api;
+                let open = format!("data_{name}_breaker_open");
+                gauge(&open, "1 while calls to this data API are held back", (*breaker_open).into())?;
+                let used = format!("data_{name}_used_this_hour");
+                gauge(&used, "Calls to this data API in the current clock hour", *used_this_hour as usize)?;
+            }
         }
         let mut counter = |name: &str, help: &str, value: u64| {
             let value = ConstCounter::new(value);
@@ -224,10 +302,29 @@ impl Collector for Observed {
             counter("sessions_purged", "Sessions deleted past their tombstone", writer.purged)?;
         }
         if let Some(exchanger) = &self.exchanger {
-            counter("enedis_attempts", "Token calls sent to Enedis", exchanger.attempts)?;
-            counter("enedis_retries", "Token calls sent again", exchanger.retries)?;
-            counter("enedis_lost", "Token calls whose fate is unknown", exchanger.lost)?;
-            counter("enedis_not_done", "Token calls given up or refused", exchanger.not_done)?;
+            let LaneSnapshot { attempts, retries, lost, not_done, .. } = exchanger.token;
+            counter("enedis_attempts", "Token calls sent to Enedis", attempts)?;
+            counter("enedis_retries", "Token calls sent again", retries)?;
+            counter("enedis_lost", "Token calls whose fate is unknown", lost)?;
+            counter("enedis_not_done", "Token calls given up or refused", not_done)?;
+            let asked = exchanger.services.attempts;
+            counter(
+                "enedis_services_attempts",
+                "Questions for the meter of a consent sent to Enedis",
+                asked,
+            )?;
+        }
+        if let Some(relay) = &self.relay {
+            counter("data_from_memory", "Questions for metering data that took no call", relay.from_memory)?;
+            counter("data_shared_calls", "Calls shared with an earlier question", relay.shared)?;
+            counter("data_new_calls", "Calls to the data API of 2026", relay.new.calls)?;
+            counter("data_new_failed", "Of them, those its gateway did not deal with", relay.new.failed)?;
+            counter("data_legacy_calls", "Calls to the v5 data API", relay.legacy.calls)?;
+            counter(
+                "data_legacy_failed",
+                "Of them, those its gateway did not deal with",
+                relay.legacy.failed,
+            )?;
         }
         Ok(())
     }

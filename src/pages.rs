@@ -36,6 +36,9 @@ pub const STYLE_PATH: &str = "/assets/style.css";
 /// Usage points listed one by one; a page stays readable for owners of many.
 const METERS_MAX: usize = 20;
 
+/// The wait until a page asks Enedis again by itself.
+const ASK_AGAIN: Duration = Duration::from_secs(20);
+
 /// The wait suggested where nothing better is known and the matter takes a moment.
 const MOMENT: Duration = Duration::from_secs(3);
 
@@ -198,6 +201,10 @@ pub enum ProblemKind {
     AlreadyUsed,
     /// The consent is being completed; reloading soon shows the outcome: 409.
     InProgress,
+    /// Enedis does not list the consent yet; the page loads itself again: 503.
+    NotListed,
+    /// The meter is linked already, and Enedis does not say that this consent is a new one: 409.
+    NotFresh,
     /// No such page: 404.
     NotFound,
     /// Wrong method; the caller adds `Allow`: 405.
@@ -352,6 +359,14 @@ impl Problem<'_> {
                 .say(t.in_progress)
                 .retry_after(MOMENT)
                 .action(String::new(), t.reload),
+            ProblemKind::NotListed => Message::new(t.not_listed_title, Tone::Wait)
+                .say(t.not_listed)
+                .say(t.not_listed_wait)
+                .reload_after(ASK_AGAIN)
+                .action(String::new(), t.reload),
+            ProblemKind::NotFresh => {
+                Message::new(t.not_fresh_title, Tone::Stop).say(t.not_fresh).say(t.not_fresh_advice)
+            }
             ProblemKind::NotFound => {
                 Message::new(t.not_found_title, Tone::Stop).say(t.not_found).action(enter, t.enter_a_code)
             }
@@ -380,7 +395,8 @@ impl ProblemKind {
             | Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::AlreadyUsed | Self::InProgress => 409,
+            Self::AlreadyUsed | Self::InProgress | Self::NotFresh => 409,
+            Self::NotListed => 503,
             Self::TooManyAttempts { .. } => 429,
         }
     }

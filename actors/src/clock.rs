@@ -78,6 +78,16 @@ impl Clock for SystemClock {
     }
 }
 
+/// The machine's wall clock, put forward: rehearsals of another day.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShiftedClock(pub Duration);
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + self.0
+    }
+}
+
 /// A clock that moves only when a test says so.
 #[cfg(feature = "testing")]
 #[derive(Debug)]

@@ -1,13 +1,19 @@
-//! The one workflow that spans actors: an authorization code comes back with a browser and becomes a token that
-//! waits for its device.
+//! The one workflow that spans actors: an authorization comes back with a browser and becomes a token that waits for its
+//! device.
 //!
 //! ```text
 //!   browser ──▶ registry: BeginExchange ──▶ exchanger: CallEnedis ──▶ registry: FinishExchange ──▶ page
 //!               (durable: "presented")      (at most one success)      (durable: token sealed)
 //! ```
 //!
+//! That is `FLOW=DEVICE`, where the device receives Enedis' own token. With `FLOW=CLIENT_CREDENTIALS` it receives
+//! one of ours, and what came back names the meters it opens, or lets Enedis name them ([`metering`]).
+//!
 //! It runs to its end even if the browser hangs up, and shutdown waits for it. Once Enedis has given a token, the
 //! token is recorded with patience: the person's consent must not be lost to a store that was away for a moment.
+
+mod metering;
+pub mod services;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +24,14 @@ use crate::clock::SharedClock;
 use crate::code::{BrowserToken, StateToken};
 use crate::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
 use crate::keys::Keyring;
+use crate::meter::request::Meter;
 use crate::registry::{
     BeginAnswer, BeginExchange, CodeRegistryHandle, Failure, FinishAnswer, FinishExchange, Lease, Outcome,
 };
-use crate::session::Settled;
-use crate::upstream::{Grant, NoToken, TokenCall, TokenSet};
+use crate::relay::MeterRelayHandle;
+use crate::session::{Presentation, Settled};
+use crate::tokens::desk::TokenDesk;
+use crate::upstream::{Call, Grant, NoToken, TokenCall, TokenSet};
 
 /// How long a token in hand is offered to a store that does not take it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
@@ -51,16 +60,66 @@ impl Application {
     }
 }
 
-/// What Enedis sent back through the browser (v1 authorize).
+/// What Enedis sent back through the browser.
 pub struct AuthorizationReturn {
     /// Our `state`.
     pub state: StateToken,
     /// The browser's cookie.
     pub browser: BrowserToken,
-    /// The authorization code.
-    pub code: String,
-    /// The meters, as named on the callback and checked by the HTTP layer.
-    pub usage_point_id: Option<String>,
+    /// The rest.
+    pub returned: Returned,
+}
+
+/// What came with the `state`, as checked by the HTTP layer.
+pub enum Returned {
+    /// An authorization code to be exchanged (RFC 6749 section 4.1.2), and the meters if the callback named them.
+    Code {
+        /// `code`.
+        code: String,
+        /// `usage_point_id`.
+        usage_point_id: Option<String>,
+    },
+    /// The meters themselves (v1 authorize, `FLOW=CLIENT_CREDENTIALS`). The code beside them is good for nothing any
+    /// more.
+    Meters {
+        /// `code`.
+        code: String,
+        /// `usage_point_id`, between one and [`METERS_MAX`](crate::tokens::METERS_MAX).
+        meters: Vec<Meter>,
+    },
+    /// An authorisation, for which Enedis has to be asked for the meter (v2 authorize).
+    Authorisation(i64),
+}
+
+impl Returned {
+    /// The text whose keyed hash tells this return from another.
+    fn text(&self) -> String {
+        match self {
+            Self::Code { code, .. } => code.clone(),
+            Self::Meters { code, meters } => format!("{code}|{}", crate::tokens::meters_text(meters)),
+            Self::Authorisation(id) => format!("autorisation|{id}"),
+        }
+    }
+}
+
+/// Where the device's token comes from (`FLOW`).
+#[derive(Clone)]
+pub enum Flow {
+    /// From Enedis, by an exchange of the authorization code.
+    Device,
+    /// From us.
+    ClientCredentials(Metering),
+}
+
+/// What it takes to give tokens of our own.
+#[derive(Clone)]
+pub struct Metering {
+    /// Gives them.
+    pub tokens: TokenDesk,
+    /// Remembers data of meters, and must forget what it has of one whose owner consents anew.
+    pub relay: MeterRelayHandle,
+    /// Whether people are sent to the v2 consent page.
+    pub asks_v2: bool,
 }
 
 /// What the person is told.
@@ -97,6 +156,12 @@ pub enum ConsentOutcome {
     },
     /// Enedis answered something that is no token answer: start again.
     Garbled,
+    /// Enedis does not list the consent yet; the same return may be tried again.
+    NotListed,
+    /// Enedis does not know the authorisation as one of this application: start again.
+    Foreign,
+    /// The meter is linked already, and nothing shows that this consent is a fresh one: share it anew at Enedis.
+    Held,
     /// Our store does not answer; the same return may be tried again.
     Unavailable,
 }
@@ -113,6 +178,7 @@ struct Inner {
     keys: Arc<Keyring>,
     clock: SharedClock,
     application: Application,
+    flow: Flow,
     exchange_deadline: Duration,
     tasks: TaskTracker,
 }
@@ -125,10 +191,11 @@ impl ConsentDesk {
         keys: Arc<Keyring>,
         clock: SharedClock,
         application: Application,
+        flow: Flow,
         exchange_deadline: Duration,
     ) -> Self {
         let tasks = TaskTracker::new();
-        let inner = Inner { registry, exchanger, keys, clock, application, exchange_deadline, tasks };
+        let inner = Inner { registry, exchanger, keys, clock, application, flow, exchange_deadline, tasks };
         Self { inner: Arc::new(inner) }
     }
 
@@ -149,12 +216,16 @@ impl ConsentDesk {
 }
 
 impl Inner {
-    async fn complete(&self, returned: AuthorizationReturn) -> ConsentOutcome {
+    async fn complete(&self, came: AuthorizationReturn) -> ConsentOutcome {
+        let AuthorizationReturn { state, browser, returned } = came;
         let begin = BeginExchange {
-            state: self.keys.state(&returned.state),
-            browser: self.keys.browser(&returned.browser),
-            grant: self.keys.grant(&returned.code),
-            until: self.clock.now() + self.exchange_deadline + RECORD_PATIENCE,
+            state: self.keys.state(&state),
+            browser: self.keys.browser(&browser),
+            presentation: Presentation {
+                grant: self.keys.grant(&returned.text()),
+                until: self.clock.now() + self.exchange_deadline + RECORD_PATIENCE,
+                repeatable: !matches!(returned, Returned::Code { .. }),
+            },
         };
         let lease = match self.registry.begin(begin).await {
             Ok(BeginAnswer::Go(lease)) => lease,
@@ -163,15 +234,40 @@ impl Inner {
             Err(crate::gate::AskError::Timeout) => return ConsentOutcome::InProgress,
             Err(_) => return ConsentOutcome::Unavailable,
         };
-        let Lease { device, grant, client_id, client_secret, verifier } = lease;
-        let presented = Grant::AuthorizationCode { code: returned.code, verifier };
-        let call = self.application.call(&client_id, client_secret, presented);
-        let (outcome, told) = read(self.exchanger.call(call).await, returned.usage_point_id.as_deref());
+        let (device, grant) = (lease.device, lease.grant);
+        let (outcome, told) = match (&self.flow, returned) {
+            (Flow::Device, Returned::Code { code, usage_point_id }) => {
+                self.exchange(lease, code, usage_point_id.as_deref()).await
+            }
+            (Flow::ClientCredentials(metering), Returned::Meters { meters, .. }) => {
+                self.take_meters(metering, &lease, &meters).await
+            }
+            (Flow::ClientCredentials(metering), Returned::Authorisation(id)) => {
+                self.take_authorisation(metering, &lease, id).await
+            }
+            // The HTTP layer reads what came by the flow it serves.
+            (Flow::Device | Flow::ClientCredentials(_), _) => {
+                (Outcome::Failed { consumed: true }, ConsentOutcome::Garbled)
+            }
+        };
         match self.record(FinishExchange { device, grant, outcome }).await {
             FinishAnswer::Recorded => told,
             FinishAnswer::Gone => ConsentOutcome::Unknown,
             FinishAnswer::Unavailable => ConsentOutcome::Unavailable,
         }
+    }
+
+    /// Exchanges an authorization code for Enedis' token.
+    async fn exchange(
+        &self,
+        lease: Lease,
+        code: String,
+        usage_point_id: Option<&str>,
+    ) -> (Outcome, ConsentOutcome) {
+        let Lease { client_id, client_secret, verifier, .. } = lease;
+        let presented = Grant::AuthorizationCode { code, verifier };
+        let call = self.application.call(&client_id, client_secret, presented);
+        read(self.exchanger.call(Call::Token(call)).await, usage_point_id)
     }
 
     async fn record(&self, finish: FinishExchange) -> FinishAnswer {

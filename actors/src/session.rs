@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Owns: which event is legal when, and every deadline. Promises: a decision outranks expiry; no event leaves
-//! `Denied` or `Redeemed`; an authorization code that Enedis may have consumed is never handed out twice.
+//! `Denied` or `Redeemed`; one authorization for each `state`; an authorization code that Enedis may have consumed is
+//! never handed out twice.
 //! Refuses: an illegal event is an `Err` that names the reason, never a panic. Knows no store and no actor:
 //! [`crate::registry`] makes each returned session durable before it answers.
 
@@ -102,6 +103,17 @@ pub struct Consent {
     pub verifier: Option<Sealed>,
     /// When the code was confirmed.
     pub confirmed_at: Timestamp,
+}
+
+/// What a browser brought back from Enedis, to be acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presentation {
+    /// The authorization code, or whatever else Enedis returned, by its hash.
+    pub grant: GrantHash,
+    /// Until when acting on it may be under way.
+    pub until: Timestamp,
+    /// Enedis consumes nothing by being asked about it: the same one may be presented again.
+    pub repeatable: bool,
 }
 
 /// Where a flow stands. "Expired" is not a phase: it is read off the clock.
@@ -272,17 +284,17 @@ impl Session {
         Ok(self.advance(Phase::Confirmed, Some(Box::new(consent)), expires_at, expires_at + life.tombstone))
     }
 
-    /// The browser is back with an authorization code: from here on it may have been presented.
+    /// The browser is back with an authorization: from here on it may have been presented.
     pub fn begin(
         &self,
         browser: &BrowserHash,
         state: &StateHash,
-        grant: GrantHash,
-        until: Timestamp,
+        presentation: Presentation,
         now: Timestamp,
         life: &Lifetimes,
     ) -> Result<Self, ReturnError> {
-        self.check_return(browser, state, Some(&grant), now)?;
+        self.check_return(browser, state, Some(&presentation), now)?;
+        let Presentation { grant, until, .. } = presentation;
         let expires_at = self.expires_at;
         let purge_at = expires_at.max(until) + life.tombstone;
         Ok(self.advance(Phase::Exchanging { grant, until }, self.consent.clone(), expires_at, purge_at))
@@ -319,6 +331,15 @@ impl Session {
         Ok(self.advance(phase, self.consent.clone(), expires_at, expires_at + life.tombstone))
     }
 
+    /// Nothing came yet of the exchange begun with `grant`: the same browser may come back with the same one, and the
+    /// device waits as before.
+    pub fn postpone(&self, grant: &GrantHash, now: Timestamp, life: &Lifetimes) -> Result<Self, ReturnError> {
+        self.check_exchange(grant)?;
+        let phase = Phase::Exchanging { grant: *grant, until: now };
+        let expires_at = self.expires_at;
+        Ok(self.advance(phase, self.consent.clone(), expires_at, expires_at.max(now) + life.tombstone))
+    }
+
     /// The person refused at Enedis.
     pub fn deny(
         &self,
@@ -345,7 +366,7 @@ impl Session {
         &self,
         browser: &BrowserHash,
         state: &StateHash,
-        grant: Option<&GrantHash>,
+        presented: Option<&Presentation>,
         now: Timestamp,
     ) -> Result<(), ReturnError> {
         let consent = self.consent.as_deref().ok_or(ReturnError::Gone)?;
@@ -360,11 +381,12 @@ impl Session {
             Phase::Denied => Err(ReturnError::Settled(Settled::Denied)),
             _ if self.is_expired(now) => Err(ReturnError::Gone),
             Phase::Exchanging { until, .. } if now < *until => Err(ReturnError::InProgress),
-            Phase::Exchanging { grant: presented, .. } if Some(presented) == grant => {
+            // One authorization for each `state`: a second one under the same is not ours.
+            Phase::Exchanging { grant, .. }
+                if presented.is_some_and(|back| !(back.repeatable && back.grant == *grant)) =>
+            {
                 Err(ReturnError::Presented)
             }
-            // One authorization for each `state`: a second code under the same one is not ours.
-            Phase::Exchanging { .. } if grant.is_some() => Err(ReturnError::Presented),
             Phase::Pending | Phase::Confirmed | Phase::Exchanging { .. } => Ok(()),
         }
     }

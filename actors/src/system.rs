@@ -14,32 +14,57 @@ use futures_util::future::join;
 use tokio::sync::watch;
 
 use crate::clock::SharedClock;
-use crate::consent::{Application, ConsentDesk};
+use crate::consent::{Application, ConsentDesk, Flow, Metering};
 use crate::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
 use crate::keys::Keyring;
+use crate::meter::cache::MeterCache;
 use crate::poll::Pacer;
 use crate::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts};
+use crate::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
 use crate::session::{Lifetimes, Phase, Session};
 use crate::store::{SessionStore, StoreError};
 use crate::throttler::PollThrottler;
-use crate::upstream::TokenEndpoint;
+use crate::tokens::TokenStore;
+use crate::tokens::desk::TokenDesk;
+use crate::upstream::{AuthorizationServer, ResourceServer};
 use crate::writer::{StoreWriter, WriterHandle};
 
 /// How often instances tell each other what they did.
 const FOLLOW_EVERY: Duration = Duration::from_millis(400);
 
+/// How often tokens that have expired are deleted.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+
 /// What the outside world provides.
 pub struct Ports {
     /// Durable storage.
     pub store: Arc<dyn SessionStore>,
-    /// Makes the client of Enedis' token endpoint, on the exchanger's thread.
-    pub endpoint: Box<dyn FnOnce() -> Rc<dyn TokenEndpoint> + Send>,
+    /// Makes the client of Enedis' authorization server, on the exchanger's thread.
+    pub authorization_server: Box<dyn FnOnce() -> Rc<dyn AuthorizationServer> + Send>,
+    /// With `FLOW=CLIENT_CREDENTIALS`: what tokens of our own and metering data need besides.
+    pub metering: Option<MeteringPorts>,
     /// Wall time.
     pub clock: SharedClock,
     /// Hashes and seals.
     pub keys: Arc<Keyring>,
     /// Seeds for the actors' generators, from the operating system.
     pub entropy: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+}
+
+/// What tokens of our own and metering data need.
+pub struct MeteringPorts {
+    /// Storage of our own tokens.
+    pub tokens: Arc<dyn TokenStore>,
+    /// Storage of what is remembered of meters.
+    pub cache: Arc<dyn MeterCache>,
+    /// Makes the client of Enedis' data APIs, on the relay's thread.
+    pub resource_server: Box<dyn FnOnce() -> Rc<dyn ResourceServer> + Send>,
+    /// The relay.
+    pub relay: RelaySettings,
+    /// Life of a consent (`DURATION`), which bounds every token.
+    pub consent_life: Duration,
+    /// Whether people are sent to the v2 consent page.
+    pub asks_v2: bool,
 }
 
 /// How the actors behave.
@@ -73,9 +98,20 @@ pub struct System {
     pub writer: WriterHandle,
     /// Consents on their way.
     pub consent: ConsentDesk,
+    /// Tokens of our own and metering data, with `FLOW=CLIENT_CREDENTIALS`.
+    pub metering: Option<MeteringHandles>,
     /// Starts shards on the threads that will serve.
     pub launcher: ShardLauncher,
-    exchanger_arbiter: Arbiter,
+    enedis_arbiter: Arbiter,
+}
+
+/// The way to tokens of our own and to metering data.
+#[derive(Clone)]
+pub struct MeteringHandles {
+    /// Checks and renews tokens.
+    pub tokens: TokenDesk,
+    /// Answers questions for data.
+    pub relay: MeterRelayHandle,
 }
 
 impl System {
@@ -86,20 +122,37 @@ impl System {
         let stored = read_all(&ports, &registry).await?;
         let writer =
             StoreWriter::launch(Arc::clone(&ports.store), Arc::clone(&ports.clock), settings.write_batch_max);
-        let exchanger_arbiter = Arbiter::new();
+        let enedis_arbiter = Arbiter::new();
+        let own = ports.metering.is_some().then(|| settings.application.clone());
         let exchanger = TokenExchanger::launch(
-            &exchanger_arbiter.handle(),
-            ports.endpoint,
+            &enedis_arbiter.handle(),
+            ports.authorization_server,
             Arc::clone(&ports.clock),
             settings.exchanger,
+            own.and_then(|own| Some((own.client_id?, own.client_secret))),
             (ports.entropy)(),
         );
+        let door = Door {
+            arbiter: enedis_arbiter.handle(),
+            exchanger: exchanger.clone(),
+            clock: Arc::clone(&ports.clock),
+            keys: Arc::clone(&ports.keys),
+            entropy: Arc::clone(&ports.entropy),
+        };
+        let (flow, metering) = match ports.metering {
+            Some(ports) => {
+                let (metering, handles) = door.start_metering(ports);
+                (Flow::ClientCredentials(metering), Some(handles))
+            }
+            None => (Flow::Device, None),
+        };
         let consent = ConsentDesk::new(
             registry.clone(),
             exchanger.clone(),
             Arc::clone(&ports.keys),
             Arc::clone(&ports.clock),
             settings.application.clone(),
+            flow,
             settings.exchanger.deadline,
         );
         if ports.store.is_shared() {
@@ -125,7 +178,7 @@ impl System {
                 ready: watch::Sender::new(false),
             }),
         };
-        Ok(Self { registry, exchanger, writer, consent, launcher, exchanger_arbiter })
+        Ok(Self { registry, exchanger, writer, consent, metering, launcher, enedis_arbiter })
     }
 
     /// Waits until no consent is on its way and no write waits.
@@ -139,7 +192,48 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
-        self.exchanger_arbiter.stop();
+        self.enedis_arbiter.stop();
+    }
+}
+
+/// What the relay shares with the exchanger.
+struct Door {
+    arbiter: ArbiterHandle,
+    exchanger: TokenExchangerHandle,
+    clock: SharedClock,
+    keys: Arc<Keyring>,
+    entropy: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
+}
+
+impl Door {
+    fn start_metering(self, ports: MeteringPorts) -> (Metering, MeteringHandles) {
+        let MeteringPorts { tokens, cache, resource_server, relay, consent_life, asks_v2 } = ports;
+        let tokens = TokenDesk::new(
+            tokens,
+            Arc::clone(&self.keys),
+            Arc::clone(&self.clock),
+            consent_life,
+            (self.entropy)(),
+        );
+        actix_rt::spawn(purge(tokens.clone()));
+        let seed = (self.entropy)();
+        let Self { arbiter, exchanger, clock, keys, .. } = self;
+        let ports = RelayPorts { server: resource_server, cache, exchanger, clock, keys };
+        let relay = MeterRelay::launch(&arbiter, ports, relay, seed);
+        let handles = MeteringHandles { tokens: tokens.clone(), relay: relay.clone() };
+        (Metering { tokens, relay, asks_v2 }, handles)
+    }
+}
+
+/// Deletes tokens that have expired, until the system stops.
+async fn purge(tokens: TokenDesk) {
+    let mut tick = tokio::time::interval(PURGE_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(error) = tokens.purge().await {
+            tracing::warn!(%error, "expired tokens could not be deleted; trying again later");
+        }
     }
 }
 

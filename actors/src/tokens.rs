@@ -10,6 +10,7 @@
 //! hashes. A refresh token stays the same for life, because the plugin sends a refresh again whose answer was lost, and
 //! strict rotation would lock it out. Access tokens given before stay good until they end.
 
+pub mod desk;
 pub mod record;
 
 use std::sync::Arc;

@@ -1,7 +1,9 @@
-//! The port to Enedis' token endpoint, and what its answers mean for an authorization code or refresh token
-//! that is good for one presentation only.
+//! The ports to Enedis, named after the roles of RFC 6749 section 1.1: the authorization server (tokens, and the service
+//! that tells which meter a consent is for) and the resource server (metering data); and what an answer means for an
+//! authorization code or refresh token that is good for one presentation only.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
@@ -9,6 +11,13 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::code::PkceVerifier;
+use crate::meter::mode::Api;
+use crate::meter::translate::UpstreamQuery;
+
+/// Longest life of an application token that is believed; Enedis' is 12 600 s.
+const BEARER_LIFE_MAX: Duration = Duration::from_secs(86_400);
+/// Life of one whose answer does not say.
+const BEARER_LIFE_UNSAID: Duration = Duration::from_secs(600);
 
 /// One request to the token endpoint. `Debug` shows the kind only.
 #[derive(Clone)]
@@ -38,6 +47,8 @@ pub enum Grant {
         /// Narrower scope, if the device asks for one.
         scope: Option<String>,
     },
+    /// RFC 6749 section 4.4: the application for itself.
+    ClientCredentials,
 }
 
 impl fmt::Debug for TokenCall {
@@ -45,8 +56,71 @@ impl fmt::Debug for TokenCall {
         f.write_str(match self.grant {
             Grant::AuthorizationCode { .. } => "TokenCall(authorization_code)",
             Grant::RefreshToken { .. } => "TokenCall(refresh_token)",
+            Grant::ClientCredentials => "TokenCall(client_credentials)",
         })
     }
+}
+
+/// The application's own token at Enedis. It opens every consented meter: never logged, never handed to a box.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(Arc<str>);
+
+impl Bearer {
+    /// The form sent to Enedis.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Bearer {
+    fn from(token: &str) -> Self {
+        Self(token.into())
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer(…)")
+    }
+}
+
+/// A question to `subscribed_services/v1`: which meter is an authorisation of the v2 consent page for?
+#[derive(Clone, Debug)]
+pub struct ServicesCall {
+    /// `autorisation_id` of the callback.
+    pub authorisation: i64,
+    /// The application's token.
+    pub bearer: Bearer,
+}
+
+/// A call to the authorization server.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// To the token endpoint.
+    Token(TokenCall),
+    /// To the service of subscriptions.
+    Services(ServicesCall),
+}
+
+impl Call {
+    /// Whether Enedis changes nothing by answering it, so that it may be sent again whatever became of it.
+    pub const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Token(call) => matches!(call.grant, Grant::ClientCredentials),
+            Self::Services(_) => true,
+        }
+    }
+}
+
+/// A question for metering data. Holds the meter's number: not for logs.
+#[derive(Clone)]
+pub struct MeterCall {
+    /// Which API.
+    pub api: Api,
+    /// Path and parameters.
+    pub query: UpstreamQuery,
+    /// The application's token.
+    pub bearer: Bearer,
 }
 
 /// Whatever the token endpoint answered. `Debug` shows neither body nor headers.
@@ -79,10 +153,16 @@ pub enum CallError {
     Lost(String),
 }
 
-/// One call to the token endpoint. Lives on the exchanger's own thread, hence no `Send`.
-pub trait TokenEndpoint: 'static {
+/// Enedis' token endpoint and service of subscriptions. Lives on the exchanger's own thread, hence no `Send`.
+pub trait AuthorizationServer: 'static {
     /// Sends one request, once, within `limit`.
-    fn call(&self, call: TokenCall, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>>;
+    fn call(&self, call: Call, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>>;
+}
+
+/// Enedis' metering data. Lives on the relay's thread.
+pub trait ResourceServer: 'static {
+    /// Sends one request, once, within `limit`.
+    fn get(&self, call: MeterCall, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>>;
 }
 
 /// What an attempt means for the request behind it.
@@ -157,6 +237,18 @@ impl TokenSet {
         self
     }
 
+    /// The answer for a box that receives tokens of our own, in the shape the PHP server gave it.
+    pub fn own(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+
+    /// The application's token in it and how long it lives. Enedis writes `expires_in` as a string or a number.
+    pub fn bearer(&self) -> Option<(Bearer, Duration)> {
+        let token = self.0.get("access_token")?.as_str()?;
+        let life = self.0.get("expires_in").and_then(seconds).map(Duration::from_secs);
+        Some((Bearer::from(token), life.unwrap_or(BEARER_LIFE_UNSAID).min(BEARER_LIFE_MAX)))
+    }
+
     /// The stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
         Value::Object(self.0.clone()).to_string().into_bytes()
@@ -229,6 +321,16 @@ mod tests {
         }
         // A 200 that carries an error is an error (seen at Enedis).
         assert!(TokenSet::read(&answer(200, r#"{"error":"unauthorized"}"#)).is_err());
+    }
+
+    #[test]
+    fn the_applications_token_is_read_in_either_writing() {
+        let read = |body: &str| TokenSet::read(&answer(200, body)).unwrap().bearer().unwrap().1.as_secs();
+        assert_eq!(read(r#"{"access_token":"a","expires_in":"12600","scope":""}"#), 12_600);
+        assert_eq!(read(r#"{"access_token":"a","expires_in":12600}"#), 12_600);
+        assert_eq!(read(r#"{"access_token":"a"}"#), 600);
+        assert_eq!(read(r#"{"access_token":"a","expires_in":1e8}"#), 86_400);
+        assert_eq!(format!("{:?}", Bearer::from("secret")), "Bearer(…)");
     }
 
     #[test]

@@ -34,6 +34,13 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
         ("FLOW", "WATER-q"),
         ("AUTHORIZATION_ENDPOINT", "q"),
         ("TOKEN_ENDPOINT", "q"),
+        ("TOKEN_ENDPOINT_V3", "q"),
+        ("DATA_ENDPOINT", "q"),
+        ("ENEDIS_API_MODE", "both-q"),
+        ("METER_CACHE_MAX_MB", "0"),
+        ("DISABLE_DATA_ENDPOINT_AUTH", "oui-q"),
+        ("DISABLE_DATA_ENPOINT_AUTH", "oui-q"),
+        ("CLOCK_OFFSET_SECS", "-1"),
         ("TOKEN_ENDPOINT_AUTH_METHOD", "magic-q"),
         ("REDIRECT_URI", "q"),
         ("REDIRECT_URI_IN_AUTHORIZE", "si-q"),
@@ -70,6 +77,45 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
     for value in ["-q", "hidden", "nowhere"] {
         assert!(!text.contains(value), "{value} is echoed in {text}");
     }
+}
+
+#[test]
+fn client_credentials_need_an_application_and_have_their_own_endpoints() {
+    let told = read(&[("FLOW", "CLIENT_CREDENTIALS")]).err().unwrap().to_string();
+    assert!(told.contains("CLIENT_ID:") && told.contains("CLIENT_SECRET:"), "{told}");
+    let flow = [
+        ("FLOW", "client_credentials"),
+        ("CLIENT_ID", "a"),
+        ("CLIENT_SECRET", "b"),
+        ("TOKEN_ENDPOINT", "http://127.0.0.1:1/v1"),
+        ("TOKEN_ENDPOINT_V3", "http://127.0.0.1:1/v3"),
+        ("DISABLE_DATA_ENPOINT_AUTH", "1"),
+        ("DURATION", "P1Y6M"),
+        ("ENEDIS_API_MODE", "New"),
+    ];
+    let config = read(&flow).unwrap();
+    assert_eq!(config.upstream.token.path(), "/v3");
+    assert_eq!(config.upstream.auth_method, AuthMethod::Basic);
+    let Flow::ClientCredentials(metering) = config.flow else { panic!("the other flow") };
+    assert!(metering.open_to_all);
+    assert_eq!(metering.consent_life, Duration::from_secs((365 + 180) * 86_400));
+    assert_eq!(metering.relay.mode, ApiMode::New);
+    assert_eq!(metering.data.as_str(), "https://gw.ext.prod.api.enedis.fr/");
+}
+
+#[test]
+fn the_clock_is_moved_in_rehearsals_only() {
+    let offset = ("CLOCK_OFFSET_SECS", "86400");
+    assert!(read(&[offset]).err().unwrap().to_string().contains("CLOCK_OFFSET_SECS"));
+    let mut simulated = vec![
+        offset,
+        ("AUTHORIZATION_ENDPOINT", "http://localhost:1/a"),
+        ("TOKEN_ENDPOINT", "http://127.0.0.1:1/t"),
+        ("DATA_ENDPOINT", "http://[::1]:1"),
+    ];
+    assert_eq!(read(&simulated).unwrap().clock_offset, Duration::from_secs(86_400));
+    simulated[3].1 = "http://192.168.1.1";
+    assert!(read(&simulated).is_err());
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! `GET /auth/redirect`: Enedis sends the browser back.
 //!
+//! The v1 page returns a code and the meters, the v2 page an authorisation; which of them counts is decided by `FLOW`.
 //! Idempotent: a reload shows the same end. Enedis is known to return without a `state`, with an error as the code,
 //! and with parameters in the path; each of these gets a page that says how to go on.
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use actors::code::StateToken;
-use actors::consent::{AuthorizationReturn, ConsentOutcome};
+use actors::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::registry::{DenyAnswer, DenyConsent, Failure};
 use actors::session::Settled;
+use actors::tokens::parse_meters;
 
 use super::browser;
-use super::device::our_trouble;
+use super::device::{Guess, our_trouble};
 use super::{App, Query};
+use crate::config::Flow;
 use crate::pages::{Lang, Page, Problem, ProblemKind, Refused, SignedIn, Trouble, TroubleKind};
 
 /// Longest authorization code that is presented. Enedis' have about 40 characters.
@@ -38,33 +41,78 @@ pub async fn malformed(app: Data<App>, request: HttpRequest) -> HttpResponse {
 
 async fn answer(app: &App, request: &HttpRequest, lang: Lang) -> Page {
     let query = Query::parse(request);
-    if query.repeats(&["state", "code", "usage_point_id", "error"]) {
+    if query.repeats(&["state", "code", "usage_point_id", "autorisation_id", "error"]) {
         return problem(app, ProblemKind::MalformedReturn).render(lang);
     }
     if let Some(error) = query.get("error") {
         return refused(app, request, error, query.get("state"), lang).await;
     }
-    let (Some(state), Some(code)) = (query.get("state"), query.get("code")) else {
-        return problem(app, ProblemKind::MissingParameters).render(lang);
+    let (returned, meters) = match returned(app, &query) {
+        Ok(returned) => returned,
+        Err(kind) => return problem(app, kind).render(lang),
     };
-    let Some(state) = StateToken::parse(state) else {
+    let Some(state) = query.get("state").and_then(StateToken::parse) else {
         return problem(app, ProblemKind::BadState).render(lang);
     };
-    let Some(meters) = usage_points(query.get("usage_point_id")) else {
-        return problem(app, ProblemKind::MalformedReturn).render(lang);
-    };
-    if code.len() > CODE_MAX || code.chars().any(char::is_control) {
-        return problem(app, ProblemKind::MalformedReturn).render(lang);
-    }
     let Some(browser) = browser::browser(app, request) else {
         return problem(app, ProblemKind::OtherBrowser).render(lang);
     };
-    let usage_point_id = (!meters.is_empty()).then(|| meters.join(";"));
-    let returned = AuthorizationReturn { state, browser, code: code.to_owned(), usage_point_id };
+    let guess = match returned {
+        // The number can be guessed, and each guess costs a call to Enedis.
+        Returned::Authorisation(_) => match Guess::charge(app, request) {
+            Ok(guess) => Some(guess),
+            Err(wait) => return problem(app, ProblemKind::TooManyAttempts { wait }).render(lang),
+        },
+        Returned::Code { .. } | Returned::Meters { .. } => None,
+    };
+    let returned = AuthorizationReturn { state, browser, returned };
     let outcome = app.system().consent.complete(returned).await;
+    if let Some(guess) = guess.filter(|_| !is_suspicious(&outcome)) {
+        guess.give_back(app);
+    }
     app.metrics().consent(&outcome);
     let entered = browser::entered_code(app, request);
     render(app, outcome, &meters, entered.as_deref(), lang)
+}
+
+/// What Enedis returned beside the `state`, and the meters that the page names.
+fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), ProblemKind> {
+    let code = query.get("code");
+    if code.is_some_and(|code| code.len() > CODE_MAX || code.chars().any(char::is_control)) {
+        return Err(ProblemKind::MalformedReturn);
+    }
+    if query.get("state").is_none() {
+        return Err(ProblemKind::MissingParameters);
+    }
+    match &app.settings.flow {
+        Flow::Device => {
+            let code = code.ok_or(ProblemKind::MissingParameters)?.to_owned();
+            let meters = usage_points(query.get("usage_point_id")).ok_or(ProblemKind::MalformedReturn)?;
+            let usage_point_id = (!meters.is_empty()).then(|| meters.join(";"));
+            Ok((Returned::Code { code, usage_point_id }, meters))
+        }
+        Flow::ClientCredentials(_) => {
+            if let Some(id) = query.get("autorisation_id") {
+                let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
+                let id = id.parse().ok().filter(|_| digits).ok_or(ProblemKind::MalformedReturn)?;
+                return Ok((Returned::Authorisation(id), Vec::new()));
+            }
+            let (Some(code), Some(text)) = (code, query.get("usage_point_id")) else {
+                return Err(ProblemKind::MissingParameters);
+            };
+            let meters = parse_meters(text).ok_or(ProblemKind::MalformedReturn)?;
+            let shown = meters.iter().map(ToString::to_string).collect();
+            Ok((Returned::Meters { code: code.to_owned(), meters }, shown))
+        }
+    }
+}
+
+/// Whether an outcome is what guessing comes to.
+fn is_suspicious(outcome: &ConsentOutcome) -> bool {
+    matches!(
+        outcome,
+        ConsentOutcome::Foreign | ConsentOutcome::Held | ConsentOutcome::NotListed | ConsentOutcome::Unknown
+    )
 }
 
 /// Enedis returned an error instead of a code (RFC 6749 section 4.1.2.1). Only `access_denied` is the person's own
@@ -104,6 +152,8 @@ fn render(app: &App, outcome: ConsentOutcome, meters: &[String], code: Option<&s
         ConsentOutcome::Unknown => problem(app, ProblemKind::BadState).render(lang),
         ConsentOutcome::OtherBrowser => problem(app, ProblemKind::OtherBrowser).render(lang),
         ConsentOutcome::InProgress => problem(app, ProblemKind::InProgress).render(lang),
+        ConsentOutcome::NotListed => problem(app, ProblemKind::NotListed).render(lang),
+        ConsentOutcome::Held => problem(app, ProblemKind::NotFresh).render(lang),
         ConsentOutcome::Busy { retry_after } => trouble(TroubleKind::EnedisBusy { wait: retry_after }, 503),
         ConsentOutcome::Down { retry_after } => {
             let mut page = trouble(TroubleKind::EnedisUnavailable, 503);
@@ -114,7 +164,7 @@ fn render(app: &App, outcome: ConsentOutcome, meters: &[String], code: Option<&s
         ConsentOutcome::Rejected { error } => {
             trouble(TroubleKind::EnedisRejected { error: Some(&error) }, 502)
         }
-        ConsentOutcome::Presented | ConsentOutcome::Garbled => {
+        ConsentOutcome::Presented | ConsentOutcome::Garbled | ConsentOutcome::Foreign => {
             trouble(TroubleKind::EnedisRejected { error: None }, 502)
         }
         ConsentOutcome::Unavailable => our_trouble(app, code).render(lang),

@@ -1,11 +1,14 @@
 //! `POST /device/code` (RFC 8628 section 3.1) and `GET /device`, the page a person opens.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::USER_AGENT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::code::{DeviceCode, StateSuffix, UserCode};
+use actors::keys::BrowserHash;
 use actors::registry::{FindAnswer, FindCode, IssueAnswer, IssueCode};
 use actors::session::Request;
 use serde::Serialize;
@@ -145,38 +148,53 @@ pub enum Found {
     Unavailable,
 }
 
-/// Looks a typed code up. Each look-up is charged to the address and to the browser beforehand, so that many at once
-/// are no way around the limit, and given back if the code was right.
-pub async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
-    let now = app.clock().now();
-    let limits = &app.shared;
-    let address = app.address(request);
-    let browser = browser::browser(app, request).map(|token| app.keys().browser(&token));
-    let mut charged = limits.guess_limiter.take(address, now);
-    if let (Ok(()), Some(browser)) = (charged, browser) {
-        charged = limits.browser_limiter.take(browser, now);
-        if charged.is_err() {
+/// A guess at something that is not meant to be guessed: charged to the address and to the browser beforehand, so that
+/// many at once are no way around the limit, and given back if it was right.
+pub struct Guess {
+    address: IpAddr,
+    browser: Option<BrowserHash>,
+}
+
+impl Guess {
+    /// Charges a guess, or says how long none is looked at.
+    pub fn charge(app: &App, request: &HttpRequest) -> Result<Self, Duration> {
+        let (now, limits) = (app.clock().now(), &app.shared);
+        let address = app.address(request);
+        let browser = browser::browser(app, request).map(|token| app.keys().browser(&token));
+        limits.guess_limiter.take(address, now)?;
+        if let Some(browser) = browser
+            && let Err(wait) = limits.browser_limiter.take(browser, now)
+        {
             limits.guess_limiter.give_back(&address);
+            return Err(wait);
+        }
+        Ok(Self { address, browser })
+    }
+
+    /// It was right, or not looked at.
+    pub fn give_back(self, app: &App) {
+        app.shared.guess_limiter.give_back(&self.address);
+        if let Some(browser) = self.browser {
+            app.shared.browser_limiter.give_back(&browser);
         }
     }
-    if let Err(wait) = charged {
-        return Found::Refused(CodeError::TooManyAttempts { wait });
-    }
-    let give_back = || {
-        limits.guess_limiter.give_back(&address);
-        if let Some(browser) = browser {
-            limits.browser_limiter.give_back(&browser);
-        }
+}
+
+/// Looks a typed code up.
+pub async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
+    let guess = match Guess::charge(app, request) {
+        Ok(guess) => guess,
+        Err(wait) => return Found::Refused(CodeError::TooManyAttempts { wait }),
     };
     if let Some(code) = UserCode::parse(typed) {
         match app.system().registry.find_code(FindCode { user: app.keys().user(&code) }).await {
             Ok(FindAnswer::Open(pending)) => {
-                give_back();
+                guess.give_back(app);
                 return Found::Open(code, pending);
             }
             Ok(FindAnswer::Unknown) => {}
             Ok(FindAnswer::Unavailable) | Err(_) => {
-                give_back();
+                guess.give_back(app);
                 return Found::Unavailable;
             }
         }

@@ -14,6 +14,7 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actors::gate::AskError;
+use actors::meter::errors::DataError;
 use serde_json::json;
 
 /// An error answer of the device endpoints.
@@ -65,6 +66,19 @@ pub enum ApiError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// 401 `invalid_token` with a challenge: an access token of ours that is missing, unknown or ended (RFC 6750
+    /// section 3.1). The plugin refreshes it by itself.
+    InvalidToken,
+    /// 404 `unknown_usage_point`: the access token does not cover this meter. Not 403: that makes the plugin erase its
+    /// tokens.
+    OtherMeter,
+    /// Enedis' own error about a meter's data, with its status and code. 403 only if the owner has to consent again.
+    Data(DataError),
+    /// 429 `temporarily_unavailable`: Enedis' quota, or trouble that has just begun; the plugin asks again at once.
+    EnedisBusy {
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// 404 `not_found`: no such endpoint.
     NotFound,
     /// 405 `method_not_allowed`, with `Allow`.
@@ -76,6 +90,10 @@ pub enum ApiError {
 
 /// When to come back after trouble whose length is unknown.
 pub const SOON: Duration = Duration::from_secs(5);
+
+/// RFC 6750 section 3. Without a blank behind the comma and without a comma inside a part, on which the plugin would
+/// stumble; it reads the error in the body first.
+const BEARER_CHALLENGE: &str = "Bearer realm=\"device-flow-proxy\",error=\"invalid_token\"";
 
 impl ApiError {
     /// `invalid_request` with a description in plain ASCII.
@@ -93,13 +111,17 @@ impl ApiError {
         Self::Unavailable { retry_after: SOON }
     }
 
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Self::InvalidRequest(_) | Self::TooLarge => "invalid_request",
             Self::Interrupted
             | Self::TooManyCodes { .. }
             | Self::TooManyRefreshes { .. }
+            | Self::EnedisBusy { .. }
             | Self::Unavailable { .. } => "temporarily_unavailable",
+            Self::InvalidToken => "invalid_token",
+            Self::OtherMeter => "unknown_usage_point",
+            Self::Data(error) => &error.code,
             Self::InvalidClient { .. } => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
             Self::UnsupportedGrantType => "unsupported_grant_type",
@@ -119,7 +141,9 @@ impl ApiError {
             Self::TooLarge => "the body is larger than 16 KB",
             Self::Interrupted => "the body did not arrive whole and in time",
             Self::InvalidClient { .. } => "the client is not known here, or its secret is wrong",
-            Self::InvalidGrant => "the code is unknown, was used, or belongs to another client",
+            Self::InvalidGrant => {
+                "the code or token is unknown, was used or revoked, or belongs to another client"
+            }
             Self::UnsupportedGrantType => "this grant_type is not supported here",
             Self::VersionMismatch => "this version of the plugin is too old, please update it",
             Self::AuthorizationPending { .. } => "the person has not decided yet",
@@ -127,7 +151,11 @@ impl ApiError {
             Self::AccessDenied => "the person refused",
             Self::ExpiredToken => "the code has expired, ask for a new one",
             Self::TooManyCodes { .. } => "too many device codes were asked for from this address",
-            Self::TooManyRefreshes { .. } => "too many refreshes from this address were refused",
+            Self::TooManyRefreshes { .. } => "too many refreshes, or too many of this address were refused",
+            Self::InvalidToken => "the access token is missing, unknown or expired, refresh it",
+            Self::OtherMeter => "the access token does not cover this usage_point_id",
+            Self::Data(error) => &error.description,
+            Self::EnedisBusy { .. } => "Enedis cannot be asked at the moment, try again",
             Self::Unavailable { .. } => "the service is in trouble or busy, try again later",
             Self::NotFound => "there is no such endpoint",
             Self::MethodNotAllowed { .. } => "the endpoint does not take this method",
@@ -138,6 +166,7 @@ impl ApiError {
         match self {
             Self::TooManyCodes { retry_after }
             | Self::TooManyRefreshes { retry_after }
+            | Self::EnedisBusy { retry_after }
             | Self::Unavailable { retry_after } => Some(*retry_after),
             Self::Interrupted => Some(SOON),
             _ => None,
@@ -166,11 +195,17 @@ impl ResponseError for ApiError {
             | Self::SlowDown { .. }
             | Self::AccessDenied
             | Self::ExpiredToken => StatusCode::BAD_REQUEST,
-            Self::InvalidClient { basic: true } => StatusCode::UNAUTHORIZED,
+            Self::InvalidClient { basic: true } | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::Interrupted => StatusCode::REQUEST_TIMEOUT,
-            Self::TooManyCodes { .. } | Self::TooManyRefreshes { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyCodes { .. } | Self::TooManyRefreshes { .. } | Self::EnedisBusy { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            // What Enedis cannot say of data is trouble.
+            Self::Data(error) => {
+                StatusCode::from_u16(error.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+            }
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::OtherMeter => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -184,6 +219,9 @@ impl ResponseError for ApiError {
         match self {
             Self::InvalidClient { basic: true } => {
                 response.insert_header((WWW_AUTHENTICATE, "Basic realm=\"device-flow-proxy\""));
+            }
+            Self::InvalidToken => {
+                response.insert_header((WWW_AUTHENTICATE, BEARER_CHALLENGE));
             }
             Self::MethodNotAllowed { allow } => {
                 response.insert_header((ALLOW, *allow));
@@ -249,6 +287,11 @@ mod tests {
             (ApiError::TooManyCodes { retry_after: wait }, 429, "temporarily_unavailable"),
             (ApiError::TooManyRefreshes { retry_after: wait }, 429, "temporarily_unavailable"),
             (ApiError::Unavailable { retry_after: wait }, 503, "temporarily_unavailable"),
+            (ApiError::InvalidToken, 401, "invalid_token"),
+            (ApiError::OtherMeter, 404, "unknown_usage_point"),
+            (ApiError::EnedisBusy { retry_after: wait }, 429, "temporarily_unavailable"),
+            (ApiError::Data(DataError::no_data()), 404, "no_data_found"),
+            (ApiError::Data(DataError::no_consent()), 403, "ADAM-DC-0008"),
             (ApiError::NotFound, 404, "not_found"),
             (ApiError::MethodNotAllowed { allow: "POST" }, 405, "method_not_allowed"),
         ];

@@ -69,6 +69,11 @@ impl Form {
         Self::parse(body.as_bytes()).unwrap_or_default()
     }
 
+    /// Whether a parameter is there and has this value.
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        self.0.iter().any(|(known, given)| known == name && given == value)
+    }
+
     /// Takes a parameter out; `None` if it is absent or empty.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;

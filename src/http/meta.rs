@@ -7,7 +7,7 @@ use actors::store::SessionStore;
 use serde_json::json;
 
 use super::error::{ApiError, json_answer};
-use super::token::DEVICE_CODE_GRANT;
+use super::token::{DEVICE_CODE_GRANT, REFRESH_GRANT};
 use super::{App, browser};
 use crate::pages::{Home, Problem, ProblemKind, STYLE};
 
@@ -32,13 +32,16 @@ pub async fn no_icon() -> HttpResponse {
 /// Authorization server metadata (RFC 8414), also under the name `OpenID` clients look for.
 pub async fn metadata(app: Data<App>) -> HttpResponse {
     let base = &app.settings.base_url;
+    let mut grants = vec![DEVICE_CODE_GRANT];
+    // Enedis' own tokens are refreshed at an address that the metadata has no name for.
+    grants.extend(app.system().metering.is_some().then_some(REFRESH_GRANT));
     let document = json!({
         "issuer": base,
         // Clients that only know redirects insist on the member; people start at the same page.
         "authorization_endpoint": app.site.verification_uri,
         "device_authorization_endpoint": format!("{base}/device/code"),
         "token_endpoint": format!("{base}/device/token"),
-        "grant_types_supported": [DEVICE_CODE_GRANT],
+        "grant_types_supported": grants,
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
         "ui_locales_supported": ["fr", "en"],

@@ -85,6 +85,9 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
+/// Refreshes of one refresh token that are done: a box needs one or two a day, and four where answers are lost.
+pub const REFRESHES_OF_A_TOKEN: Rate = Rate { burst: 20, refill: 20, per: Duration::from_secs(3_600) };
+
 /// What counts as one address: an IPv6 network of 64 bits is one household's.
 pub fn network(address: IpAddr) -> IpAddr {
     match address {

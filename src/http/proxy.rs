@@ -1,5 +1,7 @@
 //! `POST /device/proxy`: a device refreshes its token through us, and we add the secret it must not know.
 //!
+//! With `FLOW=CLIENT_CREDENTIALS` the tokens are ours, and this is another address of `POST /device/token`.
+//!
 //! Refuses everything but a refresh for an accepted client: with the secret added, any other grant would let a
 //! stranger act as the application.
 
@@ -8,12 +10,13 @@ use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_T
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::exchanger::Exchanged;
-use actors::upstream::Grant;
+use actors::upstream::{Call, Grant};
 
 use super::App;
 use super::client::Client;
 use super::error::{ApiError, no_store};
 use super::form::Form;
+use super::token::{self, REFRESH_GRANT};
 use super::version;
 
 /// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
@@ -30,8 +33,12 @@ pub async fn refresh(
     version::check(&request, app.settings.version_min.as_ref())?;
     let mut form = Form::read(&request, &mut payload).await?;
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
-    if grant_type != "refresh_token" {
+    if grant_type != REFRESH_GRANT {
         return Err(ApiError::UnsupportedGrantType);
+    }
+    if let Some(metering) = &app.system().metering {
+        // Tokens are ours: the oldest plugins refresh here.
+        return token::refresh(&app, &request, &mut form, &metering.tokens).await;
     }
     let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
     let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?;
@@ -43,7 +50,7 @@ pub async fn refresh(
     }
     let grant = Grant::RefreshToken { refresh_token, scope };
     let call = app.settings.application.call(&client.id, client.secret, grant);
-    let exchanged = app.system().exchanger.call(call).await;
+    let exchanged = app.system().exchanger.call(Call::Token(call)).await;
     if !matches!(&exchanged, Exchanged::Answered(answer) if (400..500).contains(&answer.status)) {
         app.shared.refresh_limiter.give_back(&address);
     }

@@ -1,10 +1,11 @@
-//! `POST /device/token`: a device polls (RFC 8628 section 3.4).
+//! `POST /device/token`: a device polls (RFC 8628 section 3.4), or refreshes a token of ours (RFC 6749 section 6).
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::code::DeviceCode;
+use actors::code::{BearerToken, DeviceCode};
 use actors::poll::PollAnswer;
 use actors::registry::Poll;
+use actors::tokens::desk::{Refresh, Refreshed, TokenDesk};
 
 use super::App;
 use super::client::Client;
@@ -16,15 +17,60 @@ use crate::metrics::PollEnd;
 /// The grant type of RFC 8628 section 3.4.
 pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// A device asks whether its owner has decided.
-pub async fn poll(
+/// The grant type of RFC 6749 section 6.
+pub const REFRESH_GRANT: &str = "refresh_token";
+/// Longest accepted refresh token; ours have 64 characters.
+const REFRESH_TOKEN_MAX: usize = 8_192;
+/// Longest accepted `usage_points_id`: far more meters than one box has.
+const METERS_TEXT_MAX: usize = 1_000;
+
+/// A device asks whether its owner has decided, or for a new access token.
+pub async fn token(
     app: Data<App>,
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let answer = answer(&app, &request, &mut payload).await;
+    version::check(&request, app.settings.version_min.as_ref())?;
+    let form = Form::read(&request, &mut payload).await;
+    let form = match (form, &app.system().metering) {
+        (Ok(mut form), Some(metering)) if form.has("grant_type", REFRESH_GRANT) => {
+            return refresh(&app, &request, &mut form, &metering.tokens).await;
+        }
+        (form, _) => form,
+    };
+    let answer = poll(&app, &request, form).await;
     app.metrics().poll(poll_end(&answer));
     answer.map(json_answer)
+}
+
+/// A device refreshes its access token.
+pub async fn refresh(
+    app: &App,
+    request: &HttpRequest,
+    form: &mut Form,
+    tokens: &TokenDesk,
+) -> Result<HttpResponse, ApiError> {
+    let client = Client::identify(request, form, &app.settings.allowed_clients)?;
+    let token = BearerToken::parse(&form.require("refresh_token", REFRESH_TOKEN_MAX)?);
+    let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?;
+    let (address, now) = (app.address(request), app.clock().now());
+    let limited = |retry_after| ApiError::TooManyRefreshes { retry_after };
+    if let Some(token) = &token {
+        // A box in a loop writes a token each time.
+        app.shared.token_limiter.take(app.keys().refresh(token), now).map_err(limited)?;
+    }
+    // Charged beforehand, and given back unless the token leads nowhere.
+    app.shared.refresh_limiter.take(address, now).map_err(limited)?;
+    let refreshed = tokens.refresh(Refresh { token, client_id: client.id.into(), meters }).await;
+    if refreshed != Refreshed::Invalid {
+        app.shared.refresh_limiter.give_back(&address);
+    }
+    app.metrics().refresh(&refreshed);
+    match refreshed {
+        Refreshed::Token(body) => Ok(json_answer(body)),
+        Refreshed::Invalid => Err(ApiError::InvalidGrant),
+        Refreshed::Unavailable => Err(ApiError::unavailable()),
+    }
 }
 
 fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
@@ -38,7 +84,8 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
             ApiError::Unavailable { .. }
             | ApiError::Interrupted
             | ApiError::TooManyCodes { .. }
-            | ApiError::TooManyRefreshes { .. },
+            | ApiError::TooManyRefreshes { .. }
+            | ApiError::EnedisBusy { .. },
         ) => PollEnd::Unavailable,
         Err(
             ApiError::InvalidRequest(_)
@@ -47,15 +94,17 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
             | ApiError::InvalidGrant
             | ApiError::UnsupportedGrantType
             | ApiError::VersionMismatch
+            | ApiError::InvalidToken
+            | ApiError::OtherMeter
+            | ApiError::Data(_)
             | ApiError::NotFound
             | ApiError::MethodNotAllowed { .. },
         ) => PollEnd::Invalid,
     }
 }
 
-async fn answer(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<String, ApiError> {
-    version::check(request, app.settings.version_min.as_ref())?;
-    let mut form = Form::read(request, payload).await?;
+async fn poll(app: &App, request: &HttpRequest, form: Result<Form, ApiError>) -> Result<String, ApiError> {
+    let mut form = form?;
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
     if grant_type != DEVICE_CODE_GRANT {
         return Err(ApiError::UnsupportedGrantType);

@@ -120,6 +120,8 @@ fn problems(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         ProblemKind::MalformedReturn,
         ProblemKind::AlreadyUsed,
         ProblemKind::InProgress,
+        ProblemKind::NotListed,
+        ProblemKind::NotFresh,
         ProblemKind::NotFound,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BadRequest,

@@ -151,6 +151,16 @@ texts! {
     in_progress_title: "Encore un instant", "One more moment";
     in_progress: "Votre accord est en cours d’enregistrement. Actualisez cette page dans quelques secondes.",
         "Your consent is being recorded. Reload this page in a few seconds.";
+    not_listed_title: "Enedis enregistre votre accord", "Enedis is recording your consent";
+    not_listed: "Votre accord est donné, mais Enedis ne nous dit pas encore de quel compteur il s’agit. Cela prend parfois quelques minutes.",
+        "You have given your consent, but Enedis does not tell us yet which meter it is for. This sometimes takes a few minutes.";
+    not_listed_wait: "Gardez cette page ouverte\u{a0}: elle s’actualise toute seule.",
+        "Keep this page open: it reloads by itself.";
+    not_fresh_title: "Ce compteur est déjà relié", "This meter is linked already";
+    not_fresh: "Un appareil a déjà accès à ce compteur, et rien ne montre que cet accord vient d’être donné. Par sécurité, la demande s’arrête ici.",
+        "A device has access to this meter already, and nothing shows that this consent was given just now. To keep you safe, the request stops here.";
+    not_fresh_advice: "Pour relier un autre appareil, retirez d’abord le partage depuis votre compte Enedis, puis relancez la demande depuis votre appareil.",
+        "To link another device, first stop sharing in your Enedis account, then start again from your device.";
     not_found_title: "Page introuvable", "Page not found";
     not_found: "Il n’y a rien à cette adresse. Vérifiez le lien affiché par votre appareil.",
         "There is nothing at this address. Check the link shown by your device.";
@@ -178,8 +188,8 @@ texts! {
     home_privacy: "Vos données", "Your data";
     home_privacy_password: "Votre mot de passe Enedis se saisit chez Enedis. Il ne passe jamais par ce site.",
         "You enter your Enedis password at Enedis. It never passes through this site.";
-    home_privacy_measures: "Vos relevés vont à votre appareil. Ils ne sont pas enregistrés ici.",
-        "Your readings go to your device. They are not recorded here.";
+    home_privacy_measures: "Vos relevés vont à votre appareil. Si ce service les transmet, il les garde chiffrés, pour ne pas les redemander à Enedis.",
+        "Your readings go to your device. If this service passes them on, it keeps them encrypted, so as not to ask Enedis again.";
     home_privacy_stored: "Les codes et les clés d’accès ne sont jamais conservés en clair.",
         "Codes and access keys are never stored in readable form.";
 }

@@ -30,11 +30,20 @@ pub(super) struct Message {
     detail: Option<String>,
     action: Option<Action>,
     retry_after: Option<Duration>,
+    reload_secs: Option<u64>,
 }
 
 impl Message {
     pub(super) fn new(title: &'static str, tone: Tone) -> Self {
-        Self { title, tone, paragraphs: Vec::new(), detail: None, action: None, retry_after: None }
+        Self {
+            title,
+            tone,
+            paragraphs: Vec::new(),
+            detail: None,
+            action: None,
+            retry_after: None,
+            reload_secs: None,
+        }
     }
 
     pub(super) fn say(mut self, paragraph: &str) -> Self {
@@ -48,6 +57,11 @@ impl Message {
 
     pub(super) fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// The page loads itself again after `wait`.
+    pub(super) fn reload_after(self, wait: Duration) -> Self {
+        Self { reload_secs: Some(text::secs_up(wait)), ..self.retry_after(wait) }
     }
 
     pub(super) fn detail(self, detail: Option<&str>) -> Self {
@@ -67,6 +81,7 @@ impl Message {
             paragraphs: self.paragraphs,
             detail: self.detail,
             action: self.action,
+            reload_secs: self.reload_secs,
         };
         page(status, lang, &view).with_wait(self.retry_after)
     }
@@ -148,6 +163,7 @@ struct MessageView<'a> {
     paragraphs: Vec<String>,
     detail: Option<String>,
     action: Option<Action>,
+    reload_secs: Option<u64>,
 }
 
 pub(super) fn page(status: u16, lang: Lang, view: &impl Template) -> Page {

@@ -68,6 +68,18 @@ impl Plan {
         }
     }
 
+    /// The same with `FLOW=CLIENT_CREDENTIALS`; people are sent to the consent page of `version` 1 or 2.
+    pub async fn metering(store: Store, options: Options, version: u8) -> Self {
+        let plan = Self::with(store, options).await;
+        let (data, token) = (plan.enedis.base_url(), plan.enedis.token_url());
+        let authorize =
+            if version == 2 { plan.enedis.authorize_v2_url() } else { plan.enedis.authorize_url() };
+        plan.env("FLOW", "CLIENT_CREDENTIALS")
+            .env("AUTHORIZATION_ENDPOINT", &authorize)
+            .env("TOKEN_ENDPOINT_V3", &token)
+            .env("DATA_ENDPOINT", &data)
+    }
+
     fn on_mongo(mut self) -> Self {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let mongod = Mongod::shared();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actors::clock::{Clock, ManualClock, Timestamp};
 use actors::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
-use actors::consent::{Application, AuthorizationReturn, ConsentOutcome};
+use actors::consent::{Application, AuthorizationReturn, ConsentOutcome, Returned};
 use actors::exchanger::ExchangerSettings;
 use actors::exchanger::quota::QuotaSettings;
 use actors::keys::{DeviceHash, Keyring};
@@ -19,7 +19,7 @@ use actors::registry::{
 use actors::session::{Lifetimes, Request, Session};
 use actors::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
 use actors::system::{Ports, Settings, System};
-use actors::upstream::{Answer, CallError, TokenCall, TokenEndpoint};
+use actors::upstream::{Answer, AuthorizationServer, Call, CallError};
 use device_flow_proxy::store::sqlite::SqliteStore;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, LocalBoxFuture};
@@ -104,8 +104,8 @@ impl SessionStore for Faulty {
 /// A token endpoint that always grants.
 struct Granting;
 
-impl TokenEndpoint for Granting {
-    fn call(&self, _: TokenCall, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+impl AuthorizationServer for Granting {
+    fn call(&self, _: Call, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
         let body = br#"{"access_token":"a","refresh_token":"r","expires_in":12600}"#.to_vec();
         async { Ok(Answer { status: 200, content_type: None, body, retry_at: None }) }.boxed_local()
     }
@@ -136,7 +136,8 @@ impl Bench {
         let keys = Arc::new(Keyring::new(&[3; 32]));
         let ports = Ports {
             store: Arc::clone(&store) as Arc<dyn SessionStore>,
-            endpoint: Box::new(|| Rc::new(Granting)),
+            metering: None,
+            authorization_server: Box::new(|| Rc::new(Granting)),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             keys: Arc::clone(&keys),
             entropy: Arc::new(|| [5; 32]),
@@ -207,8 +208,7 @@ impl Bench {
         let returned = AuthorizationReturn {
             state: confirmed.state.clone(),
             browser: browser.clone(),
-            code: "granted".into(),
-            usage_point_id: None,
+            returned: Returned::Code { code: "granted".into(), usage_point_id: None },
         };
         self.system.consent.complete(returned).await
     }
@@ -287,7 +287,7 @@ async fn two_returns_at_once_are_one_exchange() {
     let confirmed = bench.confirmed(&user, &browser).await;
     let both = futures_util::future::join_all((0..8).map(|_| bench.complete(&confirmed, &browser))).await;
     assert!(both.iter().all(|outcome| *outcome == ConsentOutcome::Approved), "{both:?}");
-    assert_eq!(bench.system.exchanger.snapshot().await.unwrap().attempts, 1);
+    assert_eq!(bench.system.exchanger.snapshot().await.unwrap().token.attempts, 1);
 }
 
 #[actix_rt::test]
@@ -334,11 +334,11 @@ async fn a_code_that_was_marked_but_handed_to_nobody_is_given_back() {
     bench.store.doubt.store(true, Ordering::SeqCst);
     bench.store.blind.store(true, Ordering::SeqCst);
     assert_eq!(bench.complete(&confirmed, &browser).await, ConsentOutcome::Unavailable);
-    assert_eq!(bench.system.exchanger.snapshot().await.unwrap().attempts, 0);
+    assert_eq!(bench.system.exchanger.snapshot().await.unwrap().token.attempts, 0);
     bench.store.doubt.store(false, Ordering::SeqCst);
     bench.store.blind.store(false, Ordering::SeqCst);
     // The page said: try again. So it must work.
     assert_eq!(bench.complete(&confirmed, &browser).await, ConsentOutcome::Approved);
-    assert_eq!(bench.system.exchanger.snapshot().await.unwrap().attempts, 1);
+    assert_eq!(bench.system.exchanger.snapshot().await.unwrap().token.attempts, 1);
     assert!(matches!(bench.poll(&device).await, PollAnswer::Token(_)));
 }

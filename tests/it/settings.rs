@@ -40,8 +40,12 @@ fn the_example_names_every_setting() {
     let read: BTreeSet<_> = source
         .iter()
         .flat_map(|text| text.split('"').skip(1).step_by(2))
-        .filter(|word| word.len() > 3 && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
-        .filter(|word| !["DEVICE", "YMWD"].contains(word))
+        .filter(|word| {
+            word.len() > 3
+                && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit())
+                && word.bytes().any(|b| b.is_ascii_uppercase())
+        })
+        .filter(|word| !["DEVICE", "CLIENT_CREDENTIALS", "YMWD"].contains(word))
         .map(str::to_owned)
         .collect();
     assert_eq!(named, read);

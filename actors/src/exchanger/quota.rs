@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 const HOUR_SECS: u64 = 3600;
-/// Enedis' window, and a little more: our clock and its clock do not tick together.
-const SECOND: Duration = Duration::from_millis(1_050);
+/// Enedis' window, and a little more: its seconds begin at another moment than ours, and calls are not equally long on
+/// their way.
+const SECOND: Duration = Duration::from_millis(1_100);
 
 /// The allowed rates.
 #[derive(Clone, Copy, Debug)]

@@ -36,8 +36,8 @@ pub enum Subject {
     Day(Resource, Date),
     /// The [`super::policy::Refusal`] of a resource.
     Refusal(Resource),
-    /// That a value of a resource was seen once (an empty value, kept for good).
-    HadData(Resource),
+    /// The earliest day of a resource that ever had a value, `YYYY-MM-DD`, kept for good.
+    Since(Resource),
     /// The [`super::belief::ConsentDoubt`].
     Consent,
 }
@@ -48,7 +48,7 @@ pub fn key_text(meter: Meter, subject: Subject) -> String {
     match subject {
         Subject::Day(resource, day) => format!("meter1|day|{meter}|{}|{day}", resource.name()),
         Subject::Refusal(resource) => format!("meter1|refusal|{meter}|{}", resource.name()),
-        Subject::HadData(resource) => format!("meter1|had|{meter}|{}", resource.name()),
+        Subject::Since(resource) => format!("meter1|since|{meter}|{}", resource.name()),
         Subject::Consent => format!("meter1|consent|{meter}"),
     }
 }
@@ -250,7 +250,7 @@ mod tests {
             texts.push(key_text(meter, Subject::Consent));
             for resource in Resource::ALL {
                 texts.push(key_text(meter, Subject::Refusal(resource)));
-                texts.push(key_text(meter, Subject::HadData(resource)));
+                texts.push(key_text(meter, Subject::Since(resource)));
                 texts.push(key_text(meter, Subject::Day(resource, date(2026, 11, 2))));
                 texts.push(key_text(meter, Subject::Day(resource, date(2026, 11, 12))));
             }

@@ -112,6 +112,7 @@ impl World {
         let now = eight_o_clock(DAY);
         let settings = QueueSettings {
             wait: Duration::from_secs(20),
+            admit: Duration::from_secs(20),
             in_flight: 2,
             calls_max: 256,
             calls_per_meter_max: 64,

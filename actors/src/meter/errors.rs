@@ -90,6 +90,12 @@ impl DataError {
         Self { status: 404, code: "no_data_found".to_owned(), description }
     }
 
+    /// What v5 says where the owner has to consent again. Only once that is believed.
+    pub fn no_consent() -> Self {
+        let description = "no consent can be found for this usage point".to_owned();
+        Self { status: 403, code: "ADAM-DC-0008".to_owned(), description }
+    }
+
     /// What it says about the next time.
     pub fn cause(&self) -> Cause {
         match self.code.as_str() {

@@ -4,8 +4,8 @@
 //! about old days only ([`Class::History`]) get one turn in four while others wait, and leave a part of each
 //! hour's quota alone, because the whole of it would be gone in five minutes. Equal calls are one call.
 //!
-//! Who cannot be served within [`QueueSettings::wait`] hears it at once, with the time at which it may come back; who
-//! was too hopeful hears it at its deadline. Neither costs a call.
+//! Who cannot be served within [`QueueSettings::admit`] hears it at once, with the time at which it may come back; who
+//! was too hopeful hears it at its deadline, after [`QueueSettings::wait`]. Neither costs a call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -32,6 +32,9 @@ const HOUR_MS: u64 = 3_600_000;
 pub struct QueueSettings {
     /// Longest wait for an answer, call included; below the plugin's 30 s.
     pub wait: Duration,
+    /// Longest estimated wait with which a caller is taken in: at least `wait`. Estimates err, and a caller that is
+    /// held for `wait` before it hears "later" has more tries in it than one that hears it at once.
+    pub admit: Duration,
     /// Calls under way at a time, at least 1.
     pub in_flight: usize,
     /// Calls waiting at a time. More than the quota allows within `wait` is of no use.
@@ -161,7 +164,7 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         let wait = self.estimate(now, meter, class, budget);
         let full = self.waiting() >= self.settings.calls_max
             || self.ring(class).of(meter) >= self.settings.calls_per_meter_max;
-        if full || wait >= self.settings.wait {
+        if full || wait >= self.settings.admit {
             return Err(Refused { waiter, retry_after: wait.max(Duration::from_secs(1)) });
         }
         self.jobs
@@ -244,7 +247,7 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         let calls = (ahead + self.running) / lanes;
         let by_lanes =
             Duration::from_millis(u64::try_from(calls).unwrap_or(u64::MAX).saturating_mul(self.call_ms));
-        held.max(by_lanes).max(look_ahead(budget, now, ahead, self.settings.wait))
+        held.max(by_lanes).max(look_ahead(budget, now, ahead, self.settings.admit))
     }
 
     /// Calls waiting for their turn.

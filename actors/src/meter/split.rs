@@ -36,6 +36,18 @@ pub fn calls(request: MeterRequest, today: Date, known: impl Fn(Date) -> bool) -
     ranges.into_iter().map(|range| request.with_range(range)).collect()
 }
 
+/// A call about yesterday, begun some days earlier at the same price: raw values of the days before may have been
+/// corrected, holes been filled, and whoever asks for the whole week next finds it known. Not beyond `since`, the
+/// earliest day that ever had values: one day before the meter's activation would spoil the whole call.
+pub fn widened(call: MeterRequest, since: Date, today: Date) -> MeterRequest {
+    let range = call.range;
+    if range.end() < today {
+        return call;
+    }
+    let start = plus(range.end(), -CURVE_CALL_DAYS).max(since).min(range.start());
+    DayRange::new(start, range.end()).map_or(call, |range| call.with_range(range))
+}
+
 /// Most days in one call.
 pub const fn call_days(resource: Resource) -> i64 {
     if resource.is_curve() { CURVE_CALL_DAYS } else { DAILY_CALL_DAYS }
@@ -139,6 +151,21 @@ mod tests {
         let one = calls(request(Resource::ConsumptionCurve, date(2026, 8, 10), TODAY), TODAY, |_| false);
         let two = calls(request(Resource::ConsumptionCurve, date(2026, 8, 12), TODAY), TODAY, |_| false);
         assert!(two.iter().filter(|call| one.contains(call)).count() >= two.len() - 1);
+    }
+
+    #[test]
+    fn a_call_about_yesterday_brings_the_week() {
+        let yesterday = request(Resource::ConsumptionCurve, date(2026, 11, 22), TODAY);
+        let start = |call, since| widened(call, since, TODAY).range.start();
+        assert_eq!(start(yesterday, date(2020, 1, 1)), date(2026, 11, 16));
+        assert_eq!(start(yesterday, date(2026, 11, 20)), date(2026, 11, 20));
+        assert_eq!(start(yesterday, date(2026, 11, 23)), date(2026, 11, 22), "never narrower");
+        let week = request(Resource::ConsumptionCurve, date(2026, 11, 16), TODAY);
+        assert_eq!(widened(week, date(2020, 1, 1), TODAY), week);
+        let old = request(Resource::ConsumptionCurve, date(2026, 11, 1), date(2026, 11, 3));
+        assert_eq!(widened(old, date(2020, 1, 1), TODAY), old);
+        let years = request(Resource::DailyConsumption, date(2025, 12, 1), TODAY);
+        assert_eq!(widened(years, date(2020, 1, 1), TODAY), years);
     }
 
     #[test]

@@ -248,13 +248,13 @@ impl CodeRegistry {
     }
 
     fn begin(&mut self, ask: Ask<BeginExchange>, tries: u8, ctx: &mut Context<Self>) {
-        let BeginExchange { state, browser, grant, until } = ask.question;
+        let BeginExchange { state, browser, presentation } = ask.question;
         let Some(session) = self.table.find(&SessionKey::State(state)) else {
             return ask.reply.send(BeginAnswer::No(Failure::Unknown));
         };
         let device = session.device;
         let now = self.ports.clock.now();
-        let next = match session.begin(&browser, &state, grant, until, now, &self.ports.life) {
+        let next = match session.begin(&browser, &state, presentation, now, &self.ports.life) {
             Ok(next) => next,
             Err(error) => {
                 if error == ReturnError::InProgress
@@ -270,7 +270,7 @@ impl CodeRegistry {
         };
         let lease = Lease {
             device,
-            grant,
+            grant: presentation.grant,
             client_id: Arc::clone(&session.request.client_id),
             client_secret: session.request.client_secret.as_ref().and_then(open),
             verifier: session
@@ -308,6 +308,7 @@ impl CodeRegistry {
                 session.approve(grant, sealed, now, life)
             }
             Outcome::Failed { consumed } => session.fail(grant, *consumed, now, life),
+            Outcome::Postponed => session.postpone(grant, now, life),
         };
         let Ok(next) = next else {
             self.end_exchange(device, ctx);

@@ -11,7 +11,7 @@ use crate::code::{PkceVerifier, StateSuffix, StateToken, UserCode};
 use crate::gate::Reply;
 use crate::keys::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
 use crate::poll::{AuthStyle, PollAnswer};
-use crate::session::{Request, Settled};
+use crate::session::{Presentation, Request, Settled};
 use crate::store::SessionKey;
 use crate::upstream::TokenSet;
 
@@ -155,10 +155,8 @@ pub struct BeginExchange {
     pub state: StateHash,
     /// The browser's cookie.
     pub browser: BrowserHash,
-    /// Hash of the returned code.
-    pub grant: GrantHash,
-    /// Until when the exchange may be under way.
-    pub until: Timestamp,
+    /// The returned authorization.
+    pub presentation: Presentation,
 }
 
 /// Answer to [`BeginExchange`].
@@ -229,6 +227,8 @@ pub enum Outcome {
         /// The code may be spent.
         consumed: bool,
     },
+    /// Nothing came yet, and the same authorization may be presented again.
+    Postponed,
 }
 
 /// Answer to [`FinishExchange`].

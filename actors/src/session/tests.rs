@@ -40,12 +40,16 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
+fn once(n: u8, until: Timestamp) -> Presentation {
+    Presentation { grant: grant(n), until, repeatable: false }
+}
+
 fn confirmed() -> Session {
     pending().confirm(consent(1, 1, START), START, &LIFE()).unwrap()
 }
 
 fn exchanging(until: Timestamp) -> Session {
-    confirmed().begin(&browser(1), &state(1), grant(1), until, START, &LIFE()).unwrap()
+    confirmed().begin(&browser(1), &state(1), once(1, until), START, &LIFE()).unwrap()
 }
 
 fn approved() -> Session {
@@ -76,7 +80,7 @@ fn one_browser_holds_a_code() {
 
 #[test]
 fn another_browser_cannot_finish() {
-    let other = confirmed().begin(&browser(2), &state(1), grant(1), START + secs(30), START, &LIFE());
+    let other = confirmed().begin(&browser(2), &state(1), once(1, START + secs(30)), START, &LIFE());
     assert_eq!(other, Err(ReturnError::OtherBrowser));
     assert_eq!(confirmed().deny(&browser(2), &state(1), START, &LIFE()), Err(ReturnError::OtherBrowser));
 }
@@ -84,7 +88,7 @@ fn another_browser_cannot_finish() {
 #[test]
 fn a_presented_code_is_not_presented_again() {
     let session = exchanging(START + secs(30));
-    let begin = |s: &Session, now| s.begin(&browser(1), &state(1), grant(1), now + secs(30), now, &LIFE());
+    let begin = |s: &Session, now| s.begin(&browser(1), &state(1), once(1, now + secs(30)), now, &LIFE());
     assert_eq!(begin(&session, START + secs(1)), Err(ReturnError::InProgress));
     // Lost with the process: the lease lapses, the code stays presented.
     assert_eq!(begin(&session, START + secs(31)), Err(ReturnError::Presented));
@@ -92,12 +96,27 @@ fn a_presented_code_is_not_presented_again() {
     assert_eq!(begin(&lost, START + secs(3)), Err(ReturnError::Presented));
     // The same browser may start a new authorization.
     let again = lost.confirm(consent(1, 5, START + secs(4)), START + secs(4), &LIFE()).unwrap();
-    assert!(
-        again.begin(&browser(1), &state(5), grant(2), START + secs(40), START + secs(5), &LIFE()).is_ok()
-    );
+    assert!(again.begin(&browser(1), &state(5), once(2, START + secs(40)), START + secs(5), &LIFE()).is_ok());
     // Certainly not consumed: a reload may present it.
     let refused = session.fail(&grant(1), false, START + secs(2), &LIFE()).unwrap();
     assert!(begin(&refused, START + secs(3)).is_ok());
+}
+
+#[test]
+fn what_enedis_does_not_consume_may_come_back_alone() {
+    let begin = |s: &Session, n, now| {
+        let again = Presentation { repeatable: true, ..once(n, now + secs(30)) };
+        s.begin(&browser(1), &state(1), again, now, &LIFE())
+    };
+    let session = begin(&confirmed(), 1, START).unwrap();
+    assert_eq!(begin(&session, 1, START + secs(1)), Err(ReturnError::InProgress));
+    assert!(begin(&session, 1, START + secs(30)).is_ok(), "lost with the process");
+    assert_eq!(begin(&session, 2, START + secs(30)), Err(ReturnError::Presented));
+    let later = session.postpone(&grant(1), START + secs(200), &LIFE()).unwrap();
+    assert!(begin(&later, 1, START + secs(200)).is_ok());
+    assert_eq!(begin(&later, 2, START + secs(200)), Err(ReturnError::Presented), "one for each state");
+    assert_eq!(later.poll(START + secs(899)), PollFinding::Pending, "the device waits as before");
+    assert_eq!(later.poll(START + secs(900)), PollFinding::Expired);
 }
 
 #[test]
@@ -130,7 +149,7 @@ fn a_token_is_claimed_once_and_repeated_for_a_while() {
 
 #[test]
 fn a_reload_sees_the_decision() {
-    let settled = approved().check_return(&browser(1), &state(1), Some(&grant(1)), START + secs(3));
+    let settled = approved().check_return(&browser(1), &state(1), Some(&once(1, START)), START + secs(3));
     assert_eq!(settled, Err(ReturnError::Settled(Settled::Approved)));
     let denied = confirmed().deny(&browser(1), &state(1), START, &LIFE()).unwrap();
     assert_eq!(denied.poll(START + secs(5_000)), PollFinding::Denied);
@@ -209,7 +228,7 @@ proptest! {
                 Event::Confirm { browser, state } =>
                     session.confirm(consent(browser, state, now), now, &life).ok(),
                 Event::Begin { browser: b, state: s, grant: g } => {
-                    let next = session.begin(&browser(b), &state(s), grant(g), now + secs(30), now, &life).ok();
+                    let next = session.begin(&browser(b), &state(s), once(g, now + secs(30)), now, &life).ok();
                     if next.is_some() {
                         let held = session.consent.as_deref().unwrap();
                         prop_assert_eq!((held.browser, held.state), (browser(b), state(s)));

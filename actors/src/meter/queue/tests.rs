@@ -12,6 +12,7 @@ const WAIT: Duration = Duration::from_secs(20);
 fn settings(in_flight: usize, per_hour: u32) -> QueueSettings {
     QueueSettings {
         wait: WAIT,
+        admit: WAIT,
         in_flight,
         calls_max: 256,
         calls_per_meter_max: 200,

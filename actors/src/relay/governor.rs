@@ -1,0 +1,67 @@
+//! What one of Enedis' data APIs takes at a moment: its quota, and the circuit breaker in front of it.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::exchanger::breaker::Breaker;
+use crate::exchanger::quota::{Quota, QuotaSettings};
+use crate::meter::queue::Budget;
+
+/// How long trouble is taken for short. The plugin asks again three times, within some two minutes, if it is told 429;
+/// told 503, it gives up for an hour.
+const SHORT: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug)]
+pub(super) struct Governor {
+    quota: Quota,
+    breaker: Breaker,
+    failing_since: Option<Timestamp>,
+}
+
+impl Governor {
+    pub fn new(quota: QuotaSettings, now: Timestamp) -> Self {
+        Self { quota: Quota::new(quota, now), breaker: Breaker::default(), failing_since: None }
+    }
+
+    /// A call goes out; it was [taken](Budget::take) before.
+    pub fn begin(&mut self) {
+        self.breaker.begin();
+    }
+
+    /// The API answered, whatever it said.
+    pub fn answered(&mut self) {
+        self.breaker.answered();
+        self.failing_since = None;
+    }
+
+    /// It did not, or only to say that it cannot.
+    pub fn failed(&mut self, now: Timestamp) {
+        self.breaker.failed(now);
+        self.failing_since.get_or_insert(now);
+    }
+
+    /// Whether it has been failing for so long that asking again soon is of no use.
+    pub fn is_down_for_long(&self, now: Timestamp) -> bool {
+        self.failing_since.is_some_and(|since| now.since(since) >= SHORT)
+    }
+
+    /// Enedis said: nothing before `until`.
+    pub fn close_until(&mut self, until: Timestamp) {
+        self.quota.close_until(until);
+    }
+
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.breaker.is_open(now)
+    }
+
+    pub const fn used_this_hour(&self) -> u32 {
+        self.quota.used_this_hour()
+    }
+}
+
+impl Budget for Governor {
+    fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
+        self.breaker.check(now)?;
+        self.quota.take(now, 0)
+    }
+}

@@ -1,0 +1,216 @@
+//! What is done with our own tokens: given for a consent, renewed by a refresh, checked at the data endpoint.
+//!
+//! A desk and not an actor: it owns no state but a generator of randomness. The store decides every race, nothing is
+//! remembered between two questions, and so a revocation counts at once, whoever made it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::{Map, Value, json};
+
+use super::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, meters_text, parse_meters};
+use crate::clock::{SharedClock, Timestamp};
+use crate::code::BearerToken;
+use crate::keys::{Keyring, TokenHash};
+use crate::meter::request::Meter;
+use crate::store::{StoreError, Written};
+use crate::upstream::TokenSet;
+
+/// Gives, renews and checks. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenDesk {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn TokenStore>,
+    keys: Arc<Keyring>,
+    clock: SharedClock,
+    life: Duration,
+    rng: Mutex<StdRng>,
+}
+
+/// A box asks for a new access token (RFC 6749 section 6).
+pub struct Refresh {
+    /// `refresh_token`, if it can be one of ours.
+    pub token: Option<BearerToken>,
+    /// The client, accepted here.
+    pub client_id: Arc<str>,
+    /// `usage_points_id`, as sent; `None` if it was not. Compared with the grant's as a set.
+    pub meters: Option<String>,
+}
+
+/// What comes of a [`Refresh`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// The token answer's JSON body; the access token in it is durable.
+    Token(String),
+    /// `invalid_grant`: unknown, revoked, ended with its consent, or given to another client or for other meters.
+    Invalid,
+    /// The store did not answer: come back.
+    Unavailable,
+}
+
+/// What an access token opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// The meter, by a consent of that time.
+    Meter {
+        /// When its owner consented.
+        consented_at: Timestamp,
+    },
+    /// Not this meter.
+    OtherMeters,
+    /// Nothing: unknown, revoked or ended.
+    Nothing,
+    /// The store did not answer: come back.
+    Unavailable,
+}
+
+impl TokenDesk {
+    /// A desk whose grants live as long as a consent of the length `life`.
+    pub fn new(
+        store: Arc<dyn TokenStore>,
+        keys: Arc<Keyring>,
+        clock: SharedClock,
+        life: Duration,
+        seed: [u8; 32],
+    ) -> Self {
+        let rng = Mutex::new(StdRng::from_seed(seed));
+        Self { inner: Arc::new(Inner { store, keys, clock, life, rng }) }
+    }
+
+    /// Gives the first tokens for a fresh consent for `meters`, which must be between one and
+    /// [`METERS_MAX`](super::METERS_MAX). Durable before the answer; the answer holds `usage_points_id`.
+    pub async fn give(
+        &self,
+        client_id: Arc<str>,
+        meters: &[Meter],
+        origin: Origin,
+    ) -> Result<TokenSet, StoreError> {
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let text = meters_text(meters);
+        let (refresh, access, grant) = {
+            let mut rng = inner.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            let (refresh, access) = (BearerToken::generate(&mut *rng), BearerToken::generate(&mut *rng));
+            let hash = inner.keys.refresh(&refresh);
+            let grant = MeterGrant {
+                refresh: hash,
+                client_id: Some(client_id),
+                meters: inner.keys.seal(&mut *rng, &hash, text.as_bytes()),
+                owners: meters.iter().map(|meter| inner.keys.meter(*meter)).collect(),
+                consented_at: now,
+                expires_at: now + inner.life,
+                origin,
+            };
+            (refresh, access, grant)
+        };
+        let record = inner.access(&access, &grant, now);
+        match inner.store.add(grant, Some(record)).await? {
+            Written::Applied => Ok(answer(&access, &refresh, &text, record.expires_at.since(now))),
+            // Two draws of 256 bits are never equal: the store holds what it was told it does not.
+            Written::Conflict => Err(StoreError::Aborted("a fresh token is taken".into())),
+        }
+    }
+
+    /// Answers a refresh. The refresh token stays the same: a box whose answer was lost asks again with it.
+    pub async fn refresh(&self, refresh: Refresh) -> Refreshed {
+        match self.inner.refresh(refresh).await {
+            Ok(Some(body)) => Refreshed::Token(body),
+            Ok(None) => Refreshed::Invalid,
+            Err(error) => {
+                tracing::warn!(%error, "a refresh could not be done");
+                Refreshed::Unavailable
+            }
+        }
+    }
+
+    /// What an access token says about a meter.
+    pub async fn open(&self, token: &BearerToken, meter: Meter) -> Opened {
+        let inner = &*self.inner;
+        match inner.store.find_access(inner.keys.access(token), inner.clock.now()).await {
+            Ok(Some(grant)) if grant.owners.contains(&inner.keys.meter(meter)) => {
+                Opened::Meter { consented_at: grant.consented_at }
+            }
+            Ok(Some(_)) => Opened::OtherMeters,
+            Ok(None) => Opened::Nothing,
+            Err(error) => {
+                tracing::warn!(%error, "an access token could not be looked up");
+                Opened::Unavailable
+            }
+        }
+    }
+
+    /// Whether a box holds a live grant for `meter`.
+    pub async fn is_held(&self, meter: Meter) -> Result<bool, StoreError> {
+        let inner = &*self.inner;
+        Ok(!inner.store.of_meter(inner.keys.meter(meter), inner.clock.now()).await?.is_empty())
+    }
+
+    /// Deletes some of what has expired.
+    pub async fn purge(&self) -> Result<u64, StoreError> {
+        self.inner.store.purge(self.inner.clock.now()).await
+    }
+}
+
+impl Inner {
+    async fn refresh(&self, refresh: Refresh) -> Result<Option<String>, StoreError> {
+        let Some(token) = refresh.token else { return Ok(None) };
+        let now = self.clock.now();
+        let Some(grant) = self.store.find_refresh(self.keys.refresh(&token), now).await? else {
+            return Ok(None);
+        };
+        if grant.client_id.as_ref().is_some_and(|client| *client != refresh.client_id) {
+            return Ok(None);
+        }
+        let damaged = || StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into());
+        let text = self.keys.open(&grant.refresh, &grant.meters).map_err(|_| damaged())?;
+        let text = String::from_utf8(text).map_err(|_| damaged())?;
+        if let Some(sent) = refresh.meters {
+            let set = |text: &str| {
+                let mut meters = parse_meters(text)?;
+                meters.sort_unstable();
+                Some(meters)
+            };
+            if set(&sent) != set(&text) {
+                return Ok(None);
+            }
+        }
+        let access = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            BearerToken::generate(&mut *rng)
+        };
+        let record = self.access(&access, &grant, now);
+        Ok(match self.store.issue(record).await? {
+            Written::Applied => {
+                let answer = answer(&access, &token, &text, record.expires_at.since(now));
+                Some(answer.body_after(Duration::ZERO))
+            }
+            // Revoked, or ended, in between.
+            Written::Conflict => None,
+        })
+    }
+
+    fn access(&self, token: &BearerToken, grant: &MeterGrant, now: Timestamp) -> Access {
+        let token: TokenHash = self.keys.access(token);
+        let expires_at = (now + ACCESS_LIFE).min(grant.expires_at);
+        Access { token, refresh: grant.refresh, issued_at: now, expires_at }
+    }
+}
+
+/// The token answer in the shape the plugin knows: `scope` is there and empty.
+fn answer(access: &BearerToken, refresh: &BearerToken, meters: &str, life: Duration) -> TokenSet {
+    let members = json!({
+        "access_token": access.expose(),
+        "refresh_token": refresh.expose(),
+        "token_type": "Bearer",
+        "expires_in": life.as_secs(),
+        "usage_points_id": meters,
+        "scope": "",
+    });
+    let members = if let Value::Object(members) = members { members } else { Map::new() };
+    TokenSet::own(members)
+}

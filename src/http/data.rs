@@ -1,0 +1,123 @@
+//! `GET /data/proxy/{v5 path}`: a box reads metering data with a token of ours (`FLOW=CLIENT_CREDENTIALS`).
+//!
+//! Refuses everything but the whitelisted questions of [`actors::meter::request`], about meters that the token covers:
+//! the application's token at Enedis opens every consented meter, so nothing of a request is passed on unread. The path
+//! is compared as it came, undecoded.
+
+use actix_web::http::header::{AUTHORIZATION, VIA};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use actors::clock::Timestamp;
+use actors::code::BearerToken;
+use actors::meter::civil::today;
+use actors::meter::request::{Meter, MeterRequest, RequestError};
+use actors::relay::Relayed;
+use actors::system::MeteringHandles;
+use actors::tokens::desk::Opened;
+
+use super::error::{ApiError, json_answer};
+use super::{App, Query, version};
+use crate::config::Flow;
+
+/// Where the paths of the v5 API begin.
+const PREFIX: &str = "/data/proxy/";
+
+/// A box asks for values.
+pub async fn read(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let answer = answer(&app, &request).await;
+    app.metrics().data(&answer);
+    let mut response = json_answer(answer?);
+    if let Ok(via) = app.site.via.parse() {
+        response.headers_mut().insert(VIA, via);
+    }
+    Ok(response)
+}
+
+async fn answer(app: &App, request: &HttpRequest) -> Result<String, ApiError> {
+    let (Some(metering), Flow::ClientCredentials(settings)) = (&app.system().metering, &app.settings.flow)
+    else {
+        return Err(ApiError::NotFound);
+    };
+    version::check(request, app.settings.version_min.as_ref())?;
+    let question = parse(app, request)?;
+    // Whoever may ask for anything is not told that an owner has to consent again before Enedis has said so for long.
+    let consented = if settings.open_to_all {
+        Timestamp::EPOCH
+    } else {
+        authorise(metering, request, question.meter).await?
+    };
+    match metering.relay.read(question, consented).await {
+        Relayed::Answer(body) => Ok(body),
+        Relayed::Error(error) => Err(ApiError::Data(error)),
+        Relayed::Busy { retry_after } => Err(ApiError::EnedisBusy { retry_after }),
+        Relayed::Unavailable { retry_after } => Err(ApiError::Unavailable { retry_after }),
+    }
+}
+
+fn parse(app: &App, request: &HttpRequest) -> Result<MeterRequest, ApiError> {
+    let path = request.uri().path();
+    let path = path.strip_prefix(app.site.path.as_str()).unwrap_or(path);
+    let path = path.strip_prefix(PREFIX).ok_or(ApiError::NotFound)?;
+    let Query(pairs) = Query::parse(request);
+    MeterRequest::parse(path, pairs, today(app.clock().now())).map_err(|error| match error {
+        RequestError::UnknownPath => ApiError::NotFound,
+        error => ApiError::InvalidRequest(error.to_string()),
+    })
+}
+
+/// When the owner of `meter` consented, by the request's access token.
+async fn authorise(
+    metering: &MeteringHandles,
+    request: &HttpRequest,
+    meter: Meter,
+) -> Result<Timestamp, ApiError> {
+    let token = bearer(request).ok_or(ApiError::InvalidToken)?;
+    match metering.tokens.open(&token, meter).await {
+        Opened::Meter { consented_at } => Ok(consented_at),
+        Opened::OtherMeters => Err(ApiError::OtherMeter),
+        Opened::Nothing => Err(ApiError::InvalidToken),
+        Opened::Unavailable => Err(ApiError::unavailable()),
+    }
+}
+
+/// The access token of a request. The PHP server took it without `Bearer` as well.
+fn bearer(request: &HttpRequest) -> Option<BearerToken> {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let header = headers.next()?.to_str().ok()?.trim();
+    // Two are a contradiction.
+    if headers.next().is_some() {
+        return None;
+    }
+    let token = match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+        Some(_) => return None,
+        None => header,
+    };
+    BearerToken::parse(token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_read_with_and_without_its_scheme() {
+        let token = "a1".repeat(32);
+        let read = |headers: &[String]| {
+            let mut request = TestRequest::get();
+            for header in headers {
+                request = request.append_header((AUTHORIZATION, header.as_str()));
+            }
+            bearer(&request.to_http_request()).is_some()
+        };
+        for good in [format!("Bearer {token}"), format!("bearer  {token}"), token.clone()] {
+            assert!(read(std::slice::from_ref(&good)), "{good}");
+        }
+        for bad in [String::new(), "Bearer".into(), format!("Basic {token}"), format!("Bearer {token}0")] {
+            assert!(!read(std::slice::from_ref(&bad)), "{bad}");
+        }
+        assert!(!read(&[]) && !read(&[token.clone(), token]));
+    }
+}
