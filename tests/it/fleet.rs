@@ -1,0 +1,67 @@
+//! A small fleet of boxes as they are in the field, over days: see [`testkit::fleet`]. `cargo fleet` runs a large one.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use testkit::fleet::{ApiMode, Authorize, Outage, Plan, Report, StoreKind, run};
+
+use crate::fixture::BINARY;
+
+/// Ten boxes that arrive within five seconds on two days, and ask the second one again.
+fn plan() -> Plan {
+    Plan {
+        boxes: 10,
+        days: 2,
+        arrive_within: Duration::from_secs(5),
+        producer_every: 5,
+        again: true,
+        speed: 4.0,
+        round_within: Duration::from_secs(120),
+        ..Plan::new(BINARY)
+    }
+}
+
+/// Runs all of `plans` at once, each with a server of its own, and expects every requirement to be met.
+async fn all_pass(plans: Vec<Plan>) -> Vec<Report> {
+    let reports = join_all(plans.into_iter().map(run)).await;
+    let reports: Vec<_> = reports.into_iter().map(|report| report.unwrap()).collect();
+    for report in &reports {
+        assert!(report.passed(), "\n{report}");
+    }
+    reports
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boxes_are_served_on_both_apis_after_both_consent_pages() {
+    let variants = [
+        (ApiMode::New, Authorize::V1),
+        (ApiMode::New, Authorize::V2),
+        (ApiMode::Legacy, Authorize::V1),
+        (ApiMode::Legacy, Authorize::V2),
+    ];
+    let plans = variants.into_iter().map(|(api, authorize)| Plan { api, authorize, ..plan() });
+    for report in all_pass(plans.collect()).await {
+        let [first, second] = report.days.as_slice() else { panic!("two days") };
+        assert_eq!(first.requests["device code"], 10, "codes are asked once:\n{report}");
+        assert!(!second.requests.contains_key("poll") && second.requests["refresh"] >= 10, "\n{report}");
+        assert_eq!((first.gave_up, second.gave_up, second.stuck), (0, 0, 0), "\n{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boxes_are_served_from_mongodb() {
+    let plan = Plan { store: StoreKind::Mongodb, authorize: Authorize::V2, ..plan() };
+    all_pass(vec![plan]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn boxes_outlive_an_enedis_out_of_order() {
+    let outages = [Outage::Down, Outage::Errors, Outage::Night];
+    let plans = outages.map(|outage| Plan { boxes: 6, again: false, outage: Some(outage), ..plan() });
+    for report in all_pass(plans.to_vec()).await {
+        let outage = report.days[1].outage.as_ref().unwrap();
+        // Six boxes with three questions, each sent four times, are 72 questions; the server spares Enedis most.
+        assert!(outage.data_calls <= 36, "\n{report}");
+        assert!(report.owners_said.is_empty(), "\n{report}");
+    }
+}

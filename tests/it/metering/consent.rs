@@ -1,0 +1,237 @@
+//! Consents: what the v1 and the v2 page return, honest and forged.
+
+use testkit::device::Device;
+use testkit::enedis::{Api, FOREIGN_AUTHORISATION, GeneratedMeters, Meters, Options};
+use testkit::person::{Choice, Person, Visit};
+
+use super::{METER, deliver, link, world};
+use crate::fixture::{CLIENT, Plan, Store, World};
+use crate::journey::on_both_stores;
+
+on_both_stores!(
+    the_v1_page_names_the_meters,
+    the_v2_page_names_an_authorisation,
+    several_meters_of_one_owner,
+    a_refusal_is_access_denied,
+);
+
+async fn the_v1_page_names_the_meters(store: Store) {
+    let world = world(store, 1).await;
+    let linked = link(&world).await;
+    assert_eq!(linked.meters, METER);
+    let seen = world.enedis.seen();
+    assert_eq!(seen.authorize_requests[0].version, 1);
+    assert_eq!(seen.token_requests_of("authorization_code").count(), 0, "the code is good for nothing");
+}
+
+async fn the_v2_page_names_an_authorisation(store: Store) {
+    let world = world(store, 2).await;
+    // Enedis lists it some time after the consent.
+    world.enedis.set_services_empty_first(2);
+    let device = world.device().await;
+    let person = Person::new();
+    let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+    assert_eq!(page.status, 200, "{}", page.html);
+    let asked = world.enedis.counts().requests(Api::SubscribedServices);
+    assert_eq!(asked, 3);
+    let request = world.enedis.seen().api_requests[0].clone();
+    assert_eq!(request.path, "/subscribed_services/v1/");
+    assert!(request.header("authorization").unwrap().starts_with("Bearer "));
+    // A reload shows the same and asks nothing.
+    let again = person.open(page.url.as_str()).await.unwrap();
+    assert_eq!(again.status, 200);
+    assert_eq!(world.enedis.counts().requests(Api::SubscribedServices), asked);
+    assert_eq!(deliver(device).await.meters, METER);
+    let token = world.enedis.seen().token_requests_of("client_credentials").next().unwrap().clone();
+    assert!(token.header("authorization").unwrap().starts_with("Basic "), "what Enedis is sure to take");
+}
+
+async fn several_meters_of_one_owner(store: Store) {
+    let options = Options { meters: Meters::Client(7), ..Options::default() };
+    let world = Plan::metering(store, options, 1).await.start().await;
+    let linked = link(&world).await;
+    assert_eq!(
+        linked.meters, "64975835695673,63695879465986,22315546958763",
+        "commas, as the plugin reads them"
+    );
+}
+
+async fn a_refusal_is_access_denied(store: Store) {
+    for version in [1, 2] {
+        let world = world(store, version).await;
+        let device = world.device().await;
+        assert_eq!(world.consent(&device, Choice::Refuse).await.status, 200);
+        assert_eq!(device.poll_once().await.unwrap().error(), Some("access_denied"));
+    }
+}
+
+/// A person with a browser of their own in front of Enedis' page for a fresh code, and the box that waits.
+async fn at_enedis(world: &World) -> (Device, Person, Visit) {
+    let device = world.device().await;
+    let person = Person::new();
+    let confirm = person.open(device.code().unwrap().link()).await.unwrap();
+    let enedis = person.click(&confirm, "Oui").await.unwrap();
+    (device, person, enedis)
+}
+
+fn state_of(visit: &Visit) -> String {
+    visit.chain.iter().find_map(|hop| hop.query("state")).unwrap()
+}
+
+/// The address Enedis would return to, with these parameters.
+fn callback(world: &World, query: &str) -> String {
+    format!("{}/auth/redirect?{query}", world.server.base_url())
+}
+
+async fn pending(device: &Device) -> bool {
+    let answer = device.poll_code(&device.code().unwrap().device_code).await.unwrap();
+    matches!(answer.error(), Some("authorization_pending" | "slow_down"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consent_that_is_not_listed_yet_is_taken_up_by_a_reload() {
+    let world = world(Store::Sqlite, 2).await;
+    world.enedis.set_services_empty_first(1_000);
+    let device = world.device().await;
+    let person = Person::new();
+    let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+    assert_eq!(page.status, 503, "{}", page.html);
+    assert!(page.html.contains(r#"http-equiv="refresh""#), "{}", page.html);
+    assert_eq!(page.header("retry-after"), Some("20"));
+    assert!(pending(&device).await);
+    world.enedis.set_services_empty_first(0);
+    let page = person.open(page.url.as_str()).await.unwrap();
+    assert_eq!(page.status, 200, "{}", page.html);
+    assert_eq!(deliver(device).await.meters, METER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn anothers_meter_is_not_to_be_had() {
+    let options = Options { meters: Meters::Generated(GeneratedMeters::consumers(9)), ..Options::default() };
+    let world = Plan::metering(Store::Sqlite, options, 2).await.start().await;
+    // Somebody consented ten days ago and has a box.
+    let today = world.enedis.today();
+    world.enedis.set_today(Some(today.plus(-10)));
+    let victim = link(&world).await;
+    world.enedis.set_today(Some(today));
+    let (theirs, own) =
+        (world.enedis.authorisation(&victim.meters), world.enedis.grant(&GeneratedMeters::point(8)));
+
+    let (device, attacker, enedis) = at_enedis(&world).await;
+    let state = state_of(&enedis);
+    let page =
+        attacker.open(&callback(&world, &format!("autorisation_id={theirs}&state={state}"))).await.unwrap();
+    assert_eq!(page.status, 409, "{}", page.html);
+    assert!(pending(&device).await);
+    // One authorisation for each state: not even an honest one any more.
+    let page =
+        attacker.open(&callback(&world, &format!("autorisation_id={own}&state={state}"))).await.unwrap();
+    assert_eq!(page.status, 502, "{}", page.html);
+    assert!(pending(&device).await);
+    // A v1 return names the meter itself: not where v2 is asked for, and a box holds it.
+    let (device, attacker, enedis) = at_enedis(&world).await;
+    let forged = format!("code=x&usage_point_id={}&state={}", victim.meters, state_of(&enedis));
+    let page = attacker.open(&callback(&world, &forged)).await.unwrap();
+    assert_eq!(page.status, 409, "{}", page.html);
+    assert!(pending(&device).await);
+    // The owner consents anew: fresh, and so believed although a box holds the meter.
+    world.enedis.revoke(&victim.meters);
+    world.enedis.grant(&victim.meters);
+    let (device, owner, enedis) = at_enedis(&world).await;
+    let state = state_of(&enedis);
+    let page =
+        owner.open(&callback(&world, &format!("autorisation_id={theirs}&state={state}"))).await.unwrap();
+    assert_eq!(page.status, 200, "{}", page.html);
+    assert_eq!(deliver(device).await.meters, victim.meters);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_form_of_return_is_understood() {
+    // A v1 return where v2 was asked for, of a meter nobody holds here.
+    let v2 = world(Store::Sqlite, 2).await;
+    let (device, person, enedis) = at_enedis(&v2).await;
+    let returned = format!("code=x&usage_point_id={METER}&state={}", state_of(&enedis));
+    assert_eq!(person.open(&callback(&v2, &returned)).await.unwrap().status, 200);
+    assert_eq!(deliver(device).await.meters, METER);
+    // And a v2 return where v1 was.
+    let v1 = world(Store::Sqlite, 1).await;
+    let id = v1.enedis.grant(METER);
+    let (device, person, enedis) = at_enedis(&v1).await;
+    let returned = format!("autorisation_id={id}&state={}", state_of(&enedis));
+    assert_eq!(person.open(&callback(&v1, &returned)).await.unwrap().status, 200);
+    assert_eq!(deliver(device).await.meters, METER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_and_malformed_returns_change_nothing() {
+    let world = world(Store::Sqlite, 2).await;
+    let id = world.enedis.grant(METER);
+    let (device, person, enedis) = at_enedis(&world).await;
+    let state = state_of(&enedis);
+    let other_state = "0123456789abcdef0123456789abcdef";
+    for (query, status) in [
+        (format!("autorisation_id={id}&state={other_state}"), 400),
+        (format!("autorisation_id={id}"), 400),
+        (format!("autorisation_id={id}&autorisation_id=1&state={state}"), 400),
+        (format!("autorisation_id=-1&state={state}"), 400),
+        (format!("autorisation_id=+{id}&state={state}"), 400),
+        (format!("autorisation_id=99999999999999999999&state={state}"), 400),
+        (format!("autorisation_id=&state={state}"), 400),
+        (format!("code=x&state={state}"), 400),
+        (format!("usage_point_id={METER}&state={state}"), 400),
+        (format!("code=x&usage_point_id=1234&state={state}"), 400),
+        (format!("code=x&usage_point_id={METER}%20OR&state={state}"), 400),
+        ("code=500&error=server_error&error_description=lincs-internal-server-error".to_owned(), 502),
+        (format!("error=demande_non_aboutie&error_description=x&state={state}"), 502),
+    ] {
+        let page = person.open(&callback(&world, &query)).await.unwrap();
+        assert_eq!(page.status, status, "{query}");
+        assert!(page.html.contains("<h1>"), "{query}");
+    }
+    let in_path = format!("{}/auth/redirect/IdPrm=1&code=server_error&", world.server.base_url());
+    assert_eq!(person.open(&in_path).await.unwrap().status, 400);
+    let honest = callback(&world, &format!("autorisation_id={id}&state={state}"));
+    assert_eq!(Person::new().open(&honest).await.unwrap().status, 400, "another browser");
+    assert_eq!(world.enedis.counts().requests(Api::SubscribedServices), 0, "Enedis saw nothing of it");
+    assert!(pending(&device).await);
+    // The honest return still works, once; what comes after it under the same state sees the same end.
+    assert_eq!(person.open(&honest).await.unwrap().status, 200);
+    let replayed = callback(&world, &format!("autorisation_id={}&state={state}", id ^ 1));
+    assert_eq!(person.open(&replayed).await.unwrap().status, 200, "a page, and nothing else");
+    assert_eq!(world.enedis.counts().requests(Api::SubscribedServices), 1);
+    assert_eq!(deliver(device).await.meters, METER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_at_authorisations_are_limited() {
+    let world = world(Store::Sqlite, 2).await;
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        let device = world.device().await;
+        let person = Person::new();
+        let confirm = person.open(device.code().unwrap().link()).await.unwrap();
+        let enedis = person.click(&confirm, "Oui").await.unwrap();
+        let query = format!("autorisation_id={FOREIGN_AUTHORISATION}&state={}", state_of(&enedis));
+        statuses.push(person.open(&callback(&world, &query)).await.unwrap().status);
+    }
+    // A new browser each time: the address has its limit, with room for a town behind it.
+    assert!(statuses.iter().all(|status| matches!(status, 502 | 429)), "{statuses:?}");
+    // One browser has a narrower one.
+    let person = Person::new();
+    let mut told = Vec::new();
+    for _ in 0..25 {
+        let mut device = Device::new(world.server.base_url(), CLIENT);
+        device.request_code(&[]).await.unwrap();
+        let confirm = person.open(device.code().unwrap().link()).await.unwrap();
+        if confirm.status == 429 {
+            // User codes and authorisations are guesses out of one purse.
+            told.push(429);
+            break;
+        }
+        let enedis = person.click(&confirm, "Oui").await.unwrap();
+        let query = format!("autorisation_id={FOREIGN_AUTHORISATION}&state={}", state_of(&enedis));
+        told.push(person.open(&callback(&world, &query)).await.unwrap().status);
+    }
+    assert_eq!(told.last(), Some(&429), "{told:?}");
+    assert!(world.enedis.counts().requests(Api::SubscribedServices) <= 51);
+}

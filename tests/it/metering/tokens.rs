@@ -1,0 +1,129 @@
+//! Tokens of our own: their shape, their refresh, and what a kill leaves of them.
+
+use testkit::device::Tokens;
+use testkit::enedis::{Meters, Options, Resource};
+use testkit::person::Choice;
+
+use super::{METER, deliver, get, link, question, world, yesterday};
+use crate::fixture::{CLIENT, Plan, Store};
+use crate::journey::on_both_stores;
+
+on_both_stores!(
+    the_first_answer_has_all_the_plugin_reads,
+    a_refresh_gives_a_new_access_token_and_keeps_the_refresh_token,
+    a_kill_between_consent_and_delivery_costs_nothing,
+    a_kill_between_refresh_and_its_answer_costs_nothing,
+);
+
+async fn the_first_answer_has_all_the_plugin_reads(store: Store) {
+    let world = world(store, 1).await;
+    let device = world.device().await;
+    world.consent(&device, Choice::Allow).await;
+    let answer = device.poll_once().await.unwrap();
+    assert_eq!(answer.status, 200);
+    let tokens = Tokens::read(&answer.json).unwrap();
+    for token in [&tokens.access, &tokens.refresh] {
+        assert_eq!(token.len(), 64);
+        assert!(token.bytes().all(|b| b.is_ascii_hexdigit()));
+    }
+    assert_ne!(tokens.access, tokens.refresh);
+    assert_eq!(answer.text("token_type"), Some("Bearer"));
+    let left = answer.json["expires_in"].as_u64().unwrap();
+    assert!((12_500..=12_600).contains(&left), "{left}");
+    assert_eq!(answer.text("usage_points_id"), Some(METER));
+    assert_eq!(answer.text("scope"), Some(""));
+    // A lost answer is repeated, byte for byte.
+    assert_eq!(device.poll_once().await.unwrap().body, answer.body);
+    // Neither opens the other's door.
+    let ask = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
+    assert_eq!(get(&world, &ask, Some(&tokens.refresh)).await.status, 401);
+    let linked = super::Linked { device, tokens, meters: METER.into() };
+    assert_eq!(linked.refresh_as(&linked.tokens.access, Some(METER)).await.error(), Some("invalid_grant"));
+}
+
+async fn a_refresh_gives_a_new_access_token_and_keeps_the_refresh_token(store: Store) {
+    let options = Options { meters: Meters::Client(7), ..Options::default() };
+    let world = Plan::metering(store, options, 1).await.env("ALLOWED_CLIENT_IDS", "second").start().await;
+    let linked = link(&world).await;
+    let answer = linked.refresh().await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let fresh = Tokens::read(&answer.json).unwrap();
+    assert_ne!(fresh.access, linked.tokens.access);
+    assert_eq!(fresh.refresh, linked.tokens.refresh);
+    assert_eq!(answer.json["expires_in"], 12_600);
+    let ask = question(Resource::MaxPower, "63695879465986", yesterday(&world.enedis), 1);
+    for token in [&linked.tokens.access, &fresh.access] {
+        assert_eq!(get(&world, &ask, Some(token)).await.status, 200, "the one before stays good");
+    }
+    // Compared as a set; a client that knows no meters may leave them out.
+    let [a, b, c] = ["64975835695673", "63695879465986", "22315546958763"];
+    let good = [format!("{c},{a},{b}"), format!("{b};{c};{a}"), format!("{a},{a},{b},{c}")];
+    for meters in good.iter().map(|text| Some(text.as_str())).chain([None]) {
+        assert_eq!(linked.refresh_as(&linked.tokens.refresh, meters).await.status, 200, "{meters:?}");
+    }
+    for meters in [format!("{a},{b}"), format!("{a},{b},{METER}"), METER.to_owned(), "x".to_owned()] {
+        let refused = linked.refresh_as(&linked.tokens.refresh, Some(&meters)).await;
+        assert_eq!((refused.status, refused.error()), (400, Some("invalid_grant")), "{meters}");
+    }
+    for token in ["0".repeat(64), "never-issued".to_owned()] {
+        let refused = linked.refresh_as(&token, Some(&linked.meters)).await;
+        assert_eq!((refused.status, refused.error()), (400, Some("invalid_grant")));
+    }
+    // It belongs to the client it was issued to.
+    let form =
+        [("grant_type", "refresh_token"), ("client_id", "second"), ("refresh_token", &linked.tokens.refresh)];
+    let refused = linked.device.post_form("/device/token", &form).await.unwrap();
+    assert_eq!((refused.status, refused.error()), (400, Some("invalid_grant")));
+    // The oldest plugins refresh elsewhere.
+    let old =
+        linked.device.refresh(&linked.tokens.refresh, &[("usage_points_id", &linked.meters)]).await.unwrap();
+    assert_eq!(old.status, 200, "{}", old.body);
+    assert_eq!(world.enedis.seen().token_requests_of("refresh_token").count(), 0);
+}
+
+async fn a_kill_between_consent_and_delivery_costs_nothing(store: Store) {
+    let mut world = world(store, 2).await;
+    let device = world.device().await;
+    assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
+    world.server.kill9().unwrap();
+    world.restart().await;
+    let linked = deliver(device).await;
+    assert_eq!(linked.read(&world, Resource::MaxPower, yesterday(&world.enedis), 1).await.status, 200);
+    assert_eq!(world.enedis.seen().consents_allowed, 1);
+}
+
+async fn a_kill_between_refresh_and_its_answer_costs_nothing(store: Store) {
+    let mut world = world(store, 1).await;
+    let linked = link(&world).await;
+    // Many refreshes, and a kill among them: whichever answers were lost, the box asks again with what it has.
+    let refreshes = (0..8).map(|_| {
+        let client = testkit::device::Device::new(world.server.base_url(), CLIENT);
+        let (token, meters) = (linked.tokens.refresh.clone(), linked.meters.clone());
+        async move {
+            let form = [("usage_points_id", meters.as_str())];
+            client.refresh(&token, &form).await.is_ok()
+        }
+    });
+    let (_, killed) = tokio::join!(futures_util::future::join_all(refreshes), async { world.server.kill9() });
+    killed.unwrap();
+    world.restart().await;
+    let again = linked.refresh().await;
+    assert_eq!(again.status, 200, "{}", again.body);
+    let access = again.text("access_token").unwrap();
+    let ask = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
+    assert_eq!(get(&world, &ask, Some(access)).await.status, 200);
+    assert_eq!(get(&world, &ask, Some(&linked.tokens.access)).await.status, 200);
+    assert_eq!(world.enedis.seen().consents_allowed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_box_in_a_loop_is_told_to_wait_and_not_to_give_up() {
+    let world = world(Store::Sqlite, 1).await;
+    let linked = link(&world).await;
+    let mut last = linked.refresh().await;
+    for _ in 0..25 {
+        last = linked.refresh().await;
+    }
+    assert_eq!((last.status, last.error()), (429, Some("temporarily_unavailable")));
+    assert!(last.retry_after().is_some());
+}
