@@ -11,10 +11,8 @@ use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpResponse, HttpServer};
 use actors::clock::{SharedClock, ShiftedClock};
 use actors::keys::Keyring;
-use actors::meter::cache::MeterCache;
 use actors::store::{SessionStore, StoreError};
 use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
-use actors::tokens::TokenStore;
 use actors::upstream::{AuthorizationServer, ResourceServer};
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -25,7 +23,7 @@ use crate::enedis::authorization::EnedisAuthorization;
 use crate::enedis::data::EnedisData;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
-use crate::store::{Counted, OpenError, Stores};
+use crate::store::{Counted, MeteringStores, OpenError, Stores};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
@@ -90,9 +88,10 @@ impl Application {
         let clock: SharedClock = Arc::new(ShiftedClock(config.clock_offset));
         let key = secret::load(config.secret_key, &config.data_dir, entropy)?;
         let keys = Arc::new(Keyring::new(&key));
-        let Stores { sessions, tokens, meters } = Stores::open(&config.store, &config.data_dir).await?;
+        let metering = matches!(config.flow, Flow::ClientCredentials(_));
+        let Stores { sessions, metering } = Stores::open(&config.store, &config.data_dir, metering).await?;
         let store = Arc::new(Counted::new(sessions));
-        let system = start_actors(&config, &clock, &keys, &store, tokens, meters).await?;
+        let system = start_actors(&config, &clock, &keys, &store, metering).await?;
         let launcher = system.launcher.clone();
         let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
         let shared = Arc::new(shared);
@@ -241,15 +240,14 @@ async fn start_actors(
     clock: &SharedClock,
     keys: &Arc<Keyring>,
     sessions: &Arc<Counted>,
-    tokens: Arc<dyn TokenStore>,
-    meters: Arc<dyn MeterCache>,
+    metering: Option<MeteringStores>,
 ) -> Result<System, StoreError> {
     let attempt = config.exchanger.attempt;
     let (upstream, flow, server_clock) =
         (config.upstream.clone(), config.flow.clone(), SharedClock::clone(clock));
-    let metering = match &config.flow {
-        Flow::Device => None,
-        Flow::ClientCredentials(metering) => {
+    let metering = match (&config.flow, metering) {
+        (Flow::Device, _) | (_, None) => None,
+        (Flow::ClientCredentials(metering), Some(MeteringStores { tokens, meters })) => {
             let (endpoint, data_clock) = (metering.data.clone(), SharedClock::clone(clock));
             Some(MeteringPorts {
                 tokens,

@@ -34,7 +34,14 @@ use crate::config::StoreConfig;
 pub struct Stores {
     /// Pending sessions.
     pub sessions: Arc<dyn SessionStore>,
-    /// Our own tokens, with `FLOW=CLIENT_CREDENTIALS`.
+    /// With `FLOW=CLIENT_CREDENTIALS`.
+    pub metering: Option<MeteringStores>,
+}
+
+/// What tokens of our own and relayed data need besides.
+#[derive(Clone)]
+pub struct MeteringStores {
+    /// Our own tokens.
     pub tokens: Arc<dyn TokenStore>,
     /// Metering data that was fetched before.
     pub meters: Arc<dyn MeterCache>,
@@ -43,20 +50,28 @@ pub struct Stores {
 impl Stores {
     /// Opens the stores of a server: those in `data_dir`, which it locks, or those in MongoDB, through one pool of
     /// connections. Blocks while files recover from a crash.
-    pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Self, OpenError> {
+    pub async fn open(config: &StoreConfig, data_dir: &Path, metering: bool) -> Result<Self, OpenError> {
         Ok(match config {
             StoreConfig::Embedded => {
                 // Sessions first: they take the lock.
                 let sessions = SqliteStore::open(data_dir)?;
-                let tokens = Arc::new(SqliteTokens::open(data_dir)?);
-                let meters = Arc::new(sessions.meters()?);
-                Self { sessions: Arc::new(sessions), tokens, meters }
+                let metering = if metering {
+                    let tokens = Arc::new(SqliteTokens::open(data_dir)?);
+                    Some(MeteringStores { tokens, meters: Arc::new(sessions.meters()?) })
+                } else {
+                    None
+                };
+                Self { sessions: Arc::new(sessions), metering }
             }
             StoreConfig::Mongo { uri, pool_size } => {
                 let sessions = MongoStore::connect(mongo_settings(uri, *pool_size)).await?;
-                let tokens = Arc::new(sessions.tokens().await?);
-                let meters = Arc::new(sessions.meters().await?);
-                Self { sessions: Arc::new(sessions), tokens, meters }
+                let metering = if metering {
+                    let tokens = Arc::new(sessions.tokens().await?);
+                    Some(MeteringStores { tokens, meters: Arc::new(sessions.meters().await?) })
+                } else {
+                    None
+                };
+                Self { sessions: Arc::new(sessions), metering }
             }
         })
     }

@@ -34,6 +34,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(400);
 
 /// How often tokens that have expired are deleted.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// Steps of one round of deletions, each of some hundred tokens.
+const PURGE_STEPS: usize = 100;
 
 /// What the outside world provides.
 pub struct Ports {
@@ -231,8 +233,15 @@ async fn purge(tokens: TokenDesk) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if let Err(error) = tokens.purge().await {
-            tracing::warn!(%error, "expired tokens could not be deleted; trying again later");
+        for _ in 0..PURGE_STEPS {
+            match tokens.purge().await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "expired tokens could not be deleted; trying again later");
+                    break;
+                }
+            }
         }
     }
 }

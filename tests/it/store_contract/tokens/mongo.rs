@@ -8,7 +8,7 @@ use actors::testing::{NOW, Place, Samples, block_on};
 use actors::tokens::TokenStore;
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::mongo::{DEADLINE, MongoSettings, MongoTokens};
-use device_flow_proxy::store::{OpenError, Stores, open_tokens};
+use device_flow_proxy::store::{MeteringStores, OpenError, Stores, open_tokens};
 use futures_util::TryStreamExt;
 use mongodb::bson::doc;
 use testkit::cutter::Cutter;
@@ -59,7 +59,8 @@ fn a_command_works_beside_a_server() {
         let (mongod, name) = (Mongod::shared(), database());
         let config = StoreConfig::Mongo { uri: mongod.uri(&name), pool_size: 4 };
         let nowhere = std::path::Path::new("/nonexistent");
-        let server = Stores::open(&config, nowhere).await.expect("stores");
+        let server = Stores::open(&config, nowhere, true).await.expect("stores");
+        let MeteringStores { tokens, meters } = server.metering.expect("asked for");
         let command = open_tokens(&config, nowhere).await.expect("the tokens");
         let mut samples = Samples::new(141);
         let grant = samples.meter_grant();
@@ -67,13 +68,10 @@ fn a_command_works_beside_a_server() {
         assert_eq!(command.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
         // The threads and connections stay as long as one of the stores that share them.
         drop(server.sessions);
-        drop(server.meters);
-        assert_eq!(
-            server.tokens.find_access(access.token, NOW).await.expect("an answer"),
-            Some(grant.clone())
-        );
+        drop(meters);
+        assert_eq!(tokens.find_access(access.token, NOW).await.expect("an answer"), Some(grant.clone()));
         assert!(command.revoke(grant.refresh).await.expect("revoked"));
-        assert_eq!(server.tokens.find_access(access.token, NOW).await.expect("an answer"), None);
+        assert_eq!(tokens.find_access(access.token, NOW).await.expect("an answer"), None);
     });
 }
 

@@ -9,7 +9,7 @@ use actors::testing::{NOW, Place, Samples, block_on};
 use actors::tokens::{MeterGrant, TokenStore};
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::sqlite::{SqliteStore, SqliteTokens};
-use device_flow_proxy::store::{OpenError, Stores, open_tokens};
+use device_flow_proxy::store::{MeteringStores, OpenError, Stores, open_tokens};
 use tempfile::TempDir;
 
 struct Directory(TempDir);
@@ -40,17 +40,18 @@ fn a_command_works_beside_a_server() {
     let grant = samples.meter_grant();
     let access = samples.access(&grant, NOW);
     block_on(async {
-        let server = Stores::open(&StoreConfig::Embedded, place.path()).await.expect("stores");
+        let server = Stores::open(&StoreConfig::Embedded, place.path(), true).await.expect("stores");
+        let MeteringStores { tokens, .. } = server.metering.clone().expect("asked for");
         assert!(matches!(SqliteStore::open(place.path()), Err(OpenError::InUse(_))));
-        assert_eq!(server.tokens.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
+        assert_eq!(tokens.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
         let command = open_tokens(&StoreConfig::Embedded, place.path()).await.expect("the tokens");
         assert_eq!(command.find_refresh(grant.refresh, NOW).await.expect("an answer"), Some(grant.clone()));
         assert!(command.revoke(grant.refresh).await.expect("revoked"));
-        assert_eq!(server.tokens.find_access(access.token, NOW).await.expect("an answer"), None);
+        assert_eq!(tokens.find_access(access.token, NOW).await.expect("an answer"), None);
         // The command ends; the server goes on.
         drop(command);
-        assert_eq!(server.tokens.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
-        assert_eq!(server.tokens.find_access(access.token, NOW).await.expect("an answer"), Some(grant));
+        assert_eq!(tokens.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
+        assert_eq!(tokens.find_access(access.token, NOW).await.expect("an answer"), Some(grant));
     });
 }
 
