@@ -36,6 +36,11 @@ impl Breaker {
         self.probing = self.open_until.is_some();
     }
 
+    /// The call did not go out after all.
+    pub fn withdrawn(&mut self) {
+        self.probing = false;
+    }
+
     /// Enedis answered, whatever it said.
     pub fn answered(&mut self) {
         *self = Self::default();

@@ -33,7 +33,7 @@ struct Attempt {
 /// How an attempt ended.
 enum Tried {
     Sent(Result<Answer, CallError>, Bearer),
-    NoToken(Gateway),
+    NoToken(NotDone, Duration),
 }
 
 /// How a call ended, for those who wait for it.
@@ -110,14 +110,10 @@ impl MeterRelay {
             (self.exchanger.clone(), Rc::clone(&self.server), self.settings.attempt);
         let (api, rejected, query) =
             (attempt.api, attempt.rejected.clone(), upstream_query(attempt.api, attempt.call));
-        let clock = crate::clock::SharedClock::clone(&self.clock);
         let work = async move {
             let bearer = match exchanger.acquire(rejected).await {
                 Acquired::Bearer(bearer) => bearer,
-                Acquired::NotDone { why: NotDone::Busy, retry_after } => {
-                    return Tried::NoToken(Gateway::Busy { until: clock.now() + retry_after });
-                }
-                Acquired::NotDone { why: NotDone::Down, .. } => return Tried::NoToken(Gateway::Unavailable),
+                Acquired::NotDone { why, retry_after } => return Tried::NoToken(why, retry_after),
             };
             let answer = server.get(MeterCall { api, query, bearer: bearer.clone() }, limit).await;
             Tried::Sent(answer, bearer)
@@ -133,10 +129,17 @@ impl MeterRelay {
         let Attempt { call, api, second, rejected } = attempt;
         let (answer, bearer) = match tried {
             Tried::Sent(answer, bearer) => (answer, bearer),
-            Tried::NoToken(why) => {
-                // Nothing was sent, and nothing will be: as good as no answer.
-                self.governors[api as usize].failed(now);
-                return self.finish(now, call, Verdict::Gateway(why), ctx);
+            Tried::NoToken(why, retry_after) => {
+                // It says nothing of either API, and neither can be asked.
+                self.governors[api as usize].withdrawn();
+                for governor in &mut self.governors {
+                    governor.no_token(now, retry_after);
+                }
+                let gateway = match why {
+                    NotDone::Busy => Gateway::Busy { until: now + retry_after },
+                    NotDone::Down => Gateway::Unavailable,
+                };
+                return self.finish(now, call, Verdict::Gateway(gateway), ctx);
             }
         };
         let verdict = judge(api, call, &answer, now);

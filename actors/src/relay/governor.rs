@@ -11,6 +11,9 @@ use crate::meter::queue::Budget;
 /// told 503, it gives up for an hour.
 const SHORT: Duration = Duration::from_secs(120);
 
+/// Longest pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
+const NO_TOKEN_MAX: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Debug)]
 pub(super) struct Governor {
     quota: Quota,
@@ -37,6 +40,18 @@ impl Governor {
     /// It did not, or only to say that it cannot.
     pub fn failed(&mut self, now: Timestamp) {
         self.breaker.failed(now);
+        self.failing_since.get_or_insert(now);
+    }
+
+    /// A call that was begun did not go out after all.
+    pub fn withdrawn(&mut self) {
+        self.breaker.withdrawn();
+    }
+
+    /// There is no token of the application, and may be one after `wait`: until then nothing can be sent, whatever the
+    /// state of this API.
+    pub fn no_token(&mut self, now: Timestamp, wait: Duration) {
+        self.quota.close_until(now + wait.min(NO_TOKEN_MAX));
         self.failing_since.get_or_insert(now);
     }
 
