@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use testkit::device::Device;
+use testkit::enedis::{Options, Resource};
 use testkit::person::Choice;
 use testkit::server::Server;
 
@@ -125,4 +126,49 @@ async fn pacing_is_shared() {
         (answer.error() == Some("slow_down")).then_some(polled.elapsed())
     });
     println!("a poll took at most {:?} to the other instance", slowed.await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_and_values_of_one_instance_are_good_at_the_other() {
+    let plan = Plan::metering(Store::Mongo, Options::default(), 2).await.env("SECRET_KEY", KEY);
+    let second = plan.builder.clone();
+    let world = plan.start().await;
+    let port = testkit::net::free_port().expect("a free port");
+    let dir = second.data_path().with_file_name("second");
+    let second = second.port(port).env("BASE_URL", world.server.base_url()).data_dir(dir);
+    let second = second.start().await.unwrap_or_else(|error| panic!("{error}"));
+    let device = world.device().await;
+    assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
+    // Codes asked for at the one, tokens fetched at the other.
+    let other = via(&second);
+    let code = &device.code().unwrap().device_code;
+    let answer = eventually("the other instance knows", || async {
+        let answer = other.poll_code(code).await.unwrap();
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    let meter = answer.text("usage_points_id").unwrap();
+    let day = world.enedis.today().plus(-1);
+    let target = format!(
+        "/data/proxy{}?start={}&end={day}&usage_point_id={meter}",
+        Resource::ConsumptionCurve.v5_path(),
+        day.plus(-7)
+    );
+    let read = async |server: &Server, token: &str| {
+        let request =
+            reqwest::Client::new().get(format!("http://{}{target}", server.listen())).bearer_auth(token);
+        testkit::http::Answer::read(request.send().await.unwrap()).await.unwrap()
+    };
+    let first = read(&world.server, answer.text("access_token").unwrap()).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    let form = [("usage_points_id", meter)];
+    let refreshed = device.refresh(answer.text("refresh_token").unwrap(), &form).await.unwrap();
+    assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+    let same = eventually("what the one fetched is known to the other", || async {
+        let same = read(&second, refreshed.text("access_token").unwrap()).await;
+        (same.status == 200).then_some(same)
+    })
+    .await;
+    assert_eq!(same.body, first.body);
+    assert!(world.enedis.counts().data_requests() <= 2, "the store is shared, and written in its own time");
 }

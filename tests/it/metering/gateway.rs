@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::clock::{Clock, SystemClock};
 use testkit::enedis::{Api, Endpoint, Fault, Options, Resource};
 
 use super::{Linked, link, yesterday};
@@ -132,4 +133,29 @@ async fn a_long_outage_costs_few_calls_and_ends_by_itself() {
         (linked.read(&world, Resource::MaxPower, day, 1).await.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hours_quota_is_told_at_once_and_costs_nothing() {
+    // The server's clock stands at half past, whenever this runs.
+    let into_hour = SystemClock.now().as_secs() % 3_600;
+    let plan = Plan::metering(Store::Sqlite, Options::default(), 1).await.env("ENEDIS_CALLS_PER_HOUR", "2");
+    let world = plan.env("CLOCK_OFFSET_SECS", &((5_400 - into_hour) % 3_600).to_string()).start().await;
+    let linked = link(&world).await;
+    let day = yesterday(&world.enedis);
+    for resource in [Resource::ConsumptionCurve, Resource::MaxPower] {
+        assert_eq!(linked.read(&world, resource, day, 1).await.status, 200);
+    }
+    let begun = std::time::Instant::now();
+    let busy = linked.read(&world, Resource::DailyConsumption, day, 1).await;
+    assert_eq!((busy.status, busy.error()), (429, Some("temporarily_unavailable")), "{}", busy.body);
+    let wait = busy.retry_after().unwrap();
+    assert!((1_700..=1_800).contains(&wait.as_secs()), "until the hour is over: {wait:?}");
+    assert!(begun.elapsed() < crate::fixture::PATIENCE);
+    assert_eq!(
+        linked.read(&world, Resource::MaxPower, day, 1).await.status,
+        200,
+        "what is known costs nothing"
+    );
+    assert_eq!(world.enedis.counts().data_requests(), 2);
 }

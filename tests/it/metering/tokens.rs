@@ -1,10 +1,15 @@
 //! Tokens of our own: their shape, their refresh, and what a kill leaves of them.
 
-use testkit::device::Tokens;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ::mongodb::Client;
+use ::mongodb::bson::{DateTime, Document, doc};
+use testkit::device::{Device, Tokens};
 use testkit::enedis::{Meters, Options, Resource};
+use testkit::mongod::Mongod;
 use testkit::person::Choice;
 
-use super::{METER, deliver, get, link, question, world, yesterday};
+use super::{Linked, METER, deliver, get, link, question, world, yesterday};
 use crate::fixture::{CLIENT, Plan, Store};
 use crate::journey::on_both_stores;
 
@@ -13,6 +18,7 @@ on_both_stores!(
     a_refresh_gives_a_new_access_token_and_keeps_the_refresh_token,
     a_kill_between_consent_and_delivery_costs_nothing,
     a_kill_between_refresh_and_its_answer_costs_nothing,
+    a_token_of_the_php_server_goes_on_working,
 );
 
 async fn the_first_answer_has_all_the_plugin_reads(store: Store) {
@@ -37,7 +43,7 @@ async fn the_first_answer_has_all_the_plugin_reads(store: Store) {
     // Neither opens the other's door.
     let ask = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
     assert_eq!(get(&world, &ask, Some(&tokens.refresh)).await.status, 401);
-    let linked = super::Linked { device, tokens, meters: METER.into() };
+    let linked = Linked { device, tokens, meters: METER.into() };
     assert_eq!(linked.refresh_as(&linked.tokens.access, Some(METER)).await.error(), Some("invalid_grant"));
 }
 
@@ -97,7 +103,7 @@ async fn a_kill_between_refresh_and_its_answer_costs_nothing(store: Store) {
     let linked = link(&world).await;
     // Many refreshes, and a kill among them: whichever answers were lost, the box asks again with what it has.
     let refreshes = (0..8).map(|_| {
-        let client = testkit::device::Device::new(world.server.base_url(), CLIENT);
+        let client = Device::new(world.server.base_url(), CLIENT);
         let (token, meters) = (linked.tokens.refresh.clone(), linked.meters.clone());
         async move {
             let form = [("usage_points_id", meters.as_str())];
@@ -114,6 +120,46 @@ async fn a_kill_between_refresh_and_its_answer_costs_nothing(store: Store) {
     assert_eq!(get(&world, &ask, Some(access)).await.status, 200);
     assert_eq!(get(&world, &ask, Some(&linked.tokens.access)).await.status, 200);
     assert_eq!(world.enedis.seen().consents_allowed, 1);
+}
+
+/// Imports from a MongoDB that the PHP server has filled, then lives on as the box does.
+async fn a_token_of_the_php_server_goes_on_working(store: Store) {
+    static DATABASES: AtomicU32 = AtomicU32::new(0);
+    let mongod = Mongod::shared();
+    let php = mongod.uri(&format!("php_tokens_{}", DATABASES.fetch_add(1, Ordering::Relaxed)));
+    let client = Client::with_uri_str(&php).await.unwrap();
+    let (refresh, access) = ("5a".repeat(32), "c3".repeat(32));
+    let entry = |key: String, hours| doc! { "key": key, "value": METER, "expireAt": in_hours(hours) };
+    let entries =
+        [entry(format!("refresh_token:{refresh}"), 20_000), entry(format!("access_token:{access}"), 1)];
+    client.default_database().unwrap().collection::<Document>("cache").insert_many(entries).await.unwrap();
+
+    let world =
+        Plan::metering(store, Options::default(), 1).await.env("IMPORT_MONGODB_URI", &php).start().await;
+    world.enedis.grant(METER);
+    let imported = world.builder.run(["import-php"]).unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    // The server was running all the while.
+    let device = Device::new(world.server.base_url(), CLIENT);
+    let linked = Linked { device, tokens: Tokens { access, refresh }, meters: METER.into() };
+    let day = yesterday(&world.enedis);
+    assert_eq!(linked.read(&world, Resource::MaxPower, day, 1).await.status, 200);
+    let answer = linked.refresh().await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.text("refresh_token"), Some(linked.tokens.refresh.as_str()));
+    let ask = question(Resource::ConsumptionCurve, METER, day, 1);
+    assert_eq!(get(&world, &ask, answer.text("access_token")).await.status, 200);
+    // What was taken over can be revoked, and counts at once.
+    let revoked = world.builder.run(["tokens", "revoke", "--meter", METER]).unwrap();
+    assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    for token in [Some(linked.tokens.access.as_str()), answer.text("access_token")] {
+        assert_eq!(get(&world, &ask, token).await.error(), Some("invalid_token"));
+    }
+    assert_eq!(linked.refresh().await.error(), Some("invalid_grant"));
+}
+
+fn in_hours(hours: i64) -> DateTime {
+    DateTime::from_millis(DateTime::now().timestamp_millis() + hours * 3_600_000)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
