@@ -127,6 +127,7 @@ impl Application {
         tracing::info!(in_flight = shared.in_flight(), "draining");
         shared.drain();
         // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
+        crate::telemetry::door_is_closed();
         if let Err(error) = door.shutdown(Shutdown::Read) {
             tracing::warn!(%error, "the listening socket cannot be closed to newcomers");
         }

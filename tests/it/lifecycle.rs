@@ -177,4 +177,11 @@ async fn healthcheck_tells_ready_from_gone() {
     world.server.terminate().unwrap();
     world.server.wait(PATIENCE).await.unwrap();
     assert_eq!(check(), Some(1));
+    let alarms: Vec<_> = world
+        .server
+        .logs()
+        .into_iter()
+        .filter(|line| line.contains("ERROR") || line.contains("WARN"))
+        .collect();
+    assert_eq!(alarms, Vec::<String>::new(), "an orderly stop is no alarm");
 }
