@@ -19,37 +19,51 @@ pub const STATE_MAX: usize = 100;
 /// Random part of a `state`: 32 hex digits, the last one a letter: 126 bits.
 const STATE_RANDOM_BYTES: usize = 16;
 
-/// The device's secret: 256 bits, written as 64 lower-case hex digits.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DeviceCode([u8; 32]);
+/// Secrets of 256 bits, written as 64 hex digits.
+macro_rules! secret_256 {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq)]
+        pub struct $name([u8; 32]);
 
-impl DeviceCode {
-    /// Draws a fresh code.
-    pub fn generate(rng: &mut impl Rng) -> Self {
-        Self(rng.random())
-    }
+        impl $name {
+            /// Draws a fresh one.
+            pub fn generate(rng: &mut impl Rng) -> Self {
+                Self(rng.random())
+            }
 
-    /// Reads the 64 hex digits a device sends back; `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
+            /// Reads the 64 hex digits that come back; `None` for anything else.
+            pub fn parse(text: &str) -> Option<Self> {
+                let mut bytes = [0; 32];
+                hex::decode_to_slice(text, &mut bytes).ok()?;
+                Some(Self(bytes))
+            }
 
-    /// The form sent to the device.
-    pub fn expose(&self) -> String {
-        hex::encode(self.0)
-    }
+            /// The form that is sent, in lower case.
+            pub fn expose(&self) -> String {
+                hex::encode(self.0)
+            }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
+            pub(crate) fn bytes(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    )+};
 }
 
-impl fmt::Debug for DeviceCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DeviceCode(…)")
-    }
+secret_256! {
+    /// The device's secret (RFC 8628 section 3.2).
+    DeviceCode;
+    /// The cookie that ties one consent to one browser.
+    BrowserToken;
+    /// A bearer token of our own, access or refresh (RFC 6750 section 2.1), in the form that the PHP server's had as well.
+    BearerToken;
 }
 
 /// The code a person types: eight letters out of twenty.
@@ -152,73 +166,6 @@ impl StateToken {
 impl fmt::Debug for StateToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StateToken(…)")
-    }
-}
-
-/// The cookie that ties one consent to one browser: 256 bits, 64 hex digits.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BrowserToken([u8; 32]);
-
-impl BrowserToken {
-    /// Draws a fresh cookie value.
-    pub fn generate(rng: &mut impl Rng) -> Self {
-        Self(rng.random())
-    }
-
-    /// Reads a cookie value; `None` if we cannot have set it.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
-
-    /// The cookie's value.
-    pub fn expose(&self) -> String {
-        hex::encode(self.0)
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for BrowserToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BrowserToken(…)")
-    }
-}
-
-/// A bearer token of our own, access or refresh (RFC 6750 section 2.1): 256 bits, 64 hex digits, the form that the PHP
-/// server's tokens had as well.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken([u8; 32]);
-
-impl BearerToken {
-    /// Draws a fresh token.
-    pub fn generate(rng: &mut impl Rng) -> Self {
-        Self(rng.random())
-    }
-
-    /// Reads a token; `None` if neither we nor the PHP server can have issued it.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
-    }
-
-    /// The form sent to the device.
-    pub fn expose(&self) -> String {
-        hex::encode(self.0)
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for BearerToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BearerToken(…)")
     }
 }
 
