@@ -23,7 +23,7 @@ use crate::enedis::authorization::EnedisAuthorization;
 use crate::enedis::data::EnedisData;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
-use crate::store::{Counted, MeteringStores, OpenError, Stores};
+use crate::store::{self, Counted, MeteringStores, OpenError, Stores};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
@@ -47,6 +47,12 @@ pub enum StartError {
     /// The store's content.
     #[error("stored sessions cannot be read: {0}")]
     Sessions(#[from] StoreError),
+    /// Our own tokens are sealed under another key: boxes would be told that their tokens are unknown, and erase them.
+    #[error(
+        "the stored tokens were made with another SECRET_KEY: restore it, or DATA_DIR/secret.key; without it every owner \
+         has to consent again, and the tokens have to be deleted first"
+    )]
+    OtherKey,
     /// The operating system's random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Entropy(rand::rngs::SysError),
@@ -91,6 +97,11 @@ impl Application {
         let metering = matches!(config.flow, Flow::ClientCredentials(_));
         let Stores { sessions, metering } = Stores::open(&config.store, &config.data_dir, metering).await?;
         let store = Arc::new(Counted::new(sessions));
+        if let Some(metering) = &metering
+            && !store::opens_with(metering.tokens.as_ref(), &keys, clock.now()).await?
+        {
+            return Err(StartError::OtherKey);
+        }
         let system = start_actors(&config, &clock, &keys, &store, metering).await?;
         let launcher = system.launcher.clone();
         let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);

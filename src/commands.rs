@@ -24,7 +24,7 @@ use rand::rngs::{SysError, SysRng};
 use self::import_php::SourceError;
 use crate::config::Config;
 use crate::secret::{self, SecretError};
-use crate::store::{OpenError, open_tokens};
+use crate::store::{OpenError, open_tokens, opens_with};
 
 /// Why a command did not do all that was asked, by what the operator must do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum CommandError {
     /// Mend the store, or its address.
     #[error("the token store cannot be opened")]
     Open(#[from] OpenError),
+    /// Use the `SECRET_KEY` or the `DATA_DIR` of the server.
+    #[error("the stored tokens were made with another SECRET_KEY than this one")]
+    OtherKey,
     /// Try again; what was done before stays.
     #[error("the token store failed; what was done before stays, and the command can be repeated")]
     Store(#[from] StoreError),
@@ -93,7 +96,11 @@ impl Desk {
 
     async fn open(config: &Config, clock: SharedClock, key: &[u8; 32]) -> Result<Self, CommandError> {
         let store = open_tokens(&config.store, &config.data_dir).await?;
-        Ok(Self { store, keys: Keyring::new(key), clock })
+        let keys = Keyring::new(key);
+        if !opens_with(store.as_ref(), &keys, clock.now()).await? {
+            return Err(CommandError::OtherKey);
+        }
+        Ok(Self { store, keys, clock })
     }
 }
 

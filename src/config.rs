@@ -220,6 +220,7 @@ impl Config {
             (FlowName::ClientCredentials, Some(metering)) => Flow::ClientCredentials(metering),
             _ => Flow::Device,
         };
+        let redelivery_secs = if matches!(flow, Flow::ClientCredentials(_)) { 180 } else { 60 };
         let store = store(&mut r);
         let secret_key = secret_key(&mut r, &store);
         let config = Self {
@@ -234,7 +235,8 @@ impl Config {
             life: Lifetimes {
                 code: r.seconds("CODE_LIFETIME_SECS", 300, 1..=86_400),
                 consent: r.seconds("CONSENT_WINDOW_SECS", 900, 1..=86_400),
-                redelivery: r.seconds("TOKEN_REDELIVERY_SECS", 60, 0..=3_600),
+                // The plugin sends a poll again whose answer was lost, three times within some two minutes and a half.
+                redelivery: r.seconds("TOKEN_REDELIVERY_SECS", redelivery_secs, 0..=3_600),
                 ..Lifetimes::default()
             },
             version_min: r

@@ -8,6 +8,7 @@ mod data;
 mod device;
 pub mod error;
 mod form;
+mod large;
 mod meta;
 mod peer;
 mod proxy;
@@ -33,9 +34,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::error::ApiError;
+use self::large::LargeAnswers;
 use self::peer::{
-    Limiter, REFRESHES_OF_A_TOKEN, REFUSED_REFRESHES, WRONG_CODES, WRONG_CODES_OF_A_BROWSER, client_address,
-    network,
+    AUTHORISATIONS, Limiter, REFRESHES_OF_A_TOKEN, REFUSED_REFRESHES, WRONG_CODES, WRONG_CODES_OF_A_BROWSER,
+    client_address, network,
 };
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Observed};
@@ -66,9 +68,11 @@ pub struct Shared {
     pub metrics: Metrics,
     guess_limiter: Limiter<IpAddr>,
     browser_limiter: Limiter<BrowserHash>,
+    authorisation_limiter: Limiter<IpAddr>,
     refresh_limiter: Limiter<IpAddr>,
     token_limiter: Limiter<TokenHash>,
     code_limiter: Option<Limiter<IpAddr>>,
+    large: LargeAnswers,
     draining: AtomicBool,
     in_flight: AtomicUsize,
 }
@@ -101,9 +105,11 @@ impl Shared {
             metrics: Metrics::default(),
             guess_limiter: Limiter::new(WRONG_CODES),
             browser_limiter: Limiter::new(WRONG_CODES_OF_A_BROWSER),
+            authorisation_limiter: Limiter::new(AUTHORISATIONS),
             refresh_limiter: Limiter::new(REFUSED_REFRESHES),
             token_limiter: Limiter::new(REFRESHES_OF_A_TOKEN),
             code_limiter: (per_minute > 0).then(|| Limiter::new(rate)),
+            large: LargeAnswers::default(),
             draining: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
         }
@@ -263,14 +269,14 @@ const METADATA: &str = "/.well-known/oauth-authorization-server";
 /// All routes: at the root, and below the path of `BASE_URL` for a reverse proxy that keeps it.
 pub fn routes(config: &mut ServiceConfig, base_url: &str) {
     let prefix = base_path(base_url);
+    // The root first: a path of BASE_URL may begin as one of ours does.
+    config.configure(endpoints);
     if !prefix.is_empty() {
         config.service(web::scope(&prefix).configure(endpoints));
-    }
-    if !prefix.is_empty() {
         // RFC 8414 section 3.1 puts the path of the issuer behind the well-known one.
         config.service(metadata(&format!("{METADATA}{prefix}")));
     }
-    config.configure(endpoints).default_service(web::route().to(meta::not_found));
+    config.default_service(web::route().to(meta::not_found));
 }
 
 fn endpoints(config: &mut ServiceConfig) {

@@ -123,10 +123,10 @@ impl Metrics {
     }
 
     /// Counts the answer to a question for metering data.
-    pub fn data(&self, answer: &Result<String, ApiError>) {
+    pub fn data(&self, answer: Result<(), &ApiError>) {
         let data = &self.data;
         let counter = match answer {
-            Ok(_) => &data.values,
+            Ok(()) => &data.values,
             Err(ApiError::Data(error)) if error.status == 403 => &data.consent_gone,
             Err(ApiError::Data(_)) => &data.enedis,
             Err(ApiError::InvalidToken) => &data.invalid_token,

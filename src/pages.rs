@@ -40,7 +40,7 @@ const METERS_MAX: usize = 20;
 const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// The wait suggested where nothing better is known and the matter takes a moment.
-const MOMENT: Duration = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// A rendered page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -357,7 +357,7 @@ impl Problem<'_> {
             // An empty reference is the address of this very page, with its query.
             ProblemKind::InProgress => Message::new(t.in_progress_title, Tone::Wait)
                 .say(t.in_progress)
-                .retry_after(MOMENT)
+                .reload_after(MOMENT)
                 .action(String::new(), t.reload),
             ProblemKind::NotListed => Message::new(t.not_listed_title, Tone::Wait)
                 .say(t.not_listed)

@@ -19,10 +19,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use actors::clock::Timestamp;
+use actors::keys::Keyring;
 use actors::meter::cache::MeterCache;
-use actors::store::SessionStore;
 use actors::store::record::Damaged;
-use actors::tokens::TokenStore;
+use actors::store::{SessionStore, StoreError};
+use actors::tokens::{MeterGrant, TokenStore};
 
 pub use self::counted::{Counted, StoreCounts};
 use self::mongo::{MongoSettings, MongoStore, MongoTokens};
@@ -91,6 +93,14 @@ pub async fn open_tokens(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dy
             Arc::new(MongoTokens::connect(mongo_settings(uri, *pool_size)).await?)
         }
     })
+}
+
+/// Whether the stored grants were made with these keys; also if there are none. With others no token of any box would be
+/// found, and each would be told that its token is unknown.
+pub async fn opens_with(tokens: &dyn TokenStore, keys: &Keyring, now: Timestamp) -> Result<bool, StoreError> {
+    let page = tokens.grants(None, now).await?;
+    let opens = |grant: &MeterGrant| keys.open(&grant.refresh, &grant.meters).is_ok();
+    Ok(page.grants.is_empty() || page.grants.iter().any(opens))
 }
 
 fn mongo_settings(uri: &str, pool_size: u32) -> MongoSettings {

@@ -54,6 +54,12 @@ impl TokenBucket {
         self.level == u64::from(rate.burst) * SCALE
     }
 
+    /// Whether at least half of the bucket is left: then little is lost by forgetting it.
+    pub fn is_half_full(&mut self, rate: Rate, now: Timestamp) -> bool {
+        self.refill(rate, now);
+        self.level.saturating_mul(2) >= u64::from(rate.burst) * SCALE
+    }
+
     fn refill(&mut self, rate: Rate, now: Timestamp) {
         let elapsed = now.since(self.at).as_millis();
         let per = rate.per.as_millis().max(1);
@@ -90,6 +96,8 @@ mod tests {
         assert!(wait <= Duration::from_millis(201), "{wait:?}");
         bucket.take(rate, start + wait).unwrap();
         assert!(!bucket.is_full(rate, start + wait));
+        assert!(!bucket.is_half_full(rate, start + Duration::from_millis(400)));
+        assert!(bucket.is_half_full(rate, start + Duration::from_secs(1)));
         assert!(bucket.is_full(rate, start + Duration::from_secs(2)));
     }
 

@@ -66,6 +66,13 @@ secret_256! {
     BearerToken;
 }
 
+impl BearerToken {
+    /// A token that was drawn elsewhere.
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 /// The code a person types: eight letters out of twenty.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UserCode([u8; USER_CODE_LEN]);

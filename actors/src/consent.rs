@@ -30,13 +30,16 @@ use crate::registry::{
 };
 use crate::relay::MeterRelayHandle;
 use crate::session::{Presentation, Settled};
-use crate::tokens::desk::TokenDesk;
+use crate::tokens::Origin;
+use crate::tokens::desk::{Consented, TokenDesk};
 use crate::upstream::{Call, Grant, NoToken, TokenCall, TokenSet};
 
 /// How long a token in hand is offered to a store that does not take it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a failure is offered: without it a reload would believe that the code was spent.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a return that may be acted on again is left to whoever has begun: as long as that normally takes.
+const REPEATABLE_LEASE: Duration = Duration::from_secs(30);
 /// Pause between two offers.
 const RECORD_PAUSE: Duration = Duration::from_millis(500);
 
@@ -218,16 +221,13 @@ impl ConsentDesk {
 impl Inner {
     async fn complete(&self, came: AuthorizationReturn) -> ConsentOutcome {
         let AuthorizationReturn { state, browser, returned } = came;
-        let begin = BeginExchange {
-            state: self.keys.state(&state),
-            browser: self.keys.browser(&browser),
-            presentation: Presentation {
-                grant: self.keys.grant(&returned.text()),
-                until: self.clock.now() + self.exchange_deadline + RECORD_PATIENCE,
-                repeatable: !matches!(returned, Returned::Code { .. }),
-            },
-        };
-        let lease = match self.registry.begin(begin).await {
+        let (state, browser) = (self.keys.state(&state), self.keys.browser(&browser));
+        let repeatable = !matches!(returned, Returned::Code { .. });
+        // Nobody may do it twice at a time. What may be done again is done again soon, should this process end.
+        let lease = if repeatable { REPEATABLE_LEASE } else { self.exchange_deadline + RECORD_PATIENCE };
+        let until = self.clock.now() + lease;
+        let presentation = Presentation { grant: self.keys.grant(&returned.text()), until, repeatable };
+        let lease = match self.registry.begin(BeginExchange { state, browser, presentation }).await {
             Ok(BeginAnswer::Go(lease)) => lease,
             Ok(BeginAnswer::No(failure)) => return failure.into(),
             // Waited for another tab's exchange, or for the store, longer than a page should take.
@@ -235,25 +235,35 @@ impl Inner {
             Err(_) => return ConsentOutcome::Unavailable,
         };
         let (device, grant) = (lease.device, lease.grant);
-        let (outcome, told) = match (&self.flow, returned) {
+        let consented = |meters, origin| Consented {
+            state,
+            grant,
+            client_id: Arc::clone(&lease.client_id),
+            meters,
+            origin,
+        };
+        match (&self.flow, returned) {
             (Flow::Device, Returned::Code { code, usage_point_id }) => {
-                self.exchange(lease, code, usage_point_id.as_deref()).await
+                let (outcome, told) = self.exchange(lease, code, usage_point_id.as_deref()).await;
+                self.record(FinishExchange { device, grant, outcome }, told).await
             }
             (Flow::ClientCredentials(metering), Returned::Meters { meters, .. }) => {
-                self.take_meters(metering, &lease, &meters).await
+                let consented = consented(meters, Origin::ConsentV1);
+                let (outcome, told) = self.take_meters(metering, &consented).await;
+                self.record_metering(metering, &consented, FinishExchange { device, grant, outcome }, told)
+                    .await
             }
             (Flow::ClientCredentials(metering), Returned::Authorisation(id)) => {
-                self.take_authorisation(metering, &lease, id).await
+                let mut consented = consented(Vec::new(), Origin::ConsentV2);
+                let (outcome, told) = self.take_authorisation(metering, &mut consented, id).await;
+                self.record_metering(metering, &consented, FinishExchange { device, grant, outcome }, told)
+                    .await
             }
             // The HTTP layer reads what came by the flow it serves.
             (Flow::Device | Flow::ClientCredentials(_), _) => {
-                (Outcome::Failed { consumed: true }, ConsentOutcome::Garbled)
+                let outcome = Outcome::Failed { consumed: true };
+                self.record(FinishExchange { device, grant, outcome }, ConsentOutcome::Garbled).await
             }
-        };
-        match self.record(FinishExchange { device, grant, outcome }).await {
-            FinishAnswer::Recorded => told,
-            FinishAnswer::Gone => ConsentOutcome::Unknown,
-            FinishAnswer::Unavailable => ConsentOutcome::Unavailable,
         }
     }
 
@@ -270,7 +280,17 @@ impl Inner {
         read(self.exchanger.call(Call::Token(call)).await, usage_point_id)
     }
 
-    async fn record(&self, finish: FinishExchange) -> FinishAnswer {
+    /// Makes the end of an exchange durable, with patience; `told` is what the person is told if that succeeds.
+    async fn record(&self, finish: FinishExchange, told: ConsentOutcome) -> ConsentOutcome {
+        match self.finish(finish).await {
+            FinishAnswer::Recorded => told,
+            FinishAnswer::Approved => ConsentOutcome::Approved,
+            FinishAnswer::Gone => ConsentOutcome::Unknown,
+            FinishAnswer::Unavailable => ConsentOutcome::Unavailable,
+        }
+    }
+
+    async fn finish(&self, finish: FinishExchange) -> FinishAnswer {
         let in_hand = matches!(finish.outcome, Outcome::Token(_));
         let end = self.clock.now() + if in_hand { RECORD_PATIENCE } else { FAILURE_PATIENCE };
         loop {

@@ -136,6 +136,7 @@ pub struct Keyring {
     access: [u8; 32],
     refresh: [u8; 32],
     stand_in: [u8; 32],
+    consent: [u8; 32],
     meter: [u8; 32],
     cache: [u8; 32],
     cipher: XChaCha20Poly1305,
@@ -157,6 +158,7 @@ impl Keyring {
             access: derive("access token hash"),
             refresh: derive("refresh token hash"),
             stand_in: derive("stand-in for a refresh token"),
+            consent: derive("tokens of a consent"),
             meter: derive("meter hash"),
             cache: derive("meter cache key"),
             cipher: XChaCha20Poly1305::new(&Key::from(derive("seal"))),
@@ -202,6 +204,19 @@ impl Keyring {
     /// Stands where a refresh token's hash would, for an access token that came without one: no token has this hash.
     pub fn stand_in(&self, access: &BearerToken) -> TokenHash {
         TokenHash(keyed(&self.stand_in, access.bytes()))
+    }
+
+    /// The refresh and the first access token of a consent: always the same two for one `state` and what came back under
+    /// it, so that a consent that was half recorded is completed, and not given twice. Nobody without the key can draw
+    /// them.
+    pub fn consent_tokens(&self, state: &StateHash, grant: &GrantHash) -> (BearerToken, BearerToken) {
+        let draw = |purpose: u8| {
+            let mut input = [purpose; 1 + 2 * HASH_LEN];
+            input[1..=HASH_LEN].copy_from_slice(state.as_bytes());
+            input[1 + HASH_LEN..].copy_from_slice(grant.as_bytes());
+            BearerToken::from_bytes(*blake3::keyed_hash(&self.consent, &input).as_bytes())
+        };
+        (draw(b'r'), draw(b'a'))
     }
 
     /// Hash of a meter's number.
@@ -274,6 +289,21 @@ mod tests {
         for cut in 0..sealed.as_bytes().len() {
             let cut = Sealed::from_bytes(sealed.as_bytes()[..cut].to_vec());
             assert!(keys.open(&owner, &cut).is_err());
+        }
+    }
+
+    #[test]
+    fn a_consent_has_its_own_two_tokens() {
+        let keys = Keyring::new(&[1; 32]);
+        let (state, other) = (StateHash([1; 16]), StateHash([2; 16]));
+        let (grant, another) = (GrantHash([1; 16]), GrantHash([3; 16]));
+        let (refresh, access) = keys.consent_tokens(&state, &grant);
+        assert!(keys.consent_tokens(&state, &grant) == (refresh.clone(), access.clone()));
+        assert!(refresh != access);
+        let strangers = Keyring::new(&[2; 32]).consent_tokens(&state, &grant);
+        for (r, a) in [keys.consent_tokens(&other, &grant), keys.consent_tokens(&state, &another), strangers]
+        {
+            assert!(r != refresh && a != access && r != access && a != refresh);
         }
     }
 

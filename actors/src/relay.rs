@@ -15,6 +15,8 @@
 //! kept, so that the next try costs less.
 
 mod calls;
+mod caps;
+mod counters;
 mod governor;
 mod memory;
 
@@ -25,8 +27,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use jiff::civil::Date;
-use serde::Serialize;
 
+use self::caps::Caps;
+pub use self::counters::{ApiSnapshot, RelaySnapshot};
 use self::governor::Governor;
 use self::memory::{Known, Memory};
 use crate::clock::{SharedClock, Timestamp};
@@ -34,36 +37,27 @@ use crate::exchanger::TokenExchangerHandle;
 use crate::exchanger::quota::QuotaSettings;
 use crate::gate::{AskError, Gate, Reply};
 use crate::keys::Keyring;
-use crate::meter::belief::Belief;
+use crate::meter::belief::{Belief, Census, is_young};
 use crate::meter::cache::MeterCache;
 use crate::meter::civil::today;
 use crate::meter::day::Day;
 use crate::meter::errors::{DataError, Gateway};
 use crate::meter::mode::{Api, ApiChooser, ApiMode};
-use crate::meter::queue::{Class, FairQueue, Place, QueueSettings};
+use crate::meter::queue::{Class, FairQueue, Place, QueueSettings, WAIT};
 use crate::meter::request::{Meter, MeterRequest};
 use crate::meter::split::{self, Settled};
-use crate::upstream::ResourceServer;
+use crate::upstream::{Bearer, ResourceServer};
 
-/// Longest wait for a call's turn and answer; below the plugin's patience of 30 s.
-pub const WAIT: Duration = Duration::from_secs(20);
-/// Longest estimated wait with which a call is taken in although it may not be served within [`WAIT`]. The plugin sends
-/// a request four times, each held for [`WAIT`], some ten seconds apart; told at once, it has used them up in 40 s.
-pub const ADMIT: Duration = Duration::from_secs(100);
 /// What a box is told to wait where nothing better is known: the plugin asks again by itself some seconds later.
 const COME_BACK: Duration = Duration::from_secs(10);
 /// Requests that may wait at a time.
 const REQUESTS_MAX: usize = 20_000;
-/// Calls that may wait at a time: more than Enedis takes within [`ADMIT`].
-const CALLS_MAX: usize = 4_096;
-/// Of them, of one meter: a history of two years has 105.
-const CALLS_OF_A_METER_MAX: usize = 128;
-/// Requests that may wait for one call.
-const WAITERS_MAX: usize = 64;
-/// Calls under way at a time at most; normally as many as may begin in a second.
-const IN_FLIGHT_MAX: u32 = 64;
 /// What the handle waits beyond [`WAIT`]: the look into the store.
 const MARGIN: Duration = Duration::from_secs(4);
+/// What a box is told to wait whose consent is believed gone while Enedis refuses everybody.
+const MASS_PAUSE: Duration = Duration::from_secs(3_600);
+/// Longest wait for the stored cache.
+const CACHE_PATIENCE: Duration = Duration::from_secs(2);
 /// How often the stored cache is brought back to its bound.
 const EVICT_EVERY: Duration = Duration::from_secs(60);
 /// Steps of one eviction.
@@ -103,50 +97,6 @@ pub enum Relayed {
     },
 }
 
-/// Counters of one of Enedis' data APIs since the start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct ApiSnapshot {
-    /// Calls sent.
-    pub calls: u64,
-    /// Of them, those that its gateway did not deal with.
-    pub failed: u64,
-    /// Calls in the current clock hour.
-    pub used_this_hour: u32,
-    /// Whether the circuit breaker holds calls back.
-    pub breaker_open: bool,
-}
-
-/// Counters of the relay since its start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct RelaySnapshot {
-    /// Requests that wait for calls.
-    pub waiting: usize,
-    /// Calls that wait for their turn.
-    pub queued: usize,
-    /// Calls under way.
-    pub in_flight: usize,
-    /// Requests answered with values or with Enedis' own error.
-    pub answered: u64,
-    /// Of them, those that took no call.
-    pub from_memory: u64,
-    /// Calls shared with an earlier request.
-    pub shared: u64,
-    /// Requests answered with [`Relayed::Busy`].
-    pub busy: u64,
-    /// Requests answered with [`Relayed::Unavailable`].
-    pub unavailable: u64,
-    /// Requests answered 403: their owner has to consent again.
-    pub consent_gone: u64,
-    /// Values in memory.
-    pub remembered: usize,
-    /// Bytes they take.
-    pub memory_bytes: usize,
-    /// The API of 2026.
-    pub new: ApiSnapshot,
-    /// The v5 API.
-    pub legacy: ApiSnapshot,
-}
-
 /// A request that waits for its calls.
 struct Asked {
     request: MeterRequest,
@@ -170,6 +120,14 @@ pub struct MeterRelay {
     asked: HashMap<u64, Asked>,
     serial: u64,
     memory: Memory,
+    census: Census,
+    caps: Caps,
+    /// The application's token, and when it was acquired.
+    bearer: Option<(Bearer, Timestamp)>,
+    /// One that Enedis has just not accepted.
+    rejected: Option<Bearer>,
+    acquiring: bool,
+    looked_for_gone: Timestamp,
     evicting: bool,
     wake: Option<SpawnHandle>,
     stats: RelaySnapshot,
@@ -197,15 +155,6 @@ impl MeterRelay {
         settings: RelaySettings,
         seed: [u8; 32],
     ) -> MeterRelayHandle {
-        let queue = QueueSettings {
-            wait: WAIT,
-            admit: ADMIT,
-            in_flight: settings.quota.per_second.min(IN_FLIGHT_MAX) as usize,
-            calls_max: CALLS_MAX,
-            calls_per_meter_max: CALLS_OF_A_METER_MAX,
-            waiters_max: WAITERS_MAX,
-            per_hour: settings.quota.per_hour,
-        };
         let addr = Self::start_in_arbiter(arbiter, move |_| {
             let now = ports.clock.now();
             Self {
@@ -215,10 +164,16 @@ impl MeterRelay {
                 settings,
                 chooser: ApiChooser::new(settings.mode),
                 governors: [Api::New, Api::Legacy].map(|_| Governor::new(settings.quota, now)),
-                queue: FairQueue::new(queue),
+                queue: FairQueue::new(QueueSettings::of(settings.quota)),
                 asked: HashMap::new(),
                 serial: 0,
                 memory: Memory::new(ports.cache, ports.keys, settings.memory_max_bytes, seed),
+                census: Census::default(),
+                caps: Caps::new(settings.quota.per_hour),
+                bearer: None,
+                rejected: None,
+                acquiring: false,
+                looked_for_gone: now,
                 evicting: false,
                 wake: None,
                 stats: RelaySnapshot::default(),
@@ -250,7 +205,7 @@ impl MeterRelay {
             reply,
         };
         match doubt.judge(now, consented) {
-            Belief::Gone => {
+            Belief::Gone if !self.census.is_mass(now) => {
                 asked.errors.push(DataError::no_consent());
                 return self.settle(asked, false);
             }
@@ -258,7 +213,19 @@ impl MeterRelay {
                 self.stats.unavailable += 1;
                 return asked.reply.send(Relayed::Unavailable { retry_after });
             }
-            Belief::Ask | Belief::Doubtful(_) => {}
+            Belief::Gone if !calls.is_empty() => {
+                self.stats.unavailable += 1;
+                return asked.reply.send(Relayed::Unavailable { retry_after: MASS_PAUSE });
+            }
+            Belief::Ask | Belief::Doubtful(_) | Belief::Gone => {}
+        }
+        // Nothing shows that Enedis opens this meter, and most of what was tried of that kind today was in vain.
+        let is_stranger =
+            asked.days.is_empty() && refusal.is_none() && !self.census.has_answered(request.meter, now);
+        let wait = if is_stranger { self.caps.strangers_wait(now) } else { None };
+        if let Some(wait) = wait.filter(|_| is_young(now, consented)) {
+            asked.troubles.push(Gateway::Busy { until: now + wait });
+            return self.settle(asked, false);
         }
         self.serial += 1;
         let id = self.serial;
@@ -266,6 +233,10 @@ impl MeterRelay {
             if let Some(error) = refusal.as_ref().and_then(|refusal| refusal.answers(*call)) {
                 asked.errors.push(error.clone());
                 continue;
+            }
+            if let Some(wait) = self.caps.wait(call.meter, now) {
+                asked.troubles.push(Gateway::Busy { until: now + wait });
+                break;
             }
             let class = Class::of(*call, today);
             let governor = &self.governors[self.chooser.preferred(now) as usize];
@@ -343,28 +314,6 @@ impl MeterRelay {
         };
         ctx.spawn(evict.into_actor(self).map(|(), act, _| act.evicting = false));
     }
-
-    fn snapshot(&self) -> RelaySnapshot {
-        let now = self.clock.now();
-        let api = |api: Api, so_far: ApiSnapshot| {
-            let governor = &self.governors[api as usize];
-            ApiSnapshot {
-                used_this_hour: governor.used_this_hour(),
-                breaker_open: governor.is_open(now),
-                ..so_far
-            }
-        };
-        RelaySnapshot {
-            waiting: self.asked.len(),
-            queued: self.queue.waiting(),
-            in_flight: self.queue.running(),
-            remembered: self.memory.entries(),
-            memory_bytes: self.memory.bytes(),
-            new: api(Api::New, self.stats.new),
-            legacy: api(Api::Legacy, self.stats.legacy),
-            ..self.stats
-        }
-    }
 }
 
 impl Actor for MeterRelay {
@@ -372,6 +321,21 @@ impl Actor for MeterRelay {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(EVICT_EVERY, Self::evict);
+        // Before the first question: the hour may have been begun by a process before this one.
+        let keys = [Api::New, Api::Legacy].map(|api| self.memory.usage_key(api));
+        let found = self.memory.cache().get(keys.to_vec(), self.clock.now());
+        let found = async move { tokio::time::timeout(CACHE_PATIENCE, found).await };
+        ctx.wait(found.into_actor(self).map(move |found, act, _| {
+            let Ok(Ok(entries)) = found else {
+                return tracing::warn!("the quota used before the start is not known");
+            };
+            for entry in entries {
+                let at = keys.iter().position(|key| *key == entry.key);
+                if let (Some(at), Some(usage)) = (at, act.memory.usage(entry)) {
+                    act.governors[at].resume(usage);
+                }
+            }
+        }));
     }
 }
 
@@ -394,16 +358,21 @@ impl Handler<ReadMeter> for MeterRelay {
     // Synchronous: answers from memory, or spawns futures that interleave with later messages.
     fn handle(&mut self, msg: ReadMeter, ctx: &mut Self::Context) {
         let now = self.clock.now();
-        let mut look = self.memory.look(msg.request, now);
+        let mut look = self.memory.look(msg.request, msg.consented, now);
         if look.missing.is_empty() {
             return self.proceed(msg, look.known, ctx);
         }
-        let found = self.memory.cache().get(std::mem::take(&mut look.missing), now).into_actor(self);
-        ctx.spawn(found.map(move |found, act, ctx| {
+        let found = self.memory.cache().get(std::mem::take(&mut look.missing), now);
+        let found = async move { tokio::time::timeout(CACHE_PATIENCE, found).await };
+        ctx.spawn(found.into_actor(self).map(move |found, act, ctx| {
+            // A miss costs a call, no more.
             match found {
-                Ok(entries) => act.memory.take_in(entries, &mut look.known, msg.request, act.clock.now()),
-                // A miss costs a call, no more.
-                Err(error) => tracing::warn!(%error, "the meter cache cannot be read"),
+                Ok(Ok(entries)) => {
+                    let now = act.clock.now();
+                    act.memory.take_in(entries, &mut look.known, msg.request, msg.consented, now);
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "the meter cache cannot be read"),
+                Err(_) => tracing::warn!("the meter cache does not answer in time"),
             }
             act.proceed(msg, look.known, ctx);
         }));
@@ -475,6 +444,13 @@ impl MeterRelayHandle {
     pub async fn forget(&self, meter: Meter) {
         if self.gate.ask(|reply| self.addr.do_send(ForgetMeter { meter, reply })).await.is_err() {
             tracing::warn!("what is remembered of a meter could not be forgotten in time");
+        }
+    }
+
+    /// Waits until what was remembered has been written, or could not be.
+    pub async fn idle(&self) {
+        while self.snapshot().await.is_ok_and(|snapshot| snapshot.writing > 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

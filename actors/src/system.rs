@@ -183,11 +183,14 @@ impl System {
         Ok(Self { registry, exchanger, writer, consent, metering, launcher, enedis_arbiter })
     }
 
-    /// Waits until no consent is on its way and no write waits.
+    /// Waits until no consent is on its way and no write waits, of sessions or of metering data.
     pub async fn idle(&self) {
         self.consent.idle().await;
         while self.writer.pending() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if let Some(metering) = &self.metering {
+            metering.relay.idle().await;
         }
     }
 }

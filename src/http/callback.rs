@@ -59,7 +59,7 @@ async fn answer(app: &App, request: &HttpRequest, lang: Lang) -> Page {
     };
     let guess = match returned {
         // The number can be guessed, and each guess costs a call to Enedis.
-        Returned::Authorisation(_) => match Guess::charge(app, request) {
+        Returned::Authorisation(_) => match Guess::at_authorisation(app, request) {
             Ok(guess) => Some(guess),
             Err(wait) => return problem(app, ProblemKind::TooManyAttempts { wait }).render(lang),
         },

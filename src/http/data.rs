@@ -4,9 +4,11 @@
 //! the application's token at Enedis opens every consented meter, so nothing of a request is passed on unread. The path
 //! is compared as it came, undecoded.
 
+use std::time::Duration;
+
 use actix_web::http::header::{AUTHORIZATION, VIA};
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::clock::Timestamp;
 use actors::code::BearerToken;
 use actors::meter::civil::today;
@@ -16,38 +18,50 @@ use actors::system::MeteringHandles;
 use actors::tokens::desk::Opened;
 
 use super::error::{ApiError, json_answer};
+use super::large::{self, Place};
 use super::{App, Query, version};
 use crate::config::Flow;
 
 /// Where the paths of the v5 API begin.
 const PREFIX: &str = "/data/proxy/";
 
+/// Longest time a box waits for its answer, look-up of its token included. The plugin sends again after 30 s.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// What it is told when that is over.
+const COME_BACK: Duration = Duration::from_secs(10);
+
 /// A box asks for values.
-pub async fn read(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let answer = answer(&app, &request).await;
-    app.metrics().data(&answer);
-    let mut response = json_answer(answer?);
+pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
+    let answer = tokio::time::timeout(PATIENCE, answer(&app, &request)).await;
+    let answer = answer.unwrap_or(Err(ApiError::EnedisBusy { retry_after: COME_BACK }));
+    app.metrics().data(answer.as_ref().map(|_| ()));
+    let mut response = match answer {
+        Ok((body, place)) => large::hold(json_answer(body), place),
+        Err(error) => error.error_response(),
+    };
     if let Ok(via) = app.site.via.parse() {
         response.headers_mut().insert(VIA, via);
     }
-    Ok(response)
+    response
 }
 
-async fn answer(app: &App, request: &HttpRequest) -> Result<String, ApiError> {
+async fn answer(app: &App, request: &HttpRequest) -> Result<(String, Option<Place>), ApiError> {
     let (Some(metering), Flow::ClientCredentials(settings)) = (&app.system().metering, &app.settings.flow)
     else {
         return Err(ApiError::NotFound);
     };
     version::check(request, app.settings.version_min.as_ref())?;
     let question = parse(app, request)?;
-    // Whoever may ask for anything is not told that an owner has to consent again before Enedis has said so for long.
+    // Without tokens there is no consent to go by: whatever is remembered counts.
     let consented = if settings.open_to_all {
         Timestamp::EPOCH
     } else {
         authorise(metering, request, question.meter).await?
     };
+    let place = app.shared.large.place(question);
+    let place = place.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
     match metering.relay.read(question, consented).await {
-        Relayed::Answer(body) => Ok(body),
+        Relayed::Answer(body) => Ok((body, place)),
         Relayed::Error(error) => Err(ApiError::Data(error)),
         Relayed::Busy { retry_after } => Err(ApiError::EnedisBusy { retry_after }),
         Relayed::Unavailable { retry_after } => Err(ApiError::Unavailable { retry_after }),
@@ -56,8 +70,9 @@ async fn answer(app: &App, request: &HttpRequest) -> Result<String, ApiError> {
 
 fn parse(app: &App, request: &HttpRequest) -> Result<MeterRequest, ApiError> {
     let path = request.uri().path();
-    let path = path.strip_prefix(app.site.path.as_str()).unwrap_or(path);
-    let path = path.strip_prefix(PREFIX).ok_or(ApiError::NotFound)?;
+    // At the root, or below the path of BASE_URL.
+    let below = path.strip_prefix(app.site.path.as_str()).and_then(|path| path.strip_prefix(PREFIX));
+    let path = below.or_else(|| path.strip_prefix(PREFIX)).ok_or(ApiError::NotFound)?;
     let Query(pairs) = Query::parse(request);
     MeterRequest::parse(path, pairs, today(app.clock().now())).map_err(|error| match error {
         RequestError::UnknownPath => ApiError::NotFound,

@@ -153,10 +153,23 @@ pub enum Found {
 pub struct Guess {
     address: IpAddr,
     browser: Option<BrowserHash>,
+    authorisation: bool,
 }
 
 impl Guess {
-    /// Charges a guess, or says how long none is looked at.
+    /// Charges a guess at an authorisation, which costs Enedis' quota as well, or says how long none is looked at.
+    pub fn at_authorisation(app: &App, request: &HttpRequest) -> Result<Self, Duration> {
+        let guess = Self::charge(app, request)?;
+        match app.shared.authorisation_limiter.take(guess.address, app.clock().now()) {
+            Ok(()) => Ok(Self { authorisation: true, ..guess }),
+            Err(wait) => {
+                guess.give_back(app);
+                Err(wait)
+            }
+        }
+    }
+
+    /// Charges a guess at a user code, or says how long none is looked at.
     pub fn charge(app: &App, request: &HttpRequest) -> Result<Self, Duration> {
         let (now, limits) = (app.clock().now(), &app.shared);
         let address = app.address(request);
@@ -168,7 +181,7 @@ impl Guess {
             limits.guess_limiter.give_back(&address);
             return Err(wait);
         }
-        Ok(Self { address, browser })
+        Ok(Self { address, browser, authorisation: false })
     }
 
     /// It was right, or not looked at.
@@ -176,6 +189,9 @@ impl Guess {
         app.shared.guess_limiter.give_back(&self.address);
         if let Some(browser) = self.browser {
             app.shared.browser_limiter.give_back(&browser);
+        }
+        if self.authorisation {
+            app.shared.authorisation_limiter.give_back(&self.address);
         }
     }
 }

@@ -68,13 +68,29 @@ impl<K: Eq + Hash> Limiter<K> {
     /// Takes a token from the bucket of `key`, or says how long it has to wait.
     pub fn take(&self, key: K, now: Timestamp) -> Result<(), Duration> {
         if self.buckets.len() >= KEYS_MAX && !self.buckets.contains_key(&key) {
-            self.buckets.retain(|_, bucket| !bucket.is_full(self.rate, now));
-            if self.buckets.len() >= KEYS_MAX {
-                return Err(self.rate.per);
-            }
+            self.make_room(now)?;
         }
         let mut bucket = self.buckets.entry(key).or_insert_with(|| TokenBucket::full(self.rate, now));
         bucket.take(self.rate, now)
+    }
+
+    /// Whether a token could be taken from the bucket of `key`; if not, how long it has to wait. Remembers nothing.
+    pub fn has_room(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
+        self.buckets.get(key).map_or(Ok(()), |bucket| {
+            let mut bucket = *bucket;
+            bucket.take(self.rate, now)
+        })
+    }
+
+    /// Forgets keys that have recovered; if those are too few, any that have used little: a crowd of strangers, each
+    /// with one try, must not keep everybody else out.
+    fn make_room(&self, now: Timestamp) -> Result<(), Duration> {
+        let crowded = || self.buckets.len() >= KEYS_MAX;
+        self.buckets.retain(|_, bucket| !bucket.is_full(self.rate, now));
+        if crowded() {
+            self.buckets.retain(|_, bucket| !bucket.is_half_full(self.rate, now));
+        }
+        if crowded() { Err(self.rate.per) } else { Ok(()) }
     }
 
     /// Gives a token back: what it was taken for turned out to be harmless.
@@ -85,6 +101,9 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
+/// Authorisations of one address that lead nowhere: each costs some calls to Enedis of the quota that all share. One that
+/// Enedis does not list yet is asked for again three times a minute.
+pub const AUTHORISATIONS: Rate = Rate { burst: 15, refill: 2, per: Duration::from_secs(60) };
 /// Refreshes of one refresh token that are done: a box needs one or two a day, and four where answers are lost.
 pub const REFRESHES_OF_A_TOKEN: Rate = Rate { burst: 20, refill: 20, per: Duration::from_secs(3_600) };
 
@@ -125,6 +144,22 @@ mod tests {
         assert_eq!(address("10.0.0.1:1", &["garbage"], &proxies), "10.0.0.1");
         assert_eq!(address("10.0.0.1:1", &["[2001:db8::1]:99"], &proxies), "2001:db8::1");
         assert_eq!(address("[::ffff:10.0.0.1]:1", &["198.51.100.7:80"], &proxies), "198.51.100.7");
+    }
+
+    #[test]
+    fn a_crowd_does_not_keep_others_out() {
+        let limiter = Limiter::new(Rate { burst: 20, refill: 1, per: Duration::from_secs(60) });
+        let now = Timestamp::from_millis(1_000);
+        let address = |number: usize| IpAddr::V4(u32::try_from(number).unwrap().into());
+        for _ in 0..20 {
+            assert!(limiter.take(address(0), now).is_ok());
+        }
+        for number in 1..KEYS_MAX + 1_000 {
+            assert!(limiter.take(address(number), now).is_ok(), "{number}");
+        }
+        assert!(limiter.buckets.len() <= KEYS_MAX);
+        assert!(limiter.has_room(&address(0), now).is_err(), "who has tried too much is not forgotten");
+        assert!(limiter.has_room(&address(KEYS_MAX + 5_000), now).is_ok());
     }
 
     #[test]

@@ -55,15 +55,21 @@ pub async fn refresh(
     let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?;
     let (address, now) = (app.address(request), app.clock().now());
     let limited = |retry_after| ApiError::TooManyRefreshes { retry_after };
-    if let Some(token) = &token {
-        // A box in a loop writes a token each time.
-        app.shared.token_limiter.take(app.keys().refresh(token), now).map_err(limited)?;
-    }
     // Charged beforehand, and given back unless the token leads nowhere.
     app.shared.refresh_limiter.take(address, now).map_err(limited)?;
+    // A box in a loop writes a token each time. Only tokens that led somewhere are remembered.
+    let hash = token.as_ref().map(|token| app.keys().refresh(token));
+    if let Some(Err(wait)) = hash.map(|hash| app.shared.token_limiter.has_room(&hash, now)) {
+        app.shared.refresh_limiter.give_back(&address);
+        return Err(limited(wait));
+    }
     let refreshed = tokens.refresh(Refresh { token, client_id: client.id.into(), meters }).await;
     if refreshed != Refreshed::Invalid {
         app.shared.refresh_limiter.give_back(&address);
+    }
+    if let (Refreshed::Token(_), Some(hash)) = (&refreshed, hash) {
+        // Refused only from the next one on.
+        let _ = app.shared.token_limiter.take(hash, now);
     }
     app.metrics().refresh(&refreshed);
     match refreshed {

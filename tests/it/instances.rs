@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use testkit::device::Device;
 use testkit::enedis::{Options, Resource};
+use testkit::http::Answer;
 use testkit::person::Choice;
 use testkit::server::Server;
 
@@ -128,15 +129,33 @@ async fn pacing_is_shared() {
     println!("a poll took at most {:?} to the other instance", slowed.await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_and_values_of_one_instance_are_good_at_the_other() {
-    let plan = Plan::metering(Store::Mongo, Options::default(), 2).await.env("SECRET_KEY", KEY);
+/// Two instances with `FLOW=CLIENT_CREDENTIALS`.
+async fn two_metering_instances() -> (World, Server) {
+    let plan = Plan::metering(Store::Mongo, Options::default(), 1).await.env("SECRET_KEY", KEY);
     let second = plan.builder.clone();
     let world = plan.start().await;
     let port = testkit::net::free_port().expect("a free port");
     let dir = second.data_path().with_file_name("second");
     let second = second.port(port).env("BASE_URL", world.server.base_url()).data_dir(dir);
     let second = second.start().await.unwrap_or_else(|error| panic!("{error}"));
+    (world, second)
+}
+
+/// Asks an instance for a week of a resource.
+async fn read(world: &World, server: &Server, resource: Resource, meter: &str, token: &str) -> Answer {
+    let day = world.enedis.today().plus(-1);
+    let url = format!(
+        "http://{}/data/proxy{}?start={}&end={day}&usage_point_id={meter}",
+        server.listen(),
+        resource.v5_path(),
+        day.plus(-7)
+    );
+    Answer::read(reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_and_values_of_one_instance_are_good_at_the_other() {
+    let (world, second) = two_metering_instances().await;
     let device = world.device().await;
     assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
     // Codes asked for at the one, tokens fetched at the other.
@@ -148,27 +167,60 @@ async fn tokens_and_values_of_one_instance_are_good_at_the_other() {
     })
     .await;
     let meter = answer.text("usage_points_id").unwrap();
-    let day = world.enedis.today().plus(-1);
-    let target = format!(
-        "/data/proxy{}?start={}&end={day}&usage_point_id={meter}",
-        Resource::ConsumptionCurve.v5_path(),
-        day.plus(-7)
-    );
-    let read = async |server: &Server, token: &str| {
-        let request =
-            reqwest::Client::new().get(format!("http://{}{target}", server.listen())).bearer_auth(token);
-        testkit::http::Answer::read(request.send().await.unwrap()).await.unwrap()
-    };
-    let first = read(&world.server, answer.text("access_token").unwrap()).await;
+    let curve = Resource::ConsumptionCurve;
+    let first = read(&world, &world.server, curve, meter, answer.text("access_token").unwrap()).await;
     assert_eq!(first.status, 200, "{}", first.body);
     let form = [("usage_points_id", meter)];
     let refreshed = device.refresh(answer.text("refresh_token").unwrap(), &form).await.unwrap();
     assert_eq!(refreshed.status, 200, "{}", refreshed.body);
-    let same = eventually("what the one fetched is known to the other", || async {
-        let same = read(&second, refreshed.text("access_token").unwrap()).await;
-        (same.status == 200).then_some(same)
-    })
-    .await;
-    assert_eq!(same.body, first.body);
+    let same = read(&world, &second, curve, meter, refreshed.text("access_token").unwrap()).await;
+    assert_eq!((same.status, same.body), (200, first.body));
     assert!(world.enedis.counts().data_requests() <= 2, "the store is shared, and written in its own time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_consent_voids_what_any_instance_remembers() {
+    let (world, second) = two_metering_instances().await;
+    let consented = async || {
+        let device = world.device().await;
+        assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
+        let answer = device.poll_once().await.unwrap();
+        (answer.text("access_token").unwrap().to_owned(), answer.text("usage_points_id").unwrap().to_owned())
+    };
+    let (token, meter) = consented().await;
+    // The other instance remembers values, and that Enedis refused.
+    assert_eq!(read(&world, &second, Resource::MaxPower, &meter, &token).await.status, 200);
+    world.enedis.revoke(&meter);
+    let refused = read(&world, &second, Resource::ConsumptionCurve, &meter, &token).await;
+    assert_eq!(refused.error(), Some("temporarily_unavailable"));
+    let (token, _) = consented().await;
+    let calls = world.enedis.counts().data_requests();
+    for resource in [Resource::MaxPower, Resource::ConsumptionCurve] {
+        let answer = read(&world, &second, resource, &meter, &token).await;
+        assert_eq!(answer.status, 200, "{resource:?} {}", answer.body);
+    }
+    assert_eq!(world.enedis.counts().data_requests(), calls + 2, "values of before may be another owner's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_with_another_key_does_not_start() {
+    let (world, second) = two_metering_instances().await;
+    let device = world.device().await;
+    assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
+    drop(second);
+    let wrong =
+        world.builder.clone().port(testkit::net::free_port().unwrap()).env("SECRET_KEY", "ab".repeat(32));
+    let refused = wrong.start().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("another SECRET_KEY") && refused.contains("exit status: 1"), "{refused}");
+    let table = wrong.data_path().join("cache.csv");
+    std::fs::write(
+        &table,
+        "key,value,expire_at\nclient_credentials,\"s:1:\"\"x\"\";\",2030-01-01 00:00:00\n",
+    )
+    .unwrap();
+    for command in [&["tokens", "list"][..], &["import-php", "--file", table.to_str().unwrap()]] {
+        let refused = wrong.run(command).unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("SECRET_KEY"), "{command:?} {refused:?}");
+    }
 }

@@ -4,6 +4,7 @@ mod consent;
 mod data;
 mod gateway;
 mod refusals;
+mod shares;
 mod tokens;
 
 use reqwest::header::AUTHORIZATION;

@@ -13,9 +13,9 @@ use super::services::{self, Services, Subscription};
 use super::{ConsentOutcome, FAILURE_PATIENCE, Inner, Metering, RECORD_PAUSE};
 use crate::exchanger::{Acquired, Exchanged, NotDone};
 use crate::meter::civil::{days_between, today};
-use crate::meter::request::Meter;
-use crate::registry::{Lease, Outcome};
+use crate::registry::{FinishExchange, Outcome};
 use crate::tokens::Origin;
+use crate::tokens::desk::Consented;
 use crate::upstream::{Bearer, Call, ServicesCall};
 
 /// Pauses between questions for the meter of an authorisation: Enedis lists it some seconds after the consent.
@@ -29,51 +29,72 @@ type Ended = (Outcome, ConsentOutcome);
 
 impl Inner {
     /// The browser named the meters.
-    pub(super) async fn take_meters(&self, metering: &Metering, lease: &Lease, meters: &[Meter]) -> Ended {
-        if metering.asks_v2 {
-            match any_held(metering, meters).await {
-                Some(false) => {}
-                Some(true) => return held("v1"),
-                None => return unavailable(),
-            }
+    pub(super) async fn take_meters(&self, metering: &Metering, consented: &Consented) -> Ended {
+        if metering.asks_v2
+            && let Some(ended) = not_to_be_believed(metering, consented).await
+        {
+            return ended;
         }
-        self.give(metering, lease, meters, Origin::ConsentV1).await
+        self.give(metering, consented).await
     }
 
-    /// The browser named an authorisation.
-    pub(super) async fn take_authorisation(&self, metering: &Metering, lease: &Lease, id: i64) -> Ended {
+    /// The browser named an authorisation; the meters are asked for.
+    pub(super) async fn take_authorisation(
+        &self,
+        metering: &Metering,
+        consented: &mut Consented,
+        id: i64,
+    ) -> Ended {
         let asked = tokio::time::timeout(PATIENCE, self.ask_meters(id)).await;
         let Subscription { meters, since } = match asked {
             Ok(Ok(found)) => found,
             Ok(Err(ended)) => return ended,
             Err(_) => return postponed(ConsentOutcome::NotListed),
         };
+        consented.meters = meters;
         let today = today(self.clock.now());
         let stale = since.is_none_or(|since| days_between(since, today) > FRESH_DAYS);
-        if stale {
-            match any_held(metering, &meters).await {
-                Some(false) => {}
-                Some(true) => return held("v2"),
-                None => return unavailable(),
-            }
+        if stale && let Some(ended) = not_to_be_believed(metering, consented).await {
+            return ended;
         }
-        self.give(metering, lease, &meters, Origin::ConsentV2).await
+        self.give(metering, consented).await
     }
 
-    async fn give(&self, metering: &Metering, lease: &Lease, meters: &[Meter], origin: Origin) -> Ended {
-        // What is remembered of the meter may be another person's, and what Enedis refused before is void.
-        for meter in meters {
-            metering.relay.forget(*meter).await;
+    /// Records the end; tokens that nobody will receive are taken back.
+    pub(super) async fn record_metering(
+        &self,
+        metering: &Metering,
+        consented: &Consented,
+        finish: FinishExchange,
+        told: ConsentOutcome,
+    ) -> ConsentOutcome {
+        let given = matches!(finish.outcome, Outcome::Token(_));
+        let told = self.record(finish, told).await;
+        if given
+            && told == ConsentOutcome::Unknown
+            && let Err(error) = metering.tokens.withdraw(consented).await
+        {
+            tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
+        }
+        told
+    }
+
+    async fn give(&self, metering: &Metering, consented: &Consented) -> Ended {
+        // What was remembered before this consent does not count for its tokens. It is deleted as well, unless only the
+        // browser says which meter it is: then a stranger could have another box's values deleted.
+        if consented.origin == Origin::ConsentV2 {
+            for meter in &consented.meters {
+                metering.relay.forget(*meter).await;
+            }
         }
         let end = self.clock.now() + FAILURE_PATIENCE;
         loop {
-            match metering.tokens.give(lease.client_id.clone(), meters, origin).await {
+            match metering.tokens.give(consented).await {
                 Ok(token) => return (Outcome::Token(token), ConsentOutcome::Approved),
                 Err(error) if self.clock.now() >= end => {
                     tracing::warn!(%error, "tokens could not be stored");
                     return unavailable();
                 }
-                // If the tokens before were stored after all, nobody knows them.
                 Err(_) => tokio::time::sleep(RECORD_PAUSE).await,
             }
         }
@@ -97,14 +118,15 @@ impl Inner {
             match services::read(&answer, id) {
                 Services::Found(found) => return Ok(found),
                 Services::NewToken if !renewed => rejected = Some(bearer),
-                Services::NotYet => match pauses.next() {
+                // A consent that was given a moment ago is refused now and then, as if it were not there.
+                told @ (Services::NotYet | Services::Refused) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
-                    None => return Err(postponed(ConsentOutcome::NotListed)),
+                    None if told == Services::NotYet => return Err(postponed(ConsentOutcome::NotListed)),
+                    None => {
+                        tracing::warn!("Enedis refuses to tell the meter of an authorisation");
+                        return Err(postponed(ConsentOutcome::Foreign));
+                    }
                 },
-                Services::Refused => {
-                    tracing::warn!("a browser returned with an authorisation that is not this application's");
-                    return Err((Outcome::Failed { consumed: true }, ConsentOutcome::Foreign));
-                }
                 Services::NewToken | Services::Trouble => {
                     tracing::warn!(status = answer.status, "Enedis does not tell the meter of a consent");
                     return Err(not_done(NotDone::Down, Duration::from_secs(60)));
@@ -114,24 +136,20 @@ impl Inner {
     }
 }
 
-/// Whether a box holds one of the meters; `None` if the store does not say.
-async fn any_held(metering: &Metering, meters: &[Meter]) -> Option<bool> {
-    for meter in meters {
-        match metering.tokens.is_held(*meter).await {
-            Ok(false) => {}
-            Ok(true) => return Some(true),
-            Err(error) => {
-                tracing::warn!(%error, "grants of a meter could not be looked up");
-                return None;
-            }
+/// How a consent ends that is not fresh and names a meter that a box holds already; `None` if it may be believed.
+async fn not_to_be_believed(metering: &Metering, consented: &Consented) -> Option<Ended> {
+    match metering.tokens.is_held(consented).await {
+        Ok(false) => None,
+        Ok(true) => {
+            let origin = consented.origin;
+            tracing::warn!(?origin, "a consent that is not fresh names a meter that a box holds; refused");
+            Some((Outcome::Failed { consumed: true }, ConsentOutcome::Held))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "grants of a meter could not be looked up");
+            Some(unavailable())
         }
     }
-    Some(false)
-}
-
-fn held(version: &str) -> Ended {
-    tracing::warn!(version, "a consent that is not fresh names a meter that a box holds already; refused");
-    (Outcome::Failed { consumed: true }, ConsentOutcome::Held)
 }
 
 fn unavailable() -> Ended {

@@ -48,6 +48,10 @@ impl Breaker {
 
     /// Enedis did not answer, or only to say that it cannot.
     pub fn failed(&mut self, now: Timestamp) {
+        if self.is_open(now) {
+            // It was under way when the breaker opened: no failed probe.
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         self.probing = false;
         if self.failures >= TRIP_AFTER {
@@ -87,6 +91,15 @@ mod tests {
         assert!(breaker.check(now).is_ok());
         breaker.answered();
         assert!(breaker.check(now).is_ok());
+    }
+
+    #[test]
+    fn calls_under_way_when_it_opens_are_no_probes() {
+        let (mut breaker, now) = (Breaker::default(), Timestamp::from_millis(1_000));
+        for _ in 0..TRIP_AFTER + 4 {
+            breaker.failed(now);
+        }
+        assert_eq!(breaker.check(now), Err(PAUSE_FIRST));
     }
 
     #[test]

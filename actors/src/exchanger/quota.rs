@@ -74,6 +74,18 @@ impl Quota {
         self.closed_until = self.closed_until.max(until);
     }
 
+    /// Takes over what a process before has used of a clock hour (hours since the epoch).
+    pub fn resume(&mut self, hour: u64, used: u32) {
+        if hour == self.hour {
+            self.used = self.used.max(used);
+        }
+    }
+
+    /// The clock hour (hours since the epoch) and the calls made in it, to be [resumed](Self::resume).
+    pub const fn usage(&self) -> (u64, u32) {
+        (self.hour, self.used)
+    }
+
     /// Calls made in the current clock hour.
     pub const fn used_this_hour(&self) -> u32 {
         self.used
@@ -116,6 +128,24 @@ mod tests {
         let later = |n: u64| start + Duration::from_secs(n * 2);
         assert_eq!((1..60).filter(|n| quota.take(later(*n), 2).is_ok()).count(), 13);
         assert_eq!((60..70).filter(|n| quota.take(later(*n), 0).is_ok()).count(), 2);
+    }
+
+    #[test]
+    fn a_restart_does_not_begin_the_hour_anew() {
+        let settings = QuotaSettings { per_second: 5, per_hour: 10 };
+        let now = Timestamp::from_millis(3_600_000 * 10 + 60_000);
+        let mut before = Quota::new(settings, now);
+        for n in 0..8 {
+            before.take(now + Duration::from_secs(n), 0).unwrap();
+        }
+        let (hour, used) = before.usage();
+        let mut after = Quota::new(settings, now + Duration::from_secs(60));
+        after.resume(hour, used);
+        let made = (0..9).filter(|n| after.take(now + Duration::from_secs(60 + n), 0).is_ok()).count();
+        assert_eq!(made, 2);
+        let mut late = Quota::new(settings, now + Duration::from_secs(3_600));
+        late.resume(hour, used);
+        assert_eq!(late.used_this_hour(), 0);
     }
 
     #[test]

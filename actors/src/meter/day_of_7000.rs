@@ -1,6 +1,6 @@
 //! A day of 7000 boxes under 1000 calls an hour: with the real quota, queue and cache policy on a simulated clock, and
-//! the same day passed straight through, as the PHP server did. `cargo test -p actors day_of_7000 -- --nocapture`
-//! prints the table.
+//! the same day passed straight through, as the PHP server did. `docs/metering.md` prints the
+//! table that comes of it.
 //!
 //! The boxes are plugins as `reference/enedis.md` §3 describes them: first request between 8:00 and 8:59; load curve,
 //! max power, production curve of yesterday, 10 s apart; 429 is sent again three times, then the whole cycle an
@@ -64,8 +64,6 @@ struct HourLine {
     served: usize,
     calls: u32,
     throttled: u32,
-    refused: u32,
-    gave_up: u32,
 }
 
 struct World {
@@ -110,15 +108,7 @@ impl Enedis {
 impl World {
     fn new(between: Between) -> Self {
         let now = eight_o_clock(DAY);
-        let settings = QueueSettings {
-            wait: Duration::from_secs(20),
-            admit: Duration::from_secs(20),
-            in_flight: 2,
-            calls_max: 256,
-            calls_per_meter_max: 64,
-            waiters_max: 16,
-            per_hour: PER_HOUR,
-        };
+        let quota = QuotaSettings { per_second: PER_SECOND, per_hour: PER_HOUR };
         let plugin = || Plugin { step: 0, resends: 0, served: false, missing: plus(DAY, -1) };
         let mut world = Self {
             between,
@@ -128,8 +118,8 @@ impl World {
             serial: 0,
             boxes: (0..BOXES).map(|_| plugin()).collect(),
             lines: [HourLine::default(); 24],
-            quota: Quota::new(QuotaSettings { per_second: PER_SECOND, per_hour: PER_HOUR }, now),
-            queue: FairQueue::new(settings),
+            quota: Quota::new(quota, now),
+            queue: FairQueue::new(QueueSettings::of(quota)),
             calls: Vec::new(),
             pump_at: None,
             cache: HotCache::new(64 << 20),
@@ -207,10 +197,7 @@ impl World {
         let class = Class::of(*needed, today(now));
         match self.queue.offer(now, &n, needed, class, n, &self.quota) {
             Ok(_) => self.pump(),
-            Err(refused) => {
-                self.line().refused += 1;
-                self.answered(refused.waiter, false);
-            }
+            Err(refused) => self.answered(refused.waiter, false),
         }
     }
 
@@ -235,7 +222,6 @@ impl World {
             }
         }
         for n in late {
-            self.line().refused += 1;
             self.answered(n, false);
         }
         let wake = wake.into_iter().chain(self.queue.next_deadline()).min();
@@ -273,7 +259,6 @@ impl World {
             plugin.resends += 1;
         } else {
             (plugin.step, plugin.resends) = (0, 0);
-            self.line().gave_up += 1;
             again = HOUR;
         }
         if paris(self.now + again).hour() < 22 {

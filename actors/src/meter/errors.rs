@@ -216,7 +216,7 @@ fn gateway_code(said: &Said, answer: &Answer, now: Timestamp) -> Option<Gateway>
 
 fn data(api: Api, call: MeterRequest, answer: &Answer) -> Verdict {
     let read = match api {
-        Api::New => to_v5(call.resource, &answer.body).ok(),
+        Api::New => to_v5(call.resource, &answer.body).ok().filter(V5Answer::is_terse),
         Api::Legacy => V5Answer::read(&answer.body),
     };
     match read {
@@ -255,7 +255,11 @@ fn data_error(status: u16, said: &Said) -> Verdict {
             Verdict::DataError(error(404, "no_data_found"))
         }
         // "Not Found", or nothing: that is about the path, not about the meter.
-        (404, _) => Verdict::Gateway(Gateway::NotThere),
+        (404, _) if said.words.is_empty() || said.mentions("not found") || said.mentions("no matching") => {
+            Verdict::Gateway(Gateway::NotThere)
+        }
+        // Words nobody knows: they may be about this meter alone, and the API is not closed because of them.
+        (404, _) => Verdict::Gateway(Gateway::Unavailable),
         (_, "") if said.words.is_empty() => Verdict::Gateway(Gateway::Unavailable),
         (_, _) => Verdict::DataError(error(400, "invalid_request")),
     }

@@ -109,8 +109,12 @@ impl ApiChooser {
                     self.legacy.begin(now);
                     return only(Api::Legacy);
                 }
-                // Neither works: the breaker keeps calls few, and the one that comes back first shall be found.
-                only(if self.new.paused_until <= self.legacy.paused_until { Api::New } else { Api::Legacy })
+                // Neither works: the breaker keeps calls few, and whichever comes back first shall be found.
+                if self.new.paused_until <= self.legacy.paused_until {
+                    Route { first: Api::New, second: Some(Api::Legacy) }
+                } else {
+                    Route { first: Api::Legacy, second: Some(Api::New) }
+                }
             }
         }
     }
@@ -217,6 +221,19 @@ mod tests {
         chooser.report(at(0), Api::Legacy, Report::NotThere);
         chooser.report(at(0), Api::Legacy, Report::NotThere);
         assert_eq!(chooser.route(at(1)), Route { first: Api::New, second: None });
+    }
+
+    #[test]
+    fn when_neither_works_both_are_asked() {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        for _ in 0..3 {
+            chooser.report(at(0), Api::New, Report::NotThere);
+            chooser.report(at(0), Api::Legacy, Report::Trouble);
+        }
+        // The new one for an hour, the old one for minutes: the new one is asked all the same.
+        assert_eq!(chooser.route(at(1)), Route { first: Api::Legacy, second: Some(Api::New) });
+        chooser.report(at(2), Api::New, Report::Works);
+        assert_eq!(chooser.route(at(3)).first, Api::New);
     }
 
     #[test]

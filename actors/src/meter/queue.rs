@@ -17,7 +17,7 @@ use self::ring::Ring;
 use super::civil::plus;
 use super::request::MeterRequest;
 use crate::clock::Timestamp;
-use crate::exchanger::quota::Quota;
+use crate::exchanger::quota::{Quota, QuotaSettings};
 
 mod ring;
 
@@ -26,6 +26,19 @@ const HISTORY_DAYS: i64 = 7;
 /// Calls of recent days before one about history gets its turn.
 const RECENT_TURNS: u32 = 3;
 const HOUR_MS: u64 = 3_600_000;
+/// Longest wait for a call's turn and answer; below the plugin's patience of 30 s.
+pub const WAIT: Duration = Duration::from_secs(20);
+/// Longest estimated wait with which a call is taken in although it may not be served within [`WAIT`]. The plugin sends
+/// a request four times, each held for [`WAIT`], some ten seconds apart; told at once, it has used them up in 40 s.
+pub const ADMIT: Duration = Duration::from_secs(100);
+/// Calls that may wait at a time: more than Enedis takes within [`ADMIT`].
+const CALLS_MAX: usize = 4_096;
+/// Of them, of one meter: a history of two years has 105.
+const CALLS_OF_A_METER_MAX: usize = 128;
+/// Requests that may wait for one call.
+const WAITERS_MAX: usize = 64;
+/// Calls under way at a time at most; normally as many as may begin in a second.
+const IN_FLIGHT_MAX: u32 = 64;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +58,21 @@ pub struct QueueSettings {
     pub waiters_max: usize,
     /// `ENEDIS_CALLS_PER_HOUR`: history gets half of it, and another 40 % as the hour passes.
     pub per_hour: u32,
+}
+
+impl QueueSettings {
+    /// The settings for an API of this quota.
+    pub fn of(quota: QuotaSettings) -> Self {
+        Self {
+            wait: WAIT,
+            admit: ADMIT,
+            in_flight: quota.per_second.min(IN_FLIGHT_MAX) as usize,
+            calls_max: CALLS_MAX,
+            calls_per_meter_max: CALLS_OF_A_METER_MAX,
+            waiters_max: WAITERS_MAX,
+            per_hour: quota.per_hour,
+        }
+    }
 }
 
 /// What a quota must offer. Cloned to look ahead.
@@ -205,6 +233,19 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         Next::Call(key)
     }
 
+    /// A call that was sent has to be sent anew: it is the next one. Not if nobody waits for it any more.
+    pub fn put_back(&mut self, key: &K) {
+        let Some(job) = self.jobs.get_mut(key).filter(|job| job.started.is_some()) else { return };
+        job.started = None;
+        self.running = self.running.saturating_sub(1);
+        let (meter, class, wanted) = (job.meter.clone(), job.class, !job.waiters.is_empty());
+        if wanted {
+            self.ring_mut(class).push_front(&meter, key.clone());
+        } else {
+            self.jobs.remove(key);
+        }
+    }
+
     /// A call has ended: the callers that wait for it. Empty if their time had come.
     pub fn finish(&mut self, now: Timestamp, key: &K) -> Vec<W> {
         let Some(started) = self.jobs.get(key).and_then(|job| job.started) else { return Vec::new() };
@@ -228,6 +269,27 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
     /// later.
     pub fn shed(&mut self, until: Timestamp) -> Vec<W> {
         self.give_up(until, false)
+    }
+
+    /// Leaves out the callers that `stays` does not say so of, and the calls not yet sent that nobody else waits for.
+    pub fn retain_waiters(&mut self, stays: impl Fn(&W) -> bool) {
+        let mut unwanted = Vec::new();
+        for (key, job) in &mut self.jobs {
+            job.waiters.retain(|(deadline, serial, waiter)| {
+                let stays = stays(waiter);
+                if !stays {
+                    self.deadlines.remove(&(*deadline, *serial));
+                }
+                stays
+            });
+            if job.waiters.is_empty() && job.started.is_none() {
+                unwanted.push((key.clone(), job.meter.clone(), job.class));
+            }
+        }
+        for (key, meter, class) in unwanted {
+            self.ring_mut(class).remove(&meter, &key);
+            self.jobs.remove(&key);
+        }
     }
 
     /// When [`Self::expire`] has something to do next.

@@ -12,6 +12,10 @@ use super::civil::{self, days_between, parse_date, plus};
 /// no more than 36 months and 15 days. Enedis allows 7 days of a load curve at a time; longer ranges are split.
 pub const DAYS_MAX: i64 = 1_100;
 
+/// Longest range of a load curve, in days: Enedis keeps no more than 24 months and 15 days. Its answer has some 3 MB; the
+/// plugin asks for a week at a time.
+pub const CURVE_DAYS_MAX: i64 = 746;
+
 /// A metering resource of the v5 API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resource {
@@ -175,7 +179,7 @@ pub enum RequestError {
     /// `end` lies after tomorrow (French time).
     #[error("end must not be after tomorrow")]
     Future,
-    /// More than [`DAYS_MAX`] days.
+    /// More than [`DAYS_MAX`] days, or [`CURVE_DAYS_MAX`] of a load curve.
     #[error("The range is too long")]
     TooLong,
     /// `person_id` is not a short plain word.
@@ -224,7 +228,7 @@ impl MeterRequest {
         if end > plus(today, 1) {
             return Err(RequestError::Future);
         }
-        if range.day_count() > DAYS_MAX {
+        if range.day_count() > if resource.is_curve() { CURVE_DAYS_MAX } else { DAYS_MAX } {
             return Err(RequestError::TooLong);
         }
         Ok(Self { resource, meter, range })

@@ -58,19 +58,20 @@ pub enum TranslateError {
 /// Reads an answer of the new API to a request for `resource` as a v5 answer.
 ///
 /// Null values and values that are no number are left out; points are put in order; kW, kWh and kVA become W, Wh
-/// and VA; of several `grandeur` the one of the resource counts (direction first, then physical quantity); a
+/// and VA; of several `grandeur` those of the resource count (direction first, then physical quantity), together; a
 /// missing step is taken from `pas`, else from the spacing of the points; equal `dateDebut` and `dateFin`
 /// mean one day. An answer without any value is a v5 answer without points.
 pub fn to_v5(resource: Resource, body: &[u8]) -> Result<V5Answer, TranslateError> {
     let answer: NewAnswer = serde_json::from_slice(body).map_err(|_| TranslateError::Malformed)?;
-    let (wanted, shift) = match choose(resource, &answer.grandeur) {
-        Some((quantity, shift)) => (quantity.points.as_slice(), shift),
-        None if answer.grandeur.iter().all(|g| g.points.is_empty()) => (&[][..], 0),
-        None => return Err(TranslateError::NoSuchQuantity),
-    };
+    let wanted = choose(resource, &answer.grandeur);
+    if wanted.is_empty() && answer.grandeur.iter().any(|g| !g.points.is_empty()) {
+        return Err(TranslateError::NoSuchQuantity);
+    }
     let mut points = Vec::new();
     let mut undated = 0;
-    for point in wanted {
+    let wanted =
+        wanted.into_iter().flat_map(|(quantity, shift)| quantity.points.iter().map(move |p| (p, shift)));
+    for (point, shift) in wanted {
         let Some(value) = point.value.as_ref().and_then(|v| decimal(&v.text(), shift)) else { continue };
         let Some(at) = point.date.as_deref().and_then(parse_moment) else {
             undated += 1;
@@ -164,8 +165,9 @@ struct NewPoint {
     nature: Option<String>,
 }
 
-/// The quantity that answers `resource`, with the power of ten its values take. Of several, the one with most values.
-fn choose(resource: Resource, quantities: &[Quantity]) -> Option<(&Quantity, usize)> {
+/// The quantity that answers `resource`, with the power of ten its values take. Of several, the one with most values,
+/// and every other entry of the same names: Enedis may spread one quantity over several.
+fn choose(resource: Resource, quantities: &[Quantity]) -> Vec<(&Quantity, usize)> {
     let direction = if resource.is_production() { "PROD" } else { "CONS" };
     let (physical, unit) = match resource {
         Resource::ConsumptionCurve | Resource::ProductionCurve => ("PA", "W"),
@@ -183,11 +185,17 @@ fn choose(resource: Resource, quantities: &[Quantity]) -> Option<(&Quantity, usi
         Some(_) => None,
     };
     let values = |q: &Quantity| q.points.iter().filter(|p| p.value.is_some()).count();
-    quantities
+    let named = |q: &Quantity| (q.grandeur_metier.is_some(), q.grandeur_physique.is_some());
+    let mut fitting: Vec<_> = quantities
         .iter()
         .filter(|q| fits(&q.grandeur_metier, direction) && fits(&q.grandeur_physique, physical))
         .filter_map(|q| Some((q, shift(&q.unite)?)))
-        .max_by_key(|(q, _)| (q.grandeur_metier.is_some(), q.grandeur_physique.is_some(), values(q)))
+        .collect();
+    // Of two values of one date the first will count.
+    fitting.sort_by_key(|(q, _)| std::cmp::Reverse((named(q), values(q))));
+    let best = fitting.first().map(|(q, _)| named(q));
+    fitting.retain(|(q, _)| Some(named(q)) == best);
+    fitting
 }
 
 /// A decimal number times ten to the `shift`, without rounding through floats; digits left behind the point are

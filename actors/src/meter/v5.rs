@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::request::Resource;
 
+/// Longest text within an answer; a date with its time has 19 characters.
+const TEXT_MAX: usize = 32;
+
 /// The whole body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct V5Answer {
@@ -69,7 +72,23 @@ pub struct Point {
 impl V5Answer {
     /// Reads a body of Enedis' v5 API; `None` if it is none. Points without a value or a date are left out.
     pub fn read(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        serde_json::from_slice::<Self>(body).ok().filter(Self::is_terse)
+    }
+
+    /// Whether its texts are as short as such texts are: they are kept once for each day or value.
+    pub fn is_terse(&self) -> bool {
+        let reading = &self.meter_reading;
+        let short = |text: &String| text.len() <= TEXT_MAX;
+        let point = |point: &Point| {
+            let texts = [
+                Some(&point.value),
+                Some(&point.date),
+                point.interval_length.as_ref(),
+                point.measure_type.as_ref(),
+            ];
+            texts.into_iter().flatten().all(short)
+        };
+        short(&reading.quality) && reading.interval_reading.iter().all(point)
     }
 
     /// The body as sent to a box.
@@ -159,6 +178,19 @@ mod tests {
         {
             assert_eq!(V5Answer::read(none), None);
         }
+    }
+
+    #[test]
+    fn long_texts_are_no_answer() {
+        let answer = |value: &str, quality: &str| {
+            let body = format!(
+                r#"{{"meter_reading":{{"usage_point_id":"1","quality":"{quality}","interval_reading":[{{"value":"{value}","date":"2026-09-29"}}]}}}}"#
+            );
+            V5Answer::read(body.as_bytes())
+        };
+        assert!(answer("540", "BRUT").is_some());
+        assert_eq!(answer(&"1".repeat(33), "BRUT"), None);
+        assert_eq!(answer("540", &"B".repeat(33)), None);
     }
 
     #[test]

@@ -310,9 +310,13 @@ impl CodeRegistry {
             Outcome::Failed { consumed } => session.fail(grant, *consumed, now, life),
             Outcome::Postponed => session.postpone(grant, now, life),
         };
-        let Ok(next) = next else {
-            self.end_exchange(device, ctx);
-            return ask.reply.send(FinishAnswer::Gone);
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => {
+                self.end_exchange(device, ctx);
+                let approved = error == ReturnError::Settled(Settled::Approved);
+                return ask.reply.send(if approved { FinishAnswer::Approved } else { FinishAnswer::Gone });
+            }
         };
         self.commit(
             next,

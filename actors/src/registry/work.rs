@@ -236,6 +236,8 @@ pub enum Outcome {
 pub enum FinishAnswer {
     /// Durable.
     Recorded,
+    /// Another exchange of the same session brought a token before; it stands.
+    Approved,
     /// The session is gone or was settled otherwise.
     Gone,
     /// The store did not answer: try again, the token is not recorded.

@@ -2,45 +2,47 @@
 //! to the requests that wait.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use jiff::civil::Date;
 
-use super::{ADMIT, Asked, COME_BACK, MeterRelay};
+use super::{COME_BACK, MeterRelay};
 use crate::clock::Timestamp;
 use crate::exchanger::{Acquired, NotDone};
-use crate::meter::belief::Belief;
+use crate::meter::belief::{Belief, ConsentDoubt, is_young};
 use crate::meter::civil::today;
 use crate::meter::day::{Day, days_of};
 use crate::meter::errors::{Cause, DataError, Gateway, Verdict, judge};
 use crate::meter::mode::Api;
-use crate::meter::queue::{Budget, Next};
-use crate::meter::request::MeterRequest;
+use crate::meter::queue::{ADMIT, Budget, Class, Next};
+use crate::meter::request::{DayRange, MeterRequest};
 use crate::meter::translate::upstream_query;
 use crate::upstream::{Answer, Bearer, CallError, MeterCall};
 
+/// How long a token is used before the exchanger is asked for it again.
+const BEARER_HELD: Duration = Duration::from_secs(5);
+/// How often callers that have hung up are looked for.
+const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
+/// Longest pause that Enedis' `Retry-After` is believed for.
+const CLOSED_MAX: Duration = Duration::from_secs(3_600);
+
 /// One attempt of one call.
+#[derive(Clone, Copy)]
 struct Attempt {
     call: MeterRequest,
     api: Api,
     /// The other API, if it may be asked in place of the first.
     second: Option<Api>,
-    /// The token that was not accepted a moment ago.
-    rejected: Option<Bearer>,
-}
-
-/// How an attempt ended.
-enum Tried {
-    Sent(Result<Answer, CallError>, Bearer),
-    NoToken(NotDone, Duration),
 }
 
 /// How a call ended, for those who wait for it.
 enum Ended {
-    Days(BTreeMap<jiff::civil::Date, Day>),
+    Days(BTreeMap<Date, Day>),
     Error(DataError),
-    NoConsent,
+    /// An error that may be about days nobody asked for: this is asked in its place.
+    OfOtherDays(MeterRequest),
+    NoConsent(ConsentDoubt),
     Trouble(Gateway),
 }
 
@@ -48,6 +50,7 @@ impl MeterRelay {
     /// Sends what may be sent, answers what is too late, and sets the alarm for the rest.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         let now = self.clock.now();
+        self.leave_out_the_gone(now);
         let late = self.queue.expire(now);
         if !late.is_empty() {
             let down = self.governors[self.chooser.preferred(now) as usize].is_open(now);
@@ -56,28 +59,97 @@ impl MeterRelay {
                 self.give_up(id, why);
             }
         }
-        let mut wake = None;
-        loop {
-            let api = self.chooser.preferred(now);
-            match self.queue.next(now, &mut self.governors[api as usize]) {
-                Next::Call(call) => {
-                    let route = self.chooser.route(now);
-                    self.attempt(Attempt { call, api, second: route.second, rejected: None }, ctx);
-                }
-                Next::Wait(wait) => {
-                    self.shed(now, api, wait);
-                    wake = (self.queue.waiting() > 0).then(|| now + wait);
-                    break;
-                }
-                Next::Idle => break,
-            }
-        }
+        let wake = if let Some(bearer) = self.bearer(now) {
+            self.send_what_is_due(now, &bearer, ctx)
+        } else {
+            self.acquire(ctx);
+            None
+        };
         if let Some(alarm) = self.wake.take() {
             ctx.cancel_future(alarm);
         }
         if let Some(at) = wake.into_iter().chain(self.queue.next_deadline()).min() {
             let wait = at.since(now).max(Duration::from_millis(1));
             self.wake = Some(ctx.run_later(wait, Self::pump));
+        }
+    }
+
+    /// Sends in turn what the quota allows; when there is more to do.
+    fn send_what_is_due(
+        &mut self,
+        now: Timestamp,
+        bearer: &Bearer,
+        ctx: &mut Context<Self>,
+    ) -> Option<Timestamp> {
+        loop {
+            let api = self.chooser.preferred(now);
+            match self.queue.next(now, &mut self.governors[api as usize]) {
+                Next::Call(call) => {
+                    let route = self.chooser.route(now);
+                    self.attempt(Attempt { call, api, second: route.second }, bearer.clone(), ctx);
+                }
+                Next::Wait(wait) => {
+                    self.shed(now, api, wait);
+                    return (self.queue.waiting() > 0).then(|| now + wait);
+                }
+                Next::Idle => return None,
+            }
+        }
+    }
+
+    /// Calls for which nobody waits any more are not sent. Looked at now and then: callers that hang up say nothing.
+    fn leave_out_the_gone(&mut self, now: Timestamp) {
+        if now.since(self.looked_for_gone) < LOOK_FOR_GONE {
+            return;
+        }
+        self.looked_for_gone = now;
+        self.asked.retain(|_, asked| !asked.reply.is_abandoned());
+        let asked = &self.asked;
+        self.queue.retain_waiters(|id| asked.contains_key(id));
+    }
+
+    /// The application's token, if it was acquired a moment ago: a call that has its turn is sent at once, so that the
+    /// second it is counted in is the second it is sent in.
+    fn bearer(&self, now: Timestamp) -> Option<Bearer> {
+        let held = self.bearer.as_ref().filter(|(_, at)| now.since(*at) < BEARER_HELD);
+        held.map(|(bearer, _)| bearer.clone())
+    }
+
+    /// Asks for the token, once at a time, if there is anything to send.
+    fn acquire(&mut self, ctx: &mut Context<Self>) {
+        if self.acquiring || self.queue.waiting() == 0 {
+            return;
+        }
+        self.acquiring = true;
+        let (exchanger, rejected) = (self.exchanger.clone(), self.rejected.take());
+        let again = rejected.is_some();
+        let work = async move { exchanger.acquire(rejected).await };
+        ctx.spawn(work.into_actor(self).map(move |acquired, act, ctx| {
+            let now = act.clock.now();
+            act.acquiring = false;
+            match acquired {
+                Acquired::Bearer(bearer) => act.bearer = Some((bearer, now)),
+                Acquired::NotDone { why, retry_after } => act.no_token(now, why, retry_after, again),
+            }
+            act.pump(ctx);
+        }));
+    }
+
+    /// There is no token: it says nothing of either API, and neither can be asked before there may be one.
+    fn no_token(&mut self, now: Timestamp, why: NotDone, retry_after: Duration, rejected: bool) {
+        for governor in &mut self.governors {
+            if rejected {
+                // One that was given a moment ago is not accepted: that is trouble of the API.
+                governor.failed(now);
+            }
+            governor.no_token(now, retry_after);
+        }
+        let gateway = match why {
+            NotDone::Busy => Gateway::Busy { until: now + retry_after },
+            NotDone::Down => Gateway::Unavailable,
+        };
+        for id in self.queue.shed(now + retry_after) {
+            self.give_up(id, gateway);
         }
     }
 
@@ -100,101 +172,147 @@ impl MeterRelay {
         }
     }
 
-    fn attempt(&mut self, attempt: Attempt, ctx: &mut Context<Self>) {
-        self.governors[attempt.api as usize].begin();
-        match attempt.api {
+    fn attempt(&mut self, attempt: Attempt, bearer: Bearer, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let Attempt { call, api, .. } = attempt;
+        let governor = &mut self.governors[api as usize];
+        governor.begin();
+        let usage = governor.usage();
+        match api {
             Api::New => self.stats.new.calls += 1,
             Api::Legacy => self.stats.legacy.calls += 1,
         }
-        let (exchanger, server, limit) =
-            (self.exchanger.clone(), Rc::clone(&self.server), self.settings.attempt);
-        let (api, rejected, query) =
-            (attempt.api, attempt.rejected.clone(), upstream_query(attempt.api, attempt.call));
-        let work = async move {
-            let bearer = match exchanger.acquire(rejected).await {
-                Acquired::Bearer(bearer) => bearer,
-                Acquired::NotDone { why, retry_after } => return Tried::NoToken(why, retry_after),
-            };
-            let answer = server.get(MeterCall { api, query, bearer: bearer.clone() }, limit).await;
-            Tried::Sent(answer, bearer)
-        };
-        ctx.spawn(work.into_actor(self).map(move |tried, act, ctx| {
-            act.tried(attempt, tried, ctx);
+        self.caps.count(call.meter, now);
+        self.memory.keep_usage(api, usage, now);
+        self.memory.flush(ctx);
+        let query = upstream_query(api, call);
+        let sent = self.server.get(MeterCall { api, query, bearer: bearer.clone() }, self.settings.attempt);
+        ctx.spawn(sent.into_actor(self).map(move |answer, act, ctx| {
+            act.answered(attempt, &answer, bearer, ctx);
             act.pump(ctx);
         }));
     }
 
-    fn tried(&mut self, attempt: Attempt, tried: Tried, ctx: &mut Context<Self>) {
+    fn answered(
+        &mut self,
+        attempt: Attempt,
+        answer: &Result<Answer, CallError>,
+        bearer: Bearer,
+        ctx: &mut Context<Self>,
+    ) {
         let now = self.clock.now();
-        let Attempt { call, api, second, rejected } = attempt;
-        let (answer, bearer) = match tried {
-            Tried::Sent(answer, bearer) => (answer, bearer),
-            Tried::NoToken(why, retry_after) => {
-                // It says nothing of either API, and neither can be asked.
-                self.governors[api as usize].withdrawn();
-                for governor in &mut self.governors {
-                    governor.no_token(now, retry_after);
-                }
-                let gateway = match why {
-                    NotDone::Busy => Gateway::Busy { until: now + retry_after },
-                    NotDone::Down => Gateway::Unavailable,
-                };
-                return self.finish(now, call, Verdict::Gateway(gateway), ctx);
-            }
-        };
-        let verdict = judge(api, call, &answer, now);
+        let Attempt { call, api, second } = attempt;
+        let verdict = judge(api, call, answer, now);
         if let Some(report) = verdict.report() {
             self.chooser.report(now, api, report);
         }
-        let governor = &mut self.governors[api as usize];
-        if let Verdict::Gateway(gateway) = verdict {
-            let status = answer.as_ref().map_or(0, |answer| answer.status);
-            tracing::warn!(
-                ?api,
-                status,
-                ?gateway,
-                resource = call.resource.name(),
-                "a data call failed at the gateway"
-            );
-            match api {
-                Api::New => self.stats.new.failed += 1,
-                Api::Legacy => self.stats.legacy.failed += 1,
-            }
-            match gateway {
-                Gateway::Unavailable => governor.failed(now),
-                Gateway::Busy { until } => {
-                    governor.answered();
-                    governor.close_until(until);
-                }
-                Gateway::RenewToken | Gateway::NotThere => governor.answered(),
-            }
-            if gateway == Gateway::RenewToken && rejected.is_none() && governor.take(now).is_ok() {
-                return self.attempt(Attempt { call, api, second, rejected: Some(bearer) }, ctx);
-            }
-            if let Some(other) = second.filter(|_| gateway.other_api_may_do())
-                && self.governors[other as usize].take(now).is_ok()
-            {
-                return self.attempt(Attempt { call, api: other, second: None, rejected: None }, ctx);
-            }
-        } else {
-            governor.answered();
+        let Verdict::Gateway(gateway) = verdict else {
+            self.governors[api as usize].answered();
+            return self.finish(now, call, verdict, ctx);
+        };
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        let resource = call.resource.name();
+        tracing::warn!(?api, status, ?gateway, resource, "a data call failed at the gateway");
+        match api {
+            Api::New => self.stats.new.failed += 1,
+            Api::Legacy => self.stats.legacy.failed += 1,
         }
-        self.finish(now, call, verdict, ctx);
+        let other = second.filter(|_| gateway.other_api_may_do());
+        let other = other.filter(|other| self.governors[*other as usize].take(now).is_ok());
+        let governor = &mut self.governors[api as usize];
+        match gateway {
+            Gateway::RenewToken => {
+                // Has it replaced, and sends the call again ahead of all others, whatever the quota leaves.
+                governor.withdrawn();
+                if self.bearer.as_ref().is_some_and(|(held, _)| *held == bearer) {
+                    self.bearer = None;
+                }
+                self.rejected = Some(bearer);
+                self.queue.put_back(&call);
+                return;
+            }
+            // Closed, and known to be so where another serves: no trouble.
+            Gateway::NotThere if other.is_some() => governor.withdrawn(),
+            Gateway::NotThere | Gateway::Unavailable => {
+                governor.failed(now);
+                if let Some(at) = answer.as_ref().ok().and_then(|answer| answer.retry_at) {
+                    governor.close_until(at.min(now + CLOSED_MAX));
+                }
+            }
+            Gateway::Busy { until } => {
+                governor.answered();
+                governor.close_until(until);
+            }
+        }
+        match other {
+            Some(other) => self.attempt(Attempt { call, api: other, second: None }, bearer, ctx),
+            None => self.finish(now, call, verdict, ctx),
+        }
     }
 
     /// Remembers what a call brought, and hands it to those who wait.
     fn finish(&mut self, now: Timestamp, call: MeterRequest, verdict: Verdict, ctx: &mut Context<Self>) {
+        let waiters = self.queue.finish(now, &call);
+        // A call that was begun earlier than anybody asked for: its error may be about the days before.
+        let begins = |id: &u64| self.asked.get(id).map(|asked| asked.request.range.start());
+        let narrow = waiters.iter().filter_map(begins).min().filter(|start| *start > call.range.start());
+        let ended = self.remember(now, call, narrow, verdict);
+        self.memory.flush(ctx);
+        let young = |id: &u64| self.asked.get(id).is_some_and(|asked| is_young(now, asked.consented));
+        if matches!(ended, Ended::NoConsent(_))
+            && waiters.iter().any(young)
+            && !self.census.has_answered(call.meter, now)
+        {
+            self.caps.refused(now);
+        }
+        for id in waiters {
+            let Some(asked) = self.asked.get_mut(&id) else { continue };
+            asked.outstanding -= 1;
+            match &ended {
+                Ended::Days(days) => asked.days.extend(days.clone()),
+                Ended::Error(error) => asked.errors.push(error.clone()),
+                Ended::OfOtherDays(narrow) => self.ask_again(now, id, *narrow),
+                Ended::NoConsent(doubt) => {
+                    let gone = doubt.judge(now, asked.consented) == Belief::Gone;
+                    if gone && !self.census.is_mass(now) {
+                        asked.errors.push(DataError::no_consent());
+                    } else {
+                        asked.troubles.push(Gateway::Unavailable);
+                    }
+                }
+                Ended::Trouble(gateway) => asked.troubles.push(*gateway),
+            }
+            if self.asked.get(&id).is_some_and(|asked| asked.outstanding == 0)
+                && let Some(asked) = self.asked.remove(&id)
+            {
+                self.settle(asked, false);
+            }
+        }
+    }
+
+    fn remember(
+        &mut self,
+        now: Timestamp,
+        call: MeterRequest,
+        narrow: Option<Date>,
+        verdict: Verdict,
+    ) -> Ended {
         let today = today(now);
-        let mut doubt = self.memory.doubt(call.meter, now);
-        let ended = match verdict {
+        match verdict {
             Verdict::Data(answer) => {
-                self.memory.set_doubt(call.meter, None, now);
+                self.consent_stands(call, now);
                 let days = days_of(call.resource, call.range, &answer.meter_reading);
                 self.memory.keep_days(call, &days, today, now);
                 Ended::Days(days)
             }
             Verdict::DataError(error) => {
-                self.memory.set_doubt(call.meter, None, now);
+                self.consent_stands(call, now);
+                let of_days = !matches!(error.cause(), Cause::NoData | Cause::NoDirection);
+                let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
+                if let Some(range) = narrowed.filter(|_| of_days) {
+                    self.memory.set_since(call, range.start(), now);
+                    return Ended::OfOtherDays(call.with_range(range));
+                }
                 if error.cause() == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
                     self.memory.keep_days(call, &empty, today, now);
@@ -203,35 +321,38 @@ impl MeterRelay {
                 Ended::Error(error)
             }
             Verdict::NoConsent(error) => {
-                tracing::warn!(code = error.code, meter = ?call.meter, "Enedis says that a consent is gone");
-                // Whether it is believed depends on the age of each box's consent.
-                doubt.refused(now, Timestamp::EPOCH);
-                self.memory.set_doubt(call.meter, Some(doubt), now);
-                Ended::NoConsent
-            }
-            // Renewed once, and in vain.
-            Verdict::Gateway(Gateway::RenewToken) => Ended::Trouble(Gateway::Unavailable),
-            Verdict::Gateway(gateway) => Ended::Trouble(gateway),
-        };
-        self.memory.flush(ctx);
-        for id in self.queue.finish(now, &call) {
-            let Some(asked) = self.asked.get_mut(&id) else { continue };
-            asked.outstanding -= 1;
-            match &ended {
-                Ended::Days(days) => asked.days.extend(days.clone()),
-                Ended::Error(error) => asked.errors.push(error.clone()),
-                Ended::NoConsent if doubt.judge(now, asked.consented) == Belief::Gone => {
-                    asked.errors.push(DataError::no_consent());
+                let meter = call.meter;
+                self.census.refused(meter, now);
+                let mass = self.census.is_mass(now);
+                tracing::warn!(code = error.code, ?meter, mass, "Enedis says that a consent is gone");
+                let mut doubt = self.memory.doubt(meter, now);
+                if mass {
+                    doubt.put_off(now);
+                } else {
+                    // Whether it is believed depends on the age of each box's consent.
+                    doubt.refused(now, Timestamp::EPOCH);
                 }
-                Ended::NoConsent => asked.troubles.push(Gateway::Unavailable),
-                Ended::Trouble(gateway) => asked.troubles.push(*gateway),
+                self.memory.set_doubt(meter, Some(doubt), now);
+                Ended::NoConsent(doubt)
             }
-            if asked.outstanding == 0
-                && let Some(asked) = self.asked.remove(&id)
-            {
-                let asked: Asked = asked;
-                self.settle(asked, false);
-            }
+            Verdict::Gateway(gateway) => Ended::Trouble(gateway),
+        }
+    }
+
+    fn consent_stands(&mut self, call: MeterRequest, now: Timestamp) {
+        self.census.answered(call.meter, now);
+        self.memory.set_doubt(call.meter, None, now);
+    }
+
+    /// Puts the narrower call in line for the request `id`.
+    fn ask_again(&mut self, now: Timestamp, id: u64, call: MeterRequest) {
+        let class = Class::of(call, today(now));
+        let governor = &self.governors[self.chooser.preferred(now) as usize];
+        let offered = self.queue.offer(now, &call.meter, &call, class, id, governor);
+        let Some(asked) = self.asked.get_mut(&id) else { return };
+        match offered {
+            Ok(_) => asked.outstanding += 1,
+            Err(refused) => asked.troubles.push(Gateway::Busy { until: now + refused.retry_after }),
         }
     }
 }

@@ -65,6 +65,16 @@ impl Governor {
         self.quota.close_until(until);
     }
 
+    /// Takes over what a process before has used of a clock hour.
+    pub fn resume(&mut self, (hour, used): (u64, u32)) {
+        self.quota.resume(hour, used);
+    }
+
+    /// The clock hour and the calls made in it.
+    pub const fn usage(&self) -> (u64, u32) {
+        self.quota.usage()
+    }
+
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.breaker.is_open(now)
     }

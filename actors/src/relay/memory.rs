@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::BoxFuture;
 use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
 
 use super::MeterRelay;
 use crate::clock::Timestamp;
@@ -18,6 +20,7 @@ use crate::meter::cache::{CacheEntry, CacheKey, HotCache, MeterCache, Subject, k
 use crate::meter::civil::{parse_date, today};
 use crate::meter::day::Day;
 use crate::meter::errors::DataError;
+use crate::meter::mode::Api;
 use crate::meter::policy::{FOR_GOOD, Refusal, day_life};
 use crate::meter::request::{Meter, MeterRequest};
 use crate::store::StoreError;
@@ -29,11 +32,27 @@ pub(super) struct Memory {
     rng: StdRng,
     /// Not yet handed to the store.
     fresh: Vec<CacheEntry>,
+    /// Writes the store has not answered.
+    writing: usize,
 }
 
 struct Kept {
     owner: CacheKey,
+    fetched: Timestamp,
     plain: Box<[u8]>,
+}
+
+/// How long an error that Enedis would repeat is kept beyond its validity: it counts how often it came.
+const REFUSAL_KEPT: Duration = Duration::from_secs(60 * 86_400);
+
+/// How long the use of a quota is kept: longer than its hour.
+const USAGE_KEPT: Duration = Duration::from_secs(2 * 3_600);
+
+/// An error that Enedis would repeat, and until when it is answered from memory.
+#[derive(Serialize, Deserialize)]
+struct KeptRefusal {
+    refusal: Refusal,
+    until: Timestamp,
 }
 
 /// What is known when a request comes.
@@ -54,7 +73,14 @@ pub(super) struct Look {
 
 impl Memory {
     pub fn new(cache: Arc<dyn MeterCache>, keys: Arc<Keyring>, max_bytes: usize, seed: [u8; 32]) -> Self {
-        Self { hot: HotCache::new(max_bytes), cache, keys, rng: StdRng::from_seed(seed), fresh: Vec::new() }
+        Self {
+            hot: HotCache::new(max_bytes),
+            cache,
+            keys,
+            rng: StdRng::from_seed(seed),
+            fresh: Vec::new(),
+            writing: 0,
+        }
     }
 
     pub fn cache(&self) -> Arc<dyn MeterCache> {
@@ -69,14 +95,16 @@ impl Memory {
         self.hot.bytes()
     }
 
-    /// What memory knows of a request's days.
-    pub fn look(&mut self, request: MeterRequest, now: Timestamp) -> Look {
+    /// What memory knows of a request's days. Nothing of before `consented` counts: it may be of another person's time,
+    /// and what Enedis refused then is void.
+    pub fn look(&mut self, request: MeterRequest, consented: Timestamp, now: Timestamp) -> Look {
         let mut look = Look { known: Known::default(), missing: Vec::new() };
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
             match self.hot.get(key, now) {
-                Some(kept) => look.known.note(subject, &kept.plain),
-                None => look.missing.push(key),
+                Some(kept) if kept.fetched >= consented => look.known.note(subject, &kept.plain, now),
+                // Another instance may know better.
+                Some(_) | None => look.missing.push(key),
             }
         }
         look
@@ -88,19 +116,25 @@ impl Memory {
         entries: Vec<CacheEntry>,
         known: &mut Known,
         request: MeterRequest,
+        consented: Timestamp,
         now: Timestamp,
     ) {
         let mut entries: BTreeMap<CacheKey, CacheEntry> =
             entries.into_iter().map(|entry| (entry.key, entry)).collect();
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
-            let Some(entry) = entries.remove(&key).filter(|entry| entry.expires > now) else { continue };
+            let entry =
+                entries.remove(&key).filter(|entry| entry.expires > now && entry.fetched >= consented);
+            let Some(entry) = entry else { continue };
             // Sealed under another key, or damaged: as good as missing.
             let Ok(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
-            known.note(subject, &plain);
-            let kept = Kept { owner: entry.owner, plain: plain.into_boxed_slice() };
+            known.note(subject, &plain, now);
+            let kept = Kept { owner: entry.owner, fetched: entry.fetched, plain: plain.into_boxed_slice() };
             let size = kept.plain.len();
-            self.hot.put(key, kept, size, entry.expires);
+            // A call may have ended meanwhile.
+            if self.hot.get(key, now).is_none_or(|newer| newer.fetched <= kept.fetched) {
+                self.hot.put(key, kept, size, entry.expires);
+            }
         }
     }
 
@@ -115,22 +149,30 @@ impl Memory {
         let first = days.iter().find(|(_, day)| !day.points.is_empty()).map(|(date, _)| *date);
         let before = self.since(call, now);
         if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
-            let text = first.to_string();
-            self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
+            self.set_since(call, first, now);
         }
     }
 
     /// Keeps an error that Enedis would repeat.
     pub fn keep_refusal(&mut self, call: MeterRequest, error: &DataError, today: Date, now: Timestamp) {
         let subject = Subject::Refusal(call.resource);
-        let before = self.peek(call.meter, subject, now).and_then(|plain| serde_json::from_slice(plain).ok());
+        let before = self.peek(call.meter, subject, now);
+        let before = before.and_then(|plain| serde_json::from_slice::<KeptRefusal>(plain).ok());
         let had_data = self.since(call, now).is_some();
-        let remembered = Refusal::remember(before.as_ref(), error, call, had_data, today);
+        let remembered =
+            Refusal::remember(before.as_ref().map(|kept| &kept.refusal), error, call, had_data, today);
         if let Some((refusal, life)) = remembered {
+            let kept = KeptRefusal { refusal, until: now + life };
             // Plain data: writing it cannot fail.
-            let plain = serde_json::to_vec(&refusal).unwrap_or_default();
-            self.keep(call.meter, subject, &plain, now, now + life);
+            let plain = serde_json::to_vec(&kept).unwrap_or_default();
+            self.keep(call.meter, subject, &plain, now, now + life + REFUSAL_KEPT);
         }
+    }
+
+    /// Notes that values begin no earlier than `first`: what was known of earlier ones is void.
+    pub fn set_since(&mut self, call: MeterRequest, first: Date, now: Timestamp) {
+        let text = first.to_string();
+        self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
     }
 
     fn since(&mut self, call: MeterRequest, now: Timestamp) -> Option<Date> {
@@ -152,6 +194,28 @@ impl Memory {
         }
     }
 
+    /// Keeps the calls made of the hour's quota of an API: a restart must not begin the hour anew.
+    pub fn keep_usage(&mut self, api: Api, usage: (u64, u32), now: Timestamp) {
+        let key = self.usage_key(api);
+        let plain = serde_json::to_vec(&usage).unwrap_or_default();
+        let sealed = self.keys.seal(&mut self.rng, &key, &plain).as_bytes().to_vec();
+        self.fresh.push(CacheEntry { key, owner: key, sealed, fetched: now, expires: now + USAGE_KEPT });
+    }
+
+    /// The key of [`Self::keep_usage`].
+    pub fn usage_key(&self, api: Api) -> CacheKey {
+        self.keys.cache(match api {
+            Api::New => "meter1|quota|new",
+            Api::Legacy => "meter1|quota|legacy",
+        })
+    }
+
+    /// What [`Self::keep_usage`] kept.
+    pub fn usage(&self, entry: CacheEntry) -> Option<(u64, u32)> {
+        let plain = self.keys.open(&entry.key, &Sealed::from_bytes(entry.sealed)).ok()?;
+        serde_json::from_slice(&plain).ok()
+    }
+
     /// Forgets a meter: in memory at once, in the store when the future has ended.
     pub fn forget(&mut self, meter: Meter) -> BoxFuture<'static, Result<u64, StoreError>> {
         let owner = self.keys.cache(&owner_text(meter));
@@ -166,19 +230,25 @@ impl Memory {
             return;
         }
         let put = self.cache.put(std::mem::take(&mut self.fresh));
-        let put = async move {
-            if let Err(error) = put.await {
+        self.writing += 1;
+        ctx.spawn(actix::fut::wrap_future::<_, MeterRelay>(put).map(|put, act, _| {
+            act.memory.writing -= 1;
+            if let Err(error) = put {
                 tracing::warn!(%error, "the meter cache could not be written; values will be asked for again");
             }
-        };
-        ctx.spawn(actix::fut::wrap_future(put));
+        }));
+    }
+
+    /// Writes the store has not answered yet.
+    pub const fn writing(&self) -> usize {
+        self.writing
     }
 
     fn keep(&mut self, meter: Meter, subject: Subject, plain: &[u8], now: Timestamp, expires: Timestamp) {
         let (key, owner) = (self.key(meter, subject), self.keys.cache(&owner_text(meter)));
         let sealed = self.keys.seal(&mut self.rng, &key, plain).as_bytes().to_vec();
         self.fresh.push(CacheEntry { key, owner, sealed, fetched: now, expires });
-        self.hot.put(key, Kept { owner, plain: plain.into() }, plain.len(), expires);
+        self.hot.put(key, Kept { owner, fetched: now, plain: plain.into() }, plain.len(), expires);
     }
 
     fn peek(&mut self, meter: Meter, subject: Subject, now: Timestamp) -> Option<&[u8]> {
@@ -192,14 +262,17 @@ impl Memory {
 }
 
 impl Known {
-    fn note(&mut self, subject: Subject, plain: &[u8]) {
+    fn note(&mut self, subject: Subject, plain: &[u8], now: Timestamp) {
         match subject {
             Subject::Day(_, date) => {
                 if let Some(day) = Day::unpack(plain, date) {
                     self.days.insert(date, day);
                 }
             }
-            Subject::Refusal(_) => self.refusal = serde_json::from_slice(plain).ok(),
+            Subject::Refusal(_) => {
+                let kept = serde_json::from_slice::<KeptRefusal>(plain).ok();
+                self.refusal = kept.filter(|kept| now < kept.until).map(|kept| kept.refusal);
+            }
             Subject::Consent => self.doubt = serde_json::from_slice(plain).unwrap_or_default(),
             Subject::Since(_) => self.since = date(plain),
         }

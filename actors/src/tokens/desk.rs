@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, meters_text, parse_meters};
 use crate::clock::{SharedClock, Timestamp};
 use crate::code::BearerToken;
-use crate::keys::{Keyring, TokenHash};
+use crate::keys::{GrantHash, Keyring, StateHash, TokenHash};
 use crate::meter::request::Meter;
 use crate::store::{StoreError, Written};
 use crate::upstream::TokenSet;
@@ -40,6 +40,21 @@ pub struct Refresh {
     pub client_id: Arc<str>,
     /// `usage_points_id`, as sent; `None` if it was not. Compared with the grant's as a set.
     pub meters: Option<String>,
+}
+
+/// A consent, and what tells it from others.
+#[derive(Clone)]
+pub struct Consented {
+    /// The `state` it was asked under.
+    pub state: StateHash,
+    /// What Enedis returned, by its hash.
+    pub grant: GrantHash,
+    /// The client whose device asked.
+    pub client_id: Arc<str>,
+    /// Between one and [`METERS_MAX`](super::METERS_MAX).
+    pub meters: Vec<Meter>,
+    /// How Enedis named them.
+    pub origin: Origin,
 }
 
 /// What comes of a [`Refresh`].
@@ -82,38 +97,45 @@ impl TokenDesk {
         Self { inner: Arc::new(Inner { store, keys, clock, life, rng }) }
     }
 
-    /// Gives the first tokens for a fresh consent for `meters`, which must be between one and
-    /// [`METERS_MAX`](super::METERS_MAX). Durable before the answer; the answer holds `usage_points_id`.
-    pub async fn give(
-        &self,
-        client_id: Arc<str>,
-        meters: &[Meter],
-        origin: Origin,
-    ) -> Result<TokenSet, StoreError> {
+    /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
+    /// the same consent, they are the same.
+    pub async fn give(&self, consented: &Consented) -> Result<TokenSet, StoreError> {
         let inner = &*self.inner;
         let now = inner.clock.now();
+        let Consented { state, grant, client_id, meters, origin } = consented;
         let text = meters_text(meters);
-        let (refresh, access, grant) = {
+        let (refresh, access) = inner.keys.consent_tokens(state, grant);
+        let hash = inner.keys.refresh(&refresh);
+        let sealed = {
             let mut rng = inner.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            let (refresh, access) = (BearerToken::generate(&mut *rng), BearerToken::generate(&mut *rng));
-            let hash = inner.keys.refresh(&refresh);
-            let grant = MeterGrant {
-                refresh: hash,
-                client_id: Some(client_id),
-                meters: inner.keys.seal(&mut *rng, &hash, text.as_bytes()),
-                owners: meters.iter().map(|meter| inner.keys.meter(*meter)).collect(),
-                consented_at: now,
-                expires_at: now + inner.life,
-                origin,
-            };
-            (refresh, access, grant)
+            inner.keys.seal(&mut *rng, &hash, text.as_bytes())
+        };
+        let grant = MeterGrant {
+            refresh: hash,
+            client_id: Some(Arc::clone(client_id)),
+            meters: sealed,
+            owners: meters.iter().map(|meter| inner.keys.meter(*meter)).collect(),
+            consented_at: now,
+            expires_at: now + inner.life,
+            origin: *origin,
         };
         let record = inner.access(&access, &grant, now);
         match inner.store.add(grant, Some(record)).await? {
             Written::Applied => Ok(answer(&access, &refresh, &text, record.expires_at.since(now))),
-            // Two draws of 256 bits are never equal: the store holds what it was told it does not.
-            Written::Conflict => Err(StoreError::Aborted("a fresh token is taken".into())),
+            Written::Conflict => {
+                // Stored before, by a process that did not come to record the consent.
+                let stored = inner.store.find_refresh(hash, now).await?;
+                let stored = stored.ok_or_else(|| StoreError::Aborted("tokens were taken away".into()))?;
+                let ends = inner.access(&access, &stored, stored.consented_at).expires_at;
+                Ok(answer(&access, &refresh, &text, ends.since(now)))
+            }
         }
+    }
+
+    /// Takes the tokens of a consent back: nobody will ever receive them.
+    pub async fn withdraw(&self, consented: &Consented) -> Result<(), StoreError> {
+        let (refresh, _) = self.inner.keys.consent_tokens(&consented.state, &consented.grant);
+        self.inner.store.revoke(self.inner.keys.refresh(&refresh)).await.map(drop)
     }
 
     /// Answers a refresh. The refresh token stays the same: a box whose answer was lost asks again with it.
@@ -144,10 +166,18 @@ impl TokenDesk {
         }
     }
 
-    /// Whether a box holds a live grant for `meter`.
-    pub async fn is_held(&self, meter: Meter) -> Result<bool, StoreError> {
+    /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
+    pub async fn is_held(&self, consented: &Consented) -> Result<bool, StoreError> {
         let inner = &*self.inner;
-        Ok(!inner.store.of_meter(inner.keys.meter(meter), inner.clock.now()).await?.is_empty())
+        let (own, _) = inner.keys.consent_tokens(&consented.state, &consented.grant);
+        let own = inner.keys.refresh(&own);
+        for meter in &consented.meters {
+            let grants = inner.store.of_meter(inner.keys.meter(*meter), inner.clock.now()).await?;
+            if grants.iter().any(|grant| grant.refresh != own) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Deletes some of what has expired.

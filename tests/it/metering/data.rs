@@ -28,7 +28,7 @@ async fn both_apis_give_the_same_answers() {
         null_values: true,
         unsorted: true,
         several_grandeurs: true,
-        split_grandeur: false,
+        split_grandeur: true,
         kilo: true,
     };
     let (new, boxed_new) = on_api("new", self_consumption(quirks)).await;
@@ -154,6 +154,56 @@ async fn days_before_the_activation_are_remembered() {
     }
     assert_eq!(world.enedis.counts().data_requests(), 1);
     assert_eq!(linked.read(&world, Resource::MaxPower, day.plus(2), 4).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_widened_call_hands_on_no_error_of_days_nobody_asked_for() {
+    let world = world(Store::Sqlite, 1).await;
+    let linked = link(&world).await;
+    let day = yesterday(&world.enedis);
+    assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day.plus(-20), 7).await.status, 200);
+    let early =
+        serde_json::json!({"error": "ADAM-ERR0123", "error_description": "anterior to the activation"});
+    world.enedis.script(Endpoint::Data2026, [Fault::json(400, &early)]);
+    let answer = linked.read(&world, Resource::ConsumptionCurve, day, 1).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let seen = world.enedis.seen();
+    let begins: Vec<_> =
+        seen.api_requests.iter().rev().take(2).map(|r| r.param("dateDebut").unwrap()).collect();
+    assert_eq!(begins, [day.to_string(), day.plus(-6).to_string()], "the week first, then what was asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_there_is_no_production_is_learnt_whatever_enedis_calls_it() {
+    // Panels that never gave anything: 404 "no measure", where other meters have ADAM-ERR0069.
+    let options = Options { meters: Meters::Client(6), ..Options::default() };
+    let plan = Plan::metering(Store::Sqlite, options, 1).await.env("ENEDIS_API_MODE", "new");
+    let mut world = plan.start().await;
+    let linked = link(&world).await;
+    world.enedis.set_published_until(testkit::calendar::Day::parse("2014-01-01"));
+    let today = world.enedis.today();
+    let mut calls = Vec::new();
+    let mut token = linked.tokens.access.clone();
+    for n in 0..24_u32 {
+        let day = today.plus(i64::from(n));
+        if n > 0 {
+            let ahead = Duration::from_secs(u64::from(n) * 86_400);
+            world.server.stop(crate::fixture::PATIENCE).await.unwrap();
+            world.enedis.set_clock_ahead(ahead);
+            world.enedis.set_today(Some(day));
+            let builder = world.builder.clone().env("CLOCK_OFFSET_SECS", ahead.as_secs().to_string());
+            world.server = builder.start().await.unwrap_or_else(|error| panic!("{error}"));
+            linked.refresh().await.text("access_token").unwrap().clone_into(&mut token);
+        }
+        let before = world.enedis.counts().data_requests();
+        let (back, days) = if n == 0 { (7, 7) } else { (1, 1) };
+        let target = question(Resource::ProductionCurve, &linked.meters, day.plus(-back), days);
+        assert_eq!(get(&world, &target, Some(&token)).await.error(), Some("no_data_found"));
+        calls.push(world.enedis.counts().data_requests() - before);
+    }
+    assert_eq!(calls[0], 1);
+    // After a week, three days and two weeks.
+    assert!(calls[1..].iter().sum::<u64>() <= 3, "{calls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,12 @@
 //! Enedis' gateway in trouble: never an answer about the meter, never one on which the plugin draws a lasting conclusion.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actors::clock::{Clock, SystemClock};
-use testkit::enedis::{Api, Endpoint, Fault, Options, Resource};
+use testkit::enedis::{Api, Endpoint, Fault, GeneratedMeters, Meters, Options, Quota, Resource};
 
-use super::{Linked, link, yesterday};
+use super::{Linked, get, link, question, yesterday};
 use crate::fixture::{Plan, Store, World};
 
 /// A world whose patience is short, with one API or both.
@@ -78,6 +79,138 @@ async fn a_token_that_enedis_no_longer_accepts_is_replaced() {
     })
     .await;
     assert_eq!(world.enedis.counts().application_tokens, 2);
+}
+
+/// A server that takes no tokens, in front of as many meters.
+async fn crowded(meters: u32, mode: &str) -> World {
+    let fleet = Meters::Generated(GeneratedMeters::consumers(meters));
+    let plan = Plan::metering(Store::Sqlite, Options { meters: fleet, ..Options::default() }, 1).await;
+    let plan = plan.env("ENEDIS_API_MODE", mode).env("DISABLE_DATA_ENDPOINT_AUTH", "true");
+    let world = plan.start().await;
+    for n in 0..meters {
+        world.enedis.grant(&GeneratedMeters::point(n));
+    }
+    world
+}
+
+/// Every meter of `range` asks once, all at the same time; how many were answered with each status.
+async fn crowd(world: &World, range: std::ops::Range<u32>) -> BTreeMap<u16, usize> {
+    let day = yesterday(&world.enedis);
+    let asks = range.map(|n| {
+        let target = question(Resource::MaxPower, &GeneratedMeters::point(n), day, 1);
+        async move { get(world, &target, None).await.status }
+    });
+    let mut tally = BTreeMap::new();
+    for status in futures_util::future::join_all(asks).await {
+        *tally.entry(status).or_default() += 1;
+    }
+    tally
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_replaced_however_much_waits() {
+    let world = crowded(500, "new").await;
+    assert_eq!(crowd(&world, 0..1).await, BTreeMap::from([(200, 1)]));
+    world.enedis.set_outage(Endpoint::Data2026, Some(Fault::Delay(Duration::from_millis(400))));
+    // A crowd every second, so that there is never a free place in the quota, until the token has been replaced.
+    let (mut crowds, mut n) = (Vec::new(), 1);
+    let replaced = crate::fixture::eventually("the token is replaced", || {
+        let next = n..(n + 8).min(500);
+        n = next.end;
+        crowds.push(tokio::spawn({
+            let targets: Vec<_> = next
+                .map(|n| {
+                    question(Resource::MaxPower, &GeneratedMeters::point(n), yesterday(&world.enedis), 1)
+                })
+                .collect();
+            let base = world.server.base_url().to_owned();
+            async move {
+                let asks = targets.iter().map(|target| reqwest::get(format!("{base}/data/proxy{target}")));
+                futures_util::future::join_all(asks).await.len()
+            }
+        }));
+        world.enedis.expire_application_tokens();
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            (world.enedis.counts().application_tokens > 1).then_some(())
+        }
+    });
+    replaced.await;
+    drop(crowds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_kind_of_outage_costs_a_call_for_each_question() {
+    for fault in [Fault::invalid_credentials(), Fault::not_subscribed(), Fault::server_error()] {
+        for mode in ["new", "auto"] {
+            let world = crowded(40, mode).await;
+            for endpoint in [Endpoint::Data2026, Endpoint::DataV5] {
+                world.enedis.set_outage(endpoint, Some(fault.clone()));
+            }
+            let told = crowd(&world, 0..40).await;
+            assert!(told.keys().all(|status| matches!(status, 429 | 503)), "{mode} {fault:?} {told:?}");
+            let calls = world.enedis.counts().data_requests();
+            assert!(calls <= 24, "{mode} {fault:?}: {calls}");
+            assert!(world.enedis.counts().application_tokens <= 2);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn enedis_is_left_alone_as_long_as_it_asks() {
+    let (world, linked) = impatient("new").await;
+    let day = yesterday(&world.enedis);
+    world.enedis.script(Endpoint::Data2026, [Fault::unavailable().with_header("Retry-After", "600")]);
+    for resource in [Resource::MaxPower, Resource::ConsumptionCurve] {
+        let busy = linked.read(&world, resource, day, 1).await;
+        assert_eq!((busy.status, busy.error()), (429, Some("temporarily_unavailable")));
+    }
+    assert_eq!(world.enedis.counts().data_requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_words_about_one_meter_close_no_api() {
+    let (world, linked) = impatient("auto").await;
+    let day = yesterday(&world.enedis);
+    world.enedis.set_outage(Endpoint::DataV5, Some(Fault::unavailable()));
+    let odd =
+        Fault::json(404, &serde_json::json!({"code": "404", "message": "Aucun point pour cette demande"}));
+    world.enedis.script(Endpoint::Data2026, [odd.clone(), odd]);
+    for back in 1..=2 {
+        assert_eq!(linked.read(&world, Resource::MaxPower, day.plus(-10 * back), 1).await.status, 429);
+    }
+    crate::fixture::eventually("the new API is asked again", || async {
+        (linked.read(&world, Resource::MaxPower, day, 1).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_does_not_begin_the_hours_quota_anew() {
+    let quota = Quota { per_hour: Some(10), ..Quota::ENEDIS };
+    let into_hour = SystemClock.now().as_secs() % 3_600;
+    let ahead = Duration::from_secs((5_400 - into_hour) % 3_600);
+    let plan = Plan::metering(Store::Sqlite, Options { quota, ..Options::default() }, 1).await;
+    let plan = plan.env("ENEDIS_CALLS_PER_HOUR", "10").env("ENEDIS_API_MODE", "new");
+    let mut world = plan.env("CLOCK_OFFSET_SECS", &ahead.as_secs().to_string()).start().await;
+    world.enedis.set_clock_ahead(ahead);
+    let linked = link(&world).await;
+    let day = yesterday(&world.enedis);
+    let resources = [Resource::MaxPower, Resource::ConsumptionCurve, Resource::DailyConsumption];
+    for (resource, back) in resources.into_iter().flat_map(|resource| [(resource, 5), (resource, 3)]) {
+        assert_eq!(linked.read(&world, resource, day.plus(-back), 1).await.status, 200);
+    }
+    world.server.kill9().unwrap();
+    world.restart().await;
+    let mut told = Vec::new();
+    for (resource, back) in
+        resources.into_iter().flat_map(|resource| [(resource, 6), (resource, 4), (resource, 2)])
+    {
+        told.push(linked.read(&world, resource, day.plus(-back), 1).await.status);
+    }
+    assert_eq!(told.iter().filter(|status| **status == 200).count(), 4, "{told:?}");
+    assert_eq!(told.iter().filter(|status| **status == 429).count(), 5, "{told:?}");
+    assert_eq!(world.enedis.counts().throttled_in_all(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,14 @@ impl<M: Eq + Hash + Clone, K: Eq> Ring<M, K> {
         self.len += 1;
     }
 
+    /// In front of its lane, and its lane's turn is next.
+    pub(super) fn push_front(&mut self, meter: &M, key: K) {
+        self.turn.retain(|m| m != meter);
+        self.turn.push_front(meter.clone());
+        self.lanes.entry(meter.clone()).or_default().push_front(key);
+        self.len += 1;
+    }
+
     /// The first call of the lane whose turn it is.
     pub(super) fn pop(&mut self) -> Option<K> {
         let meter = self.turn.pop_front()?;

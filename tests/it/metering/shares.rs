@@ -1,0 +1,67 @@
+//! The hour's quota is everybody's: what strangers and large questions can take of it, and of memory.
+
+use actors::clock::{Clock, SystemClock};
+use testkit::enedis::{GeneratedMeters, Meters, Options, Resource};
+use testkit::person::Person;
+
+use super::{deliver, get, link, question, world, yesterday};
+use crate::fixture::{Plan, Store};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn meters_that_never_consented_have_a_share_of_the_hour() {
+    let options = Options { meters: Meters::Generated(GeneratedMeters::consumers(9)), ..Options::default() };
+    // The server's clock stands at half past, whenever this runs.
+    let into_hour = SystemClock.now().as_secs() % 3_600;
+    let ahead = ((5_400 - into_hour) % 3_600).to_string();
+    let plan = Plan::metering(Store::Sqlite, options, 1).await.env("CLOCK_OFFSET_SECS", &ahead);
+    let plan = plan.env("ENEDIS_CALLS_PER_HOUR", "40").env("ENEDIS_API_MODE", "new");
+    let world = plan.start().await;
+    let day = yesterday(&world.enedis);
+    let proven = link(&world).await;
+    assert_eq!(proven.read(&world, Resource::MaxPower, day, 1).await.status, 200);
+
+    let device = world.device().await;
+    let stranger = Person::new();
+    let confirm = stranger.open(device.code().unwrap().link()).await.unwrap();
+    let enedis = stranger.click(&confirm, "Oui").await.unwrap();
+    let state = enedis.chain.iter().find_map(|hop| hop.query("state")).unwrap();
+    let meters: Vec<_> = (0..20).map(|number| format!("999999990000{number:02}")).collect();
+    let returned = format!(
+        "{}/auth/redirect?code=x&usage_point_id={}&state={state}",
+        world.server.base_url(),
+        meters.join(";")
+    );
+    assert_eq!(stranger.open(&returned).await.unwrap().status, 200);
+    let forged = deliver(device).await;
+
+    let before = world.enedis.counts().data_requests();
+    for meter in &meters {
+        let answer = forged.get(&world, &question(Resource::MaxPower, meter, day, 1)).await;
+        assert!(matches!(answer.status, 429 | 503), "{meter} {}", answer.body);
+    }
+    assert_eq!(world.enedis.counts().data_requests(), before + 10, "a quarter of the hour, and no more");
+    assert_eq!(proven.read(&world, Resource::ConsumptionCurve, day, 1).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_answers_at_once_are_not_made() {
+    let world = world(Store::Sqlite, 1).await;
+    let linked = link(&world).await;
+    let day = yesterday(&world.enedis);
+    let large = question(Resource::ConsumptionCurve, &linked.meters, day.plus(-62), 63);
+    let asked = (0..12).map(|_| get(&world, &large, Some(&linked.tokens.access)));
+    let statuses: Vec<_> =
+        futures_util::future::join_all(asked).await.iter().map(|answer| answer.status).collect();
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
+    assert!(statuses.iter().filter(|status| **status == 200).count() >= 2, "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
+    // And when they have been read, there is room again; small ones are never in their way.
+    let again = crate::fixture::eventually("there is room again", || async {
+        let answer = get(&world, &large, Some(&linked.tokens.access)).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert!(again.body.len() > 100_000);
+    assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day, 1).await.status, 200);
+    assert!(world.enedis.counts().data_requests() <= 12);
+}
