@@ -49,8 +49,8 @@ pub enum StartError {
     Sessions(#[from] StoreError),
     /// Our own tokens are sealed under another key: boxes would be told that their tokens are unknown, and erase them.
     #[error(
-        "the stored tokens were made with another SECRET_KEY: restore it, or DATA_DIR/secret.key; without it every owner \
-         has to consent again, and the tokens have to be deleted first"
+        "the stored tokens were made with another SECRET_KEY: restore it, or DATA_DIR/secret.key; if it is lost, every \
+         owner has to consent again: delete DATA_DIR/tokens.sqlite, or MongoDB's collection meter_grants, and start anew"
     )]
     OtherKey,
     /// The operating system's random numbers.

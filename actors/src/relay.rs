@@ -127,6 +127,8 @@ pub struct MeterRelay {
     /// One that Enedis has just not accepted.
     rejected: Option<Bearer>,
     acquiring: bool,
+    /// Until then there is none, and it is not asked for.
+    no_token_until: Timestamp,
     looked_for_gone: Timestamp,
     evicting: bool,
     wake: Option<SpawnHandle>,
@@ -173,6 +175,7 @@ impl MeterRelay {
                 bearer: None,
                 rejected: None,
                 acquiring: false,
+                no_token_until: Timestamp::EPOCH,
                 looked_for_gone: now,
                 evicting: false,
                 wake: None,
@@ -435,8 +438,8 @@ impl MeterRelayHandle {
     pub async fn read(&self, request: MeterRequest, consented: Timestamp) -> Relayed {
         let asked = self.gate.ask(|reply| self.addr.do_send(ReadMeter { request, consented, reply })).await;
         asked.unwrap_or_else(|error| match error {
-            AskError::Overloaded => Relayed::Busy { retry_after: WAIT },
-            AskError::Timeout | AskError::Stopped => Relayed::Unavailable { retry_after: WAIT },
+            AskError::Overloaded | AskError::Timeout => Relayed::Busy { retry_after: WAIT },
+            AskError::Stopped => Relayed::Unavailable { retry_after: WAIT },
         })
     }
 

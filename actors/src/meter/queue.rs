@@ -153,6 +153,7 @@ struct Job<M, W> {
     class: Class,
     waiters: Vec<(Timestamp, u64, W)>,
     started: Option<Timestamp>,
+    put_back: bool,
 }
 
 impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
@@ -195,8 +196,10 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         if full || wait >= self.settings.admit {
             return Err(Refused { waiter, retry_after: wait.max(Duration::from_secs(1)) });
         }
-        self.jobs
-            .insert(key.clone(), Job { meter: meter.clone(), class, waiters: Vec::new(), started: None });
+        self.jobs.insert(
+            key.clone(),
+            Job { meter: meter.clone(), class, waiters: Vec::new(), started: None, put_back: false },
+        );
         self.ring_mut(class).push(meter, key.clone());
         self.add_waiter(now, key, waiter);
         Ok(Place::Queued)
@@ -233,10 +236,14 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         Next::Call(key)
     }
 
-    /// A call that was sent has to be sent anew: it is the next one. Not if nobody waits for it any more.
-    pub fn put_back(&mut self, key: &K) {
-        let Some(job) = self.jobs.get_mut(key).filter(|job| job.started.is_some()) else { return };
+    /// A call that was sent has to be sent anew: it is the next one, unless nobody waits for it any more. Once; false: it
+    /// was put back before, and has to be [finished](Self::finish).
+    pub fn put_back(&mut self, key: &K) -> bool {
+        let Some(job) = self.jobs.get_mut(key).filter(|job| job.started.is_some() && !job.put_back) else {
+            return false;
+        };
         job.started = None;
+        job.put_back = true;
         self.running = self.running.saturating_sub(1);
         let (meter, class, wanted) = (job.meter.clone(), job.class, !job.waiters.is_empty());
         if wanted {
@@ -244,6 +251,24 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         } else {
             self.jobs.remove(key);
         }
+        true
+    }
+
+    /// Leaves out the calls of a meter that have not been sent: the callers that waited for them, one for each call.
+    pub fn cancel(&mut self, meter: &M) -> Vec<W> {
+        let unsent = |job: &Job<M, W>| job.meter == *meter && job.started.is_none();
+        let keys: Vec<K> =
+            self.jobs.iter().filter(|(_, job)| unsent(job)).map(|(key, _)| key.clone()).collect();
+        let mut waiters = Vec::new();
+        for key in keys {
+            let Some(job) = self.jobs.remove(&key) else { continue };
+            self.ring_mut(job.class).remove(meter, &key);
+            for (deadline, serial, waiter) in job.waiters {
+                self.deadlines.remove(&(deadline, serial));
+                waiters.push(waiter);
+            }
+        }
+        waiters
     }
 
     /// A call has ended: the callers that wait for it. Empty if their time had come.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use jiff::civil::Date;
 
+use super::memory::Moment;
 use super::{COME_BACK, MeterRelay};
 use crate::clock::Timestamp;
 use crate::exchanger::{Acquired, NotDone};
@@ -26,6 +27,9 @@ const BEARER_HELD: Duration = Duration::from_secs(5);
 const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
 /// Longest pause that Enedis' `Retry-After` is believed for.
 const CLOSED_MAX: Duration = Duration::from_secs(3_600);
+/// Bounds of the pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
+const NO_TOKEN_MIN: Duration = Duration::from_millis(100);
+const NO_TOKEN_MAX: Duration = Duration::from_secs(60);
 
 /// One attempt of one call.
 #[derive(Clone, Copy)]
@@ -61,6 +65,8 @@ impl MeterRelay {
         }
         let wake = if let Some(bearer) = self.bearer(now) {
             self.send_what_is_due(now, &bearer, ctx)
+        } else if now < self.no_token_until {
+            (self.queue.waiting() > 0).then_some(self.no_token_until)
         } else {
             self.acquire(ctx);
             None
@@ -122,26 +128,23 @@ impl MeterRelay {
         }
         self.acquiring = true;
         let (exchanger, rejected) = (self.exchanger.clone(), self.rejected.take());
-        let again = rejected.is_some();
         let work = async move { exchanger.acquire(rejected).await };
         ctx.spawn(work.into_actor(self).map(move |acquired, act, ctx| {
             let now = act.clock.now();
             act.acquiring = false;
             match acquired {
                 Acquired::Bearer(bearer) => act.bearer = Some((bearer, now)),
-                Acquired::NotDone { why, retry_after } => act.no_token(now, why, retry_after, again),
+                Acquired::NotDone { why, retry_after } => act.no_token(now, why, retry_after),
             }
             act.pump(ctx);
         }));
     }
 
     /// There is no token: it says nothing of either API, and neither can be asked before there may be one.
-    fn no_token(&mut self, now: Timestamp, why: NotDone, retry_after: Duration, rejected: bool) {
+    fn no_token(&mut self, now: Timestamp, why: NotDone, retry_after: Duration) {
+        let retry_after = retry_after.clamp(NO_TOKEN_MIN, NO_TOKEN_MAX);
+        self.no_token_until = now + retry_after;
         for governor in &mut self.governors {
-            if rejected {
-                // One that was given a moment ago is not accepted: that is trouble of the API.
-                governor.failed(now);
-            }
             governor.no_token(now, retry_after);
         }
         let gateway = match why {
@@ -202,7 +205,19 @@ impl MeterRelay {
     ) {
         let now = self.clock.now();
         let Attempt { call, api, second } = attempt;
-        let verdict = judge(api, call, answer, now);
+        let mut verdict = judge(api, call, answer, now);
+        if verdict == Verdict::Gateway(Gateway::RenewToken) {
+            if self.bearer.as_ref().is_some_and(|(held, _)| *held == bearer) {
+                self.bearer = None;
+            }
+            self.rejected = Some(bearer.clone());
+            // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
+            if self.queue.put_back(&call) {
+                tracing::warn!(?api, "the application's token is not accepted");
+                return self.governors[api as usize].withdrawn();
+            }
+            verdict = Verdict::Gateway(Gateway::Unavailable);
+        }
         if let Some(report) = verdict.report() {
             self.chooser.report(now, api, report);
         }
@@ -221,19 +236,9 @@ impl MeterRelay {
         let other = other.filter(|other| self.governors[*other as usize].take(now).is_ok());
         let governor = &mut self.governors[api as usize];
         match gateway {
-            Gateway::RenewToken => {
-                // Has it replaced, and sends the call again ahead of all others, whatever the quota leaves.
-                governor.withdrawn();
-                if self.bearer.as_ref().is_some_and(|(held, _)| *held == bearer) {
-                    self.bearer = None;
-                }
-                self.rejected = Some(bearer);
-                self.queue.put_back(&call);
-                return;
-            }
             // Closed, and known to be so where another serves: no trouble.
             Gateway::NotThere if other.is_some() => governor.withdrawn(),
-            Gateway::NotThere | Gateway::Unavailable => {
+            Gateway::NotThere | Gateway::Unavailable | Gateway::RenewToken => {
                 governor.failed(now);
                 if let Some(at) = answer.as_ref().ok().and_then(|answer| answer.retry_at) {
                     governor.close_until(at.min(now + CLOSED_MAX));
@@ -252,18 +257,21 @@ impl MeterRelay {
 
     /// Remembers what a call brought, and hands it to those who wait.
     fn finish(&mut self, now: Timestamp, call: MeterRequest, verdict: Verdict, ctx: &mut Context<Self>) {
-        let waiters = self.queue.finish(now, &call);
+        let mut waiters = self.queue.finish(now, &call);
         // A call that was begun earlier than anybody asked for: its error may be about the days before.
         let begins = |id: &u64| self.asked.get(id).map(|asked| asked.request.range.start());
         let narrow = waiters.iter().filter_map(begins).min().filter(|start| *start > call.range.start());
-        let ended = self.remember(now, call, narrow, verdict);
+        let consented = |id: &u64| self.asked.get(id).map(|asked| asked.consented);
+        let consented = waiters.iter().filter_map(consented).max().unwrap_or(Timestamp::EPOCH);
+        let at = Moment { now, today: today(now), consented };
+        let ended = self.remember(at, call, narrow, verdict);
         self.memory.flush(ctx);
-        let young = |id: &u64| self.asked.get(id).is_some_and(|asked| is_young(now, asked.consented));
-        if matches!(ended, Ended::NoConsent(_))
-            && waiters.iter().any(young)
-            && !self.census.has_answered(call.meter, now)
-        {
-            self.caps.refused(now);
+        if matches!(ended, Ended::NoConsent(_)) {
+            if is_young(now, consented) && !self.census.has_answered(call.meter, now) {
+                self.caps.refused(now);
+            }
+            // Its other calls would end like this one.
+            waiters.extend(self.queue.cancel(&call.meter));
         }
         for id in waiters {
             let Some(asked) = self.asked.get_mut(&id) else { continue };
@@ -290,19 +298,13 @@ impl MeterRelay {
         }
     }
 
-    fn remember(
-        &mut self,
-        now: Timestamp,
-        call: MeterRequest,
-        narrow: Option<Date>,
-        verdict: Verdict,
-    ) -> Ended {
-        let today = today(now);
+    fn remember(&mut self, at: Moment, call: MeterRequest, narrow: Option<Date>, verdict: Verdict) -> Ended {
+        let now = at.now;
         match verdict {
             Verdict::Data(answer) => {
                 self.consent_stands(call, now);
                 let days = days_of(call.resource, call.range, &answer.meter_reading);
-                self.memory.keep_days(call, &days, today, now);
+                self.memory.keep_days(call, &days, at);
                 Ended::Days(days)
             }
             Verdict::DataError(error) => {
@@ -315,9 +317,9 @@ impl MeterRelay {
                 }
                 if error.cause() == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
-                    self.memory.keep_days(call, &empty, today, now);
+                    self.memory.keep_days(call, &empty, at);
                 }
-                self.memory.keep_refusal(call, &error, today, now);
+                self.memory.keep_refusal(call, &error, at);
                 Ended::Error(error)
             }
             Verdict::NoConsent(error) => {
@@ -325,7 +327,7 @@ impl MeterRelay {
                 self.census.refused(meter, now);
                 let mass = self.census.is_mass(now);
                 tracing::warn!(code = error.code, ?meter, mass, "Enedis says that a consent is gone");
-                let mut doubt = self.memory.doubt(meter, now);
+                let mut doubt = self.memory.doubt(meter, at);
                 if mass {
                     doubt.put_off(now);
                 } else {

@@ -71,6 +71,15 @@ pub(super) struct Look {
     pub missing: Vec<CacheKey>,
 }
 
+/// When an answer came, and the latest consent of those who asked: nothing of before it counts.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub now: Timestamp,
+    /// The day in France.
+    pub today: Date,
+    pub consented: Timestamp,
+}
+
 impl Memory {
     pub fn new(cache: Arc<dyn MeterCache>, keys: Arc<Keyring>, max_bytes: usize, seed: [u8; 32]) -> Self {
         Self {
@@ -139,7 +148,8 @@ impl Memory {
     }
 
     /// Keeps the days a call brought, each for as long as it is good.
-    pub fn keep_days(&mut self, call: MeterRequest, days: &BTreeMap<Date, Day>, today: Date, now: Timestamp) {
+    pub fn keep_days(&mut self, call: MeterRequest, days: &BTreeMap<Date, Day>, at: Moment) {
+        let Moment { now, today, .. } = at;
         for (date, day) in days {
             let fullness = day.fullness(call.resource, *date);
             if let Some(life) = day_life(*date, fullness, today) {
@@ -147,18 +157,19 @@ impl Memory {
             }
         }
         let first = days.iter().find(|(_, day)| !day.points.is_empty()).map(|(date, _)| *date);
-        let before = self.since(call, now);
+        let before = self.since(call, at);
         if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
             self.set_since(call, first, now);
         }
     }
 
     /// Keeps an error that Enedis would repeat.
-    pub fn keep_refusal(&mut self, call: MeterRequest, error: &DataError, today: Date, now: Timestamp) {
+    pub fn keep_refusal(&mut self, call: MeterRequest, error: &DataError, at: Moment) {
+        let Moment { now, today, consented } = at;
         let subject = Subject::Refusal(call.resource);
-        let before = self.peek(call.meter, subject, now);
+        let before = self.peek(call.meter, subject, consented, now);
         let before = before.and_then(|plain| serde_json::from_slice::<KeptRefusal>(plain).ok());
-        let had_data = self.since(call, now).is_some();
+        let had_data = self.since(call, at).is_some();
         let remembered =
             Refusal::remember(before.as_ref().map(|kept| &kept.refusal), error, call, had_data, today);
         if let Some((refusal, life)) = remembered {
@@ -175,19 +186,19 @@ impl Memory {
         self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
     }
 
-    fn since(&mut self, call: MeterRequest, now: Timestamp) -> Option<Date> {
-        self.peek(call.meter, Subject::Since(call.resource), now).and_then(date)
+    fn since(&mut self, call: MeterRequest, at: Moment) -> Option<Date> {
+        self.peek(call.meter, Subject::Since(call.resource), at.consented, at.now).and_then(date)
     }
 
-    /// What was said of a meter's consent lately.
-    pub fn doubt(&mut self, meter: Meter, now: Timestamp) -> ConsentDoubt {
-        let plain = self.peek(meter, Subject::Consent, now);
+    /// What was said lately of a meter's consent.
+    pub fn doubt(&mut self, meter: Meter, at: Moment) -> ConsentDoubt {
+        let plain = self.peek(meter, Subject::Consent, at.consented, at.now);
         plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
     }
 
     /// Notes it; `None`: the consent stands.
     pub fn set_doubt(&mut self, meter: Meter, doubt: Option<ConsentDoubt>, now: Timestamp) {
-        let known = self.peek(meter, Subject::Consent, now).is_some();
+        let known = self.peek(meter, Subject::Consent, Timestamp::EPOCH, now).is_some();
         if doubt.is_some() || known {
             let plain = serde_json::to_vec(&doubt.unwrap_or_default()).unwrap_or_default();
             self.keep(meter, Subject::Consent, &plain, now, now + ConsentDoubt::life());
@@ -251,9 +262,16 @@ impl Memory {
         self.hot.put(key, Kept { owner, fetched: now, plain: plain.into() }, plain.len(), expires);
     }
 
-    fn peek(&mut self, meter: Meter, subject: Subject, now: Timestamp) -> Option<&[u8]> {
+    /// What memory has of a subject, unless it is of before `consented`.
+    fn peek(
+        &mut self,
+        meter: Meter,
+        subject: Subject,
+        consented: Timestamp,
+        now: Timestamp,
+    ) -> Option<&[u8]> {
         let key = self.key(meter, subject);
-        self.hot.get(key, now).map(|kept| &*kept.plain)
+        self.hot.get(key, now).filter(|kept| kept.fetched >= consented).map(|kept| &*kept.plain)
     }
 
     fn key(&self, meter: Meter, subject: Subject) -> CacheKey {

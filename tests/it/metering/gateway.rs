@@ -228,6 +228,18 @@ async fn auto_prefers_the_new_api_and_falls_back_on_the_old() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_that_takes_no_token_does_not_stop_the_other() {
+    let (world, linked) = impatient("auto").await;
+    let day = yesterday(&world.enedis);
+    world.enedis.set_outage(Endpoint::Data2026, Some(Fault::invalid_credentials()));
+    for back in 1..=4 {
+        let answer = linked.read(&world, Resource::MaxPower, day.plus(-20 * back), 1).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    assert_eq!(world.enedis.counts().application_tokens, 1, "a new one would fare no better");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn auto_never_falls_back_on_an_error_about_data() {
     let (world, linked) = impatient("auto").await;
     let answer = linked.read(&world, Resource::ProductionCurve, yesterday(&world.enedis), 1).await;

@@ -44,6 +44,21 @@ async fn meters_that_never_consented_have_a_share_of_the_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_meter_costs_few_calls_however_much_is_asked() {
+    let world = world(Store::Sqlite, 1).await;
+    let linked = link(&world).await;
+    world.enedis.revoke(&linked.meters);
+    let day = yesterday(&world.enedis);
+    let answer = linked.read(&world, Resource::ConsumptionCurve, day.plus(-399), 400).await;
+    assert!(matches!(answer.status, 429 | 503), "{}", answer.body);
+    // Those that were under way together, of the 58 it would take.
+    let calls = world.enedis.counts().data_requests();
+    assert!(calls <= 10, "{calls}");
+    assert_eq!(linked.read(&world, Resource::MaxPower, day, 1).await.status, 503);
+    assert_eq!(world.enedis.counts().data_requests(), calls);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_large_answers_at_once_are_not_made() {
     let world = world(Store::Sqlite, 1).await;
     let linked = link(&world).await;

@@ -257,3 +257,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_call_is_put_back_once_and_is_the_next() {
+    let (mut queue, now) = (Queue::new(settings(1, 1_000)), start());
+    for meter in 1..4 {
+        queue.offer(now, &meter, &(meter, 0), Class::Recent, meter, &Free).unwrap();
+    }
+    assert_eq!(queue.next(now, &mut Free), Next::Call((1, 0)));
+    assert!(queue.put_back(&(1, 0)));
+    assert_eq!((queue.running(), queue.waiting()), (0, 3));
+    assert_eq!(queue.next(now, &mut Free), Next::Call((1, 0)), "ahead of the others");
+    assert!(!queue.put_back(&(1, 0)), "once");
+    assert_eq!(queue.finish(now, &(1, 0)), [1]);
+    assert_eq!(queue.next(now, &mut Free), Next::Call((2, 0)));
+    // Nobody waits any more.
+    assert_eq!(queue.expire(now + WAIT).len(), 2);
+    assert!(queue.put_back(&(2, 0)));
+    assert!(queue.jobs.is_empty() && queue.running() == 0 && queue.waiting() == 0);
+}
+
+#[test]
+fn what_a_meter_has_not_been_sent_is_left_out() {
+    let (mut queue, now) = (Queue::new(settings(1, 1_000)), start());
+    for n in 0..4 {
+        queue.offer(now, &1, &(1, n), if n < 2 { Class::Recent } else { Class::History }, n, &Free).unwrap();
+    }
+    queue.offer(now, &1, &(1, 3), Class::History, 9, &Free).unwrap();
+    queue.offer(now, &2, &(2, 0), Class::Recent, 5, &Free).unwrap();
+    assert_eq!(queue.next(now, &mut Free), Next::Call((1, 0)));
+    let mut left_out = queue.cancel(&1);
+    left_out.sort_unstable();
+    assert_eq!(left_out, [1, 2, 3, 9]);
+    assert_eq!(queue.finish(now, &(1, 0)), [0]);
+    assert_eq!(queue.next(now, &mut Free), Next::Call((2, 0)));
+    assert_eq!(queue.finish(now, &(2, 0)), [5]);
+    assert!(queue.jobs.is_empty() && queue.deadlines.is_empty() && queue.waiting() == 0);
+}
