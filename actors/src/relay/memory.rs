@@ -111,7 +111,13 @@ impl Memory {
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
             match self.hot.get(key, now) {
-                Some(kept) if kept.fetched >= consented => look.known.note(subject, &kept.plain, now),
+                Some(kept) if kept.fetched >= consented => {
+                    look.known.note(subject, &kept.plain, now);
+                    // A box loses its tokens by a doubt: another instance may have been answered since.
+                    if subject == Subject::Consent && look.known.doubt != ConsentDoubt::default() {
+                        look.missing.push(key);
+                    }
+                }
                 // Another instance may know better.
                 Some(_) | None => look.missing.push(key),
             }
@@ -137,12 +143,15 @@ impl Memory {
             let Some(entry) = entry else { continue };
             // Sealed under another key, or damaged: as good as missing.
             let Ok(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
-            known.note(subject, &plain, now);
             let kept = Kept { owner: entry.owner, fetched: entry.fetched, plain: plain.into_boxed_slice() };
             let size = kept.plain.len();
-            // A call may have ended meanwhile.
-            if self.hot.get(key, now).is_none_or(|newer| newer.fetched <= kept.fetched) {
-                self.hot.put(key, kept, size, entry.expires);
+            match self.hot.get(key, now) {
+                // A call may have ended meanwhile.
+                Some(newer) if newer.fetched > kept.fetched => known.note(subject, &newer.plain, now),
+                _ => {
+                    known.note(subject, &kept.plain, now);
+                    self.hot.put(key, kept, size, entry.expires);
+                }
             }
         }
     }
@@ -308,3 +317,6 @@ fn subjects(request: MeterRequest, now: Timestamp) -> impl Iterator<Item = Subje
 fn date(plain: &[u8]) -> Option<Date> {
     parse_date(std::str::from_utf8(plain).ok()?)
 }
+
+#[cfg(test)]
+mod tests;
