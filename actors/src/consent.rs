@@ -7,7 +7,7 @@
 //! ```
 //!
 //! That is `FLOW=DEVICE`, where the device receives Enedis' own token. With `FLOW=CLIENT_CREDENTIALS` it receives
-//! one of ours, and what came back names the meters it opens, or lets Enedis name them ([`metering`]).
+//! one of ours, and what came back names the meters it opens, or lets Enedis name them (`consent/metering.rs`).
 //!
 //! It runs to its end even if the browser hangs up, and shutdown waits for it. Once Enedis has given a token, the
 //! token is recorded with patience: the person's consent must not be lost to a store that was away for a moment.

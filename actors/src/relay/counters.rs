@@ -33,9 +33,9 @@ pub struct RelaySnapshot {
     pub from_memory: u64,
     /// Calls shared with an earlier request.
     pub shared: u64,
-    /// Requests answered with [`Relayed::Busy`].
+    /// Requests answered with [`Busy`](super::Relayed::Busy).
     pub busy: u64,
-    /// Requests answered with [`Relayed::Unavailable`].
+    /// Requests answered with [`Unavailable`](super::Relayed::Unavailable).
     pub unavailable: u64,
     /// Requests answered 403: their owner has to consent again.
     pub consent_gone: u64,
