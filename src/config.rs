@@ -6,10 +6,10 @@
 
 mod parse;
 mod source;
+mod store;
 mod version;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use actors::meter::mode::ApiMode;
 use actors::relay::RelaySettings;
 use actors::session::Lifetimes;
 use ipnet::IpNet;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
 pub use parse::{ConfigErrors, Fault};
 pub use source::{DotenvError, EnvSource};
+pub use store::StoreConfig;
 pub use version::{NoVersion, Version};
 
-use parse::Reader;
+use parse::{Reader, is_this_machine};
 
 const AUTHORIZE: &str = "https://mon-compte-particulier.enedis.fr/dataconnect/v1/oauth2/authorize";
 const TOKEN: &str = "https://gw.ext.prod.api.enedis.fr/oauth2/v3/token";
@@ -141,29 +141,6 @@ pub enum AuthMethod {
     Basic,
 }
 
-/// Which store holds the sessions.
-#[derive(Clone, PartialEq, Eq)]
-pub enum StoreConfig {
-    /// SQLite in `DATA_DIR`.
-    Embedded,
-    /// MongoDB.
-    Mongo {
-        /// Connection string; holds the password.
-        uri: String,
-        /// `MONGODB_POOL_SIZE`.
-        pool_size: u32,
-    },
-}
-
-impl fmt::Debug for StoreConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Embedded => "Embedded",
-            Self::Mongo { .. } => "Mongo(…)",
-        })
-    }
-}
-
 /// What is logged, and how.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -221,8 +198,8 @@ impl Config {
             _ => Flow::Device,
         };
         let redelivery_secs = if matches!(flow, Flow::ClientCredentials(_)) { 180 } else { 60 };
-        let store = store(&mut r);
-        let secret_key = secret_key(&mut r, &store);
+        let store = store::read(&mut r);
+        let secret_key = store::secret_key(&mut r, &store);
         let config = Self {
             listen: r.socket("LISTEN", SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))),
             admin_listen: admin_listen(&mut r),
@@ -385,12 +362,7 @@ fn metering(r: &mut Reader<'_>, quota: QuotaSettings, attempt: Duration) -> Opti
 
 /// Whether every endpoint of Enedis is on this machine, where only a simulated one can be.
 fn is_rehearsal(upstream: Option<&Upstream>, metering: Option<&MeteringConfig>) -> bool {
-    let local = |url: &Url| {
-        url.host_str().is_some_and(|host| {
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        })
-    };
+    let local = |url: &Url| url.host_str().is_some_and(is_this_machine);
     let endpoints = upstream.map(|upstream| local(&upstream.authorize) && local(&upstream.token));
     let data = metering.map(|metering| local(&metering.data));
     endpoints == Some(true) && data == Some(true)
@@ -423,76 +395,6 @@ fn admin_listen(r: &mut Reader<'_>) -> Option<SocketAddr> {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
     r.value("ADMIN_LISTEN", "an address and port, or off", Some(default), |text| {
         if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
-    })
-}
-
-/// `MONGODB_URI`, else the original's `MONGODB_*`, else its later `DB_*` with `DB_TYPE=mongodb`.
-fn store(r: &mut Reader<'_>) -> StoreConfig {
-    let pool_size = r.number("MONGODB_POOL_SIZE", 16, 1..=1_000);
-    let typed = r.choice("DB_TYPE", false, &[("mongodb", true)]);
-    let uri = match r.text("MONGODB_URI") {
-        Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => Some(uri),
-        Some(_) => {
-            r.fault("MONGODB_URI", "a connection string, mongodb://… or mongodb+srv://…");
-            None
-        }
-        None if r.text("MONGODB_ADDRESS").is_some() => Some(parts_uri(
-            r,
-            ["MONGODB_ADDRESS", "MONGODB_PORT", "MONGODB_USER", "MONGODB_PASSWORD", "MONGODB_DB"],
-        )),
-        None if typed => {
-            if r.text("DB_ADDRESS").is_none() {
-                r.fault("DB_ADDRESS", "a host name, since DB_TYPE is mongodb");
-            }
-            Some(parts_uri(r, ["DB_ADDRESS", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"]))
-        }
-        None => None,
-    };
-    uri.map_or(StoreConfig::Embedded, |uri| StoreConfig::Mongo { uri, pool_size })
-}
-
-fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static str; 5]) -> String {
-    let port = r.number(port, 27017_u16, 1..=u16::MAX);
-    let host = r.text(address).unwrap_or_default();
-    if host.contains(['/', '@', '?', ' ']) || (host.contains(':') && !host.starts_with('[')) {
-        r.fault(address, "a host name or address alone; the port has a setting of its own");
-    }
-    let encode = |text: String| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
-    let login = r.text(user).map(|user| match r.text(password) {
-        Some(password) => format!("{}:{}@", encode(user), encode(password)),
-        None => format!("{}@", encode(user)),
-    });
-    let db = r.text(db).map(encode).unwrap_or_default();
-    format!("mongodb://{}{host}:{port}/{db}", login.unwrap_or_default())
-}
-
-fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
-    let parse = |text: &str| {
-        let mut key = [0; 32];
-        hex::decode_to_slice(text, &mut key).ok().map(|()| Some(key))
-    };
-    let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
-    if let StoreConfig::Mongo { uri, .. } = store
-        && key.is_none()
-        && r.text("SECRET_KEY").is_none()
-        && !is_loopback(uri)
-    {
-        r.fault("SECRET_KEY", "64 hex digits, since MongoDB is not on this machine (openssl rand -hex 32)");
-    }
-    key
-}
-
-/// Whether every host of a connection string is this machine.
-fn is_loopback(uri: &str) -> bool {
-    let Some(rest) = uri.strip_prefix("mongodb://") else { return false };
-    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
-    let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
-    hosts.split(',').all(|host| {
-        let name = match host.strip_prefix('[') {
-            Some(v6) => v6.split(']').next().unwrap_or_default(),
-            None => host.split(':').next().unwrap_or_default(),
-        };
-        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     })
 }
 

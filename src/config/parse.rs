@@ -166,6 +166,12 @@ fn items(text: &str) -> impl Iterator<Item = String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)
 }
 
+/// Whether a host, without its port, is this machine; an IPv6 address may stand in brackets.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// What `private_ranges` stands for: loopback, link-local and private networks.
 const PRIVATE_RANGES: [&str; 8] = [
     "127.0.0.0/8",

@@ -1,0 +1,99 @@
+//! Where sessions, tokens and metering data are kept, and the key that seals them: the three ways to name a MongoDB,
+//! and why one that others can reach needs a `SECRET_KEY`.
+
+use std::fmt;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::parse::{Reader, is_this_machine};
+
+/// Which store holds the sessions.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// SQLite in `DATA_DIR`.
+    Embedded,
+    /// MongoDB.
+    Mongo {
+        /// Connection string; holds the password.
+        uri: String,
+        /// `MONGODB_POOL_SIZE`.
+        pool_size: u32,
+    },
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "Embedded",
+            Self::Mongo { .. } => "Mongo(…)",
+        })
+    }
+}
+
+/// `MONGODB_URI`, else the original's `MONGODB_*`, else its later `DB_*` with `DB_TYPE=mongodb`.
+pub(super) fn read(r: &mut Reader<'_>) -> StoreConfig {
+    let pool_size = r.number("MONGODB_POOL_SIZE", 16, 1..=1_000);
+    let typed = r.choice("DB_TYPE", false, &[("mongodb", true)]);
+    let uri = match r.text("MONGODB_URI") {
+        Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => Some(uri),
+        Some(_) => {
+            r.fault("MONGODB_URI", "a connection string, mongodb://… or mongodb+srv://…");
+            None
+        }
+        None if r.text("MONGODB_ADDRESS").is_some() => Some(parts_uri(
+            r,
+            ["MONGODB_ADDRESS", "MONGODB_PORT", "MONGODB_USER", "MONGODB_PASSWORD", "MONGODB_DB"],
+        )),
+        None if typed => {
+            if r.text("DB_ADDRESS").is_none() {
+                r.fault("DB_ADDRESS", "a host name, since DB_TYPE is mongodb");
+            }
+            Some(parts_uri(r, ["DB_ADDRESS", "DB_PORT", "DB_USER", "DB_PASSWORD", "DB_NAME"]))
+        }
+        None => None,
+    };
+    uri.map_or(StoreConfig::Embedded, |uri| StoreConfig::Mongo { uri, pool_size })
+}
+
+fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static str; 5]) -> String {
+    let port = r.number(port, 27017_u16, 1..=u16::MAX);
+    let host = r.text(address).unwrap_or_default();
+    if host.contains(['/', '@', '?', ' ']) || (host.contains(':') && !host.starts_with('[')) {
+        r.fault(address, "a host name or address alone; the port has a setting of its own");
+    }
+    let encode = |text: String| utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
+    let login = r.text(user).map(|user| match r.text(password) {
+        Some(password) => format!("{}:{}@", encode(user), encode(password)),
+        None => format!("{}@", encode(user)),
+    });
+    let db = r.text(db).map(encode).unwrap_or_default();
+    format!("mongodb://{}{host}:{port}/{db}", login.unwrap_or_default())
+}
+
+/// `SECRET_KEY`. Without it one is made in `DATA_DIR`, which instances on other machines would not share.
+pub(super) fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
+    let parse = |text: &str| {
+        let mut key = [0; 32];
+        hex::decode_to_slice(text, &mut key).ok().map(|()| Some(key))
+    };
+    let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
+    if let StoreConfig::Mongo { uri, .. } = store
+        && key.is_none()
+        && r.text("SECRET_KEY").is_none()
+        && !is_loopback(uri)
+    {
+        r.fault("SECRET_KEY", "64 hex digits, since MongoDB is not on this machine (openssl rand -hex 32)");
+    }
+    key
+}
+
+/// Whether every host of a connection string is this machine.
+fn is_loopback(uri: &str) -> bool {
+    let Some(rest) = uri.strip_prefix("mongodb://") else { return false };
+    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
+    let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+    hosts.split(',').all(|host| {
+        let end = if host.starts_with('[') { ']' } else { ':' };
+        is_this_machine(host.split(end).next().unwrap_or_default())
+    })
+}
