@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::http::Method;
+use actix_web::http::header::HeaderValue;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 use actors::bucket::Rate;
@@ -83,7 +84,7 @@ pub struct SiteText {
     path: String,
     enedis_host: String,
     verification_uri: String,
-    via: String,
+    via: HeaderValue,
 }
 
 impl Shared {
@@ -255,9 +256,10 @@ fn base_path(base_url: &str) -> String {
 }
 
 /// What relayed data carries as `Via` (RFC 9110 section 7.6.3), as the PHP server's did.
-fn via(base_url: &str) -> String {
-    let url = url::Url::parse(base_url).ok();
-    format!("1.1 {}", url.as_ref().map_or("device-flow-proxy", url::Url::authority))
+fn via(base_url: &str) -> HeaderValue {
+    let text = url::Url::parse(base_url).ok().map(|url| format!("1.1 {}", url.authority()));
+    let value = text.and_then(|text| HeaderValue::from_str(&text).ok());
+    value.unwrap_or(HeaderValue::from_static("1.1 device-flow-proxy"))
 }
 
 /// Methods of addresses that only answer.

@@ -39,9 +39,7 @@ pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
         Ok((body, place)) => large::hold(json_answer(body), place),
         Err(error) => error.error_response(),
     };
-    if let Ok(via) = app.site.via.parse() {
-        response.headers_mut().insert(VIA, via);
-    }
+    response.headers_mut().insert(VIA, app.site.via.clone());
     response
 }
 

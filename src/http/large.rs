@@ -2,14 +2,13 @@
 //! only a few are made at a time, and fewer of one meter: a client that asks and does not read holds up nobody else.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
 use actors::meter::request::{Meter, MeterRequest};
-use dashmap::DashMap;
 
 /// Days of load curve from which on an answer is large: some 250 kB.
 const LARGE_DAYS: i64 = 62;
@@ -18,9 +17,9 @@ const OF_A_METER: usize = 2;
 /// Large answers at a time.
 const IN_ALL: usize = 64;
 
-/// Counts the large answers that are being made or read.
+/// The meters of the large answers that are being made or read: a meter as often as it has some.
 #[derive(Clone, Default)]
-pub struct LargeAnswers(Arc<DashMap<Meter, usize>>);
+pub struct LargeAnswers(Arc<Mutex<Vec<Meter>>>);
 
 /// The place of one answer. Dropped when the answer has been sent, or will not be.
 pub struct Place {
@@ -34,32 +33,29 @@ pub struct TooMany;
 impl LargeAnswers {
     /// The place that `request` takes; `None` if its answer is small.
     pub fn place(&self, request: MeterRequest) -> Result<Option<Place>, TooMany> {
-        if !request.resource.is_curve() || request.range.day_count() <= LARGE_DAYS {
+        let MeterRequest { resource, meter, range } = request;
+        if !resource.is_curve() || range.day_count() <= LARGE_DAYS {
             return Ok(None);
         }
-        let in_all: usize = self.0.iter().map(|entry| *entry.value()).sum();
-        let mut of_meter = self.0.entry(request.meter).or_default();
-        if in_all >= IN_ALL || *of_meter >= OF_A_METER {
-            drop(of_meter);
-            self.forget_unused(request.meter);
+        let mut taken = self.taken();
+        if taken.len() >= IN_ALL || taken.iter().filter(|other| **other == meter).count() >= OF_A_METER {
             return Err(TooMany);
         }
-        *of_meter += 1;
-        drop(of_meter);
-        Ok(Some(Place { of: self.clone(), meter: request.meter }))
+        taken.push(meter);
+        Ok(Some(Place { of: self.clone(), meter }))
     }
 
-    fn forget_unused(&self, meter: Meter) {
-        self.0.remove_if(&meter, |_, count| *count == 0);
+    fn taken(&self) -> MutexGuard<'_, Vec<Meter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(mut count) = self.of.0.get_mut(&self.meter) {
-            *count = count.saturating_sub(1);
+        let mut taken = self.of.taken();
+        if let Some(at) = taken.iter().position(|meter| *meter == self.meter) {
+            taken.swap_remove(at);
         }
-        self.of.forget_unused(self.meter);
     }
 }
 
@@ -130,6 +126,6 @@ mod tests {
         assert!(place(200).is_err());
         drop(held);
         assert!(place(200).is_ok());
-        assert!(large.0.is_empty());
+        assert!(large.taken().is_empty());
     }
 }
