@@ -6,9 +6,9 @@
 //! mistyped would otherwise read as an empty store.
 
 pub mod import_php;
-#[cfg(test)]
-mod memory;
 pub mod tokens;
+#[cfg(test)]
+mod watched;
 
 use std::io;
 use std::path::PathBuf;

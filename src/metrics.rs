@@ -11,6 +11,7 @@ use actors::writer::WriterSnapshot;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -174,53 +175,53 @@ pub fn render(metrics: &Metrics, observed: Observed) -> String {
     for (name, help, counter) in plain {
         registry.register(name, help, counter.clone());
     }
-    let polls = &metrics.polls;
-    let consents = &metrics.consents;
-    let data = &metrics.data;
-    let labelled = [
-        ("polls", "Polls by answer", "answer", "token", &polls.token),
-        ("polls", "Polls by answer", "answer", "authorization_pending", &polls.pending),
-        ("polls", "Polls by answer", "answer", "slow_down", &polls.slow_down),
-        ("polls", "Polls by answer", "answer", "access_denied", &polls.denied),
-        ("polls", "Polls by answer", "answer", "expired_token", &polls.expired),
-        ("polls", "Polls by answer", "answer", "invalid", &polls.invalid),
-        ("polls", "Polls by answer", "answer", "temporarily_unavailable", &polls.unavailable),
-        ("consents", "Returns from Enedis by end", "end", "approved", &consents.approved),
-        ("consents", "Returns from Enedis by end", "end", "denied", &consents.denied),
-        ("consents", "Returns from Enedis by end", "end", "refused", &consents.refused),
-        ("consents", "Returns from Enedis by end", "end", "enedis_trouble", &consents.enedis),
-        ("consents", "Returns from Enedis by end", "end", "store_trouble", &consents.unavailable),
-        ("data_answers", "Questions for metering data by answer", "answer", "values", &data.values),
-        ("data_answers", "Questions for metering data by answer", "answer", "enedis_error", &data.enedis),
-        (
-            "data_answers",
-            "Questions for metering data by answer",
-            "answer",
-            "consent_gone",
-            &data.consent_gone,
-        ),
-        (
-            "data_answers",
-            "Questions for metering data by answer",
-            "answer",
-            "invalid_token",
-            &data.invalid_token,
-        ),
-        ("data_answers", "Questions for metering data by answer", "answer", "refused", &data.refused),
-        ("data_answers", "Questions for metering data by answer", "answer", "busy", &data.busy),
-        (
-            "data_answers",
-            "Questions for metering data by answer",
-            "answer",
-            "temporarily_unavailable",
-            &data.unavailable,
-        ),
-    ];
-    registry.register_collector(Box::new(Labelled(
-        labelled
-            .map(|(name, help, label, value, counter)| (name, help, label, value, counter.get()))
-            .to_vec(),
-    )));
+    let (polls, consents, data) = (&metrics.polls, &metrics.consents, &metrics.data);
+    registry.register_collector(Box::new(Labelled {
+        name: "polls",
+        help: "Polls by answer",
+        label: "answer",
+        counts: [
+            ("token", &polls.token),
+            ("authorization_pending", &polls.pending),
+            ("slow_down", &polls.slow_down),
+            ("access_denied", &polls.denied),
+            ("expired_token", &polls.expired),
+            ("invalid", &polls.invalid),
+            ("temporarily_unavailable", &polls.unavailable),
+        ]
+        .map(counted)
+        .to_vec(),
+    }));
+    registry.register_collector(Box::new(Labelled {
+        name: "consents",
+        help: "Returns from Enedis by end",
+        label: "end",
+        counts: [
+            ("approved", &consents.approved),
+            ("denied", &consents.denied),
+            ("refused", &consents.refused),
+            ("enedis_trouble", &consents.enedis),
+            ("store_trouble", &consents.unavailable),
+        ]
+        .map(counted)
+        .to_vec(),
+    }));
+    registry.register_collector(Box::new(Labelled {
+        name: "data_answers",
+        help: "Questions for metering data by answer",
+        label: "answer",
+        counts: [
+            ("values", &data.values),
+            ("enedis_error", &data.enedis),
+            ("consent_gone", &data.consent_gone),
+            ("invalid_token", &data.invalid_token),
+            ("refused", &data.refused),
+            ("busy", &data.busy),
+            ("temporarily_unavailable", &data.unavailable),
+        ]
+        .map(counted)
+        .to_vec(),
+    }));
     registry.register_collector(Box::new(observed));
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -228,19 +229,24 @@ pub fn render(metrics: &Metrics, observed: Observed) -> String {
     text
 }
 
+fn counted((value, counter): (&'static str, &Counter)) -> (&'static str, u64) {
+    (value, counter.get())
+}
+
+/// Counters told apart by one label.
 #[derive(Debug)]
-struct Labelled(Vec<(&'static str, &'static str, &'static str, &'static str, u64)>);
+struct Labelled {
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    counts: Vec<(&'static str, u64)>,
+}
 
 impl Collector for Labelled {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for family in self.0.chunk_by(|a, b| a.0 == b.0) {
-            let Some((name, help, ..)) = family.first() else { continue };
-            let first = ConstCounter::new(0_u64);
-            let mut metric = encoder.encode_descriptor(name, help, None, first.metric_type())?;
-            for (_, _, label, value, count) in family {
-                let counter = ConstCounter::new(*count);
-                counter.encode(metric.encode_family(&[(*label, *value)])?)?;
-            }
+        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
+        for (value, count) in &self.counts {
+            ConstCounter::new(*count).encode(metric.encode_family(&[(self.label, *value)])?)?;
         }
         Ok(())
     }

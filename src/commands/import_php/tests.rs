@@ -1,4 +1,4 @@
-//! The import on a store in memory: what becomes of each entry, that it can be repeated, and its bounds.
+//! The import on a real store: what becomes of each entry, that it can be repeated, and its bounds.
 
 use std::io::Cursor;
 
@@ -8,19 +8,19 @@ use actors::tokens::parse_meters;
 
 use super::entry::Raw;
 use super::*;
-use crate::commands::memory::MemoryTokens;
+use crate::commands::watched::WatchedTokens;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const METERS: &str = "12345678901234,10284856584123";
 
 struct World {
-    store: MemoryTokens,
+    store: WatchedTokens,
     clock: Arc<ManualClock>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { store: MemoryTokens::default(), clock: Arc::new(ManualClock::new(NOW)) }
+        Self { store: WatchedTokens::new(), clock: Arc::new(ManualClock::new(NOW)) }
     }
 
     fn keys() -> Keyring {
@@ -80,7 +80,7 @@ async fn a_refresh_token_becomes_a_grant_that_lives_as_long() {
     assert_eq!((grant.client_id, grant.origin), (None, Origin::Import));
     assert_eq!(grant.expires_at.as_millis(), NOW.as_millis() + 60_000);
     assert_eq!(grant.expires_at.since(grant.consented_at), Duration::from_secs(126_144_000));
-    assert!(world.store.accesses().is_empty());
+    assert!(world.store.accesses().await.is_empty());
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn an_access_token_gets_a_grant_in_which_it_stands_alone() {
     assert_eq!(grant.refresh, keys.stand_in(&bearer));
     assert_eq!(keys.open(&grant.refresh, &grant.meters).unwrap(), METERS.as_bytes());
     assert_eq!(grant.expires_at.as_millis(), NOW.as_millis() + 60_000);
-    let access = world.store.accesses()[0];
+    let access = world.store.accesses().await[0];
     assert_eq!((access.expires_at, access.issued_at), (grant.expires_at, grant.consented_at));
     // It is good for data and not for a refresh.
     assert!(world.store.find_refresh(keys.refresh(&bearer), NOW).await.unwrap().is_none());
@@ -120,19 +120,19 @@ async fn a_repeat_changes_nothing_and_a_dry_run_does_nothing() {
     let (report, done) = world.import(true, mixture()).await;
     done.unwrap();
     assert_eq!((report.refresh, report.access), (counts(4, 2, 0, 1, 1), counts(3, 1, 0, 1, 1)));
-    assert!(world.store.grants().is_empty());
+    assert!(world.store.all().await.is_empty());
 
     let (report, done) = world.import(false, mixture()).await;
     done.unwrap();
     assert_eq!((report.refresh, report.access), (counts(4, 2, 0, 1, 1), counts(3, 1, 0, 1, 1)));
-    let stored = (world.store.grants(), world.store.accesses());
+    let stored = (world.store.all().await, world.store.accesses().await);
     assert_eq!((stored.0.len(), stored.1.len()), (3, 1));
 
     for dry_run in [true, false] {
         let (report, done) = world.import(dry_run, mixture()).await;
         done.unwrap();
         assert_eq!((report.refresh, report.access), (counts(4, 0, 2, 1, 1), counts(3, 0, 1, 1, 1)));
-        assert_eq!((world.store.grants(), world.store.accesses()), stored);
+        assert_eq!((world.store.all().await, world.store.accesses().await), stored);
     }
 }
 
@@ -144,7 +144,7 @@ async fn what_was_done_before_a_failure_stays_and_a_repeat_goes_on() {
     let (report, done) = world.import(false, raws()).await;
     assert!(matches!(done, Err(CommandError::Store(_))), "{done:?}");
     assert_eq!(report.refresh.taken, 100);
-    assert_eq!(world.store.grants().len(), 100);
+    assert_eq!(world.store.all().await.len(), 100);
     world.store.fail_after(None);
     let (report, done) = world.import(false, raws()).await;
     done.unwrap();
@@ -169,10 +169,10 @@ async fn a_source_that_fails_ends_the_import_after_what_it_gave() {
 #[tokio::test]
 async fn many_entries_are_taken_over_a_few_at_a_time() {
     let world = World::new();
-    let entries = stream::iter((0..5_000).map(|n| Ok(Row::Entry(refresh(n)))));
+    let entries = stream::iter((0..500).map(|n| Ok(Row::Entry(refresh(n)))));
     let mut report = Report::default();
     world.importer(false).import(entries, &mut report).await.unwrap();
-    assert_eq!(report.refresh.taken, 5_000);
+    assert_eq!(report.refresh.taken, 500);
     assert_eq!(world.store.most_under_way(), IN_FLIGHT);
 }
 

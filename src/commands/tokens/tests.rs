@@ -1,4 +1,4 @@
-//! The commands on a store in memory.
+//! The commands on a real store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::*;
-use crate::commands::memory::MemoryTokens;
+use crate::commands::watched::WatchedTokens;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const LAST_DIGITS: View = View { json: false, meters: Meters::LastDigits };
 
 struct World {
-    store: MemoryTokens,
+    store: WatchedTokens,
     desk: Desk,
 }
 
 impl World {
     fn new() -> Self {
-        let store = MemoryTokens::default();
+        let store = WatchedTokens::new();
         let clock = Arc::new(ManualClock::new(NOW));
         let desk = Desk { store: Arc::new(store.clone()), keys: Keyring::new(&[7; 32]), clock };
         Self { store, desk }
@@ -132,8 +132,8 @@ async fn an_unambiguous_beginning_revokes_a_grant_and_its_tokens() {
     let gone = world.perform(Parsed::RevokeId(id[..8].to_owned())).await.unwrap();
     assert_eq!(gone, "revoked 1 grant, with every token of theirs\n");
     let left: Vec<_> =
-        world.store.grants().iter().map(|grant| hex::encode(grant.refresh.as_bytes())).collect();
-    assert_eq!((left, world.store.accesses().len()), (vec![other], 1));
+        world.store.all().await.iter().map(|grant| hex::encode(grant.refresh.as_bytes())).collect();
+    assert_eq!((left, world.store.accesses().await.len()), (vec![other], 1));
     for id in [&id[..8], &id] {
         let again = world.perform(Parsed::RevokeId(id.to_owned())).await;
         assert!(matches!(again, Err(CommandError::NoGrant)), "{again:?}");
@@ -153,15 +153,15 @@ async fn an_ambiguous_beginning_revokes_nothing() {
         twin.refresh = TokenHash::from_slice(&bytes).unwrap();
         world.store.add(twin, None).await.unwrap();
     }
-    let count = world.store.grants().len();
+    let count = world.store.all().await.len();
     let id = hex::encode(first.grants[0].refresh.as_bytes());
     for length in [8, 16, 31] {
         let refused = world.perform(Parsed::RevokeId(id[..length].to_owned())).await;
         assert!(matches!(refused, Err(CommandError::Ambiguous)), "{refused:?}");
     }
-    assert_eq!(world.store.grants().len(), count);
+    assert_eq!(world.store.all().await.len(), count);
     world.perform(Parsed::RevokeId(id)).await.unwrap();
-    assert_eq!(world.store.grants().len(), count - 1);
+    assert_eq!(world.store.all().await.len(), count - 1);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn all_grants_of_a_meter_are_revoked_however_many() {
     let meter = Meter::parse("12345678901234").unwrap();
     let gone = world.perform(Parsed::RevokeMeter(meter)).await.unwrap();
     assert_eq!(gone, "revoked 251 grants, with every token of theirs\n");
-    assert_eq!(world.store.grants().len(), 1);
+    assert_eq!(world.store.all().await.len(), 1);
     let gone = world.perform(Parsed::RevokeMeter(meter)).await.unwrap();
     assert_eq!(gone, "revoked 0 grants, with every token of theirs\n");
 }

@@ -18,6 +18,20 @@ async fn probe<T: Send + 'static>(
     answer.await.expect("the writer runs")
 }
 
+/// What the pragmas of these names say.
+pub(super) fn pragmas(db: &Connection, names: &[&str]) -> rusqlite::Result<Vec<String>> {
+    let text = |name: &&str| {
+        let value = db.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))?;
+        Ok(format!("{value:?}"))
+    };
+    names.iter().map(text).collect()
+}
+
+/// The permissions of a file.
+pub(super) fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
+}
+
 /// How a statement is carried out.
 pub(super) fn plan(db: &Connection, sql: &str) -> rusqlite::Result<String> {
     let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
@@ -142,17 +156,9 @@ fn the_file_is_set_up_as_documented() {
     let data = dir.path().join("a/b");
     block_on(async {
         let store = SqliteStore::open(&data).expect("a store");
-        let text = |db: &Connection, name: &str| {
-            db.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
-                .map(|value| format!("{value:?}"))
-                .expect("a pragma")
-        };
-        let settings = probe(&store, move |db| {
-            ["journal_mode", "synchronous", "auto_vacuum", "user_version"].map(|name| text(db, name))
-        })
-        .await;
+        let names = &["journal_mode", "synchronous", "auto_vacuum", "user_version"];
+        let settings = probe(&store, |db| pragmas(db, names).expect("pragmas")).await;
         assert_eq!(settings, ["Text(\"wal\")", "Integer(2)", "Integer(2)", "Integer(1)"]);
-        let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
         assert_eq!(mode(&data), 0o700);
         for file in ["sessions.sqlite", "sessions.sqlite-wal", "sessions.sqlite-shm", "sessions.lock"] {
             assert_eq!(mode(&data.join(file)), 0o600, "{file}");

@@ -14,10 +14,6 @@ use testkit::mongod::{Kind, Mongod};
 
 use super::inserts;
 
-struct Standalone(Arc<Mongod>, String);
-
-struct ReplicaSet(Arc<Mongod>, String);
-
 /// A database of the test's own.
 pub(super) fn database() -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -28,23 +24,41 @@ pub(super) async fn connect(uri: String) -> MongoStore {
     MongoStore::connect(MongoSettings::new(uri)).await.expect("a store")
 }
 
-impl Place for Standalone {
+/// A port that MongoDB is behind.
+pub(super) trait Port {
+    /// A store at `uri`.
+    fn connect(uri: String) -> impl Future<Output = Arc<Self>>;
+}
+
+impl Port for dyn SessionStore {
+    async fn connect(uri: String) -> Arc<Self> {
+        Arc::new(connect(uri).await)
+    }
+}
+
+/// A database of a server that stands alone.
+pub(super) struct Standalone(Arc<Mongod>, String);
+
+/// A database of a replica set.
+pub(super) struct ReplicaSet(Arc<Mongod>, String);
+
+impl<P: Port + ?Sized> Place<P> for Standalone {
     async fn fresh() -> Self {
         Self(Mongod::shared(), database())
     }
 
-    async fn open(&self) -> Arc<dyn SessionStore> {
-        Arc::new(connect(self.0.uri(&self.1)).await)
+    async fn open(&self) -> Arc<P> {
+        P::connect(self.0.uri(&self.1)).await
     }
 }
 
-impl Place for ReplicaSet {
+impl<P: Port + ?Sized> Place<P> for ReplicaSet {
     async fn fresh() -> Self {
         Self(Mongod::shared_replica_set(), database())
     }
 
-    async fn open(&self) -> Arc<dyn SessionStore> {
-        Arc::new(connect(self.0.uri(&self.1)).await)
+    async fn open(&self) -> Arc<P> {
+        P::connect(self.0.uri(&self.1)).await
     }
 }
 

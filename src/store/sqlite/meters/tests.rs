@@ -1,11 +1,10 @@
 //! What only the inside can provoke or see: a full disk, the sum of the values, the settings of the file, the plans.
 
-use std::os::unix::fs::PermissionsExt;
-
 use actors::testing::{ENTRY_LIFE, NOW, Samples, block_on};
 
 use super::*;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::tests::{mode, plan, pragmas};
 
 fn open(dir: &Path) -> SqliteMeters {
     SqliteStore::open(dir).expect("a store").meters().expect("a cache")
@@ -118,20 +117,9 @@ fn the_file_is_set_up_as_documented() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let cache = open(dir.path());
-        let settings = probe(&cache, |db| {
-            let text = |name: &str| {
-                let value =
-                    db.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))?;
-                Ok(format!("{value:?}"))
-            };
-            ["journal_mode", "synchronous", "auto_vacuum", "user_version"]
-                .into_iter()
-                .map(text)
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })
-        .await;
+        let names = &["journal_mode", "synchronous", "auto_vacuum", "user_version"];
+        let settings = probe(&cache, |db| pragmas(db, names)).await;
         assert_eq!(settings, ["Text(\"wal\")", "Integer(1)", "Integer(2)", "Integer(1)"]);
-        let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
         for file in ["meters.sqlite", "meters.sqlite-wal", "meters.sqlite-shm"] {
             assert_eq!(mode(&dir.path().join(file)), 0o600, "{file}");
         }
@@ -153,7 +141,7 @@ fn every_statement_uses_an_index() {
             (sql::DELETE, "INTEGER PRIMARY KEY (rowid=?)"),
             (sql::FORGET, "entry_owner (owner=?)"),
         ] {
-            let plan = probe(&cache, move |db| crate::store::sqlite::tests::plan(db, sql)).await;
+            let plan = probe(&cache, move |db| plan(db, sql)).await;
             assert!(plan.contains(part), "{sql}: {plan}");
             assert!(!plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }

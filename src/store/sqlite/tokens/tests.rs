@@ -1,11 +1,10 @@
 //! What only the inside can provoke or see: a full disk, a damaged row, the settings of the file, the plans.
 
-use std::os::unix::fs::PermissionsExt;
-
 use actors::testing::{NOW, Samples, block_on};
 use rusqlite::Connection;
 
 use super::*;
+use crate::store::sqlite::tests::{mode, plan, pragmas};
 
 async fn probe<T: Send + 'static>(
     store: &SqliteTokens,
@@ -139,20 +138,9 @@ fn the_file_is_set_up_as_documented() {
     let data = dir.path().join("a/b");
     block_on(async {
         let store = SqliteTokens::open(&data).expect("a store");
-        let settings = probe(&store, |db| {
-            let text = |name: &str| {
-                let value =
-                    db.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))?;
-                Ok(format!("{value:?}"))
-            };
-            ["journal_mode", "synchronous", "auto_vacuum", "user_version", "locking_mode"]
-                .into_iter()
-                .map(text)
-                .collect::<rusqlite::Result<Vec<_>>>()
-        })
-        .await;
+        let names = &["journal_mode", "synchronous", "auto_vacuum", "user_version", "locking_mode"];
+        let settings = probe(&store, |db| pragmas(db, names)).await;
         assert_eq!(settings, ["Text(\"wal\")", "Integer(2)", "Integer(2)", "Integer(1)", "Text(\"normal\")"]);
-        let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
         assert_eq!(mode(&data), 0o700);
         for file in ["tokens.sqlite", "tokens.sqlite-wal", "tokens.sqlite-shm"] {
             assert_eq!(mode(&data.join(file)), 0o600, "{file}");
@@ -180,7 +168,7 @@ fn every_statement_uses_an_index() {
             (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),
             (sql::PURGE_EXPIRED_ACCESS, &["access_token_expires (expires_ms<?)"]),
         ] {
-            let plan = probe(&store, move |db| crate::store::sqlite::tests::plan(db, sql)).await;
+            let plan = probe(&store, move |db| plan(db, sql)).await;
             for part in parts {
                 assert!(plan.contains(part), "{sql}: {plan}");
             }

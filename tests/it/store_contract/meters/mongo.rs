@@ -4,39 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::meter::cache::MeterCache;
-use actors::testing::{NOW, Place, Samples, block_on};
+use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::store::mongo::{DEADLINE, MongoMeters};
 use futures_util::TryStreamExt;
 use mongodb::bson::doc;
 use testkit::mongod::{Kind, Mongod};
 
-use crate::store_contract::mongo::{database, peek};
-
-struct Standalone(Arc<Mongod>, String);
-
-struct ReplicaSet(Arc<Mongod>, String);
+use crate::store_contract::mongo::{Port, ReplicaSet, Standalone, database, peek};
 
 async fn connect(uri: String) -> MongoMeters {
     crate::store_contract::mongo::connect(uri).await.meters().await.expect("a cache")
 }
 
-impl Place<dyn MeterCache> for Standalone {
-    async fn fresh() -> Self {
-        Self(Mongod::shared(), database())
-    }
-
-    async fn open(&self) -> Arc<dyn MeterCache> {
-        Arc::new(connect(self.0.uri(&self.1)).await)
-    }
-}
-
-impl Place<dyn MeterCache> for ReplicaSet {
-    async fn fresh() -> Self {
-        Self(Mongod::shared_replica_set(), database())
-    }
-
-    async fn open(&self) -> Arc<dyn MeterCache> {
-        Arc::new(connect(self.0.uri(&self.1)).await)
+impl Port for dyn MeterCache {
+    async fn connect(uri: String) -> Arc<Self> {
+        Arc::new(connect(uri).await)
     }
 }
 

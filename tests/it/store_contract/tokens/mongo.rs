@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actors::store::{StoreError, Written};
-use actors::testing::{NOW, Place, Samples, block_on};
+use actors::testing::{NOW, Samples, block_on};
 use actors::tokens::TokenStore;
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::mongo::{DEADLINE, MongoSettings, MongoTokens};
@@ -14,33 +14,15 @@ use mongodb::bson::doc;
 use testkit::cutter::Cutter;
 use testkit::mongod::{Kind, Mongod};
 
-use crate::store_contract::mongo::{database, peek};
-
-struct Standalone(Arc<Mongod>, String);
-
-struct ReplicaSet(Arc<Mongod>, String);
+use crate::store_contract::mongo::{Port, ReplicaSet, Standalone, database, peek};
 
 async fn connect(uri: String) -> MongoTokens {
     MongoTokens::connect(MongoSettings::new(uri)).await.expect("a store")
 }
 
-impl Place<dyn TokenStore> for Standalone {
-    async fn fresh() -> Self {
-        Self(Mongod::shared(), database())
-    }
-
-    async fn open(&self) -> Arc<dyn TokenStore> {
-        Arc::new(connect(self.0.uri(&self.1)).await)
-    }
-}
-
-impl Place<dyn TokenStore> for ReplicaSet {
-    async fn fresh() -> Self {
-        Self(Mongod::shared_replica_set(), database())
-    }
-
-    async fn open(&self) -> Arc<dyn TokenStore> {
-        Arc::new(connect(self.0.uri(&self.1)).await)
+impl Port for dyn TokenStore {
+    async fn connect(uri: String) -> Arc<Self> {
+        Arc::new(connect(uri).await)
     }
 }
 

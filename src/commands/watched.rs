@@ -1,0 +1,155 @@
+//! The real token store in a directory of the test's own, watched: its adds are counted, and fail when told to.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actors::clock::Timestamp;
+use actors::keys::{MeterHash, TokenHash};
+use actors::store::{StoreError, Written};
+use actors::tokens::{Access, GrantPage, MeterGrant, TokenStore};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use tempfile::TempDir;
+
+use crate::store::sqlite::SqliteTokens;
+
+/// Grants of one page; few, so that a small test sees several.
+const PAGE: usize = 3;
+
+/// The store; clones are handles of the same one.
+#[derive(Clone)]
+pub struct WatchedTokens {
+    // Before its directory: dropped first.
+    store: Arc<SqliteTokens>,
+    seen: Arc<Mutex<Seen>>,
+    _dir: Arc<TempDir>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Access tokens that were added.
+    accesses: Vec<Access>,
+    /// Adds until the store fails.
+    adds_left: Option<u32>,
+    under_way: usize,
+    most_under_way: usize,
+}
+
+impl WatchedTokens {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = SqliteTokens::open(dir.path()).expect("a store");
+        Self { store: Arc::new(store), seen: Arc::default(), _dir: Arc::new(dir) }
+    }
+
+    /// Lets that many adds succeed, then fails each further one; `None`: never.
+    pub fn fail_after(&self, adds: Option<u32>) {
+        self.seen().adds_left = adds;
+    }
+
+    /// Every grant, live or not, by hash.
+    pub async fn all(&self) -> Vec<MeterGrant> {
+        let page = self.store.grants(None, Timestamp::EPOCH).await.expect("an answer");
+        assert_eq!(page.next, None, "one page is all");
+        page.grants
+    }
+
+    /// Every access token that still is one, in the order they were added.
+    pub async fn accesses(&self) -> Vec<Access> {
+        let mut accesses = self.seen().accesses.clone();
+        for at in (0..accesses.len()).rev() {
+            let found = self.store.find_access(accesses[at].token, Timestamp::EPOCH).await;
+            if found.expect("an answer").is_none() {
+                accesses.remove(at);
+            }
+        }
+        accesses
+    }
+
+    /// Most adds that were ever under way at a time.
+    pub fn most_under_way(&self) -> usize {
+        self.seen().most_under_way
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TokenStore for WatchedTokens {
+    fn add(
+        &self,
+        grant: MeterGrant,
+        access: Option<Access>,
+    ) -> BoxFuture<'static, Result<Written, StoreError>> {
+        let mut seen = self.seen();
+        match &mut seen.adds_left {
+            Some(0) => return ready(Err(StoreError::Aborted("told to fail".to_owned()))).boxed(),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        seen.under_way += 1;
+        seen.most_under_way = seen.most_under_way.max(seen.under_way);
+        let (added, this) = (self.store.add(grant, access), self.clone());
+        async move {
+            let added = added.await;
+            let mut seen = this.seen();
+            seen.under_way -= 1;
+            if let Ok(Written::Applied) = added {
+                seen.accesses.extend(access);
+            }
+            added
+        }
+        .boxed()
+    }
+
+    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
+        self.store.issue(access)
+    }
+
+    fn find_refresh(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        self.store.find_refresh(refresh, now)
+    }
+
+    fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+        self.store.find_access(token, now)
+    }
+
+    fn of_meter(
+        &self,
+        owner: MeterHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
+        self.store.of_meter(owner, now)
+    }
+
+    fn grants(
+        &self,
+        after: Option<TokenHash>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
+        let page = self.store.grants(after, now);
+        let cut = |GrantPage { mut grants, next }: GrantPage| {
+            let more = next.is_some() || grants.len() > PAGE;
+            grants.truncate(PAGE);
+            let next = grants.last().filter(|_| more).map(|grant| grant.refresh);
+            GrantPage { grants, next }
+        };
+        async move { page.await.map(cut) }.boxed()
+    }
+
+    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.store.revoke(refresh)
+    }
+
+    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.store.purge(now)
+    }
+}
