@@ -18,6 +18,7 @@ use awc::{Client, Connector, SendClientRequest};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
+use url::Url;
 
 /// A client that gives a connection half of `attempt` to be made (name look-up included), so that a host that does
 /// not answer is recognised as such before the attempt as a whole times out. Stays on its thread.
@@ -30,6 +31,11 @@ fn client(attempt: Duration) -> Client {
         .add_default_header((ACCEPT, "application/json"))
         .add_default_header(("user-agent", concat!("device-flow-proxy/", env!("CARGO_PKG_VERSION"))))
         .finish()
+}
+
+/// `path` below `endpoint`, which may end in a slash or not.
+fn address(endpoint: &Url, path: &str) -> String {
+    format!("{}/{path}", endpoint.as_str().trim_end_matches('/'))
 }
 
 /// Waits for the whole answer to a request that was sent, at most for `limit`; `body_max` bounds its body.

@@ -6,7 +6,6 @@ use actors::consent::ConsentOutcome;
 use actors::exchanger::{ExchangerSnapshot, LaneSnapshot};
 use actors::registry::RegistrySnapshot;
 use actors::relay::{ApiSnapshot, RelaySnapshot};
-use actors::tokens::desk::Refreshed;
 use actors::writer::WriterSnapshot;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -114,13 +113,6 @@ impl Metrics {
             PollEnd::Unavailable => &polls.unavailable,
         };
         counter.inc();
-    }
-
-    /// Counts how a refresh of a token of ours ended.
-    pub fn refresh(&self, refreshed: &Refreshed) {
-        if matches!(refreshed, Refreshed::Token(_)) {
-            self.refreshes.inc();
-        }
     }
 
     /// Counts the answer to a question for metering data.

@@ -23,11 +23,10 @@ use std::time::Duration;
 use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use serde::Serialize;
 
 use self::application::Application;
 pub use self::lane::LaneSnapshot;
-use self::lane::{Job, Lane, Waiting};
+use self::lane::{Job, Lane};
 use self::quota::QuotaSettings;
 use crate::clock::SharedClock;
 use crate::gate::{AskError, Gate, Reply};
@@ -91,7 +90,7 @@ pub enum Acquired {
 }
 
 /// Counters of the exchanger since its start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ExchangerSnapshot {
     /// The token endpoint.
     pub token: LaneSnapshot,
@@ -125,6 +124,8 @@ pub struct TokenExchanger {
     lanes: [Lane; 2],
     application: Application,
     own: Option<TokenCall>,
+    /// Of its own, so that callers in a crowd do not keep the application without a token.
+    renewal: Gate,
     wake: Option<SpawnHandle>,
     rng: StdRng,
 }
@@ -153,6 +154,7 @@ impl TokenExchanger {
             settings,
             application: Application::default(),
             own,
+            renewal: Gate::new(1, settings.deadline + MARGIN),
             wake: None,
             rng: StdRng::from_seed(seed),
         });
@@ -166,9 +168,6 @@ impl TokenExchanger {
             while let Some(job) = self.lanes[door as usize].next(now) {
                 self.attempt(door, job, ctx);
             }
-        }
-        if let Some(exchanged) = self.lanes[Door::Token as usize].take_application() {
-            self.application.ended(now, exchanged);
         }
         if let Some(alarm) = self.wake.take() {
             ctx.cancel_future(alarm);
@@ -185,11 +184,6 @@ impl TokenExchanger {
             act.lanes[door as usize].ended(act.clock.now(), job, result, &mut act.rng);
             act.pump(ctx);
         }));
-    }
-
-    fn push(&mut self, call: Call, waiting: Waiting) {
-        let door = Door::of(&call);
-        self.lanes[door as usize].push(Job::new(call, waiting, self.clock.now()));
     }
 }
 
@@ -213,7 +207,8 @@ impl Handler<CallEnedis> for TokenExchanger {
 
     // Synchronous: queues; the attempt's future answers and interleaves with later messages.
     fn handle(&mut self, msg: CallEnedis, ctx: &mut Self::Context) {
-        self.push(msg.call, Waiting::Caller(msg.reply));
+        let door = Door::of(&msg.call);
+        self.lanes[door as usize].push(Job::new(msg.call, msg.reply, self.clock.now()));
         self.pump(ctx);
     }
 }
@@ -232,17 +227,20 @@ impl Message for AcquireToken {
 impl Handler<AcquireToken> for TokenExchanger {
     type Result = ();
 
-    // Synchronous: answers from memory, or keeps the reply until the renewal has ended.
+    // Synchronous: answers from memory, or keeps the reply until the renewal has ended. That is a call like others.
     fn handle(&mut self, msg: AcquireToken, ctx: &mut Self::Context) {
         let Some(own) = &self.own else {
             let retry_after = self.settings.deadline;
             return msg.reply.send(Acquired::NotDone { why: NotDone::Down, retry_after });
         };
-        let call = Call::Token(own.clone());
         if self.application.acquire(self.clock.now(), msg.rejected.as_ref(), msg.reply) {
             self.application.begin();
-            self.push(call, Waiting::Application);
-            self.pump(ctx);
+            let call = Call::Token(own.clone());
+            let door = TokenExchangerHandle { addr: ctx.address(), gate: self.renewal.clone() };
+            let renewal = async move { door.call(call).await };
+            ctx.spawn(renewal.into_actor(self).map(|ended, act, _| {
+                act.application.ended(act.clock.now(), ended);
+            }));
         }
     }
 }
@@ -261,8 +259,7 @@ impl Handler<Observe> for TokenExchanger {
 
     fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
         let now = self.clock.now();
-        let [token, services] =
-            [Door::Token, Door::Services].map(|door| self.lanes[door as usize].snapshot(now));
+        let [token, services] = Door::ALL.map(|door| self.lanes[door as usize].snapshot(now));
         msg.reply.send(ExchangerSnapshot { token, services });
     }
 }

@@ -213,11 +213,9 @@ impl MeterRelay {
                 return self.settle(asked, false);
             }
             Belief::Doubtful(retry_after) if !calls.is_empty() => {
-                self.stats.unavailable += 1;
                 return asked.reply.send(Relayed::Unavailable { retry_after });
             }
             Belief::Gone if !calls.is_empty() => {
-                self.stats.unavailable += 1;
                 return asked.reply.send(Relayed::Unavailable { retry_after: MASS_PAUSE });
             }
             Belief::Ask | Belief::Doubtful(_) | Belief::Gone => {}
@@ -271,15 +269,6 @@ impl MeterRelay {
             Settled::Error(error) => Relayed::Error(error),
             Settled::Trouble(trouble) => self.trouble(trouble),
         };
-        match &relayed {
-            Relayed::Answer(_) => self.stats.answered += 1,
-            Relayed::Error(error) => {
-                self.stats.answered += 1;
-                self.stats.consent_gone += u64::from(error.status == 403);
-            }
-            Relayed::Busy { .. } => self.stats.busy += 1,
-            Relayed::Unavailable { .. } => self.stats.unavailable += 1,
-        }
         self.stats.from_memory += u64::from(from_memory);
         asked.reply.send(relayed);
     }

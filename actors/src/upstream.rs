@@ -178,13 +178,15 @@ pub enum Meaning {
 
 /// Reads an attempt. 429 and 503 say that the request was not processed (RFC 9110 section 15.6.4, RFC 6585
 /// section 4); so does a connection that was never made. A broken connection, a time-out, 500, 502 and 504
-/// leave it open.
-pub fn meaning(attempt: Result<Answer, CallError>) -> Meaning {
+/// leave it open, which does not matter to a call that is [repeatable](Call::is_repeatable).
+pub fn meaning(attempt: Result<Answer, CallError>, repeatable: bool) -> Meaning {
     match attempt {
-        Ok(answer) if matches!(answer.status, 429 | 503) => Meaning::Again(answer.retry_at),
+        Ok(answer) if matches!(answer.status, 429 | 503) || (repeatable && answer.status >= 500) => {
+            Meaning::Again(answer.retry_at)
+        }
         Ok(answer) => Meaning::Final(answer),
-        Err(CallError::NotSent(_)) => Meaning::Again(None),
-        Err(CallError::Lost(_)) => Meaning::Lost,
+        Err(CallError::Lost(_)) if !repeatable => Meaning::Lost,
+        Err(CallError::NotSent(_) | CallError::Lost(_)) => Meaning::Again(None),
     }
 }
 
@@ -303,13 +305,22 @@ mod tests {
 
     #[test]
     fn only_unprocessed_requests_are_tried_again() {
-        assert_eq!(meaning(Ok(answer(429, ""))), Meaning::Again(None));
-        assert_eq!(meaning(Ok(answer(503, ""))), Meaning::Again(None));
-        assert_eq!(meaning(Err(CallError::NotSent(String::new()))), Meaning::Again(None));
-        assert_eq!(meaning(Err(CallError::Lost(String::new()))), Meaning::Lost);
-        for status in [200, 400, 401, 403, 500, 502, 504] {
-            assert!(matches!(meaning(Ok(answer(status, ""))), Meaning::Final(_)), "{status}");
+        let lost = || Err(CallError::Lost(String::new()));
+        for repeatable in [false, true] {
+            assert_eq!(meaning(Ok(answer(429, "")), repeatable), Meaning::Again(None));
+            assert_eq!(meaning(Ok(answer(503, "")), repeatable), Meaning::Again(None));
+            assert_eq!(meaning(Err(CallError::NotSent(String::new())), repeatable), Meaning::Again(None));
+            for status in [200, 400, 401, 403] {
+                let meaning = meaning(Ok(answer(status, "")), repeatable);
+                assert!(matches!(meaning, Meaning::Final(_)), "{status}");
+            }
         }
+        for status in [500, 502, 504] {
+            assert!(matches!(meaning(Ok(answer(status, "")), false), Meaning::Final(_)), "{status}");
+            assert_eq!(meaning(Ok(answer(status, "")), true), Meaning::Again(None), "{status}");
+        }
+        assert_eq!(meaning(lost(), false), Meaning::Lost);
+        assert_eq!(meaning(lost(), true), Meaning::Again(None));
     }
 
     #[test]

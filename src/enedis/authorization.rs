@@ -10,8 +10,7 @@ use futures_util::future::LocalBoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use super::data::address;
-use super::{client, receive};
+use super::{address, client, receive};
 use crate::config::{AuthMethod, Flow, Upstream};
 
 /// Largest answer read. A token answer has under 4 KB, a list of services some more.

@@ -10,7 +10,7 @@ use awc::Client;
 use futures_util::future::LocalBoxFuture;
 use url::Url;
 
-use super::{client, receive};
+use super::{address, client, receive};
 
 /// Largest answer read. A week of a load curve in steps of five minutes has some 250 KB.
 const BODY_MAX: usize = 2 * 1024 * 1024;
@@ -44,9 +44,4 @@ impl ResourceServer for EnedisData {
             .insert_header((CONTENT_TYPE, "application/json"));
         receive(request.send(), SharedClock::clone(&self.clock), limit, BODY_MAX)
     }
-}
-
-/// `path` below `endpoint`, which may end in a slash or not.
-pub(super) fn address(endpoint: &Url, path: &str) -> String {
-    format!("{}/{path}", endpoint.as_str().trim_end_matches('/'))
 }

@@ -20,7 +20,7 @@ use super::token::{self, REFRESH_GRANT};
 use super::version;
 
 /// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
-const REFRESH_TOKEN_MAX: usize = 8_192;
+pub(super) const REFRESH_TOKEN_MAX: usize = 8_192;
 /// Longest accepted `scope`. Enedis' own lists of scopes have some hundred characters.
 const SCOPE_MAX: usize = 1_000;
 

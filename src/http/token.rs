@@ -11,6 +11,7 @@ use super::App;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
 use super::form::Form;
+use super::proxy::REFRESH_TOKEN_MAX;
 use super::version;
 use crate::metrics::PollEnd;
 
@@ -19,8 +20,6 @@ pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_cod
 
 /// The grant type of RFC 6749 section 6.
 pub const REFRESH_GRANT: &str = "refresh_token";
-/// Longest accepted refresh token; ours have 64 characters.
-const REFRESH_TOKEN_MAX: usize = 8_192;
 /// Longest accepted `usage_points_id`: far more meters than one box has.
 const METERS_TEXT_MAX: usize = 1_000;
 
@@ -30,17 +29,22 @@ pub async fn token(
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    version::check(&request, app.settings.version_min.as_ref())?;
-    let form = Form::read(&request, &mut payload).await;
-    let form = match (form, &app.system().metering) {
-        (Ok(mut form), Some(metering)) if form.has("grant_type", REFRESH_GRANT) => {
-            return refresh(&app, &request, &mut form, &metering.tokens).await;
-        }
-        (form, _) => form,
+    let answer = match read(&app, &request, &mut payload).await {
+        Ok(mut form) => match &app.system().metering {
+            Some(metering) if form.has("grant_type", REFRESH_GRANT) => {
+                return refresh(&app, &request, &mut form, &metering.tokens).await;
+            }
+            _ => poll(&app, &request, form).await,
+        },
+        Err(error) => Err(error),
     };
-    let answer = poll(&app, &request, form).await;
     app.metrics().poll(poll_end(&answer));
     answer.map(json_answer)
+}
+
+async fn read(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<Form, ApiError> {
+    version::check(request, app.settings.version_min.as_ref())?;
+    Form::read(request, payload).await
 }
 
 /// A device refreshes its access token.
@@ -55,14 +59,13 @@ pub async fn refresh(
     let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?;
     let (address, now) = (app.address(request), app.clock().now());
     let limited = |retry_after| ApiError::TooManyRefreshes { retry_after };
-    // Charged beforehand, and given back unless the token leads nowhere.
-    app.shared.refresh_limiter.take(address, now).map_err(limited)?;
     // A box in a loop writes a token each time. Only tokens that led somewhere are remembered.
     let hash = token.as_ref().map(|token| app.keys().refresh(token));
-    if let Some(Err(wait)) = hash.map(|hash| app.shared.token_limiter.has_room(&hash, now)) {
-        app.shared.refresh_limiter.give_back(&address);
-        return Err(limited(wait));
+    if let Some(hash) = &hash {
+        app.shared.token_limiter.has_room(hash, now).map_err(limited)?;
     }
+    // Charged beforehand, and given back unless the token leads nowhere.
+    app.shared.refresh_limiter.take(address, now).map_err(limited)?;
     let refreshed = tokens.refresh(Refresh { token, client_id: client.id.into(), meters }).await;
     if refreshed != Refreshed::Invalid {
         app.shared.refresh_limiter.give_back(&address);
@@ -71,9 +74,11 @@ pub async fn refresh(
         // Refused only from the next one on.
         let _ = app.shared.token_limiter.take(hash, now);
     }
-    app.metrics().refresh(&refreshed);
     match refreshed {
-        Refreshed::Token(body) => Ok(json_answer(body)),
+        Refreshed::Token(body) => {
+            app.metrics().refreshes.inc();
+            Ok(json_answer(body))
+        }
         Refreshed::Invalid => Err(ApiError::InvalidGrant),
         Refreshed::Unavailable => Err(ApiError::unavailable()),
     }
@@ -109,8 +114,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
     }
 }
 
-async fn poll(app: &App, request: &HttpRequest, form: Result<Form, ApiError>) -> Result<String, ApiError> {
-    let mut form = form?;
+async fn poll(app: &App, request: &HttpRequest, mut form: Form) -> Result<String, ApiError> {
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
     if grant_type != DEVICE_CODE_GRANT {
         return Err(ApiError::UnsupportedGrantType);

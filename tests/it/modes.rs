@@ -164,6 +164,8 @@ async fn an_outdated_plugin_is_told_to_update() {
         }
         assert_ne!(ask(path, "DomoticzLinkyPlugin/2.6.0").await.error(), Some("version_mismatch"), "{path}");
     }
+    // Two outdated ones and one without a grant type.
+    assert_eq!(world.metric("dfp_polls_total{answer=\"invalid\"}").await, Some(3.0));
     // People's browsers are not plugins.
     let page = Person::new().open(&format!("{}/device", world.server.base_url())).await.unwrap();
     assert_eq!(page.status, 200);

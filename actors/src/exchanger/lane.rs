@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::Rng;
-use serde::Serialize;
 
 use super::breaker::Breaker;
-use super::quota::Quota;
+use super::quota::{CLOSED_MAX, Quota};
 use super::{Exchanged, ExchangerSettings, NotDone, backoff};
 use crate::clock::Timestamp;
 use crate::gate::Reply;
@@ -16,11 +15,9 @@ use crate::upstream::{Answer, Call, CallError, Grant, Meaning, TokenCall, meanin
 
 /// The share of each hour's quota that is kept for authorization codes: one in so many calls.
 const RESERVE: u32 = 10;
-/// Enedis' windows are clock hours: a longer `Retry-After` is not believed.
-const CLOSED_MAX: Duration = Duration::from_secs(3600);
 
 /// Counters of one API since the start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LaneSnapshot {
     /// Calls waiting.
     pub queued: usize,
@@ -42,17 +39,9 @@ pub struct LaneSnapshot {
     pub breaker_open: bool,
 }
 
-/// Who waits for a call.
-pub(super) enum Waiting {
-    /// Somebody outside.
-    Caller(Reply<Exchanged>),
-    /// The exchanger itself, for the application's token.
-    Application,
-}
-
 pub(super) struct Job {
     pub call: Call,
-    waiting: Waiting,
+    reply: Reply<Exchanged>,
     arrived: Timestamp,
     not_before: Timestamp,
     attempts: u32,
@@ -60,8 +49,8 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn new(call: Call, waiting: Waiting, now: Timestamp) -> Self {
-        Self { call, waiting, arrived: now, not_before: now, attempts: 0, last: NotDone::Busy }
+    pub fn new(call: Call, reply: Reply<Exchanged>, now: Timestamp) -> Self {
+        Self { call, reply, arrived: now, not_before: now, attempts: 0, last: NotDone::Busy }
     }
 
     fn is_refresh(&self) -> bool {
@@ -77,8 +66,6 @@ pub(super) struct Lane {
     queue: VecDeque<Job>,
     in_flight: usize,
     stats: LaneSnapshot,
-    /// How the application's own call ended, until somebody looks.
-    application: Option<Exchanged>,
 }
 
 impl Lane {
@@ -91,7 +78,6 @@ impl Lane {
             queue: VecDeque::new(),
             in_flight: 0,
             stats: LaneSnapshot::default(),
-            application: None,
         }
     }
 
@@ -155,21 +141,14 @@ impl Lane {
                 self.breaker.failed(now);
             }
         }
-        let meaning = match meaning(result) {
-            Meaning::Lost if job.call.is_repeatable() => Meaning::Again(None),
-            Meaning::Final(answer) if answer.status >= 500 && job.call.is_repeatable() => {
-                Meaning::Again(answer.retry_at)
-            }
-            other => other,
-        };
-        match meaning {
+        match meaning(result, job.call.is_repeatable()) {
             Meaning::Final(answer) => {
                 self.stats.answered += 1;
-                self.answer(job, Exchanged::Answered(answer));
+                job.reply.send(Exchanged::Answered(answer));
             }
             Meaning::Lost => {
                 self.stats.lost += 1;
-                self.answer(job, Exchanged::Lost);
+                job.reply.send(Exchanged::Lost);
             }
             Meaning::Again(retry_at) => {
                 let retry_at = retry_at.map(|at| at.min(now + CLOSED_MAX));
@@ -183,11 +162,6 @@ impl Lane {
                 self.queue.push_front(job);
             }
         }
-    }
-
-    /// How the application's own call ended, once.
-    pub fn take_application(&mut self) -> Option<Exchanged> {
-        self.application.take()
     }
 
     /// When something is to be done next, unless an answer comes first.
@@ -233,14 +207,7 @@ impl Lane {
 
     fn not_done(&mut self, job: Job, why: NotDone, wait: Duration) {
         self.stats.not_done += 1;
-        self.answer(job, Exchanged::NotDone { why, retry_after: wait.max(Duration::from_secs(1)) });
-    }
-
-    fn answer(&mut self, job: Job, exchanged: Exchanged) {
-        match job.waiting {
-            Waiting::Caller(reply) => reply.send(exchanged),
-            Waiting::Application => self.application = Some(exchanged),
-        }
+        job.reply.send(Exchanged::NotDone { why, retry_after: wait.max(Duration::from_secs(1)) });
     }
 
     /// How long after its arrival a job may start an attempt.

@@ -10,6 +10,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 const HOUR_SECS: u64 = 3600;
+/// Enedis' windows are clock hours: a longer `Retry-After` or `nextAccessTime` is not believed.
+pub const CLOSED_MAX: Duration = Duration::from_secs(3_600);
+
 /// Enedis' window, and a little more: its seconds begin at another moment than ours, and calls are not equally long on
 /// their way.
 const SECOND: Duration = Duration::from_millis(1_100);

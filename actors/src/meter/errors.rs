@@ -147,13 +147,18 @@ impl Verdict {
 /// Reads what came of `call`, put to `api`. [`Answer::retry_at`] carries `Retry-After` or `nextAccessTime`.
 pub fn judge(api: Api, call: MeterRequest, attempt: &Result<Answer, CallError>, now: Timestamp) -> Verdict {
     let Ok(answer) = attempt else { return Verdict::Gateway(Gateway::Unavailable) };
+    // Values first: they are by far the largest answers, and are read once.
+    if (200..300).contains(&answer.status)
+        && let Some(data) = data(api, call, answer)
+    {
+        return Verdict::Data(data);
+    }
     let body: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(Value::is_object);
     let said = body.as_ref().map(Said::read).unwrap_or_default();
     if let Some(gateway) = gateway_code(&said, answer, now) {
         return Verdict::Gateway(gateway);
     }
     match answer.status {
-        200..300 => data(api, call, answer),
         400 | 403 | 404 if body.is_some() => data_error(answer.status, &said),
         // A gateway that knows the API answers in JSON.
         404 => Verdict::Gateway(Gateway::NotThere),
@@ -214,16 +219,13 @@ fn gateway_code(said: &Said, answer: &Answer, now: Timestamp) -> Option<Gateway>
     }
 }
 
-fn data(api: Api, call: MeterRequest, answer: &Answer) -> Verdict {
+/// The values in an answer; `None` if there are none, or they are another meter's, which nobody may see.
+fn data(api: Api, call: MeterRequest, answer: &Answer) -> Option<V5Answer> {
     let read = match api {
         Api::New => to_v5(call.resource, &answer.body).ok().filter(V5Answer::is_terse),
         Api::Legacy => V5Answer::read(&answer.body),
     };
-    match read {
-        Some(read) if read.meter_reading.usage_point_id == call.meter.to_string() => Verdict::Data(read),
-        // No answer, or one about another meter, which nobody may see.
-        _ => Verdict::Gateway(Gateway::Unavailable),
-    }
+    read.filter(|read| read.meter_reading.usage_point_id == call.meter.to_string())
 }
 
 fn data_error(status: u16, said: &Said) -> Verdict {

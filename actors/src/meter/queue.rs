@@ -261,8 +261,7 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
             self.jobs.iter().filter(|(_, job)| unsent(job)).map(|(key, _)| key.clone()).collect();
         let mut waiters = Vec::new();
         for key in keys {
-            let Some(job) = self.jobs.remove(&key) else { continue };
-            self.ring_mut(job.class).remove(meter, &key);
+            let Some(job) = self.leave_out(&key) else { continue };
             for (deadline, serial, waiter) in job.waiters {
                 self.deadlines.remove(&(deadline, serial));
                 waiters.push(waiter);
@@ -308,12 +307,11 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
                 stays
             });
             if job.waiters.is_empty() && job.started.is_none() {
-                unwanted.push((key.clone(), job.meter.clone(), job.class));
+                unwanted.push(key.clone());
             }
         }
-        for (key, meter, class) in unwanted {
-            self.ring_mut(class).remove(&meter, &key);
-            self.jobs.remove(&key);
+        for key in unwanted {
+            self.leave_out(&key);
         }
     }
 
@@ -369,6 +367,13 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
         self.deadlines.insert((deadline, self.serial), key.clone());
     }
 
+    /// Takes a call that has not been sent out of its lane.
+    fn leave_out(&mut self, key: &K) -> Option<Job<M, W>> {
+        let job = self.jobs.remove(key)?;
+        self.ring_mut(job.class).remove(&job.meter, key);
+        Some(job)
+    }
+
     fn give_up(&mut self, until: Timestamp, started_too: bool) -> Vec<W> {
         let due: Vec<(Timestamp, u64)> =
             self.deadlines.range(..=(until, u64::MAX)).map(|(at, _)| *at).collect();
@@ -384,9 +389,7 @@ impl<M: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<M, K, W> {
                 waiters.push(job.waiters.swap_remove(n).2);
             }
             if job.waiters.is_empty() && job.started.is_none() {
-                let (meter, class) = (job.meter.clone(), job.class);
-                self.ring_mut(class).remove(&meter, &key);
-                self.jobs.remove(&key);
+                self.leave_out(&key);
             }
         }
         waiters

@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use super::memory::Moment;
 use super::{COME_BACK, MeterRelay};
 use crate::clock::Timestamp;
+use crate::exchanger::quota::CLOSED_MAX;
 use crate::exchanger::{Acquired, NotDone};
 use crate::meter::belief::{Belief, ConsentDoubt, is_young};
 use crate::meter::civil::today;
@@ -25,8 +26,6 @@ use crate::upstream::{Answer, Bearer, CallError, MeterCall};
 const BEARER_HELD: Duration = Duration::from_secs(5);
 /// How often callers that have hung up are looked for.
 const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
-/// Longest pause that Enedis' `Retry-After` is believed for.
-const CLOSED_MAX: Duration = Duration::from_secs(3_600);
 /// Bounds of the pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
 const NO_TOKEN_MIN: Duration = Duration::from_millis(100);
 const NO_TOKEN_MAX: Duration = Duration::from_secs(60);

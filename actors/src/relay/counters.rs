@@ -1,12 +1,10 @@
 //! What the relay counts, for the metrics.
 
-use serde::Serialize;
-
 use super::MeterRelay;
 use crate::meter::mode::Api;
 
 /// Counters of one of Enedis' data APIs since the start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ApiSnapshot {
     /// Calls sent.
     pub calls: u64,
@@ -19,7 +17,7 @@ pub struct ApiSnapshot {
 }
 
 /// Counters of the relay since its start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RelaySnapshot {
     /// Requests that wait for calls.
     pub waiting: usize,
@@ -27,18 +25,10 @@ pub struct RelaySnapshot {
     pub queued: usize,
     /// Calls under way.
     pub in_flight: usize,
-    /// Requests answered with values or with Enedis' own error.
-    pub answered: u64,
-    /// Of them, those that took no call.
+    /// Requests that took no call.
     pub from_memory: u64,
     /// Calls shared with an earlier request.
     pub shared: u64,
-    /// Requests answered with [`Busy`](super::Relayed::Busy).
-    pub busy: u64,
-    /// Requests answered with [`Unavailable`](super::Relayed::Unavailable).
-    pub unavailable: u64,
-    /// Requests answered 403: their owner has to consent again.
-    pub consent_gone: u64,
     /// Values in memory.
     pub remembered: usize,
     /// Bytes they take.

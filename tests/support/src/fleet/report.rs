@@ -1,6 +1,6 @@
 //! Owns what a run is judged by: the numbers of each day, and the requirements they must meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -129,15 +129,16 @@ impl DayReport {
         let standing = |wanted: State| boxes.iter().filter(|each| each.state() == wanted).count();
         let sum = crowd.outcomes().since(before);
         let [mut consumer_calls, mut producer_calls] = [0, 0];
+        let producing: HashSet<_> =
+            (0..plan.boxes).filter(|index| plan.produces(*index)).map(point).collect();
         for ((_, asked, _), count) in &counts.per_meter {
-            let producer = boxes.iter().find(|each| point(each.index) == *asked);
-            if producer.is_some_and(|each| plan.produces(each.index)) {
+            if producing.contains(asked) {
                 producer_calls += count;
             } else {
                 consumer_calls += count;
             }
         }
-        let producers = (0..plan.boxes).filter(|index| plan.produces(*index)).count() as u64;
+        let producers = producing.len() as u64;
         let served = standing(State::Served);
         let served_after =
             crowd.served_after().filter(|_| served == boxes.len()).map(|after| after + skipped);
