@@ -14,8 +14,6 @@ use actors::keys::Keyring;
 use actors::store::{SessionStore, StoreError};
 use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
 use actors::upstream::{AuthorizationServer, ResourceServer};
-use rand::TryRng;
-use rand::rngs::SysRng;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Config, Flow};
@@ -297,16 +295,14 @@ async fn start_actors(
 }
 
 fn check_entropy() -> Result<(), StartError> {
-    SysRng.try_fill_bytes(&mut [0; 32]).map_err(StartError::Entropy)
+    secret::random().map(drop).map_err(StartError::Entropy)
 }
 
 /// A seed from the operating system.
 fn entropy() -> [u8; 32] {
-    let mut seed = [0; 32];
     #[expect(
         clippy::expect_used,
         reason = "checked at start; a kernel that then fails leaves nothing safe to do"
     )]
-    SysRng.try_fill_bytes(&mut seed).expect("the operating system gives random numbers");
-    seed
+    secret::random().expect("the operating system gives random numbers")
 }

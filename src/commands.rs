@@ -18,8 +18,7 @@ use actors::clock::SharedClock;
 use actors::keys::Keyring;
 use actors::store::StoreError;
 use actors::tokens::TokenStore;
-use rand::TryRng;
-use rand::rngs::{SysError, SysRng};
+use rand::rngs::SysError;
 
 use self::import_php::SourceError;
 use crate::config::Config;
@@ -89,7 +88,7 @@ impl Desk {
 
     /// The same, with a key that is made if there is none.
     async fn make(config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
-        let fresh = seed()?;
+        let fresh = secret::random()?;
         let key = secret::load(config.secret_key, &config.data_dir, || fresh)?;
         Self::open(config, clock, &key).await
     }
@@ -102,11 +101,4 @@ impl Desk {
         }
         Ok(Self { store, keys, clock })
     }
-}
-
-/// 256 random bits.
-fn seed() -> Result<[u8; 32], SysError> {
-    let mut seed = [0; 32];
-    SysRng.try_fill_bytes(&mut seed)?;
-    Ok(seed)
 }

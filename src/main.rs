@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use actors::clock::SystemClock;
+use actors::clock::ShiftedClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
@@ -56,7 +56,8 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(faults) => return fail(&faults.to_string(), USAGE),
     };
-    let (clock, out) = (Arc::new(SystemClock), &mut std::io::stdout());
+    // The server's clock: what has ended for it has ended for a command.
+    let (clock, out) = (Arc::new(ShiftedClock(config.clock_offset)), &mut std::io::stdout());
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
             println!("the configuration is good");

@@ -5,6 +5,9 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rand::TryRng;
+use rand::rngs::{SysError, SysRng};
+
 /// The file's name in `DATA_DIR`.
 const FILE: &str = "secret.key";
 
@@ -82,7 +85,15 @@ fn make(data_dir: &Path, key: [u8; 32]) -> Result<[u8; 32], SecretError> {
     Ok(key)
 }
 
-fn parse(text: &str) -> Option<[u8; 32]> {
+/// 256 random bits from the operating system.
+pub fn random() -> Result<[u8; 32], SysError> {
+    let mut bits = [0; 32];
+    SysRng.try_fill_bytes(&mut bits)?;
+    Ok(bits)
+}
+
+/// Reads 64 hex digits; blanks around them do not matter.
+pub(crate) fn parse(text: &str) -> Option<[u8; 32]> {
     let mut key = [0; 32];
     hex::decode_to_slice(text.trim(), &mut key).ok()?;
     Some(key)

@@ -67,6 +67,12 @@ pub enum StoreError {
     Unknown(String),
 }
 
+impl From<record::Damaged> for StoreError {
+    fn from(damaged: record::Damaged) -> Self {
+        Self::Aborted(damaged.to_string())
+    }
+}
+
 /// One page of stored sessions, in an order of the backend's own choosing.
 #[derive(Debug, Default)]
 pub struct Page {

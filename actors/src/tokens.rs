@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use rand::Rng;
 
 use crate::clock::Timestamp;
-use crate::keys::{MeterHash, Sealed, TokenHash};
+use crate::keys::{Keyring, MeterHash, Sealed, TokenHash};
 use crate::meter::request::Meter;
 use crate::store::{StoreError, Written};
 
@@ -163,6 +164,17 @@ pub fn parse_meters(text: &str) -> Option<Vec<Meter>> {
         }
     }
     (1..=METERS_MAX).contains(&meters.len()).then_some(meters)
+}
+
+/// What a grant keeps of its meters: all of them sealed for `refresh`, and a keyed hash of each.
+pub fn sealed_meters(
+    keys: &Keyring,
+    rng: &mut impl Rng,
+    refresh: &TokenHash,
+    meters: &[Meter],
+) -> (Sealed, Vec<MeterHash>) {
+    let sealed = keys.seal(rng, refresh, meters_text(meters).as_bytes());
+    (sealed, meters.iter().map(|meter| keys.meter(*meter)).collect())
 }
 
 #[cfg(test)]

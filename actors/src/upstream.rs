@@ -240,8 +240,8 @@ impl TokenSet {
     }
 
     /// The answer for a box that receives tokens of our own, in the shape the PHP server gave it.
-    pub fn own(members: Map<String, Value>) -> Self {
-        Self(members)
+    pub fn own<const N: usize>(members: [(&str, Value); N]) -> Self {
+        Self(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
     /// The application's token in it and how long it lives. Enedis writes `expires_in` as a string or a number.

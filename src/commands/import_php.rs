@@ -22,13 +22,12 @@ mod table;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::{SharedClock, Timestamp};
-use actors::keys::{Keyring, Sealed, TokenHash};
+use actors::keys::Keyring;
 use actors::store::{StoreError, Written};
-use actors::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, meters_text};
+use actors::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, sealed_meters};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesUnordered};
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -37,8 +36,9 @@ use rand::rngs::StdRng;
 
 use self::entry::{Kind, Row, Token};
 use self::report::Report;
-use super::{CommandError, Desk, seed};
+use super::{CommandError, Desk};
 use crate::config::{Config, EnvSource, StoreConfig};
+use crate::secret;
 use crate::store::OpenError;
 
 /// What the PHP server gives a refresh token to live: four years of 365 days.
@@ -183,8 +183,7 @@ type Step = BoxFuture<'static, (Kind, Result<Written, StoreError>)>;
 /// Turns tokens into grants and adds them.
 struct Importer {
     /// `None`: a dry run before the first start of the server, when there is no store yet.
-    store: Option<Arc<dyn TokenStore>>,
-    keys: Keyring,
+    desk: Option<Desk>,
     clock: SharedClock,
     rng: StdRng,
     dry_run: bool,
@@ -192,17 +191,13 @@ struct Importer {
 
 impl Importer {
     async fn new(dry_run: bool, config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
-        let rng = StdRng::from_seed(seed()?);
+        let rng = StdRng::from_seed(secret::random()?);
         let desk = if dry_run {
             Desk::find(config, SharedClock::clone(&clock)).await?
         } else {
             Some(Desk::make(config, SharedClock::clone(&clock)).await?)
         };
-        let (store, keys) = match desk {
-            Some(Desk { store, keys, .. }) => (Some(store), keys),
-            None => (None, Keyring::new(&seed()?)),
-        };
-        Ok(Self { store, keys, clock, rng, dry_run })
+        Ok(Self { desk, clock, rng, dry_run })
     }
 
     /// Imports, then writes the table, also of an import that failed half-way.
@@ -249,18 +244,17 @@ impl Importer {
 
     fn step(&mut self, token: &Token) -> Step {
         let kind = token.kind;
-        let Some(store) = &self.store else {
+        let Some(Desk { store, keys, .. }) = &self.desk else {
             return futures_util::future::ready((kind, Ok(Written::Applied))).boxed();
         };
         if !self.dry_run {
-            let store = Arc::clone(store);
-            let (grant, access) = self.grant(token);
+            let (grant, access) = grant(keys, &mut self.rng, token);
             return store.add(grant, access).map(move |added| (kind, added)).boxed();
         }
         let now = self.clock.now();
         let found = match kind {
-            Kind::Refresh => store.find_refresh(self.keys.refresh(&token.bearer), now),
-            Kind::Access => store.find_access(self.keys.access(&token.bearer), now),
+            Kind::Refresh => store.find_refresh(keys.refresh(&token.bearer), now),
+            Kind::Access => store.find_access(keys.access(&token.bearer), now),
         };
         let found = found.map(move |found| {
             let would = |grant: Option<MeterGrant>| grant.map_or(Written::Applied, |_| Written::Conflict);
@@ -268,38 +262,35 @@ impl Importer {
         });
         found.boxed()
     }
+}
 
-    /// The grant of a refresh token; or an access token with a grant in which it stands alone, as the PHP server does
-    /// not say which refresh token it came with.
-    fn grant(&mut self, token: &Token) -> (MeterGrant, Option<Access>) {
-        let expires_at = token.expires_at;
-        let (refresh, life) = match token.kind {
-            Kind::Refresh => (self.keys.refresh(&token.bearer), REFRESH_LIFE),
-            Kind::Access => (self.keys.stand_in(&token.bearer), ACCESS_LIFE),
-        };
-        let began = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        let began = Timestamp::from_millis(expires_at.as_millis().saturating_sub(began));
-        let grant = MeterGrant {
-            refresh,
-            client_id: None,
-            meters: self.sealed(token, &refresh),
-            owners: token.meters.iter().map(|meter| self.keys.meter(*meter)).collect(),
-            consented_at: began,
-            expires_at,
-            origin: Origin::Import,
-        };
-        let access = (token.kind == Kind::Access).then(|| Access {
-            token: self.keys.access(&token.bearer),
-            refresh,
-            issued_at: began,
-            expires_at,
-        });
-        (grant, access)
-    }
-
-    fn sealed(&mut self, token: &Token, owner: &TokenHash) -> Sealed {
-        self.keys.seal(&mut self.rng, owner, meters_text(&token.meters).as_bytes())
-    }
+/// The grant of a refresh token; or an access token with a grant in which it stands alone, as the PHP server does not say
+/// which refresh token it came with.
+fn grant(keys: &Keyring, rng: &mut StdRng, token: &Token) -> (MeterGrant, Option<Access>) {
+    let expires_at = token.expires_at;
+    let (refresh, life) = match token.kind {
+        Kind::Refresh => (keys.refresh(&token.bearer), REFRESH_LIFE),
+        Kind::Access => (keys.stand_in(&token.bearer), ACCESS_LIFE),
+    };
+    let began = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+    let began = Timestamp::from_millis(expires_at.as_millis().saturating_sub(began));
+    let (meters, owners) = sealed_meters(keys, rng, &refresh, &token.meters);
+    let grant = MeterGrant {
+        refresh,
+        client_id: None,
+        meters,
+        owners,
+        consented_at: began,
+        expires_at,
+        origin: Origin::Import,
+    };
+    let access = (token.kind == Kind::Access).then(|| Access {
+        token: keys.access(&token.bearer),
+        refresh,
+        issued_at: began,
+        expires_at,
+    });
+    (grant, access)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::fmt;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::secret;
+
 use super::parse::{Reader, is_this_machine};
 
 /// Which store holds the sessions.
@@ -72,10 +74,7 @@ fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static 
 
 /// `SECRET_KEY`. Without it one is made in `DATA_DIR`, which instances on other machines would not share.
 pub(super) fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
-    let parse = |text: &str| {
-        let mut key = [0; 32];
-        hex::decode_to_slice(text, &mut key).ok().map(|()| Some(key))
-    };
+    let parse = |text: &str| secret::parse(text).map(Some);
     let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
     if let StoreConfig::Mongo { uri, .. } = store
         && key.is_none()

@@ -144,9 +144,7 @@ impl SessionStore for MongoStore {
         };
         let filter = doc! { name: key, "purge_at": live(now) };
         let found = self.link.ask(async move { inner.sessions.find_one(filter).await });
-        let read = |found: RawDocumentBuf| {
-            documents::session(&found).map_err(|damaged| StoreError::Aborted(damaged.to_string()))
-        };
+        let read = |found: RawDocumentBuf| documents::session(&found).map_err(StoreError::from);
         found.map(move |found| found?.map(read).transpose()).boxed()
     }
 

@@ -29,8 +29,6 @@ mod worker;
 mod writes;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender};
-use std::thread::JoinHandle;
 
 use actors::clock::Timestamp;
 use actors::keys::DeviceHash;
@@ -42,9 +40,8 @@ use tokio::sync::oneshot;
 
 use self::files::Lock;
 pub use self::meters::SqliteMeters;
-use self::reads::Read;
 pub use self::tokens::SqliteTokens;
-use self::worker::{join, offer, spawn, stopped};
+use self::worker::{Job, READS_QUEUED, Worker, stopped};
 use self::writes::Change;
 use crate::store::OpenError;
 
@@ -52,20 +49,17 @@ use crate::store::OpenError;
 const FILE: &str = "sessions.sqlite";
 /// Groups and purges that may wait for the writer thread.
 const WRITES_QUEUED: usize = 64;
-/// Questions that may wait for the reader thread.
-const READS_QUEUED: usize = 4096;
 
 type Outcome = Result<Written, StoreError>;
 
 /// The store. See the module.
 #[derive(Debug)]
 pub struct SqliteStore {
-    changes: Option<SyncSender<Change>>,
-    reads: Option<SyncSender<Read>>,
-    writer: Option<JoinHandle<()>>,
-    reader: Option<JoinHandle<()>>,
+    // The reader is dropped first: the last connection to close removes the write-ahead log.
+    reader: Worker<Job>,
+    writer: Worker<Change>,
     dir: PathBuf,
-    /// Held until both threads have ended: fields are dropped after [`Drop::drop`].
+    // Held until both threads have ended.
     lock: Lock,
 }
 
@@ -81,14 +75,13 @@ impl SqliteStore {
         let reading = rows::SCHEMA.open_reader(&path)?;
         files::make_durable(dir)?;
 
-        let (changes, queue) = mpsc::sync_channel(WRITES_QUEUED);
-        let dir = dir.into();
-        let mut store = Self { changes: Some(changes), reads: None, writer: None, reader: None, dir, lock };
-        store.writer = Some(spawn("sqlite-writer", move || writes::run(writing, &queue))?);
-        let (reads, queue) = mpsc::sync_channel(READS_QUEUED);
-        store.reads = Some(reads);
-        store.reader = Some(spawn("sqlite-reader", move || reads::run(&reading, &queue))?);
-        Ok(store)
+        let write = move |changes| writes::run(writing, &changes);
+        Ok(Self {
+            reader: Worker::jobs("sqlite-reader", READS_QUEUED, reading, drop)?,
+            writer: Worker::start("sqlite-writer", WRITES_QUEUED, write)?,
+            dir: dir.into(),
+            lock,
+        })
     }
 
     /// Opens the cache of metering data in the same directory, which stays locked until both are dropped. To be
@@ -96,28 +89,13 @@ impl SqliteStore {
     pub fn meters(&self) -> Result<SqliteMeters, OpenError> {
         SqliteMeters::open(&self.dir, self.lock.clone())
     }
-
-    fn change(&self, change: Change) -> Result<(), StoreError> {
-        offer(self.changes.as_ref(), change)
-    }
-
-    fn read<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Read,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (reply, answer) = oneshot::channel();
-        match offer(self.reads.as_ref(), ask(reply)) {
-            Ok(()) => answer.map(|answer| answer.unwrap_or_else(|_| Err(stopped()))).boxed(),
-            Err(refused) => ready(Err(refused)).boxed(),
-        }
-    }
 }
 
 impl SessionStore for SqliteStore {
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Outcome>> {
         let count = writes.len();
         let (reply, answer) = oneshot::channel();
-        match self.change(Change::Commit { writes, reply }) {
+        match self.writer.offer(Change::Commit { writes, reply }) {
             Ok(()) => answer
                 .map(move |answer| {
                     // The thread ended with the group in its hands.
@@ -134,7 +112,7 @@ impl SessionStore for SqliteStore {
         key: SessionKey,
         now: Timestamp,
     ) -> BoxFuture<'static, Result<Option<Session>, StoreError>> {
-        self.read(|reply| Read::Find { key, now, reply })
+        self.reader.run(stopped, move |db| reads::find(db, key, now))
     }
 
     fn page(
@@ -142,12 +120,12 @@ impl SessionStore for SqliteStore {
         after: Option<DeviceHash>,
         now: Timestamp,
     ) -> BoxFuture<'static, Result<Page, StoreError>> {
-        self.read(|reply| Read::Page { after, now, reply })
+        self.reader.run(stopped, move |db| reads::page(db, after, now))
     }
 
     fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
         let (reply, answer) = oneshot::channel();
-        match self.change(Change::Purge { now, reply }) {
+        match self.writer.offer(Change::Purge { now, reply }) {
             Ok(()) => answer.map(|answer| answer.unwrap_or_else(|_| Err(stopped()))).boxed(),
             Err(refused) => ready(Err(refused)).boxed(),
         }
@@ -166,21 +144,11 @@ impl SessionStore for SqliteStore {
     }
 
     fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.read(|reply| Read::Ping { reply })
+        self.reader.run(stopped, reads::ping)
     }
 
     fn is_shared(&self) -> bool {
         false
-    }
-}
-
-impl Drop for SqliteStore {
-    fn drop(&mut self) {
-        // The reader first: the last connection to close removes the write-ahead log.
-        self.reads = None;
-        join(self.reader.take());
-        self.changes = None;
-        join(self.writer.take());
     }
 }
 

@@ -14,12 +14,11 @@ use super::request::MeterRequest;
 use super::translate::to_v5;
 use super::v5::V5Answer;
 use crate::clock::Timestamp;
+use crate::exchanger::quota::CLOSED_MAX;
 use crate::upstream::{Answer, CallError};
 
 /// Pause after a throttling answer that names no time: it may have been the limit per second.
 const BUSY_UNNAMED: Duration = Duration::from_secs(10);
-/// Enedis' windows are clock hours: a longer pause is not believed.
-const BUSY_MAX: Duration = Duration::from_secs(3_600);
 /// What the box is told to wait when Enedis does not answer. The plugin comes back after an hour anyway.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(60);
 /// Longest code and description handed on, in characters.
@@ -206,7 +205,7 @@ fn gateway_code(said: &Said, answer: &Answer, now: Timestamp) -> Option<Gateway>
         let unnamed =
             if said.mentions("quota.q4") { Timestamp::from_millis(hour) } else { now + BUSY_UNNAMED };
         let until = answer.retry_at.filter(|at| *at > now).unwrap_or(unnamed);
-        return Some(Gateway::Busy { until: until.min(now + BUSY_MAX) });
+        return Some(Gateway::Busy { until: until.min(now + CLOSED_MAX) });
     }
     match code {
         "900900" | "900901" | "900902" | "900903" | "900904" | "invalid_token" => Some(Gateway::RenewToken),

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use serde_json::{Map, Value, json};
 
-use super::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, meters_text, parse_meters};
+use super::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, meters_text, parse_meters, sealed_meters};
 use crate::clock::{SharedClock, Timestamp};
 use crate::code::BearerToken;
 use crate::keys::{GrantHash, Keyring, StateHash, TokenHash};
@@ -106,15 +105,15 @@ impl TokenDesk {
         let text = meters_text(meters);
         let (refresh, access) = inner.keys.consent_tokens(state, grant);
         let hash = inner.keys.refresh(&refresh);
-        let sealed = {
+        let (sealed, owners) = {
             let mut rng = inner.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.keys.seal(&mut *rng, &hash, text.as_bytes())
+            sealed_meters(&inner.keys, &mut *rng, &hash, meters)
         };
         let grant = MeterGrant {
             refresh: hash,
             client_id: Some(Arc::clone(client_id)),
             meters: sealed,
-            owners: meters.iter().map(|meter| inner.keys.meter(*meter)).collect(),
+            owners,
             consented_at: now,
             expires_at: now + inner.life,
             origin: *origin,
@@ -233,14 +232,12 @@ impl Inner {
 
 /// The token answer in the shape the plugin knows: `scope` is there and empty.
 fn answer(access: &BearerToken, refresh: &BearerToken, meters: &str, life: Duration) -> TokenSet {
-    let members = json!({
-        "access_token": access.expose(),
-        "refresh_token": refresh.expose(),
-        "token_type": "Bearer",
-        "expires_in": life.as_secs(),
-        "usage_points_id": meters,
-        "scope": "",
-    });
-    let members = if let Value::Object(members) = members { members } else { Map::new() };
-    TokenSet::own(members)
+    TokenSet::own([
+        ("access_token", access.expose().into()),
+        ("refresh_token", refresh.expose().into()),
+        ("token_type", "Bearer".into()),
+        ("expires_in", life.as_secs().into()),
+        ("usage_points_id", meters.into()),
+        ("scope", "".into()),
+    ])
 }

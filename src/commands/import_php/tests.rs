@@ -1,10 +1,11 @@
 //! The import on a real store: what becomes of each entry, that it can be repeated, and its bounds.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use actors::clock::ManualClock;
 use actors::code::BearerToken;
-use actors::tokens::parse_meters;
+use actors::tokens::{TokenStore, parse_meters};
 
 use super::entry::Raw;
 use super::*;
@@ -29,8 +30,11 @@ impl World {
 
     fn importer(&self, dry_run: bool) -> Importer {
         Importer {
-            store: Some(Arc::new(self.store.clone())),
-            keys: Self::keys(),
+            desk: Some(Desk {
+                store: Arc::new(self.store.clone()),
+                keys: Self::keys(),
+                clock: Arc::clone(&self.clock) as SharedClock,
+            }),
             clock: Arc::clone(&self.clock) as SharedClock,
             rng: StdRng::seed_from_u64(1),
             dry_run,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::clock::{ManualClock, Timestamp};
 use actors::code::BearerToken;
 use actors::keys::Keyring;
-use actors::tokens::{Access, Origin, TokenStore, meters_text, parse_meters};
+use actors::tokens::{Access, Origin, TokenStore, parse_meters, sealed_meters};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -35,12 +35,13 @@ impl World {
         let keys = &self.desk.keys;
         let refresh = keys.refresh(&BearerToken::generate(&mut rng));
         let meters = parse_meters(meters).unwrap();
+        let (meters, owners) = sealed_meters(keys, &mut rng, &refresh, &meters);
         let expires_at = NOW + Duration::from_secs(life);
         let grant = MeterGrant {
             refresh,
             client_id: client.map(Into::into),
-            meters: keys.seal(&mut rng, &refresh, meters_text(&meters).as_bytes()),
-            owners: meters.iter().map(|meter| keys.meter(*meter)).collect(),
+            meters,
+            owners,
             consented_at: NOW,
             expires_at,
             origin: if client.is_some() { Origin::ConsentV2 } else { Origin::Import },

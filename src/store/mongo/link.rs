@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::store::StoreError;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use mongodb::bson::Document;
 use mongodb::options::{
     Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
@@ -52,7 +52,7 @@ impl Link {
         &self,
         work: impl Future<Output = mongodb::error::Result<()>> + Send + 'static,
     ) -> Result<(), OpenError> {
-        let prepared = self.run(tokio::time::timeout(DEADLINE, work).map(Some), || None).await;
+        let prepared = self.run(async { Some(tokio::time::timeout(DEADLINE, work).await) }, || None).await;
         let unreachable = |text: &str| OpenError::Unreachable(text.into());
         prepared
             .ok_or_else(|| unreachable("the driver has stopped"))?
@@ -88,12 +88,15 @@ impl Link {
         &self,
         change: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let bounded = async {
-            match tokio::time::timeout(DEADLINE, change).await {
-                Ok(done) => done.map_err(|error| failed_write(&error)),
-                Err(_) => Err(late()),
-            }
-        };
+        self.write(change.map_err(|error| failed_write(&error)))
+    }
+
+    /// Runs a change that says by itself what its failure means.
+    pub(super) fn write<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let bounded = async { tokio::time::timeout(DEADLINE, write).await.unwrap_or_else(|_| Err(late())) };
         self.run(bounded, || Err(StoreError::Unknown("the store has stopped".into())))
     }
 }

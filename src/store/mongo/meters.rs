@@ -28,8 +28,8 @@ use serde::Deserialize;
 
 use super::documents::{binary, bytes};
 use super::errors::{DUPLICATE_KEY, failed_document, failed_write};
-use super::link::{Link, ends, index, late};
-use super::{DEADLINE, live};
+use super::link::{Link, ends, index};
+use super::live;
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_cache";
@@ -105,13 +105,7 @@ impl MeterCache for MongoMeters {
 
     fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, std::result::Result<(), StoreError>> {
         let database = self.link.database().clone();
-        let stored = async move {
-            match tokio::time::timeout(DEADLINE, store(&database, entries)).await {
-                Ok(stored) => stored,
-                Err(_) => Err(late()),
-            }
-        };
-        self.link.run(stored, || Err(StoreError::Unknown("the store has stopped".into())))
+        self.link.write(async move { store(&database, entries).await })
     }
 
     fn evict(

@@ -93,14 +93,12 @@ impl MongoTokens {
         hint: Hint,
         sort: Document,
         limit: u32,
-    ) -> BoxFuture<'static, Result<Vec<Result<MeterGrant, Damaged>>, StoreError>> {
+    ) -> BoxFuture<'static, Result<Vec<RawDocumentBuf>, StoreError>> {
         let grants = self.grants.clone();
-        let found = self.link.ask(async move {
+        self.link.ask(async move {
             let found = grants.find(filter).hint(hint).sort(sort).limit(limit.into()).batch_size(limit);
             found.projection(doc! { "access": 0 }).await?.try_collect().await
-        });
-        let read = |found: Vec<RawDocumentBuf>| found.iter().map(grant).collect();
-        found.map(move |found| found.map(read)).boxed()
+        })
     }
 
     fn find_one(
@@ -108,9 +106,8 @@ impl MongoTokens {
         filter: Document,
         hint: Hint,
     ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        let damaged = |damaged: Damaged| StoreError::Aborted(damaged.to_string());
         let found = self.find(filter, hint, Document::new(), 1);
-        found.map(move |found| found?.pop().transpose().map_err(damaged)).boxed()
+        found.map(|found| Ok(found?.first().map(grant).transpose()?)).boxed()
     }
 
     /// Runs a change of one document, which conflicts where it meets a token that is stored already.
@@ -182,7 +179,7 @@ impl TokenStore for MongoTokens {
         let filter = doc! { "owners": binary(owner.as_bytes()), "expires_at": live(now) };
         let newest = doc! { "consented_ms": -1 };
         let found = self.find(filter, Hint::Name(BY_OWNER.into()), newest, OF_METER_MAX);
-        found.map(|found| found.map(undamaged)).boxed()
+        found.map(|found| found.map(|found| undamaged(found.iter().map(grant)))).boxed()
     }
 
     fn grants(
@@ -193,11 +190,7 @@ impl TokenStore for MongoTokens {
         // An empty key is below every other.
         let after = binary(after.as_ref().map_or(&[], |after| after.as_bytes().as_slice()));
         let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };
-        let grants = self.grants.clone();
-        let found = self.link.ask(async move {
-            let found = grants.find(filter).hint(by_id()).sort(doc! { "_id": 1 }).limit(PAGE.into());
-            found.batch_size(PAGE).projection(doc! { "access": 0 }).await?.try_collect().await
-        });
+        let found = self.find(filter, by_id(), doc! { "_id": 1 }, PAGE);
         let page = |found: Vec<RawDocumentBuf>| GrantPage {
             next: found.last().filter(|_| found.len() == PAGE as usize).and_then(refresh),
             grants: undamaged(found.iter().map(grant)),

@@ -1,6 +1,4 @@
-//! The reader thread.
-
-use std::sync::mpsc::Receiver;
+//! What the reader thread is asked.
 
 use actors::clock::Timestamp;
 use actors::keys::DeviceHash;
@@ -8,7 +6,6 @@ use actors::session::Session;
 use actors::store::record::millis;
 use actors::store::{Page, SessionKey, StoreError};
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::oneshot;
 
 use super::aborted;
 use super::rows::{record, select};
@@ -16,30 +13,8 @@ use super::rows::{record, select};
 /// Sessions of one page: some hundred kilobytes, some milliseconds.
 const PAGE: u32 = 1000;
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// A question, with the way back.
-pub(super) enum Read {
-    /// One session by one of its keys.
-    Find { key: SessionKey, now: Timestamp, reply: Reply<Option<Session>> },
-    /// The live sessions behind one.
-    Page { after: Option<DeviceHash>, now: Timestamp, reply: Reply<Page> },
-    /// Does the file answer?
-    Ping { reply: Reply<()> },
-}
-
-/// Answers until nobody can ask any more. A caller that has gone is no error.
-pub(super) fn run(db: &Connection, questions: &Receiver<Read>) {
-    for question in questions {
-        match question {
-            Read::Find { key, now, reply } => drop(reply.send(find(db, key, now))),
-            Read::Page { after, now, reply } => drop(reply.send(page(db, after, now))),
-            Read::Ping { reply } => drop(reply.send(ping(db))),
-        }
-    }
-}
-
-fn find(db: &Connection, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
+/// One session by one of its keys.
+pub(super) fn find(db: &Connection, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
     let (sql, key) = match &key {
         SessionKey::Device(device) => (select!("WHERE device = ?1 AND purge_ms > ?2"), device.as_bytes()),
         SessionKey::User(user) => (select!("WHERE user = ?1 AND purge_ms > ?2"), user.as_bytes()),
@@ -49,10 +24,11 @@ fn find(db: &Connection, key: SessionKey, now: Timestamp) -> Result<Option<Sessi
         .prepare_cached(sql)
         .and_then(|mut statement| statement.query_row(params![key, millis(now)], record).optional())
         .map_err(|error| aborted(&error))?;
-    found.map(Session::try_from).transpose().map_err(|damaged| StoreError::Aborted(damaged.to_string()))
+    found.map(Session::try_from).transpose().map_err(StoreError::from)
 }
 
-fn page(db: &Connection, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+/// The live sessions behind one.
+pub(super) fn page(db: &Connection, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
     // An empty key is below every other. The sign keeps the planner on the primary key, in whose order pages come.
     let sql = select!("WHERE device > ?1 AND +purge_ms > ?2 ORDER BY device LIMIT ?3");
     let after = after.map(|device| device.as_bytes().to_vec()).unwrap_or_default();
@@ -67,6 +43,7 @@ fn page(db: &Connection, after: Option<DeviceHash>, now: Timestamp) -> Result<Pa
     Ok(Page { sessions: crate::store::undamaged(records.into_iter().map(Session::try_from)), next })
 }
 
-fn ping(db: &Connection) -> Result<(), StoreError> {
+/// Does the file answer?
+pub(super) fn ping(db: &Connection) -> Result<(), StoreError> {
     db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(|error| aborted(&error))
 }

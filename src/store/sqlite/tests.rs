@@ -14,7 +14,7 @@ async fn probe<T: Send + 'static>(
 ) -> T {
     let (reply, answer) = oneshot::channel();
     let probe = move |db: &Connection| drop(reply.send(probe(db)));
-    store.change(Change::Probe(Box::new(probe))).expect("room in the queue");
+    store.writer.offer(Change::Probe(Box::new(probe))).expect("room in the queue");
     answer.await.expect("the writer runs")
 }
 

@@ -13,7 +13,6 @@ use std::path::Path;
 
 use actors::clock::Timestamp;
 use actors::keys::{MeterHash, TokenHash};
-use actors::store::record::Damaged;
 use actors::store::{StoreError, Written};
 use actors::tokens::record::GrantRecord;
 use actors::tokens::{Access, GrantPage, MeterGrant, TokenStore};
@@ -48,8 +47,7 @@ impl SqliteTokens {
 }
 
 fn whole(record: Option<GrantRecord>) -> Result<Option<MeterGrant>, StoreError> {
-    let damaged = |damaged: Damaged| StoreError::Aborted(damaged.to_string());
-    record.map(MeterGrant::try_from).transpose().map_err(damaged)
+    Ok(record.map(MeterGrant::try_from).transpose()?)
 }
 
 impl TokenStore for SqliteTokens {

@@ -1,7 +1,8 @@
 //! A thread that owns a connection and does what it is handed, in order, out of a bounded queue.
 
+use std::fmt;
 use std::path::Path;
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
 use actors::store::StoreError;
@@ -18,16 +19,17 @@ use crate::store::OpenError;
 /// Changes that may wait for the thread that writes.
 const WRITES_QUEUED: usize = 256;
 /// Questions that may wait for the thread that reads.
-const READS_QUEUED: usize = 4096;
+pub(super) const READS_QUEUED: usize = 4096;
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
+/// What a thread is handed.
+pub(super) type Job = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The two threads of a file: a question waits for no fsync.
 #[derive(Debug)]
 pub(super) struct Workers {
     // The reader is dropped first: the last connection to close removes the write-ahead log.
-    reader: Worker,
-    writer: Worker,
+    reader: Worker<Job>,
+    writer: Worker<Job>,
 }
 
 impl Workers {
@@ -39,8 +41,8 @@ impl Workers {
         let reading = schema.open_reader(path)?;
         let [reader, writer] = names;
         Ok(Self {
-            reader: Worker::start(reader, READS_QUEUED, reading, drop)?,
-            writer: Worker::start(writer, WRITES_QUEUED, writing, fold)?,
+            reader: Worker::jobs(reader, READS_QUEUED, reading, drop)?,
+            writer: Worker::jobs(writer, WRITES_QUEUED, writing, fold)?,
         })
     }
 
@@ -62,72 +64,79 @@ impl Workers {
     }
 }
 
-#[derive(Debug)]
-struct Worker {
-    queue: Option<SyncSender<Job>>,
+/// A thread and the queue it works off, until both are dropped.
+pub(super) struct Worker<W> {
+    queue: Option<SyncSender<W>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Worker {
-    fn start(name: &str, room: usize, db: Connection, end: fn(Connection)) -> Result<Self, OpenError> {
-        let (queue, jobs) = mpsc::sync_channel::<Job>(room);
-        let work = move || {
+impl<W: Send + 'static> Worker<W> {
+    /// Starts a thread for `work`, which ends when nothing more can come; `room` may wait.
+    pub(super) fn start(
+        name: &str,
+        room: usize,
+        work: impl FnOnce(Receiver<W>) + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let (queue, waiting) = mpsc::sync_channel(room);
+        let thread = thread::Builder::new().name(name.into()).spawn(move || work(waiting));
+        Ok(Self { queue: Some(queue), thread: Some(thread.map_err(OpenError::Threads)?) })
+    }
+
+    /// Puts `work` into the queue, or says that it is full.
+    pub(super) fn offer(&self, work: W) -> Result<(), StoreError> {
+        // `None` only while the store is being dropped, when nobody can call it.
+        let Some(queue) = &self.queue else { return Err(stopped()) };
+        queue.try_send(work).map_err(|refused| match refused {
+            TrySendError::Full(_) => StoreError::Aborted("too much waits for the disk".into()),
+            TrySendError::Disconnected(_) => stopped(),
+        })
+    }
+}
+
+impl Worker<Job> {
+    /// Starts a thread that does jobs with `db`, and `end`s with it.
+    pub(super) fn jobs(
+        name: &str,
+        room: usize,
+        db: Connection,
+        end: fn(Connection),
+    ) -> Result<Self, OpenError> {
+        Self::start(name, room, move |jobs| {
             for job in jobs {
                 job(&db);
             }
             end(db);
-        };
-        Ok(Self { queue: Some(queue), thread: Some(spawn(name, work)?) })
+        })
     }
 
     /// Hands `work` over; `lost` is the answer if the thread ends without one.
-    fn run<T: Send + 'static>(
+    pub(super) fn run<T: Send + 'static, E: Into<StoreError>>(
         &self,
         lost: fn() -> StoreError,
-        work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let (reply, answer) = oneshot::channel();
         // A caller that has gone is no error.
-        let job: Job = Box::new(move |db| drop(reply.send(work(db).map_err(StoreError::from))));
-        match offer(self.queue.as_ref(), job) {
+        match self.offer(Box::new(move |db| drop(reply.send(work(db).map_err(E::into))))) {
             Ok(()) => answer.map(move |answer| answer.unwrap_or_else(|_| Err(lost()))).boxed(),
             Err(refused) => ready(Err(refused)).boxed(),
         }
     }
 }
 
-impl Drop for Worker {
+impl<W> fmt::Debug for Worker<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("thread", &self.thread).finish_non_exhaustive()
+    }
+}
+
+impl<W> Drop for Worker<W> {
     fn drop(&mut self) {
         self.queue = None;
-        join(self.thread.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of the store has panicked");
+        }
     }
-}
-
-/// Waits for a thread whose queue has been dropped.
-pub(super) fn join(thread: Option<JoinHandle<()>>) {
-    if thread.is_some_and(|thread| thread.join().is_err()) {
-        tracing::error!("a thread of the store has panicked");
-    }
-}
-
-/// Starts a thread.
-pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    thread::Builder::new().name(name.into()).spawn(work).map_err(OpenError::Threads)
-}
-
-/// Puts `work` into a queue, or says that it is full.
-pub(super) fn offer<T>(queue: Option<&SyncSender<T>>, work: T) -> Result<(), StoreError> {
-    // `None` only while the store is being dropped, when nobody can call it.
-    let sent = queue.map_or(Err(TrySendError::Disconnected(())), |queue| {
-        queue.try_send(work).map_err(|refused| match refused {
-            TrySendError::Full(_) => TrySendError::Full(()),
-            TrySendError::Disconnected(_) => TrySendError::Disconnected(()),
-        })
-    });
-    sent.map_err(|refused| match refused {
-        TrySendError::Full(()) => StoreError::Aborted("too much waits for the disk".into()),
-        TrySendError::Disconnected(()) => stopped(),
-    })
 }
 
 /// The answer of a store whose threads have ended.

@@ -133,7 +133,7 @@ fn throttling_in_all_its_bodies() {
     );
     // Neither a time in the past nor one next year is believed.
     assert_eq!(busy(429, "", Some(Timestamp::EPOCH)), NOW + BUSY_UNNAMED);
-    assert_eq!(busy(429, "", Some(Timestamp::from_millis(u64::MAX))), NOW + BUSY_MAX);
+    assert_eq!(busy(429, "", Some(Timestamp::from_millis(u64::MAX))), NOW + CLOSED_MAX);
 }
 
 #[test]
@@ -175,7 +175,7 @@ proptest! {
             Verdict::Gateway(gateway) => {
                 let (status, wait) = gateway.answer(NOW);
                 prop_assert!(status == 429 || status == 503);
-                prop_assert!(wait >= Duration::from_secs(1) && wait <= BUSY_MAX);
+                prop_assert!(wait >= Duration::from_secs(1) && wait <= CLOSED_MAX);
             }
             Verdict::DataError(e) => {
                 prop_assert!(e.status == 400 || e.status == 404);
