@@ -56,7 +56,7 @@ pub enum ApiError {
         /// When it may ask again.
         retry_after: Duration,
     },
-    /// 429 `temporarily_unavailable`: Enedis refused too many refreshes of this address.
+    /// 429 `temporarily_unavailable`: too many refreshes of this address were refused, or one token is refreshed too often.
     TooManyRefreshes {
         /// When it may try again.
         retry_after: Duration,

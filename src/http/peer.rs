@@ -14,7 +14,8 @@ use actors::clock::Timestamp;
 use dashmap::DashMap;
 use ipnet::IpNet;
 
-/// Keys a limiter remembers at a time. Beyond it, those that have recovered are forgotten, and new ones refused.
+/// Keys a limiter remembers at a time. Beyond it, those that have recovered are forgotten, then those that have used less
+/// than half; only then are new ones refused.
 const KEYS_MAX: usize = 100_000;
 /// Wrong user codes one browser may try: twenty at once, ten a minute in the long run. A person who mistypes never
 /// meets it.
@@ -22,8 +23,14 @@ pub const WRONG_CODES_OF_A_BROWSER: Rate = Rate { burst: 20, refill: 10, per: Du
 /// Wrong user codes one address may try, all its browsers together. Wider, because a whole town may share one; in the
 /// long run such an address finds one of 1000 live codes in about 600 days.
 pub const WRONG_CODES: Rate = Rate { burst: 100, refill: 30, per: Duration::from_secs(60) };
-/// Refreshes that Enedis refuses, of one address: each costs a call of the quota that all share.
+/// Refreshes of one address that are refused: by Enedis, where each costs a call of the quota that all share, or by us,
+/// where each is a guess at a token.
 pub const REFUSED_REFRESHES: Rate = Rate { burst: 100, refill: 20, per: Duration::from_secs(60) };
+/// Authorisations of one address that lead nowhere: each costs some calls to Enedis of the quota that all share. One that
+/// Enedis does not list yet is asked for again three times a minute.
+pub const AUTHORISATIONS: Rate = Rate { burst: 15, refill: 2, per: Duration::from_secs(60) };
+/// Refreshes of one refresh token that are done: a box needs one or two a day, and four where answers are lost.
+pub const REFRESHES_OF_A_TOKEN: Rate = Rate { burst: 20, refill: 20, per: Duration::from_secs(3_600) };
 
 /// The client's address: the peer, or the nearest hop in `X-Forwarded-For` that is no trusted proxy.
 pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
@@ -100,12 +107,6 @@ impl<K: Eq + Hash> Limiter<K> {
         }
     }
 }
-
-/// Authorisations of one address that lead nowhere: each costs some calls to Enedis of the quota that all share. One that
-/// Enedis does not list yet is asked for again three times a minute.
-pub const AUTHORISATIONS: Rate = Rate { burst: 15, refill: 2, per: Duration::from_secs(60) };
-/// Refreshes of one refresh token that are done: a box needs one or two a day, and four where answers are lost.
-pub const REFRESHES_OF_A_TOKEN: Rate = Rate { burst: 20, refill: 20, per: Duration::from_secs(3_600) };
 
 /// What counts as one address: an IPv6 network of 64 bits is one household's.
 pub fn network(address: IpAddr) -> IpAddr {
