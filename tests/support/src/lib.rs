@@ -12,7 +12,8 @@
 //! - [`person`] a browser without JavaScript, which types codes and clicks buttons; [`html`] is what it reads with;
 //! - [`server`] the real binary as a child process, its log captured;
 //! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
-//! - [`http`] the answer type that the clients share; [`net`], [`process`], [`proxy_build`] small helpers;
+//! - [`http`] the answer type that the clients share; [`wire`] is HTTP for load; [`net`], [`process`],
+//!   [`proxy_build`] small helpers;
 //! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`.
 
 #![forbid(unsafe_code)]
@@ -32,3 +33,4 @@ pub mod plugin;
 pub mod process;
 pub mod proxy_build;
 pub mod server;
+pub mod wire;
