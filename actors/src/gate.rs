@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// Why an actor did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,28 +26,45 @@ pub enum AskError {
 
 /// The bound and the deadline of one actor.
 #[derive(Clone, Debug)]
-pub struct Gate {
-    permits: Arc<Semaphore>,
+pub struct Gate(Arc<Bounds>);
+
+#[derive(Debug)]
+struct Bounds {
+    limit: usize,
     deadline: Duration,
-    refused: Arc<AtomicU64>,
+    refused: AtomicU64,
+    permits: Permit,
+}
+
+/// One request's place, given back when it is dropped. The owners of this value, all but the gate itself, are the
+/// requests under way: taking a place and giving it back is one step each, with no lock.
+#[derive(Clone, Debug, Default)]
+struct Permit(Arc<()>);
+
+impl Permit {
+    fn taken(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
 }
 
 impl Gate {
-    /// At most `limit` requests at a time, each waited for at most `deadline`.
+    /// At most `limit` requests at a time, each waited for at most `deadline`. Of those that ask
+    /// for the last place in the same instant, all may be refused.
     pub fn new(limit: usize, deadline: Duration) -> Self {
-        let limit = limit.min(Semaphore::MAX_PERMITS);
-        Self { permits: Arc::new(Semaphore::new(limit)), deadline, refused: Arc::default() }
+        Self(Arc::new(Bounds { limit, deadline, refused: AtomicU64::new(0), permits: Permit::default() }))
     }
 
     /// Sends one request with `send`, which must pass the reply on or drop it, and waits for the answer.
     pub async fn ask<R>(&self, send: impl FnOnce(Reply<R>)) -> Result<R, AskError> {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        let Self(bounds) = self;
+        let permit = bounds.permits.clone();
+        if bounds.permits.taken() > bounds.limit {
+            bounds.refused.fetch_add(1, Ordering::Relaxed);
             return Err(AskError::Overloaded);
-        };
+        }
         let (sender, receiver) = oneshot::channel();
         send(Reply { sender, _permit: permit });
-        match tokio::time::timeout(self.deadline, receiver).await {
+        match tokio::time::timeout(bounds.deadline, receiver).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(AskError::Stopped),
             Err(_) => Err(AskError::Timeout),
@@ -55,13 +72,13 @@ impl Gate {
     }
 
     /// Requests under way.
-    pub fn waiting(&self, limit: usize) -> usize {
-        limit.saturating_sub(self.permits.available_permits())
+    pub fn waiting(&self) -> usize {
+        self.0.permits.taken()
     }
 
     /// Requests refused since the start.
     pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+        self.0.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -69,7 +86,7 @@ impl Gate {
 #[derive(Debug)]
 pub struct Reply<R> {
     sender: oneshot::Sender<R>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl<R> Reply<R> {

@@ -70,6 +70,7 @@ pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod throttler;
+mod tick;
 pub mod tokens;
 pub mod upstream;
 pub mod writer;

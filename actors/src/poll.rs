@@ -4,6 +4,7 @@
 use actix::prelude::*;
 use serde::Serialize;
 
+use crate::clock::Timestamp;
 use crate::gate::Reply;
 use crate::keys::DeviceHash;
 use crate::store::Polled;
@@ -51,6 +52,8 @@ pub struct PacePoll {
     pub device: DeviceHash,
     /// How the client authenticated.
     pub style: AuthStyle,
+    /// When the registry found it pending.
+    pub at: Timestamp,
     /// The HTTP handler that waits.
     pub reply: Reply<PollAnswer>,
 }

@@ -84,25 +84,25 @@ impl Message for Learn {
     type Result = ();
 }
 
-/// Where one shard can be reached, once it was started on its thread.
-#[derive(Clone)]
+/// Where one shard can be reached, once it was started on its thread. Each has a gate of its own, which no other shard's
+/// requests touch.
 struct ShardAddress {
     registry: Addr<CodeRegistry>,
     throttler: Pacer,
+    gate: Gate,
 }
 
 /// The way to all shards. Cheap to clone.
 #[derive(Clone)]
 pub struct CodeRegistryHandle {
     shards: Arc<[OnceLock<ShardAddress>]>,
-    gate: Gate,
 }
 
 impl CodeRegistryHandle {
     /// A handle to `shards` shards, none of them started yet. Between 1 and [`SLOTS`].
     pub fn new(shards: usize) -> Self {
         let count = shards.clamp(1, SLOTS);
-        Self { shards: (0..count).map(|_| OnceLock::new()).collect(), gate: Gate::new(WAITING_MAX, DEADLINE) }
+        Self { shards: (0..count).map(|_| OnceLock::new()).collect() }
     }
 
     /// Number of shards.
@@ -118,7 +118,8 @@ impl CodeRegistryHandle {
     /// Makes a started shard reachable. A second one for the same place is ignored.
     pub fn attach(&self, shard: usize, registry: Addr<CodeRegistry>, throttler: Pacer) {
         if let Some(place) = self.shards.get(shard) {
-            drop(place.set(ShardAddress { registry, throttler }));
+            let gate = Gate::new(WAITING_MAX.div_ceil(self.shards.len()), DEADLINE);
+            drop(place.set(ShardAddress { registry, throttler, gate }));
         }
     }
 
@@ -173,7 +174,7 @@ impl CodeRegistryHandle {
     pub async fn take_polls(&self) -> Vec<Polled> {
         let mut polled = Vec::new();
         for shard in self.shards.iter().filter_map(OnceLock::get) {
-            let taken = self.gate.ask(|reply| shard.throttler.take.do_send(TakePolls { reply })).await;
+            let taken = shard.gate.ask(|reply| shard.throttler.take.do_send(TakePolls { reply })).await;
             polled.extend(taken.unwrap_or_default());
         }
         polled
@@ -197,9 +198,9 @@ impl CodeRegistryHandle {
         let mut sum = RegistrySnapshot::default();
         for shard in 0..self.shards.len() {
             let shard = self.shards[shard].get().ok_or(AskError::Stopped)?;
-            sum.add(&self.gate.ask(|reply| shard.registry.do_send(ObserveRegistry { reply })).await?);
+            sum.add(&shard.gate.ask(|reply| shard.registry.do_send(ObserveRegistry { reply })).await?);
             let paced =
-                self.gate.ask(|reply| shard.throttler.observe.do_send(ObserveThrottler { reply })).await?;
+                shard.gate.ask(|reply| shard.throttler.observe.do_send(ObserveThrottler { reply })).await?;
             sum.throttler.paced += paced.paced;
             sum.throttler.on_time += paced.on_time;
             sum.throttler.early += paced.early;
@@ -209,7 +210,7 @@ impl CodeRegistryHandle {
 
     /// Requests under way.
     pub fn waiting(&self) -> usize {
-        self.gate.waiting(WAITING_MAX)
+        self.shards.iter().filter_map(OnceLock::get).map(|shard| shard.gate.waiting()).sum()
     }
 
     async fn ask<Q: Question>(&self, slot: usize, question: Q) -> Result<Q::Answer, AskError>
@@ -218,7 +219,7 @@ impl CodeRegistryHandle {
     {
         let shard = self.shards[self.shard_of(slot)].get().ok_or(AskError::Stopped)?;
         // A stopped shard drops the message and with it the reply, which the gate reports.
-        self.gate.ask(|reply| shard.registry.do_send(Ask { question, reply })).await
+        shard.gate.ask(|reply| shard.registry.do_send(Ask { question, reply })).await
     }
 }
 

@@ -272,16 +272,40 @@ static LAUNCHES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     // The HTTP server asks once for each socket; a thread takes its share of one launcher once.
-    static SERVED: Cell<usize> = const { Cell::new(0) };
+    static SERVED: Cell<(usize, Home)> = const { Cell::new((0, Home { slots: 0 })) };
+}
+
+/// The slots whose sessions live on one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    slots: u64,
+}
+
+// A bit for each slot.
+const _: () = assert!(crate::keys::SLOTS == u64::BITS as usize);
+
+impl Home {
+    /// Whether `slot` is one of them.
+    pub fn has(self, slot: usize) -> bool {
+        self.slots >> slot & 1 == 1
+    }
+
+    /// Whether no session lives here, as where there are fewer shards than threads.
+    pub fn is_empty(self) -> bool {
+        self.slots == 0
+    }
 }
 
 impl ShardLauncher {
-    /// Starts this thread's share of the shards, each with its throttler beside it. Needs a local task set.
-    pub fn start_here(&self) {
+    /// Starts this thread's share of the shards, each with its throttler beside it, and says which sessions that are.
+    /// Needs a local task set.
+    pub fn start_here(&self) -> Home {
         let launch = &self.inner;
-        if SERVED.replace(launch.id) == launch.id {
-            return;
+        let (served, home) = SERVED.get();
+        if served == launch.id {
+            return home;
         }
+        let mut home = Home { slots: 0 };
         let worker = launch.next_worker.fetch_add(1, Ordering::Relaxed);
         for shard in (worker..launch.registry.shards()).step_by(launch.workers) {
             let sessions = launch
@@ -302,10 +326,15 @@ impl ShardLauncher {
                 note: throttler.recipient(),
             };
             launch.registry.attach(shard, registry, throttler);
+            for slot in (0..crate::keys::SLOTS).filter(|slot| launch.registry.shard_of(*slot) == shard) {
+                home.slots |= 1 << slot;
+            }
         }
         if launch.registry.is_complete() {
             launch.ready.send_replace(true);
         }
+        SERVED.set((launch.id, home));
+        home
     }
 
     /// Waits until every shard was started.

@@ -21,6 +21,7 @@ use crate::poll::{
     AuthStyle, NotePolls, ObserveThrottler, PacePoll, PollAnswer, TakePolls, ThrottlerSnapshot,
 };
 use crate::store::Polled;
+use crate::tick::every;
 
 /// Pacing that was not touched for one to two of these spans is forgotten: longer than any spacing, so the next
 /// poll would have been on time anyway.
@@ -54,8 +55,7 @@ impl PollThrottler {
         }
     }
 
-    fn judge(&mut self, device: DeviceHash, style: AuthStyle) -> Verdict {
-        let now = self.clock.now();
+    fn judge(&mut self, device: DeviceHash, style: AuthStyle, now: Timestamp) -> Verdict {
         let verdict = self.judge_at(device, style, now);
         if let (Some(untold), Verdict::OnTime { .. }) = (&mut self.untold, verdict)
             && untold.len() < UNTOLD_MAX
@@ -85,7 +85,22 @@ impl Actor for PollThrottler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(FORGET_AFTER, |act, _| act.older = std::mem::take(&mut act.recent));
+        every(FORGET_AFTER, ctx.address().downgrade(), || ForgetPaces);
+    }
+}
+
+/// Forget the pacing of what was not polled lately. Sent by the throttler's own clock.
+struct ForgetPaces;
+
+impl Message for ForgetPaces {
+    type Result = ();
+}
+
+impl Handler<ForgetPaces> for PollThrottler {
+    type Result = ();
+
+    fn handle(&mut self, _: ForgetPaces, _: &mut Self::Context) {
+        self.older = std::mem::take(&mut self.recent);
     }
 }
 
@@ -94,7 +109,7 @@ impl Handler<PacePoll> for PollThrottler {
 
     // Synchronous.
     fn handle(&mut self, msg: PacePoll, _: &mut Self::Context) {
-        msg.reply.send(match self.judge(msg.device, msg.style) {
+        msg.reply.send(match self.judge(msg.device, msg.style, msg.at) {
             Verdict::OnTime { interval_secs } => {
                 self.stats.on_time += 1;
                 PollAnswer::Pending { interval_secs }

@@ -164,6 +164,6 @@ impl WriterHandle {
 
     /// Writes under way or waiting.
     pub fn pending(&self) -> usize {
-        self.gate.waiting(QUEUE_MAX)
+        self.gate.waiting()
     }
 }

@@ -31,6 +31,7 @@ use crate::session::{
     ConfirmError, Consent, Lifetimes, Phase, PollFinding, Request, ReturnError, Session, Settled,
 };
 use crate::store::{SessionKey, SessionStore};
+use crate::tick::every;
 use crate::upstream::TokenSet;
 use crate::writer::WriterHandle;
 
@@ -89,14 +90,10 @@ impl CodeRegistry {
         seed: [u8; 32],
         sessions: Vec<Session>,
     ) -> Self {
-        let mut table = Table::default();
-        for session in sessions {
-            table.put(session);
-        }
-        Self {
+        let mut shard = Self {
             ports,
             pacer,
-            table,
+            table: Table::default(),
             busy: HashMap::default(),
             suspects: HashSet::default(),
             reading: HashMap::default(),
@@ -107,7 +104,17 @@ impl CodeRegistry {
             interned: HashSet::default(),
             rng: StdRng::from_seed(seed),
             stats: RegistrySnapshot::default(),
+        };
+        for session in sessions {
+            shard.put_read(session);
         }
+        shard
+    }
+
+    /// Puts in a session as the store had it.
+    pub(super) fn put_read(&mut self, mut session: Session) {
+        session.request = self.intern_request(session.request);
+        self.table.put(session);
     }
 
     /// Does a piece of work now, or puts it where it waits for its session.
@@ -163,7 +170,12 @@ impl CodeRegistry {
             PollFinding::Pending => {
                 let Ask { question, reply } = ask;
                 // The throttler lives as long as this actor does; a refusal drops the reply, which the gate reports.
-                self.pacer.do_send(PacePoll { device: question.device, style: question.style, reply });
+                self.pacer.do_send(PacePoll {
+                    device: question.device,
+                    style: question.style,
+                    at: now,
+                    reply,
+                });
             }
             PollFinding::Claim { token, issued_at } => {
                 let body = self.ports.keys.open(&session.device, token).ok();
@@ -379,7 +391,22 @@ impl Actor for CodeRegistry {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SWEEP_EVERY, Self::sweep);
+        every(SWEEP_EVERY, ctx.address().downgrade(), || Sweep);
+    }
+}
+
+/// Forget what is past its deadline. Sent by the shard's own clock; nothing is written.
+struct Sweep;
+
+impl Message for Sweep {
+    type Result = ();
+}
+
+impl Handler<Sweep> for CodeRegistry {
+    type Result = ();
+
+    fn handle(&mut self, _: Sweep, ctx: &mut Self::Context) {
+        self.sweep(ctx);
     }
 }
 
@@ -423,7 +450,7 @@ impl Handler<Learn> for CodeRegistry {
         let known = self.table.find(&SessionKey::Device(device)).map(|s| s.rev);
         // Unknown here: looked up when somebody asks for it. Busy: our own write will find out.
         if !self.busy.contains_key(&device) && known.is_some_and(|rev| rev < msg.session.rev) {
-            self.table.put(msg.session);
+            self.put_read(msg.session);
         }
     }
 }

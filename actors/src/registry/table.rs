@@ -1,21 +1,34 @@
 //! One shard's sessions in memory: three ways to find one, and its deadline without a scan.
+//!
+//! A session lies in one place, and everything else refers to it by its number: eight bytes in each index, four in the
+//! list of deadlines. With a million sessions pending, their copies of keys would take more room than the sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+use slab::Slab;
 
 use crate::clock::Timestamp;
-use crate::hashing::BuildIdentity;
 use crate::keys::{DeviceHash, StateHash, UserHash};
 use crate::session::Session;
 use crate::store::SessionKey;
 
-/// The sessions of one shard.
+/// The sessions of one shard; fewer than 2³² of them.
 #[derive(Debug, Default)]
 pub struct Table {
-    sessions: HashMap<DeviceHash, Session, BuildIdentity>,
-    by_user: HashMap<UserHash, DeviceHash, BuildIdentity>,
-    by_state: HashMap<StateHash, DeviceHash, BuildIdentity>,
+    sessions: Slab<Entry>,
+    by_device: Index,
+    by_user: Index,
+    by_state: Index,
     // Seconds since the epoch → sessions whose record was good until then when it was noted.
-    deadlines: BTreeMap<u64, Vec<DeviceHash>>,
+    deadlines: BTreeMap<u64, Vec<u32>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    // Second of its note in `deadlines`; a note at another second is out of date, whoever left it.
+    noted: u64,
 }
 
 impl Table {
@@ -26,81 +39,164 @@ impl Table {
 
     /// The session `key` leads to.
     pub fn find(&self, key: &SessionKey) -> Option<&Session> {
-        let device = match key {
-            SessionKey::Device(device) => device,
-            SessionKey::User(user) => self.by_user.get(user)?,
-            SessionKey::State(state) => self.by_state.get(state)?,
+        let place = match key {
+            SessionKey::Device(device) => self.place(device)?,
+            SessionKey::User(user) => self.by_user.find(user.as_bytes(), |place| {
+                self.sessions.get(place).is_some_and(|entry| entry.session.user == *user)
+            })?,
+            SessionKey::State(state) => self.by_state.find(state.as_bytes(), |place| {
+                self.sessions.get(place).and_then(|entry| state_of(&entry.session)) == Some(*state)
+            })?,
         };
-        self.sessions.get(device)
+        self.sessions.get(place).map(|entry| &entry.session)
     }
 
     /// Whether a session holds this user code.
     pub fn has_user(&self, user: &UserHash) -> bool {
-        self.by_user.contains_key(user)
+        self.find(&SessionKey::User(*user)).is_some()
     }
 
     /// Puts a session in, or replaces what is known of it.
     pub fn put(&mut self, session: Session) {
-        let device = session.device;
-        self.note_deadline(&session);
-        self.by_user.insert(session.user, device);
-        if let Some(consent) = &session.consent {
-            self.by_state.insert(consent.state, device);
+        let second = deadline_second(&session);
+        let state = state_of(&session);
+        let (place, old_state) = if let Some(place) = self.place(&session.device) {
+            let entry = &mut self.sessions[place];
+            let old = std::mem::replace(&mut entry.session, session);
+            // A later deadline is found when the note comes due. Only an earlier one needs a note of its own.
+            if second < entry.noted {
+                entry.noted = second;
+                self.note(place, second);
+            }
+            (place, state_of(&old))
+        } else {
+            let (device, user) = (session.device, session.user);
+            let place = self.sessions.insert(Entry { session, noted: second });
+            self.by_device.insert(device.as_bytes(), place);
+            self.by_user.insert(user.as_bytes(), place);
+            self.note(place, second);
+            (place, None)
+        };
+        if state == old_state {
+            return;
         }
-        let state = session.consent.as_ref().map(|c| c.state);
-        if let Some(old) = self.sessions.insert(device, session)
-            && let Some(old) = old.consent
-            && Some(old.state) != state
-        {
-            self.by_state.remove(&old.state);
+        if let Some(old) = old_state {
+            self.by_state.remove(old.as_bytes(), place);
+        }
+        if let Some(state) = state {
+            self.by_state.insert(state.as_bytes(), place);
         }
     }
 
     /// Forgets a session.
     pub fn remove(&mut self, device: &DeviceHash) {
-        if let Some(session) = self.sessions.remove(device) {
-            self.by_user.remove(&session.user);
-            if let Some(consent) = session.consent {
-                self.by_state.remove(&consent.state);
-            }
+        if let Some(place) = self.place(device) {
+            self.take_out(place);
         }
     }
 
     /// Forgets sessions past their deadline, looking at no more than `limit`; answers whether more may be due.
     pub fn sweep(&mut self, now: Timestamp, limit: usize) -> bool {
-        let mut looked_at = 0;
-        while let Some(entry) = self.deadlines.first_entry() {
-            if *entry.key() > now.as_secs() {
+        let mut left = limit;
+        while let Some(mut notes) = self.deadlines.first_entry() {
+            let second = *notes.key();
+            if second > now.as_secs() {
                 return false;
             }
-            if looked_at >= limit {
+            if left == 0 {
                 return true;
             }
-            let due = entry.remove();
-            looked_at += due.len();
-            for device in due {
-                match self.sessions.get(&device) {
-                    Some(session) if session.is_purgeable(now) => self.remove(&device),
-                    Some(session) => {
-                        let second = deadline_second(session).max(now.as_secs() + 1);
-                        self.deadlines.entry(second).or_default().push(device);
-                    }
-                    None => {}
-                }
+            let rest = notes.get().len().saturating_sub(left);
+            let due = if rest == 0 { notes.remove() } else { notes.get_mut().split_off(rest) };
+            left -= due.len();
+            for place in due {
+                self.look_at(place as usize, second, now);
             }
         }
         false
     }
 
-    fn note_deadline(&mut self, session: &Session) {
-        // One note for each session: a later deadline is found when the earlier note comes due. Only an earlier
-        // one needs a note of its own.
-        let known = self.sessions.get(&session.device).map(deadline_second);
-        let second = deadline_second(session);
-        if known.is_none_or(|known| second < known) {
-            self.deadlines.entry(second).or_default().push(session.device);
+    /// Deals with a note of `second`, which has come.
+    fn look_at(&mut self, place: usize, second: u64, now: Timestamp) {
+        let Some(entry) = self.sessions.get_mut(place).filter(|entry| entry.noted == second) else { return };
+        if entry.session.is_purgeable(now) {
+            self.take_out(place);
+        } else {
+            let second = deadline_second(&entry.session).max(now.as_secs() + 1);
+            entry.noted = second;
+            self.note(place, second);
         }
     }
+
+    fn place(&self, device: &DeviceHash) -> Option<usize> {
+        self.by_device.find(device.as_bytes(), |place| {
+            self.sessions.get(place).is_some_and(|entry| entry.session.device == *device)
+        })
+    }
+
+    fn note(&mut self, place: usize, second: u64) {
+        self.deadlines.entry(second).or_default().push(narrow(place));
+    }
+
+    fn take_out(&mut self, place: usize) {
+        let Some(Entry { session, .. }) = self.sessions.try_remove(place) else { return };
+        self.by_device.remove(session.device.as_bytes(), place);
+        self.by_user.remove(session.user.as_bytes(), place);
+        if let Some(state) = state_of(&session) {
+            self.by_state.remove(state.as_bytes(), place);
+        }
+    }
+}
+
+/// Leads from a keyed hash to a place among the sessions. Kept beside the place are four bytes of the hash, so that
+/// growing looks at no session.
+#[derive(Debug, Default)]
+struct Index(HashTable<(u32, u32)>);
+
+impl Index {
+    fn find(&self, key: &[u8; 16], is: impl Fn(usize) -> bool) -> Option<usize> {
+        let part = part(key);
+        self.0
+            .find(spread(part), |(known, place)| *known == part && is(*place as usize))
+            .map(|(_, place)| *place as usize)
+    }
+
+    fn insert(&mut self, key: &[u8; 16], place: usize) {
+        let part = part(key);
+        self.0.insert_unique(spread(part), (part, narrow(place)), |(part, _)| spread(*part));
+    }
+
+    fn remove(&mut self, key: &[u8; 16], place: usize) {
+        let place = narrow(place);
+        if let Ok(entry) = self.0.find_entry(spread(part(key)), |(_, known)| *known == place) {
+            entry.remove();
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+// The keys are keyed hashes: any of their bytes are as good as a hash of them. The first picks the shard, so the last
+// ones spread better within one.
+fn part(key: &[u8; 16]) -> u32 {
+    u32::from_le_bytes([key[12], key[13], key[14], key[15]])
+}
+
+// The table takes its position from the low bits and its tag from the highest.
+fn spread(part: u32) -> u64 {
+    u64::from(part) << 32 | u64::from(part)
+}
+
+fn narrow(place: usize) -> u32 {
+    // `MAX_PENDING_SESSIONS` is far below.
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+fn state_of(session: &Session) -> Option<StateHash> {
+    session.consent.as_ref().map(|consent| consent.state)
 }
 
 fn deadline_second(session: &Session) -> u64 {
@@ -110,6 +206,8 @@ fn deadline_second(session: &Session) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::keys::BrowserHash;
@@ -167,5 +265,57 @@ mod tests {
         assert!(!table.sweep(late + Duration::from_secs(1), 10));
         assert_eq!(table.len(), 0);
         assert!(table.deadlines.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_used_again_without_mixing_sessions_up(steps in proptest::collection::vec((0_u8..4, 0_u8..12, 0_u64..900), 1..120)) {
+            let life = Lifetimes::default();
+            let mut now = Timestamp::from_millis(1_000_000);
+            let (mut table, mut model) = (Table::default(), std::collections::BTreeMap::new());
+            for (what, n, later) in steps {
+                now = now + Duration::from_secs(later / 10);
+                let device = DeviceHash::from_slice(&[n; 16]).unwrap();
+                match what {
+                    0 => {
+                        let mut opened = session(n, now);
+                        // Deadlines come earlier as well as later: another instance decides them too.
+                        opened.purge_at = now + Duration::from_secs(later);
+                        table.put(opened.clone());
+                        model.insert(n, opened);
+                    }
+                    1 => {
+                        let next = model.get(&n).and_then(|known| known.confirm(consent(n, now), now, &life).ok());
+                        if let Some(next) = next {
+                            table.put(next.clone());
+                            model.insert(n, next);
+                        }
+                    }
+                    2 => {
+                        table.remove(&device);
+                        model.remove(&n);
+                    }
+                    _ => {
+                        while table.sweep(now, 3) {}
+                        // A note is kept by the second, so that a session may outlive its deadline by one.
+                        model.retain(|_, known| !(known.is_purgeable(now) && deadline_second(known) <= now.as_secs()));
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for n in 0..12 {
+                    let known = model.get(&n);
+                    let device = DeviceHash::from_slice(&[n; 16]).unwrap();
+                    let user = UserHash::from_slice(&[n; 16]).unwrap();
+                    let state = StateHash::from_slice(&[n; 16]).unwrap();
+                    prop_assert_eq!(table.find(&SessionKey::Device(device)), known);
+                    prop_assert_eq!(table.find(&SessionKey::User(user)), known);
+                    let known = known.filter(|known| known.consent.is_some());
+                    prop_assert_eq!(table.find(&SessionKey::State(state)), known);
+                }
+            }
+            while table.sweep(now + Duration::from_secs(100_000), 3) {}
+            prop_assert_eq!((table.len(), table.by_device.len(), table.by_user.len(), table.by_state.len()), (0, 0, 0, 0));
+            prop_assert!(table.deadlines.is_empty());
+        }
     }
 }

@@ -62,7 +62,7 @@ impl CodeRegistry {
                 Fate::Found(found) => {
                     act.stats.reloaded += 1;
                     match found {
-                        Some(stored) => act.table.put(stored),
+                        Some(stored) => act.put_read(stored),
                         None => act.table.remove(&device),
                     }
                     let work = Work { tries: work.tries + 1, ..work };
@@ -146,7 +146,7 @@ impl CodeRegistry {
                     if !act.busy.contains_key(&device)
                         && (doubtful || known.is_none_or(|rev| rev < session.rev))
                     {
-                        act.table.put(session);
+                        act.put_read(session);
                     }
                 }
                 Ok(None) => {

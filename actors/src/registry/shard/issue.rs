@@ -50,7 +50,7 @@ impl CodeRegistry {
         }));
     }
 
-    fn intern_request(&mut self, request: Request) -> Request {
+    pub(super) fn intern_request(&mut self, request: Request) -> Request {
         Request {
             client_id: self.intern(request.client_id),
             scope: request.scope.map(|s| self.intern(s)),
