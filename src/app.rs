@@ -177,22 +177,23 @@ fn serve(
     let (shared, launcher) = (Arc::clone(shared), launcher.clone());
     let factory = move || {
         // This runs on each worker's thread: its share of the shards lives there.
-        launcher.start_here();
-        let app = App::new(Arc::clone(&shared), Arc::clone(&settings), entropy());
-        let (counted, base_url) = (Arc::clone(&shared), settings.base_url.clone());
+        let home = launcher.start_here();
+        let app = Data::new(App::new(Arc::clone(&shared), Arc::clone(&settings), home, entropy()));
+        let (worker, base_url) = (Data::clone(&app), settings.base_url.clone());
         WebApp::new()
-            .app_data(Data::new(app))
+            .app_data(app)
             .wrap_fn(move |request, service| {
-                let in_flight = counted.count();
+                let (worker, in_flight) = (Data::clone(&worker), worker.counts().request());
                 let answer = service.call(request);
                 async move {
                     let mut answer = answer.await?;
-                    if in_flight.closes() {
+                    if worker.shared.is_draining() {
                         answer
                             .response_mut()
                             .head_mut()
                             .set_connection_type(actix_web::http::ConnectionType::Close);
                     }
+                    drop(in_flight);
                     Ok(answer)
                 }
             })

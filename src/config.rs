@@ -11,6 +11,7 @@ mod version;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::consent::Application;
@@ -50,7 +51,7 @@ pub struct Config {
     /// `BASE_URL`, without a trailing slash.
     pub base_url: String,
     /// `CLIENT_ID` and `ALLOWED_CLIENT_IDS`; empty accepts any client.
-    pub allowed_clients: Vec<String>,
+    pub allowed_clients: Vec<Arc<str>>,
     /// The application at Enedis (`CLIENT_ID`, `CLIENT_SECRET`).
     pub application: Application,
     /// Enedis' endpoints.
@@ -157,8 +158,10 @@ impl Config {
         let cpus = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = r.number("WORKERS", cpus, 1..=256);
         let client_id = r.text("CLIENT_ID");
-        let mut allowed_clients = r.list("ALLOWED_CLIENT_IDS");
-        allowed_clients.extend(client_id.clone().filter(|id| !allowed_clients.contains(id)));
+        let mut allowed_clients: Vec<Arc<str>> =
+            r.list("ALLOWED_CLIENT_IDS").into_iter().map(Arc::from).collect();
+        let own = client_id.as_deref().map(Arc::from);
+        allowed_clients.extend(own.filter(|id| !allowed_clients.contains(id)));
         let application = Application { client_id, client_secret: r.text("CLIENT_SECRET") };
         let base_url = r.url("BASE_URL", "http://localhost:8080", true);
         let base_url = base_url.map(|url| url.as_str().trim_end_matches('/').to_owned());

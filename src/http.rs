@@ -4,6 +4,7 @@
 mod browser;
 mod callback;
 mod client;
+mod counts;
 mod data;
 mod device;
 pub mod error;
@@ -19,7 +20,7 @@ mod version;
 use std::cell::{RefCell, RefMut};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::http::Method;
@@ -28,12 +29,13 @@ use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 use actors::bucket::Rate;
 use actors::clock::Clock;
-use actors::code::StateSuffix;
-use actors::keys::{BrowserHash, Keyring, TokenHash};
-use actors::system::System;
+use actors::code::{DeviceCode, StateSuffix};
+use actors::keys::{BrowserHash, DeviceHash, Keyring, TokenHash};
+use actors::system::{Home, System};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use self::counts::{Counts, WorkerCounts};
 use self::error::ApiError;
 use self::large::LargeAnswers;
 use self::peer::{
@@ -45,13 +47,18 @@ use crate::metrics::{self, Metrics, Observed};
 use crate::pages::{Problem, ProblemKind, STYLE_PATH, Site};
 use crate::store::Counted;
 
+/// Draws of a device code before one is taken that lives on another thread; as many as there are threads are needed.
+const DRAWS_MAX: u32 = 256;
+
 /// What one HTTP worker's handlers work with. Made on the worker's thread.
 pub struct App {
     /// What all workers share.
     pub shared: Arc<Shared>,
     /// The configuration.
     pub settings: Arc<Config>,
-    site: Arc<SiteText>,
+    counts: Arc<WorkerCounts>,
+    site: SiteText,
+    home: Home,
     rng: RefCell<StdRng>,
 }
 
@@ -75,7 +82,7 @@ pub struct Shared {
     code_limiter: Option<Limiter<IpAddr>>,
     large: LargeAnswers,
     draining: AtomicBool,
-    in_flight: AtomicUsize,
+    counts: Counts,
 }
 
 /// Texts derived from the configuration once.
@@ -112,7 +119,7 @@ impl Shared {
             code_limiter: (per_minute > 0).then(|| Limiter::new(rate)),
             large: LargeAnswers::default(),
             draining: AtomicBool::new(false),
-            in_flight: AtomicUsize::new(0),
+            counts: Counts::default(),
         }
     }
 
@@ -128,13 +135,14 @@ impl Shared {
 
     /// Requests being handled.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.counts.in_flight()
     }
 
     /// Counters and gauges as text.
     pub async fn metrics_text(&self) -> String {
         let observed = Observed {
             in_flight: self.in_flight(),
+            polls: self.counts.polls(),
             store: self.store.counts(),
             registry: self.system.registry.snapshot().await.ok(),
             writer: self.system.writer.snapshot().await.ok(),
@@ -146,33 +154,11 @@ impl Shared {
         };
         metrics::render(&self.metrics, observed)
     }
-
-    /// Counts a request until the guard is dropped.
-    pub fn count(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
-        InFlight(Arc::clone(self))
-    }
-}
-
-/// One request being handled.
-pub struct InFlight(Arc<Shared>);
-
-impl InFlight {
-    /// Whether the answer shall close its connection.
-    pub fn closes(&self) -> bool {
-        self.0.is_draining()
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl App {
-    /// A worker's state. `seed` comes from the operating system.
-    pub fn new(shared: Arc<Shared>, settings: Arc<Config>, seed: [u8; 32]) -> Self {
+    /// A worker's state. The sessions of `home` live on its thread; `seed` comes from the operating system.
+    pub fn new(shared: Arc<Shared>, settings: Arc<Config>, home: Home, seed: [u8; 32]) -> Self {
         let site = SiteText {
             https: settings.base_url.starts_with("https:"),
             path: base_path(&settings.base_url),
@@ -180,7 +166,13 @@ impl App {
             verification_uri: format!("{}/device", settings.base_url),
             via: via(&settings.base_url),
         };
-        Self { shared, settings, site: Arc::new(site), rng: RefCell::new(StdRng::from_seed(seed)) }
+        let counts = shared.counts.worker();
+        Self { shared, settings, counts, site, home, rng: RefCell::new(StdRng::from_seed(seed)) }
+    }
+
+    /// What this worker counts of every request.
+    pub fn counts(&self) -> &Arc<WorkerCounts> {
+        &self.counts
     }
 
     fn system(&self) -> &System {
@@ -202,6 +194,20 @@ impl App {
     // Never held across an await: handlers of one worker take turns.
     fn rng(&self) -> RefMut<'_, StdRng> {
         self.rng.borrow_mut()
+    }
+
+    /// Draws a device code whose session will live on this thread: the device that asked will poll over the same
+    /// connection, and no other thread need be woken then.
+    fn draw_code(&self) -> (DeviceCode, DeviceHash) {
+        let mut left = if self.home.is_empty() { 1 } else { DRAWS_MAX };
+        loop {
+            let code = DeviceCode::generate(&mut *self.rng());
+            let device = self.keys().device(&code);
+            left -= 1;
+            if left == 0 || self.home.has(device.slot()) {
+                return (code, device);
+            }
+        }
     }
 
     fn site(&self) -> Site<'_> {

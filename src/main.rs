@@ -13,6 +13,10 @@ use device_flow_proxy::commands::{CommandError, import_php, tokens};
 use device_flow_proxy::config::{Config, EnvSource};
 use device_flow_proxy::{healthcheck, shutdown, telemetry};
 
+// Cheaper for the many small pieces of a request than the system's, and it gives memory back after large answers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Bad configuration or usage (sysexits `EX_USAGE`).
 const USAGE: u8 = 64;
 

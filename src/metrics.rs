@@ -33,11 +33,41 @@ pub enum PollEnd {
     Unavailable,
 }
 
+/// Polls by answer.
+pub type PollCounts = [(PollEnd, u64); PollEnd::ALL.len()];
+
+impl PollEnd {
+    /// Every one, in the order of its number.
+    pub const ALL: [Self; 7] = [
+        Self::Token,
+        Self::Pending,
+        Self::SlowDown,
+        Self::Denied,
+        Self::Expired,
+        Self::Invalid,
+        Self::Unavailable,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Pending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::Denied => "access_denied",
+            Self::Expired => "expired_token",
+            Self::Invalid => "invalid",
+            Self::Unavailable => "temporarily_unavailable",
+        }
+    }
+}
+
 /// What the rest of the server says of itself when somebody scrapes.
 #[derive(Debug)]
 pub struct Observed {
     /// Requests being handled.
     pub in_flight: usize,
+    /// Polls since the start.
+    pub polls: PollCounts,
     /// The store.
     pub store: StoreCounts,
     /// The registry, if it answers.
@@ -63,7 +93,6 @@ pub struct Metrics {
     pub wrong_codes: Counter,
     /// Refreshes answered with a token, or by Enedis.
     pub refreshes: Counter,
-    polls: Polls,
     consents: Consents,
     data: DataAnswers,
 }
@@ -80,17 +109,6 @@ struct DataAnswers {
 }
 
 #[derive(Debug, Default)]
-struct Polls {
-    token: Counter,
-    pending: Counter,
-    slow_down: Counter,
-    denied: Counter,
-    expired: Counter,
-    invalid: Counter,
-    unavailable: Counter,
-}
-
-#[derive(Debug, Default)]
 struct Consents {
     approved: Counter,
     denied: Counter,
@@ -100,21 +118,6 @@ struct Consents {
 }
 
 impl Metrics {
-    /// Counts the answer to a poll.
-    pub fn poll(&self, end: PollEnd) {
-        let polls = &self.polls;
-        let counter = match end {
-            PollEnd::Token => &polls.token,
-            PollEnd::Pending => &polls.pending,
-            PollEnd::SlowDown => &polls.slow_down,
-            PollEnd::Denied => &polls.denied,
-            PollEnd::Expired => &polls.expired,
-            PollEnd::Invalid => &polls.invalid,
-            PollEnd::Unavailable => &polls.unavailable,
-        };
-        counter.inc();
-    }
-
     /// Counts the answer to a question for metering data.
     pub fn data(&self, answer: Result<(), &ApiError>) {
         let data = &self.data;
@@ -167,22 +170,12 @@ pub fn render(metrics: &Metrics, observed: Observed) -> String {
     for (name, help, counter) in plain {
         registry.register(name, help, counter.clone());
     }
-    let (polls, consents, data) = (&metrics.polls, &metrics.consents, &metrics.data);
+    let (consents, data) = (&metrics.consents, &metrics.data);
     registry.register_collector(Box::new(Labelled {
         name: "polls",
         help: "Polls by answer",
         label: "answer",
-        counts: [
-            ("token", &polls.token),
-            ("authorization_pending", &polls.pending),
-            ("slow_down", &polls.slow_down),
-            ("access_denied", &polls.denied),
-            ("expired_token", &polls.expired),
-            ("invalid", &polls.invalid),
-            ("temporarily_unavailable", &polls.unavailable),
-        ]
-        .map(counted)
-        .to_vec(),
+        counts: observed.polls.map(|(end, count)| (end.label(), count)).to_vec(),
     }));
     registry.register_collector(Box::new(Labelled {
         name: "consents",

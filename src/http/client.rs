@@ -1,5 +1,8 @@
 //! Who is asking: client authentication at the device endpoints (RFC 6749 section 2.3).
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
 use actors::poll::AuthStyle;
@@ -15,7 +18,7 @@ const CREDENTIAL_MAX: usize = 256;
 /// The client of one request.
 pub struct Client {
     /// `client_id`, accepted here.
-    pub id: String,
+    pub id: Arc<str>,
     /// `client_secret`, if it sent one that is not empty.
     pub secret: Option<String>,
     /// How it said so.
@@ -25,13 +28,17 @@ pub struct Client {
 impl Client {
     /// Reads the client from the `Authorization` header or the form, and checks it against the `allowed` ones; an
     /// empty list allows any.
-    pub fn identify(request: &HttpRequest, form: &mut Form, allowed: &[String]) -> Result<Self, ApiError> {
+    pub fn identify(
+        request: &HttpRequest,
+        form: &mut Form<'_>,
+        allowed: &[Arc<str>],
+    ) -> Result<Self, ApiError> {
         let id = form.optional("client_id", CREDENTIAL_MAX)?;
         let secret = form.optional("client_secret", CREDENTIAL_MAX)?;
-        let client = match basic(request)? {
+        let (id, secret, style) = match basic(request)? {
             None => {
                 let id = id.ok_or_else(|| ApiError::missing("client_id"))?;
-                Self { id, secret, style: AuthStyle::Body }
+                (id, secret.map(Cow::into_owned), AuthStyle::Body)
             }
             Some((basic_id, basic_secret)) => {
                 if secret.is_some() {
@@ -41,14 +48,15 @@ impl Client {
                     return Err(ApiError::invalid_request("client_id differs from the Authorization header"));
                 }
                 let secret = Some(basic_secret).filter(|s| !s.is_empty());
-                Self { id: basic_id, secret, style: AuthStyle::Basic }
+                (basic_id.into(), secret, AuthStyle::Basic)
             }
         };
-        if allowed.is_empty() || allowed.contains(&client.id) {
-            Ok(client)
-        } else {
-            Err(ApiError::InvalidClient { basic: client.style == AuthStyle::Basic })
-        }
+        let id = match allowed.iter().find(|known| ***known == *id) {
+            Some(known) => Arc::clone(known),
+            None if allowed.is_empty() => Arc::from(id),
+            None => return Err(ApiError::InvalidClient { basic: style == AuthStyle::Basic }),
+        };
+        Ok(Self { id, secret, style })
     }
 }
 
@@ -86,7 +94,7 @@ mod tests {
         if let Some(header) = header {
             request = request.insert_header((AUTHORIZATION, header));
         }
-        let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        let allowed: Vec<_> = allowed.iter().map(|id| Arc::from(*id)).collect();
         Client::identify(&request.to_http_request(), &mut Form::parse_for_tests(body), &allowed)
     }
 
@@ -97,12 +105,9 @@ mod tests {
     #[test]
     fn a_client_says_who_it_is_in_one_way() {
         let client = identify(None, "client_id=a&client_secret=s", &["a"]).ok().unwrap();
-        assert_eq!(
-            (client.id.as_str(), client.secret.as_deref(), client.style),
-            ("a", Some("s"), AuthStyle::Body)
-        );
+        assert_eq!((&*client.id, client.secret.as_deref(), client.style), ("a", Some("s"), AuthStyle::Body));
         let client = identify(Some(&header("a%2Bb:s+t")), "client_id=a%2Bb", &[]).ok().unwrap();
-        assert_eq!((client.id.as_str(), client.secret.as_deref()), ("a+b", Some("s t")));
+        assert_eq!((&*client.id, client.secret.as_deref()), ("a+b", Some("s t")));
         // What Go's client sends first: an empty secret is no secret.
         let client = identify(Some(&header("a:")), "", &["a"]).ok().unwrap();
         assert_eq!((client.secret, client.style), (None, AuthStyle::Basic));

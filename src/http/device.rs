@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::USER_AGENT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::code::{DeviceCode, StateSuffix, UserCode};
+use actors::code::{StateSuffix, UserCode};
 use actors::keys::BrowserHash;
 use actors::registry::{FindAnswer, FindCode, IssueAnswer, IssueCode};
 use actors::session::Request;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::browser;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
-use super::form::Form;
+use super::form::Body;
 use super::{App, Query, version};
 use crate::pages::{
     CodeError, ConfirmCode, EnterCode, NotMine, Page, Problem, ProblemKind, Trouble, TroubleKind,
@@ -44,7 +44,8 @@ pub async fn authorize(
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     version::check(&request, app.settings.version_min.as_ref())?;
-    let mut form = Form::read(&request, &mut payload).await?;
+    let body = Body::read(&request, &mut payload).await?;
+    let mut form = body.form()?;
     let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
     let scope = form.optional("scope", SCOPE_MAX)?;
     if let Some(limiter) = &app.shared.code_limiter {
@@ -54,13 +55,12 @@ pub async fn authorize(
             ApiError::TooManyCodes { retry_after }
         })?;
     }
-    let code = DeviceCode::generate(&mut *app.rng());
-    let device = app.keys().device(&code);
+    let (code, device) = app.draw_code();
     // With a secret of our own the device's is not needed, and not kept.
     let own_secret = client.secret.filter(|_| app.settings.application.client_secret.is_none());
     let client_secret = own_secret.map(|secret| app.keys().seal(&mut *app.rng(), &device, secret.as_bytes()));
     let request = Request {
-        client_id: client.id.into(),
+        client_id: client.id,
         client_secret,
         scope: scope.map(Arc::from),
         agent: agent(&request).map(Arc::from),

@@ -15,7 +15,7 @@ use actix_web::http::header::{
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actors::gate::AskError;
 use actors::meter::errors::DataError;
-use serde_json::json;
+use serde::Serialize;
 
 /// An error answer of the device endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +215,7 @@ impl ResponseError for ApiError {
         if let Some(wait) = self.retry_after() {
             response.insert_header((RETRY_AFTER, HeaderValue::from(secs_up(wait))));
         }
-        let mut body = json!({ "error": self.code(), "error_description": self.description() });
+        let (error, error_description) = (self.code(), self.description());
         match self {
             Self::InvalidClient { basic: true } => {
                 response.insert_header((WWW_AUTHENTICATE, "Basic realm=\"device-flow-proxy\""));
@@ -232,11 +232,17 @@ impl ResponseError for ApiError {
             }
             // The interval is in the body too: some clients read it there, and only there.
             Self::AuthorizationPending { interval_secs } | Self::SlowDown { interval_secs } => {
-                body["interval"] = (*interval_secs).into();
+                return response.insert_header((CONTENT_TYPE, JSON)).body(again(
+                    error,
+                    error_description,
+                    *interval_secs,
+                ));
             }
             _ => {}
         }
-        response.insert_header((CONTENT_TYPE, "application/json")).body(body.to_string())
+        // Strings only: this cannot fail.
+        let body = serde_json::to_string(&ErrorBody { error, error_description }).unwrap_or_default();
+        response.insert_header((CONTENT_TYPE, JSON)).body(body)
     }
 }
 
@@ -248,15 +254,33 @@ impl From<AskError> for ApiError {
     }
 }
 
+/// RFC 6749 section 5.2.
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+/// The body of an answer to a poll that is to be repeated, by far the most frequent one: written down as it is, since
+/// nothing in our own texts needs escaping.
+fn again(error: &str, error_description: &str, interval: u32) -> String {
+    format!(r#"{{"error":"{error}","error_description":"{error_description}","interval":{interval}}}"#)
+}
+
+// Made once, so that no answer copies them.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+
 /// Adds what every answer of a device endpoint carries (RFC 6749 section 5.1).
 pub fn no_store(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
-    response.insert_header((CACHE_CONTROL, "no-store")).insert_header((PRAGMA, "no-cache"));
+    response.insert_header((CACHE_CONTROL, NO_STORE)).insert_header((PRAGMA, NO_CACHE));
     response
 }
 
 /// A successful JSON answer of a device endpoint.
 pub fn json_answer(body: String) -> HttpResponse {
-    no_store(HttpResponse::Ok()).insert_header((CONTENT_TYPE, "application/json")).body(body)
+    no_store(HttpResponse::Ok()).insert_header((CONTENT_TYPE, JSON)).body(body)
 }
 
 /// Whole seconds, rounded up.
@@ -307,6 +331,9 @@ mod tests {
             let legal = |b: u8| matches!(b, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);
             assert!(error.description().bytes().all(legal), "{error:?}");
         }
+        let text = again("slow_down", ApiError::SlowDown { interval_secs: 10 }.description(), 10);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&json["error"], &json["interval"]), (&"slow_down".into(), &10.into()));
         let retry = ApiError::Unavailable { retry_after: wait }.error_response();
         assert_eq!(retry.headers().get(RETRY_AFTER).unwrap(), "2");
     }

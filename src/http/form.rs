@@ -3,12 +3,18 @@
 //!
 //! Refuses with an [`ApiError`] that says what is wrong; a body that merely stopped arriving is a transient fault.
 
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web::{BytesMut, Payload};
-use futures_util::StreamExt;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use futures_util::Stream;
+use memchr::{memchr, memchr2};
+use tokio::time::{Sleep, sleep};
 
 use super::error::ApiError;
 
@@ -19,11 +25,10 @@ const PARAMETERS_MAX: usize = 64;
 /// Longest time a body may take to arrive. Shorter than a device's patience (30 s).
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The parameters of one request. Every name occurs once and every value is non-empty.
-#[derive(Default)]
-pub struct Form(Vec<(String, String)>);
+/// The body of one request, of the right media type and not empty.
+pub struct Body(Bytes);
 
-impl Form {
+impl Body {
     /// Reads and checks the body of `request`.
     pub async fn read(request: &HttpRequest, payload: &mut Payload) -> Result<Self, ApiError> {
         let body = read_body(request, payload).await?;
@@ -44,28 +49,39 @@ impl Form {
                 "the media type must be application/x-www-form-urlencoded",
             ));
         }
-        Self::parse(&body)
+        Ok(Self(body))
     }
 
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let mut pairs: Vec<(String, String)> = Vec::with_capacity(4);
-        for (name, value) in form_urlencoded::parse(body) {
-            if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
+    /// Its parameters.
+    pub fn form(&self) -> Result<Form<'_>, ApiError> {
+        Form::parse(&self.0)
+    }
+}
+
+/// The parameters of one request, borrowed from its body where nothing is escaped. Every name occurs once.
+#[derive(Default)]
+pub struct Form<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
+
+impl<'b> Form<'b> {
+    fn parse(body: &'b [u8]) -> Result<Self, ApiError> {
+        let mut pairs: Vec<(Cow<'b, str>, Cow<'b, str>)> = Vec::with_capacity(4);
+        for pair in split(body).filter_map(pair) {
+            if not_utf8(&pair) {
                 return Err(ApiError::invalid_request("a parameter is not UTF-8"));
             }
             if pairs.len() >= PARAMETERS_MAX {
                 return Err(ApiError::invalid_request("too many parameters"));
             }
-            if pairs.iter().any(|(known, _)| *known == name) {
+            if pairs.iter().any(|(known, _)| *known == pair.0) {
                 return Err(ApiError::invalid_request("a parameter is repeated"));
             }
-            pairs.push((name.into_owned(), value.into_owned()));
+            pairs.push(pair);
         }
         Ok(Self(pairs))
     }
 
     #[cfg(test)]
-    pub fn parse_for_tests(body: &str) -> Self {
+    pub fn parse_for_tests(body: &'b str) -> Self {
         Self::parse(body.as_bytes()).unwrap_or_default()
     }
 
@@ -75,24 +91,52 @@ impl Form {
     }
 
     /// Takes a parameter out; `None` if it is absent or empty.
-    pub fn take(&mut self, name: &str) -> Option<String> {
+    pub fn take(&mut self, name: &str) -> Option<Cow<'b, str>> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.swap_remove(at).1).filter(|value| !value.is_empty())
     }
 
     /// Takes a parameter that must be there and at most `max` bytes long.
-    pub fn require(&mut self, name: &'static str, max: usize) -> Result<String, ApiError> {
+    pub fn require(&mut self, name: &'static str, max: usize) -> Result<Cow<'b, str>, ApiError> {
         let value = self.take(name).ok_or_else(|| ApiError::missing(name))?;
         within(name, value, max)
     }
 
     /// Takes a parameter that may be there, at most `max` bytes long.
-    pub fn optional(&mut self, name: &'static str, max: usize) -> Result<Option<String>, ApiError> {
+    pub fn optional(&mut self, name: &'static str, max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
         self.take(name).map(|value| within(name, value, max)).transpose()
     }
 }
 
-fn within(name: &'static str, value: String, max: usize) -> Result<String, ApiError> {
+/// One pair, decoded; `None` for an empty one. Most have nothing to decode and are borrowed as they are.
+fn pair(text: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    let plain = if memchr2(b'%', b'+', text).is_none() { str::from_utf8(text).ok() } else { None };
+    match plain {
+        None => form_urlencoded::parse(text).next(),
+        Some("") => None,
+        Some(text) => {
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            Some((name.into(), value.into()))
+        }
+    }
+}
+
+fn split(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(body);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr(b'&', text);
+        rest = end.map(|end| &text[end + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
+}
+
+/// Whether decoding met bytes that are not UTF-8. What is borrowed was decoded as it is.
+fn not_utf8((name, value): &(Cow<'_, str>, Cow<'_, str>)) -> bool {
+    [name, value].iter().any(|text| matches!(text, Cow::Owned(text) if text.contains('\u{fffd}')))
+}
+
+fn within<'b>(name: &'static str, value: Cow<'b, str>, max: usize) -> Result<Cow<'b, str>, ApiError> {
     let printable = value.bytes().all(|b| b >= 0x20 && b != 0x7f);
     if value.len() <= max && printable {
         Ok(value)
@@ -101,24 +145,59 @@ fn within(name: &'static str, value: String, max: usize) -> Result<String, ApiEr
     }
 }
 
-async fn read_body(request: &HttpRequest, payload: &mut Payload) -> Result<BytesMut, ApiError> {
+async fn read_body(request: &HttpRequest, payload: &mut Payload) -> Result<Bytes, ApiError> {
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > BODY_MAX) {
         return Err(ApiError::TooLarge);
     }
-    let collect = async {
-        let mut body = BytesMut::with_capacity(announced.unwrap_or(512));
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|_| ApiError::Interrupted)?;
-            if body.len() + chunk.len() > BODY_MAX {
-                return Err(ApiError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
+    let mut chunks = Patient { chunks: payload, looked: false, timer: None };
+    let first = chunks.next().await?.unwrap_or_default();
+    // Nearly every body comes in one piece, which is taken as it is.
+    if announced == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut body = BytesMut::with_capacity(announced.unwrap_or(512));
+    let mut chunk = first;
+    loop {
+        if body.len() + chunk.len() > BODY_MAX {
+            return Err(ApiError::TooLarge);
         }
-        Ok(body)
-    };
-    tokio::time::timeout(BODY_TIMEOUT, collect).await.unwrap_or(Err(ApiError::Interrupted))
+        body.extend_from_slice(&chunk);
+        match chunks.next().await? {
+            Some(next) => chunk = next,
+            None => return Ok(body.freeze()),
+        }
+    }
+}
+
+/// The chunks of a body that must all have arrived within [`BODY_TIMEOUT`].
+///
+/// A body that came with its head is there the second time somebody looks, in the same turn of the framework; only then
+/// is a timer worth its price, which is a good part of what the rest of reading a poll costs.
+struct Patient<'p> {
+    chunks: &'p mut Payload,
+    looked: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ApiError>> {
+        if let Poll::Ready(chunk) = Pin::new(&mut *self.chunks).poll_next(cx) {
+            return Poll::Ready(chunk.transpose().map_err(|_| ApiError::Interrupted));
+        }
+        if !self.looked {
+            self.looked = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(BODY_TIMEOUT)));
+        timer.as_mut().poll(cx).map(|()| Err(ApiError::Interrupted))
+    }
 }
 
 #[cfg(test)]
@@ -131,6 +210,10 @@ mod tests {
         assert_eq!(form.take("client_id").as_deref(), Some("a b"));
         assert_eq!(form.take("scope"), None);
         assert_eq!(form.take("client_id"), None);
+        let mut form = Form::parse(b"&&a=b=c&%63=d&e&=f").unwrap_or_default();
+        for (name, value) in [("a", Some("b=c")), ("c", Some("d")), ("e", None), ("", Some("f"))] {
+            assert_eq!(form.take(name).as_deref(), value, "{name}");
+        }
         for bad in ["a=1&a=2", "a=&a=1", "a=%ff", "%ff=1"] {
             assert!(Form::parse(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -5,6 +5,8 @@
 //! Refuses everything but a refresh for an accepted client: with the secret added, any other grant would let a
 //! stranger act as the application.
 
+use std::borrow::Cow;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use actix_web::web::{Data, Payload};
@@ -15,7 +17,7 @@ use actors::upstream::{Call, Grant};
 use super::App;
 use super::client::Client;
 use super::error::{ApiError, no_store};
-use super::form::Form;
+use super::form::Body;
 use super::token::{self, REFRESH_GRANT};
 use super::version;
 
@@ -31,7 +33,8 @@ pub async fn refresh(
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
     version::check(&request, app.settings.version_min.as_ref())?;
-    let mut form = Form::read(&request, &mut payload).await?;
+    let body = Body::read(&request, &mut payload).await?;
+    let mut form = body.form()?;
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
     if grant_type != REFRESH_GRANT {
         return Err(ApiError::UnsupportedGrantType);
@@ -41,8 +44,8 @@ pub async fn refresh(
         return token::refresh(&app, &request, &mut form, &metering.tokens).await;
     }
     let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
-    let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?;
-    let scope = form.optional("scope", SCOPE_MAX)?;
+    let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?.into_owned();
+    let scope = form.optional("scope", SCOPE_MAX)?.map(Cow::into_owned);
     let address = app.address(&request);
     // Charged beforehand, and given back unless Enedis refuses.
     if let Err(retry_after) = app.shared.refresh_limiter.take(address, app.clock().now()) {

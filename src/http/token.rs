@@ -1,7 +1,9 @@
 //! `POST /device/token`: a device polls (RFC 8628 section 3.4), or refreshes a token of ours (RFC 6749 section 6).
 
+use std::borrow::Cow;
+
 use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::code::{BearerToken, DeviceCode};
 use actors::poll::PollAnswer;
 use actors::registry::Poll;
@@ -10,7 +12,7 @@ use actors::tokens::desk::{Refresh, Refreshed, TokenDesk};
 use super::App;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
-use super::form::Form;
+use super::form::{Body, Form};
 use super::proxy::REFRESH_TOKEN_MAX;
 use super::version;
 use crate::metrics::PollEnd;
@@ -24,39 +26,50 @@ pub const REFRESH_GRANT: &str = "refresh_token";
 const METERS_TEXT_MAX: usize = 1_000;
 
 /// A device asks whether its owner has decided, or for a new access token.
-pub async fn token(
-    app: Data<App>,
-    request: HttpRequest,
-    mut payload: Payload,
-) -> Result<HttpResponse, ApiError> {
-    let answer = match read(&app, &request, &mut payload).await {
+pub async fn token(app: Data<App>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
+    let body = match read(&app, &request, &mut payload).await {
+        Ok(body) => body,
+        Err(error) => return ended(&app, Err(error)),
+    };
+    let answer = match body.form() {
         Ok(mut form) => match &app.system().metering {
             Some(metering) if form.has("grant_type", REFRESH_GRANT) => {
-                return refresh(&app, &request, &mut form, &metering.tokens).await;
+                return refresh(&app, &request, &mut form, &metering.tokens).await.unwrap_or_else(rendered);
             }
             _ => poll(&app, &request, form).await,
         },
         Err(error) => Err(error),
     };
-    app.metrics().poll(poll_end(&answer));
-    answer.map(json_answer)
+    ended(&app, answer)
 }
 
-async fn read(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<Form, ApiError> {
+/// Counts a poll and renders its answer.
+fn ended(app: &App, answer: Result<String, ApiError>) -> HttpResponse {
+    app.counts().poll(poll_end(&answer));
+    answer.map_or_else(rendered, json_answer)
+}
+
+// Not left to the framework, which would box the error on the way.
+#[expect(clippy::needless_pass_by_value, reason = "ends what it is given")]
+fn rendered(error: ApiError) -> HttpResponse {
+    error.error_response()
+}
+
+async fn read(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<Body, ApiError> {
     version::check(request, app.settings.version_min.as_ref())?;
-    Form::read(request, payload).await
+    Body::read(request, payload).await
 }
 
 /// A device refreshes its access token.
 pub async fn refresh(
     app: &App,
     request: &HttpRequest,
-    form: &mut Form,
+    form: &mut Form<'_>,
     tokens: &TokenDesk,
 ) -> Result<HttpResponse, ApiError> {
     let client = Client::identify(request, form, &app.settings.allowed_clients)?;
     let token = BearerToken::parse(&form.require("refresh_token", REFRESH_TOKEN_MAX)?);
-    let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?;
+    let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?.map(Cow::into_owned);
     let (address, now) = (app.address(request), app.clock().now());
     let limited = |retry_after| ApiError::TooManyRefreshes { retry_after };
     // A box in a loop writes a token each time. Only tokens that led somewhere are remembered.
@@ -66,7 +79,7 @@ pub async fn refresh(
     }
     // Charged beforehand, and given back unless the token leads nowhere.
     app.shared.refresh_limiter.take(address, now).map_err(limited)?;
-    let refreshed = tokens.refresh(Refresh { token, client_id: client.id.into(), meters }).await;
+    let refreshed = tokens.refresh(Refresh { token, client_id: client.id, meters }).await;
     if refreshed != Refreshed::Invalid {
         app.shared.refresh_limiter.give_back(&address);
     }
@@ -114,7 +127,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
     }
 }
 
-async fn poll(app: &App, request: &HttpRequest, mut form: Form) -> Result<String, ApiError> {
+async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<String, ApiError> {
     let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
     if grant_type != DEVICE_CODE_GRANT {
         return Err(ApiError::UnsupportedGrantType);
@@ -125,7 +138,7 @@ async fn poll(app: &App, request: &HttpRequest, mut form: Form) -> Result<String
     let code = DeviceCode::parse(&code).ok_or(ApiError::InvalidGrant)?;
     let poll = Poll {
         device: app.keys().device(&code),
-        client_id: client.id.into(),
+        client_id: client.id,
         client_secret: client.secret,
         style: client.style,
     };
