@@ -93,8 +93,10 @@ pub struct Options {
     pub usage_point_field: Option<String>,
     /// `expires_in` of the application's tokens is a number, not a string.
     pub expires_in_number: bool,
-    /// What each API takes; the token endpoint has no quota.
+    /// What each API takes.
     pub quota: Quota,
+    /// What the token endpoint takes; `None`: anything, and nothing is counted.
+    pub token_quota: Option<Quota>,
     /// APIs that the application has not subscribed to.
     pub unsubscribed: Vec<Api>,
     /// Data is given out only for meters whose holder consented here, or that were told to [`Simulator::grant`].
@@ -125,6 +127,7 @@ impl Default for Options {
             usage_point_field: None,
             expires_in_number: false,
             quota: Quota::ENEDIS,
+            token_quota: None,
             unsubscribed: Vec::new(),
             consent_required: true,
             json_content_type: true,

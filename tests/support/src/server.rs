@@ -209,13 +209,15 @@ impl Server {
     /// # Panics
     /// If there is no free port or no room for a temporary directory.
     pub fn builder(binary: impl Into<PathBuf>) -> Builder {
+        let binary = binary.into();
         let files = tempfile::tempdir().expect("a temporary directory");
         let (data_dir, cwd) = (files.path().join("data"), files.path().join("cwd"));
         for directory in [&data_dir, &cwd] {
             std::fs::create_dir(directory).expect("a directory of one's own");
         }
         let builder = Builder {
-            binary: binary.into(),
+            // It starts in another directory than ours.
+            binary: std::path::absolute(&binary).unwrap_or(binary),
             port: 0,
             arguments: Vec::new(),
             env: Vec::new(),

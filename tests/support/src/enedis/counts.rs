@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::values::Direction;
 
-/// What has a quota of its own. The token endpoint has none.
+/// What has a quota of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Api {
     /// `metering_data_…/v5`.
@@ -13,6 +13,8 @@ pub enum Api {
     Data2026,
     /// `subscribed_services/v1`.
     SubscribedServices,
+    /// The token endpoint, which is counted only if [`super::Options::token_quota`] gives it a quota.
+    Token,
 }
 
 /// What can be asked about a meter, in either API.

@@ -42,6 +42,7 @@ impl Target {
             Api::DataV5 => Endpoint::DataV5,
             Api::Data2026 => Endpoint::Data2026,
             Api::SubscribedServices => Endpoint::SubscribedServices,
+            Api::Token => Endpoint::Token,
         }
     }
 }

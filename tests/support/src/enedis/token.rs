@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::book::{Book, Consent, Tokens};
 use super::seen::{Outcome, TokenRequest};
-use super::wire::{Page, only, respond};
-use super::{Options, Shared};
+use super::wire::{Page, only, respond, scripted};
+use super::{Api, Fault, Options, Quota, Shared};
 
 const SCOPE: &str = "/v3/metering_data/consumption_load_curve.GET /v3/metering_data/daily_consumption.GET";
 
@@ -20,6 +20,12 @@ struct Refusal(u16, &'static str, &'static str);
 /// Answers the recorded token request number `index` and notes its outcome.
 pub(super) fn answer(shared: &Shared, index: usize) -> Page {
     let mut book = shared.book();
+    if let Some(quota) = &shared.options.token_quota
+        && let Some(refusal) = refusal(&mut book, quota)
+    {
+        book.seen.token_requests[index].outcome = Outcome::Refused("quota".into());
+        return refusal;
+    }
     let request = book.seen.token_requests[index].clone();
     let result = grant(&shared.options, &mut book, &request);
     let (status, body, outcome) = match result {
@@ -37,6 +43,20 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Page {
         headers.push(("www-authenticate", "Basic realm=\"simulated Enedis\""));
     }
     respond(status, &headers, body.to_string())
+}
+
+/// Counts one call; the answer to it if the quota of the token endpoint is spent.
+fn refusal(book: &mut Book, quota: &Quota) -> Option<Page> {
+    let now = book.now();
+    *book.counts.requests.entry(Api::Token).or_default() += 1;
+    let (second, hour) = book.busy.entry(Api::Token).or_default().count(quota, now);
+    book.counts.note_rate(Api::Token, second, hour);
+    let until = book.quotas.entry(Api::Token).or_default().take(quota, now).err()?;
+    *book.counts.throttled.entry(Api::Token).or_default() += 1;
+    match quota.refusal(until) {
+        Fault::Status { code, headers, body } => Some(scripted(code, &headers, body)),
+        _ => unreachable!("a quota refuses with a status"),
+    }
 }
 
 fn grant(options: &Options, book: &mut Book, request: &TokenRequest) -> Result<Value, Refusal> {
