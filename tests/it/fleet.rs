@@ -1,9 +1,12 @@
 //! A small fleet of boxes as they are in the field, over days: see [`testkit::fleet`]. `cargo fleet` runs a large one.
+//! And a little load of each kind, see [`testkit::load`]: what is counted is tried here, not how long it takes.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use testkit::fleet::{ApiMode, Authorize, Outage, Plan, Report, StoreKind, run};
+
+use testkit::load::{self, Mode};
 
 use crate::fixture::BINARY;
 
@@ -63,5 +66,70 @@ async fn boxes_outlive_an_enedis_out_of_order() {
         // Six boxes with three questions, each sent four times, are 72 questions; the server spares Enedis most.
         assert!(outage.data_calls <= 36, "\n{report}");
         assert!(report.owners_said.is_empty(), "\n{report}");
+    }
+}
+
+/// 200 devices for three seconds, each polling every five, and four consents in them.
+fn load(mode: Mode) -> load::Plan {
+    load::Plan {
+        devices: 200,
+        rate: 40.0,
+        connections: 20,
+        consents: 4.0 / 3.0,
+        length: Duration::from_secs(3),
+        ..load::Plan::new(BINARY, mode)
+    }
+}
+
+fn polled(report: &load::Report) {
+    let polls = report.polls.as_ref().unwrap();
+    assert_eq!((polls.offered, polls.sent, polls.answered), (120, 120, 120), "\n{report}");
+    assert_eq!((polls.errors.total(), polls.slow_down), (0, 0), "\n{report}");
+    assert_eq!(polls.series.iter().map(|second| second.answered).sum::<u64>(), 120);
+    assert_eq!((polls.latency_ms.count, report.setup.unwrap().codes), (120, 200));
+}
+
+fn consented(report: &load::Report) {
+    let consents = report.consents.as_ref().unwrap();
+    assert_eq!((consents.started, consents.completed), (4, 4), "\n{report}");
+    assert_eq!((consents.errors.total(), consents.whole_ms.count), (0, 4), "\n{report}");
+    assert_eq!((report.enedis.calls, report.enedis.throttled), (4, 0), "\n{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_poll_while_people_consent() {
+    let report = load::run(load(Mode::Polling)).await.unwrap();
+    polled(&report);
+    consented(&report);
+    let json = report.to_json();
+    assert_eq!((&json["polls"]["answered"], &json["consents"]["completed"]), (&120.into(), &4.into()));
+    assert!(report.server_said.is_empty(), "\n{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_consent_on_mongodb() {
+    let report = load::run(load::Plan { devices: 0, store: StoreKind::Mongodb, ..load(Mode::Consenting) })
+        .await
+        .unwrap();
+    assert!(report.polls.is_none() && report.setup.is_none());
+    consented(&report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_reconnect_for_each_poll() {
+    let report = load::run(load::Plan { consents: 0.0, ..load(Mode::Reconnecting) }).await.unwrap();
+    polled(&report);
+    assert!(report.consents.is_none() && report.polls.unwrap().reopened == 0);
+}
+
+#[tokio::test]
+async fn loads_that_cannot_be_offered_are_refused() {
+    for plan in [
+        load::Plan { devices: 0, consents: 0.0, ..load(Mode::Polling) },
+        load::Plan { connections: 0, ..load(Mode::Polling) },
+        load::Plan { consents: -1.0, ..load(Mode::Polling) },
+        load::Plan { length: Duration::ZERO, ..load(Mode::Polling) },
+    ] {
+        assert!(matches!(load::run(plan).await, Err(load::LoadError::Plan(_))));
     }
 }

@@ -38,6 +38,10 @@ use self::crowd::Crowd;
 use self::progress::Progress;
 pub use self::report::{DayReport, OutageReport, Report, Verdict};
 use self::world::World;
+pub(crate) use self::{
+    report::name,
+    world::{complaint, own_database},
+};
 use crate::calendar::Day;
 use crate::proxy_build::BuildError;
 use crate::server::StartError;

@@ -14,7 +14,8 @@
 //! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
 //! - [`http`] the answer type that the clients share; [`wire`] is HTTP for load; [`net`], [`process`],
 //!   [`proxy_build`] small helpers;
-//! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`.
+//! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`; [`load`] more
+//!   devices than a town has, for `cargo fleet polling` and its like; [`plot`] draws what came of it.
 
 #![forbid(unsafe_code)]
 
@@ -26,9 +27,11 @@ pub mod enedis;
 pub mod fleet;
 pub mod html;
 pub mod http;
+pub mod load;
 pub mod mongod;
 pub mod net;
 pub mod person;
+pub mod plot;
 pub mod plugin;
 pub mod process;
 pub mod proxy_build;

@@ -5,9 +5,10 @@
 //! what the proxy's device endpoints never send: a chunked body, an answer of over [`ANSWER_MAX`] bytes.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Longest answer that is understood, in bytes.
 pub const ANSWER_MAX: usize = 16 * 1_024;
@@ -44,6 +45,14 @@ impl Connection {
     /// Connects to `address`, an IP address with a port.
     pub async fn open(address: &str) -> io::Result<Self> {
         Self::new(TcpStream::connect(address).await?)
+    }
+
+    /// Connects to `address` from `source`, an IPv4 address of this machine. Each source has ports of its own, so that
+    /// more connections are to be had from several.
+    pub async fn open_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        Self::new(socket.connect(address).await?)
     }
 
     /// Takes over a connected stream.

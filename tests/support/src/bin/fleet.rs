@@ -1,24 +1,49 @@
-//! `cargo fleet`: see [`testkit::fleet`]. Exit status 0: every requirement is met; 1: one is not, or there is no
-//! report; 130: Ctrl-C.
+//! `cargo fleet`: see [`testkit::fleet`] and [`testkit::load`]. Exit status 0: every requirement is met; 1: one is not, or
+//! there is no report; 130: Ctrl-C.
 
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use testkit::fleet::Arguments;
+use clap::{Parser, Subcommand};
+use testkit::fleet;
+use testkit::load::{Consenting, Polling, Reconnecting};
+
+/// Boxes of the field, or load, against the real server in front of a simulated Enedis.
+///
+/// Without a command: the same as `plugin`. Every run prints a table and a verdict per requirement; the exit status is 1 if
+/// one is not met.
+#[derive(Debug, Parser)]
+#[command(name = "fleet", args_conflicts_with_subcommands = true)]
+struct Fleet {
+    #[command(subcommand)]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    plugin: fleet::Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Mode {
+    Plugin(fleet::Arguments),
+    Polling(Polling),
+    Consenting(Consenting),
+    Reconnecting(Reconnecting),
+}
+
+/// What a run came to: in words, and whether every requirement is met.
+type Outcome = Result<(String, bool), Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Fleet::parse();
     let ended = tokio::select! {
-        ended = arguments.run() => ended,
+        ended = run(arguments.mode.unwrap_or(Mode::Plugin(arguments.plugin))) => ended,
         // What runs is stopped as it is dropped.
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
     };
     match ended {
-        Ok(report) => {
-            print!("{report}");
-            ExitCode::from(u8::from(!report.passed()))
+        Ok((told, passed)) => {
+            print!("{told}");
+            ExitCode::from(u8::from(!passed))
         }
         Err(error) => {
             eprintln!("fleet: {error}");
@@ -29,5 +54,51 @@ async fn main() -> ExitCode {
             }
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run(mode: Mode) -> Outcome {
+    let report = match mode {
+        Mode::Plugin(plugin) => {
+            let report = plugin.run().await?;
+            return Ok((report.to_string(), report.passed()));
+        }
+        Mode::Polling(polling) => polling.run().await?,
+        Mode::Consenting(consenting) => consenting.run().await?,
+        Mode::Reconnecting(reconnecting) => reconnecting.run().await?,
+    };
+    Ok((report.to_string(), report.passed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn mode(arguments: &[&str]) -> Option<Mode> {
+        let all = ["fleet"].iter().chain(arguments);
+        Fleet::try_parse_from(all).expect("arguments").mode
+    }
+
+    #[test]
+    fn the_plugin_is_played_unless_load_is_wanted() {
+        Fleet::command().debug_assert();
+        assert!(mode(&["--boxes", "3"]).is_none());
+        assert!(matches!(mode(&["plugin", "--boxes", "3"]), Some(Mode::Plugin(plugin)) if plugin.boxes == 3));
+        assert!(Fleet::try_parse_from(["fleet", "--boxes", "3", "polling"]).is_err());
+    }
+
+    #[test]
+    fn loads_have_defaults_that_fit_each_other() {
+        let Some(Mode::Polling(polling)) = mode(&["polling", "--set", "WORKERS=1"]) else {
+            panic!("polling")
+        };
+        assert_eq!((polling.devices, polling.rate, polling.connections), (200_000, None, 1_000));
+        assert_eq!(polling.common.settings, [("WORKERS".to_owned(), "1".to_owned())]);
+        let Some(Mode::Reconnecting(each)) = mode(&["reconnecting"]) else { panic!("reconnecting") };
+        assert!((f64::from(each.devices) / each.rate - 5.0).abs() < 1e-9);
+        assert!(matches!(mode(&["consenting"]), Some(Mode::Consenting(some)) if some.consents > 0.0));
+        assert!(Fleet::try_parse_from(["fleet", "polling", "--set", "WORKERS"]).is_err());
     }
 }

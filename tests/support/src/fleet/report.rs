@@ -271,7 +271,7 @@ impl fmt::Display for Plan {
 }
 
 /// What an option is called on the command line.
-pub(super) fn name(option: &impl ValueEnum) -> String {
+pub(crate) fn name(option: &impl ValueEnum) -> String {
     option.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 

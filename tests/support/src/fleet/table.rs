@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::duration::written;
-use super::report::{DayReport, Report};
+use super::report::{DayReport, Report, Verdict};
 
 /// Width of the first column, and of each day's.
 const LABEL: usize = 38;
@@ -36,11 +36,14 @@ impl fmt::Display for Report {
                 writeln!(f)?;
             }
         }
-        for verdict in self.verdicts() {
-            let word = if verdict.pass { "pass" } else { "FAIL" };
-            writeln!(f, "{word}  {}: {}", verdict.requirement, verdict.found)?;
-        }
-        Ok(())
+        self.verdicts().iter().try_for_each(|verdict| writeln!(f, "{verdict}"))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.pass { "pass" } else { "FAIL" };
+        write!(f, "{word}  {}: {}", self.requirement, self.found)
     }
 }
 

@@ -74,9 +74,7 @@ impl World {
         let mongod = (plan.store == StoreKind::Mongodb).then(Mongod::shared);
         let mut builder = configured(plan, &enedis);
         if let Some(mongod) = &mongod {
-            let number = DATABASES.fetch_add(1, Ordering::Relaxed);
-            builder =
-                builder.env("MONGODB_URI", mongod.uri(&format!("fleet_{}_{number}", std::process::id())));
+            builder = builder.env("MONGODB_URI", own_database(mongod));
         }
         enedis.set_callback(format!("{}/auth/redirect", builder.base_url()));
         let mut world = Self {
@@ -200,6 +198,12 @@ impl World {
     }
 }
 
+/// The address of a database that no other run uses.
+pub(crate) fn own_database(mongod: &Mongod) -> String {
+    let number = DATABASES.fetch_add(1, Ordering::Relaxed);
+    mongod.uri(&format!("fleet_{}_{number}", std::process::id()))
+}
+
 /// A server in front of `enedis`, as `plan` wants it.
 fn configured(plan: &Plan, enedis: &Simulator) -> Builder {
     let authorize = match plan.authorize {
@@ -237,7 +241,7 @@ fn begin(enedis: &Simulator, kind: Outage) {
 }
 
 /// The message of a log line that warns.
-fn complaint(line: &str) -> Option<String> {
+pub(crate) fn complaint(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let level = line.get("level")?.as_str().filter(|level| matches!(*level, "WARN" | "ERROR"))?;
     Some(format!("{level} {}", line.get("fields")?.get("message")?.as_str()?))
