@@ -43,7 +43,7 @@ use self::flows::Flows;
 pub use self::line::FillError;
 pub use self::machine::Machine;
 use self::progress::Progress;
-pub use self::report::{Consents, Enedis, Moment, Polls, Report, ServerUse, Setup};
+pub use self::report::{Consents, Enedis, Moment, Polls, Report, Setup, Use};
 use self::schedule::Schedule;
 pub use self::tally::{Errors, Percentiles};
 use self::world::World;
@@ -207,25 +207,20 @@ pub async fn run(plan: Plan) -> Result<Report, LoadError> {
         devices = Some(filling);
     }
     let flows = Flows::new(world.address()?, plan.consents, (plan.length, plan.grace), plan.seed);
-    let cpu = world.cpu()?;
     let start = Instant::now() + PAUSE;
     if let Some(devices) = &devices {
         devices.run_from(start);
     }
-    // What comes after the last poll, such as the tail of consents, is not counted.
-    let used = async {
-        tokio::time::sleep_until(start + plan.length).await;
-        Ok::<_, io::Error>((world.cpu()?.saturating_sub(cpu), world.resident()?))
-    };
-    let (used, ()) = tokio::join!(used, progress.running(start, devices.as_mut(), &flows));
-    let (used, resident) = used?;
+    let (used, ()) =
+        tokio::join!(world.watch(start, plan.length), progress.running(start, devices.as_mut(), &flows));
+    let used = used?;
     if let Some(devices) = &devices {
         report.polls = Some(Polls::new(&plan, &devices.tally()));
     }
     if plan.consents > 0.0 {
         report.consents = Some(Consents::new(&flows.tally()));
     }
-    report.server = ServerUse::new(used, plan.length, resident, report.polls.as_ref());
+    report.used = Use::new(&used, report.polls.as_ref());
     report.enedis = Enedis::new(&plan, &world.enedis.counts());
     report.server_said = world.stop().await;
     Ok(report)

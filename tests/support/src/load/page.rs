@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Consents, Polls, Report};
+use super::report::{Consents, Polls, Report, Use};
 use super::tally::Percentiles;
 use crate::plot::{Axis, PlotError, Scale, Series, bars, lines};
 
@@ -29,6 +29,7 @@ pub(super) fn page(report: &Report) -> Result<String, PlotError> {
     if let Some(consents) = &report.consents {
         html += &of_consents(consents)?;
     }
+    html += &drawn(vec![of_machine(&report.used)])?;
     _ = writeln!(html, "<pre>{}</pre>\n</body>\n</html>", escape(&report.to_string()));
     Ok(html)
 }
@@ -98,6 +99,18 @@ fn of_consents(consents: &Consents) -> Result<String, PlotError> {
         &stages.collect::<Vec<_>>(),
     );
     drawn(vec![over_time, by_stage])
+}
+
+fn of_machine(used: &Use) -> Result<String, PlotError> {
+    let cores = |name, which: usize| {
+        Series::new(name, used.series.iter().enumerate().map(|(second, cores)| (second as f64, cores[which])))
+    };
+    lines(
+        "CPU in each second",
+        Axis::linear("time since the start (s)"),
+        Axis::linear("cores kept busy"),
+        &[cores("server", 0), cores("generator, people, Enedis", 1), cores("everything else", 2)],
+    )
 }
 
 /// The plots one below the other; those without points are left out.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::flows::FlowTally;
 use super::tally::{Errors, Percentiles, Tally, Times};
-use super::world::quota;
+use super::world::{Cpu, Taken, quota};
 use super::{Machine, Mode, Plan};
 use crate::enedis::{Api, Counts};
 use crate::fleet::{Verdict, name};
@@ -31,8 +31,8 @@ pub struct Report {
     pub polls: Option<Polls>,
     /// The whole device flows.
     pub consents: Option<Consents>,
-    /// What the server took meanwhile.
-    pub server: ServerUse,
+    /// What was taken of the machine meanwhile.
+    pub used: Use,
     /// What reached Enedis.
     pub enedis: Enedis,
     /// Warnings and errors of the server, by message.
@@ -125,15 +125,23 @@ pub struct Consents {
     pub series: Vec<[u64; 2]>,
 }
 
-/// What the server took while load was offered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct ServerUse {
-    /// CPU seconds in a second.
-    pub cores: f64,
-    /// CPU time per poll answered, in microseconds; consents, if any, are in it.
-    pub cpu_us_per_poll: Option<f64>,
-    /// Resident memory at the end, in bytes.
-    pub resident_bytes: u64,
+/// What was taken of the machine while load was offered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Use {
+    /// CPU seconds in a second, by the server.
+    pub server_cores: f64,
+    /// By the devices, the people and the simulated Enedis.
+    pub generator_cores: f64,
+    /// By everything else: the database if it is a process of its own, what the kernel does for all, strangers.
+    pub other_cores: f64,
+    /// CPU time of the server per poll answered, in microseconds; consents, if any, are in it.
+    pub server_us_per_poll: Option<f64>,
+    /// The same of the generator.
+    pub generator_us_per_poll: Option<f64>,
+    /// Resident memory of the server at the end, in bytes.
+    pub server_resident_bytes: u64,
+    /// Cores taken by the server, the generator and everything else in each second.
+    pub series: Vec<[f64; 3]>,
 }
 
 /// What reached Enedis' token endpoint.
@@ -213,15 +221,27 @@ impl Consents {
     }
 }
 
-impl ServerUse {
-    pub(super) fn new(cpu: Duration, took: Duration, resident_bytes: u64, polls: Option<&Polls>) -> Self {
+impl Use {
+    pub(super) fn new(taken: &Taken, polls: Option<&Polls>) -> Self {
+        let [server_cores, generator_cores, other_cores] = cores(&taken.cpu, taken.length);
         let polls = polls.map(|polls| polls.answered).filter(|answered| *answered > 0);
+        let each = |cpu: Duration| polls.map(|answered| cpu.as_secs_f64() * 1e6 / answered as f64);
         Self {
-            cores: cpu.as_secs_f64() / took.as_secs_f64().max(1e-9),
-            cpu_us_per_poll: polls.map(|answered| cpu.as_secs_f64() * 1e6 / answered as f64),
-            resident_bytes,
+            server_cores,
+            generator_cores,
+            other_cores,
+            server_us_per_poll: each(taken.cpu.server),
+            generator_us_per_poll: each(taken.cpu.own),
+            server_resident_bytes: taken.resident,
+            series: taken.seconds.iter().map(|cpu| cores(cpu, Duration::from_secs(1))).collect(),
         }
     }
+}
+
+/// Cores that the server, the generator and everything else kept busy in a time of this length.
+fn cores(cpu: &Cpu, length: Duration) -> [f64; 3] {
+    let other = cpu.machine.saturating_sub(cpu.server + cpu.own);
+    [cpu.server, cpu.own, other].map(|cpu| cpu.as_secs_f64() / length.as_secs_f64().max(1e-9))
 }
 
 impl Enedis {

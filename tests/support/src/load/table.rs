@@ -47,12 +47,22 @@ impl fmt::Display for Report {
             row(f, "  most in an hour", &format!("{} of {}", enedis.most_in_an_hour, enedis.quota.1))?;
             row(f, "  answered 429 for the quota", &enedis.throttled.to_string())?;
         }
-        let server = &self.server;
-        row(f, "CPU of the server, cores", &format!("{:.2}", server.cores))?;
-        if let Some(each) = server.cpu_us_per_poll {
-            row(f, "  µs per poll", &format!("{each:.1}"))?;
+        let used = &self.used;
+        for (who, cores, each) in [
+            ("CPU of the server, cores", used.server_cores, used.server_us_per_poll),
+            ("CPU of the generator, cores", used.generator_cores, used.generator_us_per_poll),
+            ("CPU of everything else, cores", used.other_cores, None),
+        ] {
+            row(f, who, &format!("{cores:.2}"))?;
+            if let Some(each) = each {
+                row(f, "  µs per poll", &format!("{each:.1}"))?;
+            }
         }
-        row(f, "resident memory of the server, MB", &format!("{:.1}", server.resident_bytes as f64 / 1e6))?;
+        row(
+            f,
+            "resident memory of the server, MB",
+            &format!("{:.1}", used.server_resident_bytes as f64 / 1e6),
+        )?;
         self.latencies(f)?;
         for (message, count) in &self.server_said {
             writeln!(f, "the server said {count} times: {message}")?;

@@ -3,9 +3,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::flows::FlowTally;
-use super::report::{Consents, Enedis, Polls, Report, ServerUse, Setup};
+use super::report::{Consents, Enedis, Polls, Report, Setup, Use};
 use super::tally::{Tally, Times};
-use super::world::quota;
+use super::world::{Cpu, Taken, quota};
 use super::{LATE, LoadError, Mode, Plan, page};
 use crate::enedis::{Api, Counts};
 
@@ -44,9 +44,11 @@ fn flows() -> FlowTally {
 
 fn report(tally: &Tally, flows: &FlowTally, counts: &Counts) -> Report {
     let polls = Polls::new(&plan(), tally);
+    let cpu = Cpu { server: ms(1), own: ms(2), machine: ms(1_003) };
+    let taken = Taken { length: plan().length, resident: 12_000_000, cpu, seconds: vec![cpu; 2] };
     Report {
         setup: Some(Setup::new(50, ms(500), 50_000)),
-        server: ServerUse::new(ms(1), plan().length, 12_000_000, Some(&polls)),
+        used: Use::new(&taken, Some(&polls)),
         polls: Some(polls),
         consents: Some(Consents::new(flows)),
         enedis: Enedis::new(&plan(), counts),
@@ -90,7 +92,8 @@ fn figures_are_those_of_the_time_that_load_was_offered() {
     let polls = report.polls.as_ref().expect("polls");
     assert!((polls.rate_answered - 10.0).abs() < 1e-9);
     assert_eq!(polls.series.iter().map(|second| second.answered).collect::<Vec<_>>(), [10, 10]);
-    assert_eq!(report.server.cpu_us_per_poll.map(f64::round), Some(50.0));
+    assert_eq!(report.used.server_us_per_poll.map(f64::round), Some(50.0));
+    assert!((report.used.other_cores - 0.5).abs() < 1e-9);
     assert_eq!(report.consents.as_ref().expect("consents").series, [[1, 0], [1, 0], [0, 2]]);
     let setup = report.setup.expect("a setup");
     assert!((setup.per_second - 100.0).abs() < 1e-9 && (setup.bytes_per_session - 1e3).abs() < 1e-9);
@@ -112,7 +115,7 @@ fn a_report_is_read_by_people_and_programs() {
     assert_eq!((&json["passed"], &json["polls"]["errors"]["kinds"]["HTTP 503"]), (&json!(false), &json!(1)));
     assert_eq!(json["polls"]["series"][1]["latency_ms"]["count"], 10);
     let html = page::page(&report).expect("a page");
-    assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (5, 5));
+    assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (6, 6));
     assert!(html.contains("&lt;busy&gt;") && !html.contains("<busy>"));
     // Nothing was answered: no plot of latencies, but still a page.
     report.polls = Some(Polls::new(&plan(), &Tally::new(2)));

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{LoadError, Plan};
+use tokio::time::{Instant, sleep_until};
+
+use super::{LoadError, Plan, schedule};
 use crate::enedis::{GeneratedMeters, Meters, Options, Quota, Simulator};
 use crate::fleet::{StoreKind, complaint, own_database};
 use crate::mongod::Mongod;
@@ -25,6 +27,39 @@ pub(super) struct World {
     server: Server,
     // Runs as long as the server may use it.
     _mongod: Option<Arc<Mongod>>,
+}
+
+/// What a run has taken.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) length: Duration,
+    /// Resident memory of the server at the end, in bytes.
+    pub(super) resident: u64,
+    pub(super) cpu: Cpu,
+    /// In each second.
+    pub(super) seconds: Vec<Cpu>,
+}
+
+/// CPU time taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cpu {
+    /// By the server.
+    pub(super) server: Duration,
+    /// By this process: devices, people and the simulated Enedis.
+    pub(super) own: Duration,
+    /// By all there is.
+    pub(super) machine: Duration,
+}
+
+impl Cpu {
+    /// What was taken after `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            server: self.server.saturating_sub(before.server),
+            own: self.own.saturating_sub(before.own),
+            machine: self.machine.saturating_sub(before.machine),
+        }
+    }
 }
 
 impl World {
@@ -55,14 +90,31 @@ impl World {
         self.server.listen().parse().map_err(io::Error::other)
     }
 
+    /// Looks each second what is taken, for `length` from `start` on. What comes after the last poll, such as the tail of
+    /// consents, is not counted.
+    pub(super) async fn watch(&self, start: Instant, length: Duration) -> io::Result<Taken> {
+        sleep_until(start).await;
+        let begun = self.cpu()?;
+        let (mut before, mut seconds) = (begun, Vec::new());
+        for number in 1..=schedule::seconds(length) {
+            let next = Duration::from_secs(number as u64).min(length);
+            sleep_until(start + next).await;
+            let now = self.cpu()?;
+            seconds.push(now.since(before));
+            before = now;
+        }
+        Ok(Taken { length, resident: self.resident()?, cpu: before.since(begun), seconds })
+    }
+
     /// Resident memory of the server, in bytes.
     pub(super) fn resident(&self) -> io::Result<u64> {
         process::resident(self.server.pid())
     }
 
-    /// CPU time the server has taken.
-    pub(super) fn cpu(&self) -> io::Result<Duration> {
-        process::cpu(self.server.pid())
+    /// CPU time taken so far.
+    fn cpu(&self) -> io::Result<Cpu> {
+        let [server, own] = [self.server.pid(), std::process::id()].map(process::cpu);
+        Ok(Cpu { server: server?, own: own?, machine: process::cpu_of_machine()? })
     }
 
     /// Stops the server; its warnings and errors, by message, and how it ended unless that was well.
