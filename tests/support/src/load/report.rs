@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::flows::FlowTally;
 use super::tally::{Errors, Percentiles, Tally, Times};
 use super::world::{Cpu, Taken, quota};
-use super::{Machine, Mode, Plan};
+use super::{Machine, Plan};
 use crate::enedis::{Api, Counts};
-use crate::fleet::{Verdict, name};
+use crate::fleet::Verdict;
 
 /// Part of the polls that may be sent late by the generator before the offer counts as not made.
 const LATE_PART: f64 = 0.01;
@@ -296,8 +296,8 @@ impl Report {
                 "the load was really offered",
                 polls.was_offered(),
                 format!(
-                    "{} sent, {} of them late by the generator",
-                    polls.sent, polls.sent_late_by_generator
+                    "{} sent, {} of them late by the generator, whose threads woke up {:.1} ms late (p99)",
+                    polls.sent, polls.sent_late_by_generator, polls.generator_lag_ms.p99
                 ),
             );
         }
@@ -330,26 +330,5 @@ impl Report {
     /// Every requirement is met.
     pub fn passed(&self) -> bool {
         self.verdicts().iter().all(|verdict| verdict.pass)
-    }
-}
-
-/// A line that says what was tried.
-impl std::fmt::Display for Plan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.devices > 0 {
-            let each = match self.mode {
-                Mode::Reconnecting => "each over a new connection".to_owned(),
-                Mode::Polling | Mode::Consenting => {
-                    format!("over {} connections", self.connections.min(self.devices))
-                }
-            };
-            write!(f, "{} devices offer {} polls a second {each}", self.devices, self.rate)?;
-        }
-        if self.consents > 0.0 {
-            let and = if self.devices > 0 { ", and " } else { "" };
-            write!(f, "{and}{} consents begin a second", self.consents)?;
-        }
-        write!(f, ", for {} s; {}; seed {}", self.length.as_secs_f64(), name(&self.store), self.seed)?;
-        self.settings.iter().try_for_each(|(name, value)| write!(f, "; {name}={value}"))
     }
 }

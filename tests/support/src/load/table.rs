@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::report::Report;
 use super::tally::{Errors, Percentiles};
+use super::{Mode, Plan};
+use crate::fleet::name;
 
 /// Width of the first column, and of the others.
 const LABEL: usize = 36;
@@ -71,6 +73,27 @@ impl fmt::Display for Report {
             writeln!(f)?;
         }
         self.verdicts().iter().try_for_each(|verdict| writeln!(f, "{verdict}"))
+    }
+}
+
+/// A line that says what was tried.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.devices > 0 {
+            let each = match self.mode {
+                Mode::Reconnecting => "each over a new connection".to_owned(),
+                Mode::Polling | Mode::Consenting => {
+                    format!("over {} connections", self.connections.min(self.devices))
+                }
+            };
+            write!(f, "{} devices offer {} polls a second {each}", self.devices, self.rate)?;
+        }
+        if self.consents > 0.0 {
+            let and = if self.devices > 0 { ", and " } else { "" };
+            write!(f, "{and}{} consents begin a second", self.consents)?;
+        }
+        write!(f, ", for {} s; {}; seed {}", self.length.as_secs_f64(), name(&self.store), self.seed)?;
+        self.settings.iter().try_for_each(|(name, value)| write!(f, "; {name}={value}"))
     }
 }
 
