@@ -47,6 +47,12 @@ macro_rules! hash_type {
             }
         }
 
+        impl From<[u8; HASH_LEN]> for $name {
+            fn from(bytes: [u8; HASH_LEN]) -> Self {
+                Self(bytes)
+            }
+        }
+
         impl AsRef<[u8]> for $name {
             fn as_ref(&self) -> &[u8] {
                 &self.0

@@ -20,6 +20,7 @@ use actix::prelude::*;
 use serde::Serialize;
 
 pub use self::shard::{CodeRegistry, ShardPorts};
+pub(crate) use self::table::Table;
 pub use self::work::{
     Ask, BeginAnswer, BeginExchange, Confirm, ConfirmAnswer, Confirmed, DenyAnswer, DenyConsent, Failure,
     FindAnswer, FindCode, FinishAnswer, FinishExchange, IssueAnswer, IssueCode, Lease, Outcome, PendingCode,

@@ -3,6 +3,8 @@
 //! The shards are not started here: each HTTP worker starts its own by [`ShardLauncher::start_here`], because a
 //! shard on the thread that serves the socket answers without waking another one.
 
+mod stored;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,9 +21,9 @@ use crate::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
 use crate::keys::Keyring;
 use crate::meter::cache::MeterCache;
 use crate::poll::Pacer;
-use crate::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts};
+use crate::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
 use crate::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
-use crate::session::{Lifetimes, Phase, Session};
+use crate::session::Lifetimes;
 use crate::store::{SessionStore, StoreError};
 use crate::throttler::PollThrottler;
 use crate::tokens::TokenStore;
@@ -121,7 +123,7 @@ impl System {
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StoreError> {
         let shards = settings.shards.clamp(1, crate::keys::SLOTS);
         let registry = CodeRegistryHandle::new(shards);
-        let stored = read_all(&ports, &registry).await?;
+        let stored = stored::read_all(ports.store.as_ref(), &registry, ports.clock.now()).await?;
         let writer =
             StoreWriter::launch(Arc::clone(&ports.store), Arc::clone(&ports.clock), settings.write_batch_max);
         let enedis_arbiter = Arbiter::new();
@@ -263,7 +265,7 @@ struct Launch {
     entropy: Arc<dyn Fn() -> [u8; 32] + Send + Sync>,
     workers: usize,
     next_worker: AtomicUsize,
-    stored: Mutex<Vec<Vec<Session>>>,
+    stored: Mutex<Vec<Table>>,
     ready: watch::Sender<bool>,
 }
 
@@ -308,7 +310,7 @@ impl ShardLauncher {
         let mut home = Home { slots: 0 };
         let worker = launch.next_worker.fetch_add(1, Ordering::Relaxed);
         for shard in (worker..launch.registry.shards()).step_by(launch.workers) {
-            let sessions = launch
+            let table = launch
                 .stored
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -318,8 +320,7 @@ impl ShardLauncher {
             let (clock, shared) = (Arc::clone(&launch.ports.clock), launch.ports.store.is_shared());
             let throttler = PollThrottler::new(clock, launch.interval, shared).start();
             let pacer = throttler.clone().recipient();
-            let registry =
-                CodeRegistry::new(launch.ports.clone(), pacer, (launch.entropy)(), sessions).start();
+            let registry = CodeRegistry::new(launch.ports.clone(), pacer, (launch.entropy)(), table).start();
             let throttler = Pacer {
                 observe: throttler.clone().recipient(),
                 take: throttler.clone().recipient(),
@@ -341,27 +342,6 @@ impl ShardLauncher {
     pub async fn ready(&self) {
         // The sender lives in `self`, so this cannot fail.
         let _ = self.inner.ready.subscribe().wait_for(|ready| *ready).await;
-    }
-}
-
-async fn read_all(ports: &Ports, registry: &CodeRegistryHandle) -> Result<Vec<Vec<Session>>, StoreError> {
-    let mut shards: Vec<Vec<Session>> = vec![Vec::new(); registry.shards()];
-    let mut after = None;
-    loop {
-        let page = ports.store.page(after, ports.clock.now()).await?;
-        for mut session in page.sessions {
-            if !ports.store.is_shared()
-                && let Phase::Exchanging { until, .. } = &mut session.phase
-            {
-                // Whoever was exchanging ended with the process before.
-                *until = (*until).min(ports.clock.now());
-            }
-            shards[registry.shard_of(session.device.slot())].push(session);
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(shards),
-        }
     }
 }
 

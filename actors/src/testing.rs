@@ -14,7 +14,7 @@
 
 pub mod cache_contract;
 pub mod contract;
-mod reference;
+pub(crate) mod reference;
 mod samples;
 pub mod token_contract;
 

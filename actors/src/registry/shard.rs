@@ -77,23 +77,17 @@ pub struct CodeRegistry {
     missing: HashSet<DeviceHash, BuildIdentity>,
     // Work to be begun anew once the change before it is durable.
     again: Vec<Work>,
-    interned: HashSet<Arc<str>>,
     rng: StdRng,
     stats: RegistrySnapshot,
 }
 
 impl CodeRegistry {
-    /// A shard that starts out with `sessions`, as the store had them.
-    pub fn new(
-        ports: ShardPorts,
-        pacer: Recipient<PacePoll>,
-        seed: [u8; 32],
-        sessions: Vec<Session>,
-    ) -> Self {
-        let mut shard = Self {
+    /// A shard that starts out with the sessions of `table`, as the store had them.
+    pub fn new(ports: ShardPorts, pacer: Recipient<PacePoll>, seed: [u8; 32], table: Table) -> Self {
+        Self {
             ports,
             pacer,
-            table: Table::default(),
+            table,
             busy: HashMap::default(),
             suspects: HashSet::default(),
             reading: HashMap::default(),
@@ -101,20 +95,9 @@ impl CodeRegistry {
             unpresented: HashMap::default(),
             missing: HashSet::default(),
             again: Vec::new(),
-            interned: HashSet::default(),
             rng: StdRng::from_seed(seed),
             stats: RegistrySnapshot::default(),
-        };
-        for session in sessions {
-            shard.put_read(session);
         }
-        shard
-    }
-
-    /// Puts in a session as the store had it.
-    pub(super) fn put_read(&mut self, mut session: Session) {
-        session.request = self.intern_request(session.request);
-        self.table.put(session);
     }
 
     /// Does a piece of work now, or puts it where it waits for its session.
@@ -450,7 +433,7 @@ impl Handler<Learn> for CodeRegistry {
         let known = self.table.find(&SessionKey::Device(device)).map(|s| s.rev);
         // Unknown here: looked up when somebody asks for it. Busy: our own write will find out.
         if !self.busy.contains_key(&device) && known.is_some_and(|rev| rev < msg.session.rev) {
-            self.put_read(msg.session);
+            self.table.put(msg.session);
         }
     }
 }

@@ -3,14 +3,15 @@
 //! A session lies in one place, and everything else refers to it by its number: eight bytes in each index, four in the
 //! list of deadlines. With a million sessions pending, their copies of keys would take more room than the sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::clock::Timestamp;
 use crate::keys::{DeviceHash, StateHash, UserHash};
-use crate::session::Session;
+use crate::session::{Request, Session};
 use crate::store::SessionKey;
 
 /// The sessions of one shard; fewer than 2³² of them.
@@ -20,6 +21,7 @@ pub struct Table {
     by_device: Index,
     by_user: Index,
     by_state: Index,
+    names: Names,
     // Seconds since the epoch → sessions whose record was good until then when it was noted.
     deadlines: BTreeMap<u64, Vec<u32>>,
 }
@@ -57,7 +59,8 @@ impl Table {
     }
 
     /// Puts a session in, or replaces what is known of it.
-    pub fn put(&mut self, session: Session) {
+    pub fn put(&mut self, mut session: Session) {
+        self.names.share(&mut session.request);
         let second = deadline_second(&session);
         let state = state_of(&session);
         let (place, old_state) = if let Some(place) = self.place(&session.device) {
@@ -148,6 +151,29 @@ impl Table {
     }
 }
 
+/// Texts that many sessions have in common, each kept once.
+#[derive(Debug, Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// Texts kept at a time; a stranger may send a new one with each request.
+    const MAX: usize = 4_096;
+
+    fn share(&mut self, request: &mut Request) {
+        let Request { client_id, client_secret: _, scope, agent } = request;
+        for text in [Some(client_id), scope.as_mut(), agent.as_mut()].into_iter().flatten() {
+            if let Some(known) = self.0.get(text) {
+                *text = Arc::clone(known);
+                continue;
+            }
+            if self.0.len() >= Self::MAX {
+                self.0.clear();
+            }
+            self.0.insert(Arc::clone(text));
+        }
+    }
+}
+
 /// Leads from a keyed hash to a place among the sessions. Kept beside the place are four bytes of the hash, so that
 /// growing looks at no session.
 #[derive(Debug, Default)]
@@ -211,7 +237,7 @@ mod tests {
 
     use super::*;
     use crate::keys::BrowserHash;
-    use crate::session::{Consent, Lifetimes, Request};
+    use crate::session::{Consent, Lifetimes};
 
     fn session(n: u8, now: Timestamp) -> Session {
         let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };

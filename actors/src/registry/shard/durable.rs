@@ -62,7 +62,7 @@ impl CodeRegistry {
                 Fate::Found(found) => {
                     act.stats.reloaded += 1;
                     match found {
-                        Some(stored) => act.put_read(stored),
+                        Some(stored) => act.table.put(stored),
                         None => act.table.remove(&device),
                     }
                     let work = Work { tries: work.tries + 1, ..work };
@@ -146,7 +146,7 @@ impl CodeRegistry {
                     if !act.busy.contains_key(&device)
                         && (doubtful || known.is_none_or(|rev| rev < session.rev))
                     {
-                        act.put_read(session);
+                        act.table.put(session);
                     }
                 }
                 Ok(None) => {

@@ -1,19 +1,15 @@
 //! How a session begins: a user code is drawn that shares the device code's slot, and both are made durable.
 
-use std::sync::Arc;
-
 use actix::prelude::*;
 
 use super::CodeRegistry;
 use crate::code::UserCode;
 use crate::registry::work::{Ask, IssueAnswer, IssueCode};
-use crate::session::{Request, Session};
+use crate::session::Session;
 use crate::store::{Write, Written};
 
 /// Draws of a user code before giving up; each fails only if the code is taken.
 const DRAWS_MAX: u8 = 5;
-/// Client names kept to be shared between sessions.
-const INTERNED_MAX: usize = 4_096;
 
 impl CodeRegistry {
     pub(super) fn issue(&mut self, ask: Ask<IssueCode>, draw: u8, ctx: &mut Context<Self>) {
@@ -29,8 +25,13 @@ impl CodeRegistry {
                 break (code, user);
             }
         };
-        let request = self.intern_request(ask.question.request.clone());
-        let session = Session::open(device, user, request, self.ports.clock.now(), &self.ports.life);
+        let session = Session::open(
+            device,
+            user,
+            ask.question.request.clone(),
+            self.ports.clock.now(),
+            &self.ports.life,
+        );
         let writer = self.ports.writer.clone();
         let write = Write::Insert(session.clone());
         let written = async move { writer.commit(write).await };
@@ -48,25 +49,5 @@ impl CodeRegistry {
                 ask.reply.send(IssueAnswer::Unavailable);
             }
         }));
-    }
-
-    pub(super) fn intern_request(&mut self, request: Request) -> Request {
-        Request {
-            client_id: self.intern(request.client_id),
-            scope: request.scope.map(|s| self.intern(s)),
-            agent: request.agent.map(|s| self.intern(s)),
-            client_secret: request.client_secret,
-        }
-    }
-
-    fn intern(&mut self, text: Arc<str>) -> Arc<str> {
-        if let Some(known) = self.interned.get(&text) {
-            return Arc::clone(known);
-        }
-        if self.interned.len() >= INTERNED_MAX {
-            self.interned.clear();
-        }
-        self.interned.insert(Arc::clone(&text));
-        text
     }
 }
