@@ -10,25 +10,24 @@ mod devices;
 mod floor;
 #[path = "http/report.rs"]
 mod report;
+#[path = "http/run.rs"]
+mod run;
+#[path = "http/sweep.rs"]
+mod sweep;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use testkit::mongod::Mongod;
-use testkit::process;
-use testkit::server::{Builder, Server};
-use testkit::wire;
+use serde_json::{Value, json};
 
-use self::devices::Load;
-use self::floor::Floor;
-use self::report::{Report, Round};
+use self::devices::Polls;
+use self::report::COMPARED;
+use self::run::Plan;
+use self::sweep::Sweep;
 
 /// What can go wrong ends the bench.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_device-flow-proxy");
 
 /// Polls and device codes over HTTP, beside a bare handler
 #[derive(Parser)]
@@ -36,7 +35,7 @@ struct Arguments {
     /// Sessions pending while polls are measured
     #[arg(long, default_value_t = 100_000)]
     pending: usize,
-    /// Connections that poll, each as fast as it is answered
+    /// Connections, each with one request under way
     #[arg(long, default_value_t = 64)]
     connections: usize,
     /// Length of a round, in seconds
@@ -48,12 +47,24 @@ struct Arguments {
     /// Where the sessions are kept
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     store: Store,
-    /// Settings of the server, as in WORKERS=2; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE")]
-    settings: Vec<String>,
+    /// Over which connections devices poll
+    #[arg(long, value_enum, default_value_t = Polls::Own)]
+    polls: Polls,
+    /// A setting of the server, as in WORKERS=2; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
+    /// Measure each of these values of a setting, or of pending, connections, store or polls
+    #[arg(long, value_name = "NAME=VALUE,VALUE", value_parser = Sweep::parse)]
+    sweep: Option<Sweep>,
     /// Write the figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Compare with figures that --json wrote
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Draw each figure of a sweep into this directory, as SVG
+    #[arg(long, value_name = "DIRECTORY")]
+    plots: Option<PathBuf>,
     /// Said by `cargo bench`; without it everything is done once, and small
     #[arg(long, hide = true)]
     bench: bool,
@@ -62,7 +73,7 @@ struct Arguments {
     floor: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Store {
     Sqlite,
     Mongodb,
@@ -80,61 +91,62 @@ fn main() -> Result<(), Fault> {
         .worker_threads(1)
         .enable_all()
         .build()?
-        .block_on(run(&arguments))
+        .block_on(arguments.run())
 }
 
-async fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let mongod = match arguments.store {
-        Store::Sqlite => None,
-        Store::Mongodb => Some(Mongod::shared()),
-    };
-    let server = builder(arguments, mongod.as_ref())?.start().await?;
-    let workers = std::thread::available_parallelism()?.get();
-    let floor = Floor::start(workers)?;
-
-    let empty = process::resident(server.pid())?;
-    eprintln!("asking for {} device codes", arguments.pending);
-    let (codes, issued) =
-        devices::ask_for_codes(server.listen(), arguments.connections, arguments.pending).await?;
-    let full = process::resident(server.pid())?;
-    let mut report =
-        Report::new(arguments.pending, arguments.connections, issued, full.saturating_sub(empty));
-
-    let requests = Arc::new(codes.iter().map(|code| wire::poll(devices::CLIENT, code)).collect::<Vec<_>>());
-    let length = Duration::from_secs(arguments.seconds);
-    for round in 0..arguments.rounds {
-        for (name, address, pid) in
-            [("server", server.listen(), server.pid()), ("floor", floor.address(), floor.pid())]
-        {
-            let load = Load { address: address.to_owned(), connections: arguments.connections, length };
-            let before = process::cpu(pid)?;
-            let done = load.run(&requests).await?;
-            let cpu = process::cpu(pid)?.saturating_sub(before);
-            eprintln!("round {} {name}: {:.0} polls/s", round + 1, done.rate());
-            report.add(name, Round { done, cpu });
+impl Arguments {
+    async fn run(self) -> Result<(), Fault> {
+        let plan = Plan {
+            pending: self.pending,
+            connections: self.connections,
+            round: Duration::from_secs(self.seconds),
+            rounds: self.rounds,
+            store: self.store,
+            polls: self.polls,
+            settings: self.settings.clone(),
+        };
+        // Read first: a baseline that cannot be read is told before the minutes of a measurement.
+        let baseline = self.baseline.as_deref().map(read).transpose()?;
+        let (sweep, measured) = if let Some(sweep) = &self.sweep {
+            let points = sweep.run(&plan).await?;
+            if let Some(directory) = &self.plots {
+                std::fs::create_dir_all(directory)?;
+                for (figure, title) in COMPARED {
+                    std::fs::write(
+                        directory.join(format!("{figure}.svg")),
+                        sweep.plot(&points, figure, title)?,
+                    )?;
+                }
+            }
+            (sweep.to_json(&points), points.last().map(|(_, figures)| figures.clone()))
+        } else {
+            println!("{} sessions pending, {} connections, {:?}", plan.pending, plan.connections, plan.store);
+            let figures = plan.run().await?;
+            println!("{figures}");
+            (Value::Null, Some(figures.to_json()))
+        };
+        if let (Some(baseline), Some(now)) = (baseline, &measured) {
+            println!("\nsince {}\n{}", baseline["commit"], report::compare(now, &baseline["figures"]));
         }
+        if let Some(path) = &self.json {
+            let whole = json!({
+                "machine": testkit::load::Machine::this(),
+                "commit": testkit::load::Machine::this().commit,
+                "plan": format!("{plan:?}"),
+                "figures": measured,
+                "sweep": sweep,
+            });
+            std::fs::write(path, format!("{whole:#}\n"))?;
+        }
+        Ok(())
     }
-    println!("{report}");
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, report.to_json(&format!("{:?}", arguments.store))?)?;
-    }
-    Ok(())
 }
 
-/// A server whose sessions outlive the bench and may be polled at any rate it can reach.
-fn builder(arguments: &Arguments, mongod: Option<&Arc<Mongod>>) -> Result<Builder, Fault> {
-    let mut builder = Server::builder(BINARY)
-        .env("CLIENT_ID", devices::CLIENT)
-        .env("CLIENT_SECRET", "not-used-here")
-        .env("LIMIT_REQUESTS_PER_MINUTE", "60000")
-        .env("CODE_LIFETIME_SECS", "86400")
-        .env("MAX_PENDING_SESSIONS", "10000000");
-    if let Some(mongod) = mongod {
-        builder = builder.env("MONGODB_URI", mongod.uri("bench_http"));
-    }
-    for setting in &arguments.settings {
-        let (name, value) = setting.split_once('=').ok_or("--set wants NAME=VALUE")?;
-        builder = builder.env(name, value);
-    }
-    Ok(builder)
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("wants NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn read(path: &Path) -> Result<Value, Fault> {
+    Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
 }

@@ -12,7 +12,7 @@ use crate::Fault;
 
 /// What the server answers to a poll before the person has decided.
 const PENDING: &str =
-    r#"{"error":"authorization_pending","error_description":"The owner has not decided yet","interval":1}"#;
+    r#"{"error":"authorization_pending","error_description":"the person has not decided yet","interval":1}"#;
 
 #[derive(Deserialize)]
 struct Poll {

@@ -1,16 +1,16 @@
-//! The figures: medians of the rounds, and the server's beside the floor's.
+//! The figures of one measurement: medians of the rounds, the server's beside the floor's, as a table and as JSON.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Fault;
 use crate::devices::Done;
 
 /// One round of one of the two.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Round {
+    /// What its devices saw.
     pub done: Done,
     /// What its process took of the CPU meanwhile.
     pub cpu: Duration,
@@ -22,32 +22,39 @@ impl Round {
     }
 }
 
-/// The figures of one run.
-pub struct Report {
-    pending: usize,
-    connections: usize,
-    issued: f64,
-    grown: u64,
-    server: Vec<Round>,
-    floor: Vec<Round>,
+/// The figures of one measurement.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Device codes, durable before each answer, in a second.
+    pub codes_a_second: f64,
+    /// Resident memory that each session added, before the first poll.
+    pub bytes_pending: f64,
+    /// The same with the pacing of every session that was polled, and the buffers of the connections.
+    pub bytes_polled: f64,
+    /// The same after a restart.
+    pub bytes_restarted: f64,
+    /// From the start of the process, with all sessions in the store, to its word that it is ready.
+    pub restart: Duration,
+    /// Rounds of the server.
+    pub server: Vec<Round>,
+    /// Rounds of the floor.
+    pub floor: Vec<Round>,
 }
 
-impl Report {
-    /// `issued`: device codes in a second; `grown`: bytes by which the server's memory grew with them.
-    pub fn new(pending: usize, connections: usize, issued: f64, grown: u64) -> Self {
-        Self { pending, connections, issued, grown, server: Vec::new(), floor: Vec::new() }
-    }
+/// Names of the figures that are compared between runs, with what each is called in a table.
+pub const COMPARED: [(&str, &str); 7] = [
+    ("rate_to_floor", "polls/s, over the floor's"),
+    ("cpu_to_floor", "CPU of a poll, over the floor's"),
+    ("polls_per_second", "polls/s"),
+    ("cpu_us_per_poll", "CPU of a poll, µs"),
+    ("codes_per_second", "device codes/s"),
+    ("bytes_per_session", "memory of a session, bytes"),
+    ("restart_seconds", "restart, s"),
+];
 
-    pub fn add(&mut self, name: &str, round: Round) {
-        if name == "floor" { self.floor.push(round) } else { self.server.push(round) }
-    }
-
-    fn bytes_of_a_session(&self) -> f64 {
-        self.grown as f64 / self.pending.max(1) as f64
-    }
-
-    /// The figures with what they were measured on.
-    pub fn to_json(&self, store: &str) -> Result<String, Fault> {
+impl Figures {
+    /// The figures with the rounds they were made of.
+    pub fn to_json(&self) -> Value {
         let rounds = |rounds: &[Round]| -> Vec<Value> {
             let one = |round: &Round| {
                 json!({
@@ -59,20 +66,19 @@ impl Report {
             rounds.iter().map(one).collect()
         };
         let (rate, cpu) = self.ratios();
-        let whole = json!({
-            "machine": machine(),
-            "commit": commit(),
-            "store": store.to_lowercase(),
-            "pending": self.pending,
-            "connections": self.connections,
-            "codes_per_second": self.issued,
-            "bytes_per_session": self.bytes_of_a_session(),
+        json!({
             "rate_to_floor": rate,
             "cpu_to_floor": cpu,
+            "polls_per_second": median(&self.server, |round| round.done.rate()),
+            "cpu_us_per_poll": median(&self.server, Round::cpu_us),
+            "codes_per_second": self.codes_a_second,
+            "bytes_per_session": self.bytes_pending,
+            "bytes_per_polled_session": self.bytes_polled,
+            "bytes_per_session_after_restart": self.bytes_restarted,
+            "restart_seconds": self.restart.as_secs_f64(),
             "server": rounds(&self.server),
             "floor": rounds(&self.floor),
-        });
-        Ok(serde_json::to_string_pretty(&whole)? + "\n")
+        })
     }
 
     /// The server's rate and CPU for a poll, each over the floor's.
@@ -83,12 +89,16 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, cpu) = self.ratios();
-        writeln!(f, "{} sessions pending, {} connections", self.pending, self.connections)?;
-        writeln!(f, "device codes     {:>10.0} /s", self.issued)?;
-        writeln!(f, "memory           {:>10.0} bytes a session", self.bytes_of_a_session())?;
+        writeln!(f, "device codes     {:>10.0} /s, each durable before its answer", self.codes_a_second)?;
+        writeln!(
+            f,
+            "memory           {:>10.0} bytes a session; {:.0} once polled; {:.0} after a restart",
+            self.bytes_pending, self.bytes_polled, self.bytes_restarted
+        )?;
+        writeln!(f, "restart          {:>10.2} s until ready", self.restart.as_secs_f64())?;
         writeln!(f, "                 {:>12} {:>12} {:>12}", "polls/s", "CPU µs/poll", "slow_down")?;
         for (name, rounds) in [("server", &self.server), ("floor", &self.floor)] {
             let slow: u64 = rounds.iter().map(|round| round.done.slow_down).sum();
@@ -102,17 +112,17 @@ impl fmt::Display for Report {
 fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
     let mut values: Vec<f64> = rounds.iter().map(of).collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    let at = |index: usize| values.get(index).copied().unwrap_or_default();
+    f64::midpoint(at(low), at(high))
 }
 
-fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!("{cores} × {}", model.map_or("unknown", |(_, name)| name.trim()))
-}
-
-fn commit() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+/// Compares two measurements, as JSON, figure by figure.
+pub fn compare(now: &Value, baseline: &Value) -> String {
+    let line = |(name, title): (&str, &str)| {
+        let (now, then) = (now[name].as_f64()?, baseline[name].as_f64()?);
+        let change = if then == 0.0 { 0.0 } else { 100.0 * (now / then - 1.0) };
+        Some(format!("{title:<34} {then:>10.2} → {now:>10.2} {change:>+7.1} %\n"))
+    };
+    COMPARED.into_iter().filter_map(line).collect()
 }
