@@ -57,6 +57,7 @@ pub struct App {
     /// The configuration.
     pub settings: Arc<Config>,
     counts: Arc<WorkerCounts>,
+    allowed_clients: Vec<Arc<str>>,
     site: SiteText,
     home: Home,
     rng: RefCell<StdRng>,
@@ -167,7 +168,17 @@ impl App {
             via: via(&settings.base_url),
         };
         let counts = shared.counts.worker();
-        Self { shared, settings, counts, site, home, rng: RefCell::new(StdRng::from_seed(seed)) }
+        // Copies of its own: every poll takes a share of its client's name, and gives it back.
+        let allowed_clients = settings.allowed_clients.iter().map(|id| Arc::from(&**id)).collect();
+        Self {
+            shared,
+            settings,
+            counts,
+            allowed_clients,
+            site,
+            home,
+            rng: RefCell::new(StdRng::from_seed(seed)),
+        }
     }
 
     /// What this worker counts of every request.

@@ -13,7 +13,7 @@ use device_flow_proxy::commands::{CommandError, import_php, tokens};
 use device_flow_proxy::config::{Config, EnvSource};
 use device_flow_proxy::{healthcheck, shutdown, telemetry};
 
-// Cheaper for the many small pieces of a request than the system's, and it gives memory back after large answers.
+// Cheaper for the many small pieces of a request than the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

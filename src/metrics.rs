@@ -36,6 +36,9 @@ pub enum PollEnd {
 /// Polls by answer.
 pub type PollCounts = [(PollEnd, u64); PollEnd::ALL.len()];
 
+// The last one's number, so that none can be forgotten in the list.
+const _: () = assert!(PollEnd::Unavailable as usize + 1 == PollEnd::ALL.len());
+
 impl PollEnd {
     /// Every one, in the order of its number.
     pub const ALL: [Self; 7] = [

@@ -94,8 +94,10 @@ pub fn random() -> Result<[u8; 32], SysError> {
 
 /// Reads 64 hex digits; blanks around them do not matter.
 pub(crate) fn parse(text: &str) -> Option<[u8; 32]> {
+    // The decoder would take `0x` in front as well.
+    let digits = Some(text.trim()).filter(|digits| digits.len() == 64)?;
     let mut key = [0; 32];
-    hex::decode_to_slice(text.trim(), &mut key).ok()?;
+    hex::decode_to_slice(digits, &mut key).ok()?;
     Some(key)
 }
 
@@ -118,6 +120,8 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
+        assert_eq!(parse(&format!(" {} ", "ab".repeat(32))), Some([0xab; 32]));
+        assert_eq!(parse(&format!("0x{}", "ab".repeat(32))), None);
         fs::write(data.join(FILE), "half").unwrap();
         assert!(matches!(load(None, &data, || [8; 32]), Err(SecretError::Malformed(_))));
     }

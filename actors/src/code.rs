@@ -34,8 +34,9 @@ macro_rules! secret_256 {
 
             /// Reads the 64 hex digits that come back; `None` for anything else.
             pub fn parse(text: &str) -> Option<Self> {
+                // The decoder would take `0x` in front as well.
                 let mut bytes = [0; 32];
-                hex::decode_to_slice(text, &mut bytes).ok()?;
+                hex::decode_to_slice(Some(text).filter(|text| text.len() == 64)?, &mut bytes).ok()?;
                 Some(Self(bytes))
             }
 
@@ -211,6 +212,18 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+
+    #[test]
+    fn a_device_code_has_64_digits_and_nothing_else() {
+        let text = "ab".repeat(32);
+        assert_eq!(DeviceCode::parse(&text).unwrap().expose(), text);
+        assert!(DeviceCode::parse(&text.to_uppercase()).is_some());
+        for wrong in
+            [format!("0x{text}"), format!("0x{}", &text[2..]), text[2..].to_owned(), text.replace('a', "g")]
+        {
+            assert!(DeviceCode::parse(&wrong).is_none(), "{wrong}");
+        }
+    }
 
     #[test]
     fn user_code_survives_people() {

@@ -108,14 +108,16 @@ mod tests {
     #[tokio::test]
     async fn refuses_at_the_bound_and_recovers() {
         let gate = Gate::new(2, Duration::from_secs(5));
-        let mut held = Vec::new();
-        let first = gate.ask::<u8>(|reply| held.push(reply));
-        let mut first = Box::pin(first);
+        let held = std::cell::RefCell::new(Vec::new());
+        let mut first = Box::pin(gate.ask::<u8>(|reply| held.borrow_mut().push(reply)));
         assert!(futures_util::poll!(&mut first).is_pending());
         let mut second = Box::pin(gate.ask::<u8>(std::mem::forget));
         assert!(futures_util::poll!(&mut second).is_pending());
         assert_eq!(gate.ask::<u8>(|_| ()).await, Err(AskError::Overloaded));
-        assert_eq!(gate.refused(), 1);
+        assert_eq!((gate.refused(), gate.waiting()), (1, 2));
+        held.borrow_mut().pop().expect("the first reply").send(7);
+        assert_eq!(first.await, Ok(7));
+        assert_eq!(gate.ask(|reply| reply.send(8)).await, Ok(8));
     }
 
     #[tokio::test(start_paused = true)]

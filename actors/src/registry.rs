@@ -20,7 +20,7 @@ use actix::prelude::*;
 use serde::Serialize;
 
 pub use self::shard::{CodeRegistry, ShardPorts};
-pub(crate) use self::table::Table;
+pub(crate) use self::table::{Held, Table};
 pub use self::work::{
     Ask, BeginAnswer, BeginExchange, Confirm, ConfirmAnswer, Confirmed, DenyAnswer, DenyConsent, Failure,
     FindAnswer, FindCode, FinishAnswer, FinishExchange, IssueAnswer, IssueCode, Lease, Outcome, PendingCode,
@@ -33,7 +33,7 @@ use crate::poll::{NotePolls, ObserveThrottler, Pacer, PollAnswer, TakePolls, Thr
 use crate::session::Session;
 use crate::store::Polled;
 
-/// Requests that may wait for all shards together.
+/// Requests that may wait for one shard: a connection's sessions are all of the same one.
 const WAITING_MAX: usize = 50_000;
 /// Longest wait for a shard: a write in doubt and the look-up that settles it, below a device's patience (30 s).
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -119,7 +119,7 @@ impl CodeRegistryHandle {
     /// Makes a started shard reachable. A second one for the same place is ignored.
     pub fn attach(&self, shard: usize, registry: Addr<CodeRegistry>, throttler: Pacer) {
         if let Some(place) = self.shards.get(shard) {
-            let gate = Gate::new(WAITING_MAX.div_ceil(self.shards.len()), DEADLINE);
+            let gate = Gate::new(WAITING_MAX, DEADLINE);
             drop(place.set(ShardAddress { registry, throttler, gate }));
         }
     }

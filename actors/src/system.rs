@@ -172,7 +172,7 @@ impl System {
                     clock: ports.clock,
                     keys: ports.keys,
                     life: settings.life,
-                    sessions_max: settings.sessions_max.div_ceil(shards),
+                    sessions_max: settings.sessions_max,
                 },
                 interval: settings.interval,
                 entropy: ports.entropy,

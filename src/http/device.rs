@@ -46,7 +46,7 @@ pub async fn authorize(
     version::check(&request, app.settings.version_min.as_ref())?;
     let body = Body::read(&request, &mut payload).await?;
     let mut form = body.form()?;
-    let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
+    let client = Client::identify(&request, &mut form, &app.allowed_clients)?;
     let scope = form.optional("scope", SCOPE_MAX)?;
     if let Some(limiter) = &app.shared.code_limiter {
         let address = app.address(&request);

@@ -267,7 +267,7 @@ fn again(error: &str, error_description: &str, interval: u32) -> String {
     format!(r#"{{"error":"{error}","error_description":"{error_description}","interval":{interval}}}"#)
 }
 
-// Made once, so that no answer copies them.
+// Static, so that no answer copies them.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");

@@ -43,7 +43,7 @@ pub async fn refresh(
         // Tokens are ours: the oldest plugins refresh here.
         return token::refresh(&app, &request, &mut form, &metering.tokens).await;
     }
-    let client = Client::identify(&request, &mut form, &app.settings.allowed_clients)?;
+    let client = Client::identify(&request, &mut form, &app.allowed_clients)?;
     let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?.into_owned();
     let scope = form.optional("scope", SCOPE_MAX)?.map(Cow::into_owned);
     let address = app.address(&request);

@@ -67,7 +67,7 @@ pub async fn refresh(
     form: &mut Form<'_>,
     tokens: &TokenDesk,
 ) -> Result<HttpResponse, ApiError> {
-    let client = Client::identify(request, form, &app.settings.allowed_clients)?;
+    let client = Client::identify(request, form, &app.allowed_clients)?;
     let token = BearerToken::parse(&form.require("refresh_token", REFRESH_TOKEN_MAX)?);
     let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?.map(Cow::into_owned);
     let (address, now) = (app.address(request), app.clock().now());
@@ -132,7 +132,7 @@ async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<St
     if grant_type != DEVICE_CODE_GRANT {
         return Err(ApiError::UnsupportedGrantType);
     }
-    let client = Client::identify(request, &mut form, &app.settings.allowed_clients)?;
+    let client = Client::identify(request, &mut form, &app.allowed_clients)?;
     let code = form.take("device_code").ok_or_else(|| ApiError::missing("device_code"))?;
     // Not of the shape we issue: as unknown as any other.
     let code = DeviceCode::parse(&code).ok_or(ApiError::InvalidGrant)?;

@@ -254,8 +254,9 @@ async fn bounds_on_device_codes() {
     assert_eq!((refused.status, refused.error()), (429, Some("temporarily_unavailable")));
     assert!(refused.retry_after().is_some());
 
-    let plan = Plan::new(Store::Sqlite).await.env("MAX_PENDING_SESSIONS", "4").env("SHARDS", "1");
+    let plan = Plan::new(Store::Sqlite).await.env("MAX_PENDING_SESSIONS", "4").env("SHARDS", "4");
     let world = plan.start().await;
+    // One connection, so that all sessions live on one thread: the bound is the server's, not the shard's.
     let mut device = Device::new(world.server.base_url(), CLIENT);
     for _ in 0..4 {
         device.request_code(&[]).await.unwrap();
@@ -302,6 +303,48 @@ async fn a_connection_stays_open_between_polls_and_the_head_is_one_small_write()
         assert_eq!(length.unwrap().parse::<usize>().unwrap(), json.len());
         assert!(!head.to_lowercase().contains("connection: close"));
         assert!(head.lines().skip(1).all(|line| line.contains(": ")), "{head}");
+    }
+}
+
+/// Sends the pieces one by one, with a whole exchange of another device after each; the answer.
+async fn in_pieces(world: &World, pieces: &[&str]) -> String {
+    let mut stream = TcpStream::connect(world.server.listen()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for piece in pieces {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+        world.device().await;
+    }
+    let mut answer = vec![0; 4_096];
+    let length = stream.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_may_come_in_pieces_but_has_to_come() {
+    let world = World::start(Store::Sqlite).await;
+    let head = "POST /device/code HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let body = format!("client_id={CLIENT}");
+    let (first, rest) = body.split_at(7);
+    let length = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+    for pieces in [
+        vec![length.clone(), body.clone()],
+        vec![length.clone(), first.to_owned(), rest.to_owned()],
+        vec![format!("{length}{first}"), rest.to_owned()],
+        vec![
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n"),
+            format!("{:x}\r\n{first}\r\n", first.len()),
+            format!("{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len()),
+        ],
+    ] {
+        let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+        let answer = in_pieces(&world, &pieces).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{pieces:?}: {answer}");
+    }
+    // Whoever sends half of it is told so, with and without the other half's length.
+    for half in [format!("{length}{first}"), length, format!("{head}Transfer-Encoding: chunked\r\n\r\n")] {
+        let answer = in_pieces(&world, &[&half]).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{half}: {answer}");
+        assert!(answer.contains("temporarily_unavailable"), "{answer}");
     }
 }
 

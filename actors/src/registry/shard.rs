@@ -53,7 +53,7 @@ pub struct ShardPorts {
     pub keys: Arc<Keyring>,
     /// Deadlines.
     pub life: Lifetimes,
-    /// Sessions this shard holds at most.
+    /// Sessions that all shards hold at most.
     pub sessions_max: usize,
 }
 

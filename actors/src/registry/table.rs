@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -22,6 +23,7 @@ pub struct Table {
     by_user: Index,
     by_state: Index,
     names: Names,
+    held: Held,
     // Seconds since the epoch → sessions whose record was good until then when it was noted.
     deadlines: BTreeMap<u64, Vec<u32>>,
 }
@@ -33,7 +35,28 @@ struct Entry {
     noted: u64,
 }
 
+/// Sessions that all shards of a registry hold together.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Table {
+    /// A table that counts its sessions in `held` as well.
+    pub fn counting(held: Held) -> Self {
+        Self { held, ..Self::default() }
+    }
+
+    /// Sessions held by all tables that count together with this one.
+    pub fn held_together(&self) -> usize {
+        self.held.count()
+    }
+
     /// Sessions held.
     pub fn len(&self) -> usize {
         self.sessions.len()
@@ -66,6 +89,7 @@ impl Table {
         let (place, old_state) = if let Some(place) = self.place(&session.device) {
             let entry = &mut self.sessions[place];
             let old = std::mem::replace(&mut entry.session, session);
+            debug_assert_eq!(old.user, entry.session.user, "a session keeps its user code");
             // A later deadline is found when the note comes due. Only an earlier one needs a note of its own.
             if second < entry.noted {
                 entry.noted = second;
@@ -78,6 +102,7 @@ impl Table {
             self.by_device.insert(device.as_bytes(), place);
             self.by_user.insert(user.as_bytes(), place);
             self.note(place, second);
+            self.held.0.fetch_add(1, Ordering::Relaxed);
             (place, None)
         };
         if state == old_state {
@@ -143,6 +168,7 @@ impl Table {
 
     fn take_out(&mut self, place: usize) {
         let Some(Entry { session, .. }) = self.sessions.try_remove(place) else { return };
+        self.held.0.fetch_sub(1, Ordering::Relaxed);
         self.by_device.remove(session.device.as_bytes(), place);
         self.by_user.remove(session.user.as_bytes(), place);
         if let Some(state) = state_of(&session) {
@@ -239,21 +265,22 @@ mod tests {
     use crate::keys::BrowserHash;
     use crate::session::{Consent, Lifetimes};
 
+    /// Keys of three and three end in the same bytes, and so meet in an index.
+    fn key(n: u8) -> [u8; 16] {
+        let mut key = [n; 16];
+        key[12..].fill(n / 3);
+        key
+    }
+
     fn session(n: u8, now: Timestamp) -> Session {
         let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };
-        let device = DeviceHash::from_slice(&[n; 16]).unwrap();
-        let user = UserHash::from_slice(&[n; 16]).unwrap();
+        let (device, user) = (DeviceHash::from(key(n)), UserHash::from(key(n)));
         Session::open(device, user, request, now, &Lifetimes::default())
     }
 
     fn consent(n: u8, now: Timestamp) -> Consent {
         let browser = BrowserHash::from_slice(&[n; 16]).unwrap();
-        Consent {
-            browser,
-            state: StateHash::from_slice(&[n; 16]).unwrap(),
-            verifier: None,
-            confirmed_at: now,
-        }
+        Consent { browser, state: StateHash::from(key(n)), verifier: None, confirmed_at: now }
     }
 
     #[test]
@@ -262,7 +289,7 @@ mod tests {
         let mut table = Table::default();
         let first = session(1, now).confirm(consent(1, now), now, &Lifetimes::default()).unwrap();
         let mut again = consent(1, now);
-        again.state = StateHash::from_slice(&[2; 16]).unwrap();
+        again.state = StateHash::from(key(2));
         let second = first.confirm(again, now, &Lifetimes::default()).unwrap();
         let old = SessionKey::State(first.consent.as_ref().unwrap().state);
         table.put(first);
@@ -301,7 +328,7 @@ mod tests {
             let (mut table, mut model) = (Table::default(), std::collections::BTreeMap::new());
             for (what, n, later) in steps {
                 now = now + Duration::from_secs(later / 10);
-                let device = DeviceHash::from_slice(&[n; 16]).unwrap();
+                let device = DeviceHash::from(key(n));
                 match what {
                     0 => {
                         let mut opened = session(n, now);
@@ -330,9 +357,7 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
                 for n in 0..12 {
                     let known = model.get(&n);
-                    let device = DeviceHash::from_slice(&[n; 16]).unwrap();
-                    let user = UserHash::from_slice(&[n; 16]).unwrap();
-                    let state = StateHash::from_slice(&[n; 16]).unwrap();
+                    let (device, user, state) = (DeviceHash::from(key(n)), UserHash::from(key(n)), StateHash::from(key(n)));
                     prop_assert_eq!(table.find(&SessionKey::Device(device)), known);
                     prop_assert_eq!(table.find(&SessionKey::User(user)), known);
                     let known = known.filter(|known| known.consent.is_some());
@@ -341,6 +366,7 @@ mod tests {
             }
             while table.sweep(now + Duration::from_secs(100_000), 3) {}
             prop_assert_eq!((table.len(), table.by_device.len(), table.by_user.len(), table.by_state.len()), (0, 0, 0, 0));
+            prop_assert_eq!(table.held_together(), 0);
             prop_assert!(table.deadlines.is_empty());
         }
     }

@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 
 use crate::clock::Timestamp;
 use crate::keys::DeviceHash;
-use crate::registry::{CodeRegistryHandle, Table};
+use crate::registry::{CodeRegistryHandle, Held, Table};
 use crate::session::{Phase, Session};
 use crate::store::{SessionStore, StoreError};
 
@@ -22,7 +22,9 @@ pub(super) async fn read_all(
     registry: &CodeRegistryHandle,
     now: Timestamp,
 ) -> Result<Vec<Table>, StoreError> {
-    let tables = RefCell::new((0..registry.shards()).map(|_| Table::default()).collect::<Vec<_>>());
+    let held = Held::default();
+    let tables =
+        RefCell::new((0..registry.shards()).map(|_| Table::counting(held.clone())).collect::<Vec<_>>());
     let put = |mut session: Session| {
         if !store.is_shared()
             && let Phase::Exchanging { until, .. } = &mut session.phase

@@ -13,7 +13,7 @@ const DRAWS_MAX: u8 = 5;
 
 impl CodeRegistry {
     pub(super) fn issue(&mut self, ask: Ask<IssueCode>, draw: u8, ctx: &mut Context<Self>) {
-        if self.table.len() >= self.ports.sessions_max {
+        if self.table.held_together() >= self.ports.sessions_max {
             self.stats.refused += 1;
             return ask.reply.send(IssueAnswer::Full);
         }
