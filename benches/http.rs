@@ -26,6 +26,10 @@ use self::report::COMPARED;
 use self::run::Plan;
 use self::sweep::Sweep;
 
+// The server's own: the floor, which is this program as well, must not lose by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What can go wrong ends the bench.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
@@ -126,12 +130,18 @@ impl Arguments {
             (Value::Null, Some(figures.to_json()))
         };
         if let (Some(baseline), Some(now)) = (baseline, &measured) {
-            println!("\nsince {}\n{}", baseline["commit"], report::compare(now, &baseline["figures"]));
+            println!(
+                "\nsince {}\n{}",
+                baseline["machine"]["commit"],
+                report::compare(now, &baseline["figures"])
+            );
+            if baseline["plan"] != json!(format!("{plan:?}")) {
+                println!("the plans differ: {}", baseline["plan"]);
+            }
         }
         if let Some(path) = &self.json {
             let whole = json!({
                 "machine": testkit::load::Machine::this(),
-                "commit": testkit::load::Machine::this().commit,
                 "plan": format!("{plan:?}"),
                 "figures": measured,
                 "sweep": sweep,

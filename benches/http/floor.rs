@@ -1,10 +1,11 @@
-//! The floor: what actix-web itself takes for the same request and the same answer. A process of its own, so that its
-//! CPU can be told apart.
+//! The floor: a bare actix-web handler that reads the same form with the framework's own extractor and answers the same
+//! bytes, on the same allocator. A process of its own, so that its CPU can be told apart.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde::Deserialize;
 
@@ -27,9 +28,9 @@ async fn poll(form: web::Form<Poll>) -> HttpResponse {
         return HttpResponse::NotFound().finish();
     }
     HttpResponse::BadRequest()
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((PRAGMA, "no-cache"))
-        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .insert_header((PRAGMA, HeaderValue::from_static("no-cache")))
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
         .body(PENDING)
 }
 
@@ -38,6 +39,9 @@ pub fn serve(workers: usize) -> Result<(), Fault> {
     actix_rt::System::new().block_on(async {
         let server = HttpServer::new(|| App::new().route("/device/token", web::post().to(poll)))
             .workers(workers)
+            // Its connections wait while the server has its turn.
+            .keep_alive(Duration::from_secs(75))
+            .client_request_timeout(Duration::ZERO)
             .disable_signals()
             .bind(("127.0.0.1", 0))?;
         let address = server.addrs().first().copied().ok_or("no address")?;

@@ -14,9 +14,16 @@ pub struct Round {
     pub done: Done,
     /// What its process took of the CPU meanwhile.
     pub cpu: Duration,
+    /// What the devices took.
+    pub own: Duration,
 }
 
 impl Round {
+    /// Cores that the devices kept busy; they are one thread, so that near one it is they who are measured.
+    fn devices_cores(&self) -> f64 {
+        self.own.as_secs_f64() / self.done.took.as_secs_f64().max(f64::EPSILON)
+    }
+
     fn cpu_us(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / (self.done.polls.max(1) as f64)
     }
@@ -61,6 +68,7 @@ impl Figures {
                     "polls_per_second": round.done.rate(),
                     "slow_down": round.done.slow_down,
                     "cpu_us_per_poll": round.cpu_us(),
+                    "devices_cores": round.devices_cores(),
                 })
             };
             rounds.iter().map(one).collect()
@@ -99,11 +107,16 @@ impl fmt::Display for Figures {
             self.bytes_pending, self.bytes_polled, self.bytes_restarted
         )?;
         writeln!(f, "restart          {:>10.2} s until ready", self.restart.as_secs_f64())?;
-        writeln!(f, "                 {:>12} {:>12} {:>12}", "polls/s", "CPU µs/poll", "slow_down")?;
+        writeln!(
+            f,
+            "                 {:>12} {:>12} {:>12} {:>12}",
+            "polls/s", "CPU µs/poll", "slow_down", "devices' CPU"
+        )?;
         for (name, rounds) in [("server", &self.server), ("floor", &self.floor)] {
             let slow: u64 = rounds.iter().map(|round| round.done.slow_down).sum();
             let (rate, cpu) = (median(rounds, |round| round.done.rate()), median(rounds, Round::cpu_us));
-            writeln!(f, "{name:<16} {rate:>12.0} {cpu:>12.1} {slow:>12}")?;
+            let devices = median(rounds, Round::devices_cores);
+            writeln!(f, "{name:<16} {rate:>12.0} {cpu:>12.1} {slow:>12} {devices:>12.2}")?;
         }
         write!(f, "server / floor   {rate:>12.2} {cpu:>12.2}")
     }

@@ -3,7 +3,8 @@
 //!
 //! It owns the server (`FLOW=DEVICE`), the simulated Enedis, the devices and the people for as long as a run takes. The
 //! load is an **open loop**: every request has a planned instant, and its latency is counted from there to the answer.
-//! A server that falls behind is offered no less, and a request that had to wait for its turn is as late as it is. What
+//! A connection has one request under way; those planned meanwhile wait for it, with the clock running, so that a server
+//! that falls behind is not spared in the figures, though it is asked no more at once than there are connections. What
 //! was sent late because the devices' own threads were busy is told apart, so that trouble of the generator is not taken
 //! for trouble of the server.
 //!

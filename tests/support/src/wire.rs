@@ -78,6 +78,9 @@ impl Connection {
         while self.buffer.len() < end {
             self.read("the connection ended within an answer's body").await?;
         }
+        if self.buffer.len() > end {
+            return Err(malformed("more than one answer came for one request"));
+        }
         Ok((head.status, &self.buffer[head.length..end]))
     }
 

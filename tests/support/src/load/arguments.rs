@@ -10,7 +10,7 @@ use crate::fleet::StoreKind;
 use crate::proxy_build;
 
 /// Seconds between two polls of a device, as the server tells it.
-const INTERVAL_SECS: f64 = 5.0;
+pub(super) const INTERVAL_SECS: f64 = 5.0;
 /// How long answers are waited for after the last request: a flow polls every [`INTERVAL_SECS`].
 const GRACE: Duration = Duration::from_secs(30);
 

@@ -67,6 +67,13 @@ enum Told {
 }
 
 /// How far the devices are.
+impl Settings {
+    /// Seconds in which answers may come.
+    fn seconds(&self) -> usize {
+        seconds(self.schedule.length + self.grace)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Standing {
     pub(super) sent: u64,
@@ -77,9 +84,7 @@ pub(super) struct Standing {
 impl Devices {
     /// Starts the threads, which ask for codes at once.
     pub(super) fn start(settings: Settings) -> io::Result<Self> {
-        let tallies = (0..settings.threads)
-            .map(|_| Mutex::new(Tally::new(seconds(settings.schedule.length))))
-            .collect();
+        let tallies = (0..settings.threads).map(|_| Mutex::new(Tally::new(settings.seconds()))).collect();
         let shared = Arc::new(Shared { settings, filled: AtomicU64::new(0), tallies });
         let (start, starts) = watch::channel(None);
         let (tell, told) = mpsc::unbounded_channel();
@@ -138,7 +143,7 @@ impl Devices {
 
     /// What came of all polls, once they are [finished](Self::finished).
     pub(super) fn tally(&self) -> Tally {
-        let mut all = Tally::new(seconds(self.shared.settings.schedule.length));
+        let mut all = Tally::new(self.shared.settings.seconds());
         for tally in &self.shared.tallies {
             all.add(&locked(tally));
         }
@@ -276,6 +281,7 @@ async fn pulse(shared: Arc<Shared>, thread: u32, start: Instant) {
         sleep_until(next).await;
         let now = Instant::now();
         locked(&shared.tallies[thread as usize]).lag.record(now - next);
-        next = now + PULSE;
+        // A thread that sleeps through several instants was late at each.
+        next += PULSE;
     }
 }

@@ -6,15 +6,19 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::arguments::INTERVAL_SECS;
 use super::flows::FlowTally;
+use super::schedule::seconds;
 use super::tally::{Errors, Percentiles, Tally, Times};
 use super::world::{Cpu, Taken, quota};
-use super::{Machine, Plan};
+use super::{Machine, Mode, Plan};
 use crate::enedis::{Api, Counts};
 use crate::fleet::Verdict;
 
 /// Part of the polls that may be sent late by the generator before the offer counts as not made.
 const LATE_PART: f64 = 0.01;
+/// How late, at most, the generator's threads may wake up (p99) before the offer counts as not made.
+const LAG_MAX_MS: f64 = 20.0;
 
 /// What came of a run. [`std::fmt::Display`] writes it as a table and a list of verdicts.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -83,8 +87,10 @@ pub struct Polls {
     pub generator_behind_ms: Percentiles,
     /// How late the generator's threads woke up, in milliseconds; answers were read as late.
     pub generator_lag_ms: Percentiles,
-    /// Connections opened anew because the server had closed them.
-    pub reopened: u64,
+    /// Connections opened anew because the server had closed them, where they are to be kept.
+    pub reopened: Option<u64>,
+    /// Whether each device keeps to the interval it was told, so that none may be told to slow down.
+    pub on_schedule: bool,
     /// Each second.
     pub series: Vec<Moment>,
 }
@@ -169,7 +175,9 @@ impl Setup {
 
 impl Polls {
     pub(super) fn new(plan: &Plan, tally: &Tally) -> Self {
-        let within: u64 = tally.seconds.iter().map(|second| second.answered).sum();
+        // What came in the grace counts for no rate.
+        let within: u64 = tally.seconds.iter().take(seconds(plan.length)).map(|second| second.answered).sum();
+        let series = tally.seconds.iter().rposition(|second| !second.is_empty()).map_or(0, |last| last + 1);
         Self {
             offered: plan.schedule().offered(),
             sent: tally.sent,
@@ -184,14 +192,16 @@ impl Polls {
             sent_late_by_generator: tally.late,
             generator_behind_ms: tally.behind.percentiles(),
             generator_lag_ms: tally.lag.percentiles(),
-            reopened: tally.reopened,
-            series: tally.seconds.iter().enumerate().map(Moment::new).collect(),
+            reopened: (plan.mode != Mode::Reconnecting).then_some(tally.reopened),
+            on_schedule: plan.rate * INTERVAL_SECS <= f64::from(plan.devices),
+            series: tally.seconds[..series].iter().enumerate().map(Moment::new).collect(),
         }
     }
 
     /// Every poll was sent, and hardly any late by the generator's own fault.
     fn was_offered(&self) -> bool {
-        self.sent == self.offered && self.sent_late_by_generator as f64 <= LATE_PART * self.offered as f64
+        let late = self.sent_late_by_generator as f64 <= LATE_PART * self.offered as f64;
+        self.sent == self.offered && late && self.generator_lag_ms.p99 <= LAG_MAX_MS
     }
 }
 
@@ -224,8 +234,10 @@ impl Consents {
 impl Use {
     pub(super) fn new(taken: &Taken, polls: Option<&Polls>) -> Self {
         let [server_cores, generator_cores, other_cores] = cores(&taken.cpu, taken.length);
-        let polls = polls.map(|polls| polls.answered).filter(|answered| *answered > 0);
-        let each = |cpu: Duration| polls.map(|answered| cpu.as_secs_f64() * 1e6 / answered as f64);
+        // Of the time that load was offered, as the CPU is.
+        let answered = polls.map(|polls| polls.rate_answered * taken.length.as_secs_f64());
+        let answered = answered.filter(|answered| *answered > 0.0);
+        let each = |cpu: Duration| answered.map(|answered| cpu.as_secs_f64() * 1e6 / answered);
         Self {
             server_cores,
             generator_cores,
@@ -281,9 +293,17 @@ impl Report {
             let errors = polls.errors.total();
             verdict(
                 "every poll is answered as it must be",
-                errors == 0 && polls.answered == polls.offered,
-                format!("{} of {}, {errors} errors", polls.answered, polls.offered),
+                errors == 0
+                    && polls.answered == polls.offered
+                    && (polls.slow_down == 0 || !polls.on_schedule),
+                format!(
+                    "{} of {}, {errors} errors, {} told to slow down",
+                    polls.answered, polls.offered, polls.slow_down
+                ),
             );
+            if let Some(reopened) = polls.reopened {
+                verdict("connections are kept", reopened == 0, format!("{reopened} opened anew"));
+            }
             if let Some(below) = self.p99_below_ms {
                 let p99 = polls.latency_ms.p99;
                 verdict(

@@ -35,7 +35,9 @@ impl fmt::Display for Report {
             errors(f, &polls.errors)?;
             row(f, "  waited for their connection", &polls.waited_for_connection.to_string())?;
             row(f, "  sent late by the generator", &polls.sent_late_by_generator.to_string())?;
-            row(f, "  connections opened anew", &polls.reopened.to_string())?;
+            if let Some(reopened) = polls.reopened {
+                row(f, "  connections opened anew", &reopened.to_string())?;
+            }
             row(f, "polls offered in a second", &format!("{:.0}", polls.rate_offered))?;
             row(f, "polls answered in a second", &format!("{:.0}", polls.rate_answered))?;
         }

@@ -109,6 +109,13 @@ pub struct Second {
     pub latency: Times,
 }
 
+impl Second {
+    /// Nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.sent + self.answered + self.errors == 0
+    }
+}
+
 /// Errors by kind, and the texts of the first ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Errors {

@@ -27,7 +27,7 @@ fn plan() -> Plan {
 
 /// Every poll is answered within `latency`.
 fn tally(latency: Duration) -> Tally {
-    let mut tally = Tally::new(2);
+    let mut tally = Tally::new(5);
     for slot in (0..20).map(|number| ms(100 * number)) {
         tally.send(slot + ms(1), ms(1), LATE);
         tally.answer(slot, slot + latency);
@@ -63,7 +63,7 @@ fn failed(report: &Report) -> Vec<&'static str> {
 #[test]
 fn each_requirement_is_judged() {
     let good = report(&tally(ms(5)), &flows(), &Counts::default());
-    assert!(good.passed() && good.verdicts().len() == 5, "{good}");
+    assert!(good.passed() && good.verdicts().len() == 6, "{good}");
 
     let slow = report(&tally(ms(60)), &flows(), &Counts::default());
     assert_eq!(failed(&slow), ["the p99 of polls is low"]);
@@ -74,6 +74,21 @@ fn each_requirement_is_judged() {
         failed(&report(&wrong, &flows(), &Counts::default())),
         ["every poll is answered as it must be"]
     );
+
+    let mut hasty = tally(ms(5));
+    hasty.slow_down = 1;
+    assert_eq!(
+        failed(&report(&hasty, &flows(), &Counts::default())),
+        ["every poll is answered as it must be"]
+    );
+
+    let mut closed = tally(ms(5));
+    closed.reopened = 1;
+    assert_eq!(failed(&report(&closed, &flows(), &Counts::default())), ["connections are kept"]);
+
+    let mut asleep = tally(ms(5));
+    asleep.lag.record(ms(500));
+    assert_eq!(failed(&report(&asleep, &flows(), &Counts::default())), ["the load was really offered"]);
 
     let mut behind = tally(ms(5));
     behind.late = 1;
@@ -97,6 +112,16 @@ fn figures_are_those_of_the_time_that_load_was_offered() {
     assert_eq!(report.consents.as_ref().expect("consents").series, [[1, 0], [1, 0], [0, 2]]);
     let setup = report.setup.expect("a setup");
     assert!((setup.per_second - 100.0).abs() < 1e-9 && (setup.bytes_per_session - 1e3).abs() < 1e-9);
+}
+
+#[test]
+fn answers_of_the_grace_count_for_no_rate() {
+    // The last ten are answered in the third second, after the load.
+    let late = report(&tally(ms(1_000)), &flows(), &Counts::default());
+    let polls = late.polls.as_ref().expect("polls");
+    assert_eq!(polls.series.iter().map(|second| second.answered).collect::<Vec<_>>(), [0, 10, 10]);
+    assert!((polls.rate_answered - 5.0).abs() < 1e-9 && polls.answered == 20);
+    assert_eq!(late.used.server_us_per_poll.map(f64::round), Some(100.0));
 }
 
 #[test]
