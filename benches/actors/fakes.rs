@@ -1,0 +1,100 @@
+//! Enedis as it is asked in these benches: it answers at once, from a string.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use actors::meter::civil::{days_between, moment_text, plus, today};
+use actors::meter::request::{DayRange, Meter, MeterRequest, Resource};
+use actors::upstream::{Answer, AuthorizationServer, Call, CallError, MeterCall, ResourceServer};
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, ready};
+use jiff::SignedDuration;
+use jiff::civil::Date;
+
+use crate::running::START;
+
+/// The meter that [`curve`] and [`daily`] are about.
+pub const PRM: &str = "12345678901234";
+
+/// Gives a token for whatever is presented.
+pub struct Tokens;
+
+impl AuthorizationServer for Tokens {
+    fn call(&self, _: Call, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+        let body = br#"{"access_token":"oNOmvxyCQZSwjXYQJZSTIVrrJcrcLYzAWAnFTuWSDmVnKEQAKhQS7t","expires_in":12600,"token_type":"Bearer","scope":"","refresh_token":"ijRNFTbbRLEGbyyWCBmmJvqCQ5CfaxJmoYL9xlI7BCWLMN"}"#;
+        ready(Ok(json(body.to_vec()))).boxed_local()
+    }
+}
+
+/// Knows the load curve of [`week`] of every meter.
+pub struct Curves {
+    body: String,
+}
+
+impl Default for Curves {
+    fn default() -> Self {
+        Self { body: curve(week()) }
+    }
+}
+
+impl ResourceServer for Curves {
+    fn get(&self, call: MeterCall, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+        let meter = call.query.pairs.iter().find(|(name, _)| *name == "pointId");
+        let meter = meter.map_or(PRM, |(_, meter)| meter.as_str());
+        ready(Ok(json(self.body.replace(PRM, meter).into_bytes()))).boxed_local()
+    }
+}
+
+/// An answer with this body.
+pub fn json(body: Vec<u8>) -> Answer {
+    Answer { status: 200, content_type: Some("application/json".into()), body, retry_at: None }
+}
+
+/// The days until yesterday.
+pub fn until_yesterday(days: i64) -> DayRange {
+    let today = today(START);
+    DayRange::new(plus(today, -days), today).expect("some days")
+}
+
+/// What the plugin asks for at a time.
+pub fn week() -> DayRange {
+    until_yesterday(7)
+}
+
+/// A question about [`PRM`].
+pub fn about(resource: Resource, range: DayRange) -> MeterRequest {
+    MeterRequest { resource, meter: Meter::parse(PRM).expect("14 digits"), range }
+}
+
+/// A load curve in half hours, as the API of 2026 writes it.
+pub fn curve(range: DayRange) -> String {
+    let midnight = range.start().at(0, 0, 0, 0);
+    let points = (1..=48 * range.day_count()).map(|n| {
+        let at = moment_text(midnight.saturating_add(SignedDuration::from_mins(30 * n)));
+        format!(r#"{{"v":"{}","d":"{at}","p":"PT30M","n":"B","iv":"0","ec":"0"}}"#, 100 + n * 7 % 4_000)
+    });
+    page(range, "PA", "W", points)
+}
+
+/// The energy of each day, as the API of 2026 writes it.
+pub fn daily(range: DayRange) -> String {
+    let first: Date = range.start();
+    let points = range.days().map(|day| {
+        let value = 9_000 + days_between(first, day) * 77 % 30_000;
+        format!(r#"{{"v":"{value}","d":"{day}"}}"#)
+    });
+    page(range, "EA", "Wh", points)
+}
+
+fn page(range: DayRange, physical: &str, unit: &str, points: impl Iterator<Item = String>) -> String {
+    let mut page = String::new();
+    let (start, end) = (range.start(), range.end());
+    // Writing to a string cannot fail.
+    let _ = write!(
+        page,
+        r#"{{"idPrm":"{PRM}","etapeMetier":"BRUT","periode":{{"dateDebut":"{start}","dateFin":"{end}"}},"modeCalcul":"MESURE","contexte":[],"grandeur":[{{"grandeurMetier":"CONS","grandeurPhysique":"{physical}","unite":"{unit}","calendrier":[],"points":["#
+    );
+    page.push_str(&points.collect::<Vec<_>>().join(","));
+    page.push_str("]}]}");
+    page
+}

@@ -1,0 +1,101 @@
+//! What keeps everybody within bounds: the bucket of the rate limits, Enedis' quota, the queue in front of it, the choice
+//! of the API, and how much Enedis' refusals are believed.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use actors::bucket::{Rate, TokenBucket};
+use actors::exchanger::quota::{Quota, QuotaSettings};
+use actors::meter::belief::{Belief, Census, ConsentDoubt};
+use actors::meter::mode::{Api, ApiChooser, ApiMode, Report};
+use actors::meter::queue::{Class, FairQueue, Next, QueueSettings};
+use actors::meter::request::Meter;
+use criterion::Criterion;
+
+use crate::fakes::PRM;
+use crate::running::{PAUSE, START};
+
+const QUOTA: QuotaSettings = QuotaSettings { per_second: 5, per_hour: 10_000_000 };
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// All of them.
+pub fn limits(c: &mut Criterion) {
+    let mut group = c.benchmark_group("limits");
+    group.bench_function("bucket: one taken", |b| {
+        let rate = Rate { burst: 10, refill: 10, per: Duration::from_secs(1) };
+        let (mut bucket, mut now) = (TokenBucket::full(rate, START), START);
+        b.iter(|| {
+            now = now + PAUSE;
+            bucket.take(black_box(rate), now)
+        });
+    });
+    group.bench_function("bucket: refused", |b| {
+        let rate = Rate { burst: 1, refill: 1, per: Duration::from_secs(3_600) };
+        let mut bucket = TokenBucket::full(rate, START);
+        assert_eq!(bucket.take(rate, START), Ok(()));
+        assert!(bucket.take(rate, START).is_err());
+        b.iter(|| bucket.take(black_box(rate), START));
+    });
+    group.bench_function("quota: one call taken", |b| {
+        let (mut quota, mut now) = (Quota::new(QUOTA, START), START);
+        b.iter(|| {
+            now = now + PAUSE;
+            quota.take(black_box(now), 0)
+        });
+    });
+    for waiting in [0, 50, 200] {
+        group.bench_function(format!("queue: a call in and out, {waiting} waiting"), |b| {
+            let mut queue: FairQueue<u64, u64, u64> = FairQueue::new(QueueSettings::of(QUOTA));
+            let (mut quota, mut now, mut serial) = (Quota::new(QUOTA, START), START, 0);
+            for meter in 0..waiting {
+                assert!(queue.offer(now, &meter, &meter, Class::Recent, meter, &quota).is_ok());
+                serial += 1;
+            }
+            b.iter(|| {
+                now = now + PAUSE;
+                serial += 1;
+                assert!(queue.offer(now, &serial, &serial, Class::Recent, serial, &quota).is_ok());
+                let Next::Call(call) = queue.next(now, &mut quota) else { return Vec::new() };
+                queue.finish(now, &call)
+            });
+        });
+    }
+    group.bench_function("chooser: a call routed and reported", |b| {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        b.iter(|| {
+            let route = black_box(&mut chooser).route(black_box(START));
+            chooser.report(START, black_box(route.first), Report::Works);
+            route
+        });
+    });
+    group.bench_function("chooser: the new API pauses", |b| {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        for _ in 0..10 {
+            chooser.report(START, Api::New, Report::NotThere);
+        }
+        assert_eq!(chooser.preferred(START), Api::Legacy);
+        b.iter(|| black_box(&chooser).preferred(black_box(START)));
+    });
+    group.bench_function("belief: refused daily until believed", |b| {
+        let believed = || {
+            let mut doubt = ConsentDoubt::default();
+            let mut now = START + 30 * DAY;
+            for _ in 0..5 {
+                now = now + DAY;
+                black_box(&mut doubt).refused(black_box(now), START);
+            }
+            black_box(&doubt).judge(now, START)
+        };
+        assert_eq!(believed(), Belief::Gone);
+        b.iter(believed);
+    });
+    group.bench_function("census: an answer counted", |b| {
+        let mut census = Census::default();
+        let meter = Meter::parse(PRM).expect("14 digits");
+        b.iter(|| {
+            census.answered(meter, black_box(START));
+            census.is_mass(START)
+        });
+    });
+    group.finish();
+}
