@@ -134,3 +134,21 @@ fn the_settings_table_is_complete() {
         assert!(shown, "{name}={default}: another default, or none");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_metrics_of_the_tuning_guide_are_there() {
+    let guide = include_str!("../../docs/tuning.md");
+    let named: BTreeSet<&str> = guide
+        .split('`')
+        .filter(|word| word.starts_with("dfp_"))
+        .map(|word| word.split('{').next().unwrap_or(word))
+        .collect();
+    assert!(named.len() > 8, "{named:?}");
+    let world = World::start(Store::Sqlite).await;
+    let metrics = reqwest::get(format!("{}/metrics", world.server.admin_url())).await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for name in named {
+        let told = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        assert!(metrics.lines().any(told), "{name} is not in\n{metrics}");
+    }
+}
