@@ -37,4 +37,8 @@ criterion_group!(
 );
 criterion_group!(asks, asks::polls, asks::people, durable::writes, durable::together);
 criterion_group!(enedis, upstream::exchanger, upstream::relay, upstream::tokens, journey::journeys);
+// The server's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 criterion_main!(pure, asks, enedis);
