@@ -87,6 +87,7 @@ fn polled(report: &load::Report) {
     assert_eq!((polls.errors.total(), polls.slow_down), (0, 0), "\n{report}");
     assert_eq!(polls.series.iter().map(|second| second.answered).sum::<u64>(), 120);
     assert_eq!((polls.latency_ms.count, report.setup.unwrap().codes), (120, 200));
+    assert!(report.ending.well, "\n{report}");
 }
 
 fn consented(report: &load::Report) {

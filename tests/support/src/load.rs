@@ -44,7 +44,7 @@ use self::flows::Flows;
 pub use self::line::FillError;
 pub use self::machine::Machine;
 use self::progress::Progress;
-pub use self::report::{Consents, Enedis, Moment, Polls, Report, Setup, Use};
+pub use self::report::{Consents, Ending, Enedis, Moment, Polls, Report, Setup, Use};
 use self::schedule::Schedule;
 pub use self::tally::{Errors, Percentiles};
 use self::world::World;
@@ -223,6 +223,6 @@ pub async fn run(plan: Plan) -> Result<Report, LoadError> {
     }
     report.used = Use::new(&used, report.polls.as_ref());
     report.enedis = Enedis::new(&plan, &world.enedis.counts());
-    report.server_said = world.stop().await;
+    (report.server_said, report.ending) = world.stop().await;
     Ok(report)
 }

@@ -41,6 +41,8 @@ pub struct Report {
     pub enedis: Enedis,
     /// Warnings and errors of the server, by message.
     pub server_said: BTreeMap<String, u64>,
+    /// How the server ended, once it was told to.
+    pub ending: Ending,
     /// The p99 of polls must stay below, in milliseconds.
     pub p99_below_ms: Option<f64>,
 }
@@ -163,6 +165,15 @@ pub struct Enedis {
     pub most_in_an_hour: u32,
     /// The quota: in a second, and in an hour.
     pub quota: (u32, u32),
+}
+
+/// How the server ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ending {
+    /// It finished what was under way, in time.
+    pub well: bool,
+    /// Its exit status, or why there is none.
+    pub how: String,
 }
 
 impl Setup {
@@ -336,6 +347,7 @@ impl Report {
                 format!("at most {most_in_a_second} in a second of {}, {throttled} refused", quota.0),
             );
         }
+        verdict("the server ends when it is told to", self.ending.well, self.ending.how.clone());
         verdicts
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::flows::FlowTally;
-use super::report::{Consents, Enedis, Polls, Report, Setup, Use};
+use super::report::{Consents, Ending, Enedis, Polls, Report, Setup, Use};
 use super::tally::{Tally, Times};
 use super::world::{Cpu, Taken, quota};
 use super::{LATE, LoadError, Mode, Plan, page};
@@ -52,6 +52,7 @@ fn report(tally: &Tally, flows: &FlowTally, counts: &Counts) -> Report {
         polls: Some(polls),
         consents: Some(Consents::new(flows)),
         enedis: Enedis::new(&plan(), counts),
+        ending: Ending { well: true, how: "exit status: 0".into() },
         ..Report::new(&plan())
     }
 }
@@ -63,7 +64,7 @@ fn failed(report: &Report) -> Vec<&'static str> {
 #[test]
 fn each_requirement_is_judged() {
     let good = report(&tally(ms(5)), &flows(), &Counts::default());
-    assert!(good.passed() && good.verdicts().len() == 6, "{good}");
+    assert!(good.passed() && good.verdicts().len() == 7, "{good}");
 
     let slow = report(&tally(ms(60)), &flows(), &Counts::default());
     assert_eq!(failed(&slow), ["the p99 of polls is low"]);
@@ -93,6 +94,10 @@ fn each_requirement_is_judged() {
     let mut behind = tally(ms(5));
     behind.late = 1;
     assert_eq!(failed(&report(&behind, &flows(), &Counts::default())), ["the load was really offered"]);
+
+    let mut crashed = report(&tally(ms(5)), &flows(), &Counts::default());
+    crashed.ending = Ending { well: false, how: "signal: 6".into() };
+    assert_eq!(failed(&crashed), ["the server ends when it is told to"]);
 
     let mut unfinished = flows();
     unfinished.completed = 1;

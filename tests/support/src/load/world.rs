@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::report::Ending;
 use super::{LoadError, Plan, schedule};
 use crate::enedis::{GeneratedMeters, Meters, Options, Quota, Simulator};
 use crate::fleet::{StoreKind, complaint, own_database};
@@ -117,19 +118,18 @@ impl World {
         Ok(Cpu { server: server?, own: own?, machine: process::cpu_of_machine()? })
     }
 
-    /// Stops the server; its warnings and errors, by message, and how it ended unless that was well.
-    pub(super) async fn stop(self) -> BTreeMap<String, u64> {
+    /// Stops the server; its warnings and errors, by message, and how it ended.
+    pub(super) async fn stop(self) -> (BTreeMap<String, u64>, Ending) {
         let stopped = self.server.stop(STOP_WITHIN).await;
         let mut said = BTreeMap::new();
         for message in self.server.logs().iter().filter_map(|line| complaint(line)) {
             *said.entry(message).or_default() += 1;
         }
-        match stopped {
-            Ok(status) if status.success() => {}
-            Ok(status) => *said.entry(format!("ended, {status}")).or_default() += 1,
-            Err(error) => *said.entry(format!("did not stop: {error}")).or_default() += 1,
-        }
-        said
+        let ending = match stopped {
+            Ok(status) => Ending { well: status.success(), how: status.to_string() },
+            Err(error) => Ending { well: false, how: error.to_string() },
+        };
+        (said, ending)
     }
 }
 
