@@ -272,12 +272,15 @@ async fn keep_schedule(shared: &Shared, thread: u32, (number, mut line): (u32, L
             Answer::Wrong(kind, text) => tally.fail(free - start, &kind, || format!("{kind}: {text}")),
         }
     }
+    // Thousands of connections that close as the last polls go out would be a load that no plan names.
+    sleep_until(start + shared.settings.schedule.length).await;
 }
 
-/// Notes how late this thread wakes up.
+/// Notes how late this thread wakes up while load is offered.
 async fn pulse(shared: Arc<Shared>, thread: u32, start: Instant) {
+    let end = start + shared.settings.schedule.length;
     let mut next = start;
-    loop {
+    while next < end {
         sleep_until(next).await;
         let now = Instant::now();
         locked(&shared.tallies[thread as usize]).lag.record(now - next);
