@@ -114,6 +114,20 @@ pub struct Verdict {
     pub found: String,
 }
 
+impl Verdict {
+    /// Every requirement is met.
+    pub(crate) fn all_pass(verdicts: &[Self]) -> bool {
+        verdicts.iter().all(|verdict| verdict.pass)
+    }
+
+    /// A report with what it is judged to be, for a program.
+    pub(crate) fn append(mut report: Value, verdicts: &[Self]) -> Value {
+        report["verdicts"] = json!(verdicts);
+        report["passed"] = Self::all_pass(verdicts).into();
+        report
+    }
+}
+
 impl DayReport {
     /// The day that just ended; `before` is what had become of the boxes when it began, `enedis` what it counted
     /// during an outage and apart from it.
@@ -232,15 +246,12 @@ impl Report {
 
     /// The report with its verdicts, for a program.
     pub fn to_json(&self) -> Value {
-        let mut json = json!(self);
-        json["verdicts"] = json!(self.verdicts());
-        json["passed"] = self.passed().into();
-        json
+        Verdict::append(json!(self), &self.verdicts())
     }
 
     /// Every requirement is met.
     pub fn passed(&self) -> bool {
-        self.verdicts().iter().all(|verdict| verdict.pass)
+        Verdict::all_pass(&self.verdicts())
     }
 }
 

@@ -353,14 +353,11 @@ impl Report {
 
     /// The report with its verdicts, for a program.
     pub fn to_json(&self) -> Value {
-        let mut json = json!(self);
-        json["verdicts"] = json!(self.verdicts());
-        json["passed"] = self.passed().into();
-        json
+        Verdict::append(json!(self), &self.verdicts())
     }
 
     /// Every requirement is met.
     pub fn passed(&self) -> bool {
-        self.verdicts().iter().all(|verdict| verdict.pass)
+        Verdict::all_pass(&self.verdicts())
     }
 }
