@@ -36,15 +36,13 @@ pub use self::arguments::Arguments;
 use self::boxes::Start;
 use self::crowd::Crowd;
 use self::progress::Progress;
+pub(crate) use self::report::name;
 pub use self::report::{DayReport, OutageReport, Report, Verdict};
 use self::world::World;
-pub(crate) use self::{
-    report::name,
-    world::{complaint, own_database},
-};
 use crate::calendar::Day;
 use crate::proxy_build::BuildError;
 use crate::server::StartError;
+pub use crate::store::StoreKind;
 
 /// Most hours that the clocks are put forward for boxes which gave up, on one day: from 8 to 22 o'clock.
 const HOURS_A_DAY: u32 = 14;
@@ -94,15 +92,6 @@ pub enum ApiMode {
     New,
     /// `metering_data_…/v5`.
     Legacy,
-}
-
-/// Where the server keeps what it must not lose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum StoreKind {
-    /// SQLite in a directory of the run's own.
-    Sqlite,
-    /// A mongod of the run's own.
-    Mongodb,
 }
 
 /// Version of Enedis' consent page.
@@ -214,7 +203,7 @@ pub async fn run(plan: Plan) -> Result<Report, FleetError> {
         report.days.push(told);
     }
     if plan.again {
-        world.enedis.reset_counts();
+        world.enedis().reset_counts();
         let last = world.first_day().plus(i64::from(plan.days) - 1);
         let told =
             run_day(&plan, &mut world, &mut crowd, &mut progress, ("again", Start::Again(last))).await?;
@@ -242,7 +231,7 @@ async fn run_day(
         crowd
             .round(next, plan.round_within, |tally| {
                 world.end_outage_if_due();
-                progress.tell(name, world.enedis.now(), &tally, world.enedis.counts().data_requests());
+                progress.tell(name, world.enedis().now(), &tally, world.enedis().counts().data_requests());
             })
             .await;
         let Some(wait) = crowd.until_next(start.day()).filter(|_| hour < HOURS_A_DAY) else { break };
@@ -255,7 +244,7 @@ async fn run_day(
     }
     progress.clear();
     let outage = world.end_outage();
-    let enedis = (outage, world.enedis.counts());
+    let enedis = (outage, world.enedis().counts());
     Ok(DayReport::new(plan, (name, start.day()), crowd, &before, enedis, skipped))
 }
 

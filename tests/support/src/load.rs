@@ -222,7 +222,7 @@ pub async fn run(plan: Plan) -> Result<Report, LoadError> {
         report.consents = Some(Consents::new(&flows.tally()));
     }
     report.used = Use::new(&used, report.polls.as_ref());
-    report.enedis = Enedis::new(&plan, &world.enedis.counts());
+    report.enedis = Enedis::new(&plan, &world.enedis().counts());
     (report.server_said, report.ending) = world.stop().await;
     Ok(report)
 }

@@ -88,6 +88,12 @@ impl Builder {
         self
     }
 
+    /// Sets several environment variables.
+    #[must_use]
+    pub fn envs<N: Into<String>, V: Into<String>>(self, all: impl IntoIterator<Item = (N, V)>) -> Self {
+        all.into_iter().fold(self, |builder, (name, value)| builder.env(name, value))
+    }
+
     /// Takes a variable away, one of the defaults for example.
     #[must_use]
     pub fn env_remove(mut self, name: &str) -> Self {

@@ -4,19 +4,15 @@
 //! `CLOCK_OFFSET_SECS`. It only goes forward.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::report::{OutageReport, name};
-use super::{Authorize, FleetError, Outage, Plan, StoreKind};
+use super::{Authorize, FleetError, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
 use crate::enedis::{Api, Endpoint, Fault, GeneratedMeters, Meters, Options, Simulator};
-use crate::mongod::Mongod;
 use crate::plugin::CLIENT_ID;
-use crate::server::{Builder, Server};
+use crate::server::Server;
+use crate::world::{self, complaints};
 
 /// Polls of one code that the server takes in a minute.
 const POLLS_A_MINUTE: f64 = 12.0;
@@ -31,13 +27,9 @@ const SCRIPTED: usize = 3_000;
 /// Time the server may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// Databases of this process so far: each run has one of its own.
-static DATABASES: AtomicU32 = AtomicU32::new(0);
-
 /// The server and the simulated Enedis.
 pub(super) struct World {
-    pub(super) enedis: Simulator,
-    builder: Builder,
+    ground: world::World,
     server: Option<Server>,
     ahead: Duration,
     first_day: Day,
@@ -45,8 +37,6 @@ pub(super) struct World {
     over: Option<OutageReport>,
     /// Warnings and errors of the server, by message.
     said: BTreeMap<String, u64>,
-    // Runs as long as the server may use it.
-    _mongod: Option<Arc<Mongod>>,
 }
 
 /// An outage that has not ended.
@@ -65,31 +55,25 @@ impl World {
         let today = Day::in_france(now);
         let first_day = if today.at_in_france(MORNING) > now { today } else { today.plus(1) };
         let meters = GeneratedMeters { count: plan.boxes, producer_every: plan.producer_every };
-        let enedis = Simulator::start(Options {
-            client_id: CLIENT_ID.into(),
-            meters: Meters::Generated(meters),
-            ..Options::default()
-        })
-        .await;
-        let mongod = (plan.store == StoreKind::Mongodb).then(Mongod::shared);
-        let mut builder = configured(plan, &enedis);
-        if let Some(mongod) = &mongod {
-            builder = builder.env("MONGODB_URI", own_database(mongod));
-        }
-        enedis.set_callback(format!("{}/auth/redirect", builder.base_url()));
+        let options =
+            Options { client_id: CLIENT_ID.into(), meters: Meters::Generated(meters), ..Options::default() };
+        let ground = world::World::new(&plan.binary, options, plan.store).await;
+        let settings = settings(plan, &ground.enedis);
         let mut world = Self {
-            enedis,
-            builder,
+            ground: ground.with(settings),
             server: None,
             ahead: Duration::ZERO,
             first_day,
             outage: None,
             over: None,
             said: BTreeMap::new(),
-            _mongod: mongod,
         };
         world.restart_at(first_day.at_in_france(MORNING)).await?;
         Ok(world)
+    }
+
+    pub(super) fn enedis(&self) -> &Simulator {
+        &self.ground.enedis
     }
 
     /// The day it began with.
@@ -99,7 +83,7 @@ impl World {
 
     /// Where the server is found.
     pub(super) fn base_url(&self) -> String {
-        self.builder.base_url()
+        self.ground.builder.base_url()
     }
 
     /// Starts the server again in the morning of `day`, with nothing counted yet at Enedis.
@@ -111,10 +95,10 @@ impl World {
         };
         self.stop().await?;
         self.put_clock_at(at);
-        self.enedis.reset_counts();
+        self.enedis().reset_counts();
         if let Some(kind) = outage {
-            let tokens_before = self.enedis.seen().token_requests.len();
-            begin(&self.enedis, kind);
+            let tokens_before = self.enedis().seen().token_requests.len();
+            begin(self.enedis(), kind);
             self.outage = Some(Standing { kind, until, tokens_before });
         }
         self.launch().await
@@ -130,7 +114,7 @@ impl World {
 
     /// Ends the outage if its time is over.
     pub(super) fn end_outage_if_due(&mut self) {
-        if self.outage.as_ref().is_some_and(|standing| self.enedis.now() >= standing.until) {
+        if self.outage.as_ref().is_some_and(|standing| self.enedis().now() >= standing.until) {
             self.over = self.finish_outage();
         }
     }
@@ -146,8 +130,8 @@ impl World {
     pub(super) async fn stop(&mut self) -> Result<(), FleetError> {
         let Some(server) = self.server.take() else { return Ok(()) };
         let stopped = server.stop(STOP_WITHIN).await;
-        for message in server.logs().iter().filter_map(|line| complaint(line)) {
-            *self.said.entry(message).or_default() += 1;
+        for (message, count) in complaints(&server) {
+            *self.said.entry(message).or_default() += count;
         }
         match stopped {
             Ok(status) if status.success() => Ok(()),
@@ -171,59 +155,50 @@ impl World {
     fn put_clock_at(&mut self, at: Duration) {
         let ahead = at.saturating_sub(wall_clock()) + Duration::from_millis(999);
         self.ahead = self.ahead.max(Duration::from_secs(ahead.as_secs()));
-        self.enedis.set_clock_ahead(self.ahead);
-        self.enedis.set_today(Some(Day::in_france(self.enedis.now())));
+        self.enedis().set_clock_ahead(self.ahead);
+        self.enedis().set_today(Some(Day::in_france(self.enedis().now())));
     }
 
     async fn launch(&mut self) -> Result<(), FleetError> {
-        let offset = self.ahead.as_secs().to_string();
-        self.server = Some(self.builder.clone().env("CLOCK_OFFSET_SECS", offset).start().await?);
+        let ground = &mut self.ground;
+        ground.builder = ground.builder.clone().env("CLOCK_OFFSET_SECS", self.ahead.as_secs().to_string());
+        self.server = Some(ground.start().await?);
         Ok(())
     }
 
     fn finish_outage(&mut self) -> Option<OutageReport> {
         let Standing { kind, tokens_before, .. } = self.outage.take()?;
         for endpoint in Endpoint::ALL {
-            self.enedis.clear_script(endpoint);
+            self.enedis().clear_script(endpoint);
         }
-        self.enedis.set_outage_everywhere(None);
-        let counts = self.enedis.counts();
-        self.enedis.reset_counts();
+        self.enedis().set_outage_everywhere(None);
+        let counts = self.enedis().counts();
+        self.enedis().reset_counts();
         Some(OutageReport {
             kind: name(&kind),
             data_calls: counts.data_requests(),
             service_calls: counts.requests(Api::SubscribedServices),
-            token_calls: self.enedis.seen().token_requests.len().saturating_sub(tokens_before),
+            token_calls: self.enedis().seen().token_requests.len().saturating_sub(tokens_before),
         })
     }
 }
 
-/// The address of a database that no other run uses.
-pub(crate) fn own_database(mongod: &Mongod) -> String {
-    let number = DATABASES.fetch_add(1, Ordering::Relaxed);
-    mongod.uri(&format!("fleet_{}_{number}", std::process::id()))
-}
-
-/// A server in front of `enedis`, as `plan` wants it.
-fn configured(plan: &Plan, enedis: &Simulator) -> Builder {
+/// What `plan` wants of a server in front of `enedis`.
+fn settings(plan: &Plan, enedis: &Simulator) -> [(&'static str, String); 8] {
     let authorize = match plan.authorize {
         Authorize::V1 => enedis.authorize_url(),
         Authorize::V2 => enedis.authorize_v2_url(),
     };
-    let secret = enedis.options().client_secret.clone().unwrap_or_default();
-    Server::builder(&plan.binary)
-        .env("FLOW", "CLIENT_CREDENTIALS")
-        .env("CLIENT_ID", CLIENT_ID)
-        .env("CLIENT_SECRET", secret)
-        .env("AUTHORIZATION_ENDPOINT", authorize)
-        // Not used in this flow, but a clock with an offset wants every door of Enedis on this machine.
-        .env("TOKEN_ENDPOINT", enedis.token_url())
-        .env("TOKEN_ENDPOINT_V3", enedis.token_url())
-        .env("DATA_ENDPOINT", enedis.base_url())
-        .env("ENEDIS_API_MODE", name(&plan.api))
-        .env("ENEDIS_CALLS_PER_SECOND", "5")
-        .env("ENEDIS_CALLS_PER_HOUR", "1000")
-        .env("LIMIT_REQUESTS_PER_MINUTE", format!("{:.0}", (POLLS_A_MINUTE * plan.speed).ceil()))
+    [
+        ("FLOW", "CLIENT_CREDENTIALS".into()),
+        ("AUTHORIZATION_ENDPOINT", authorize),
+        ("TOKEN_ENDPOINT_V3", enedis.token_url()),
+        ("DATA_ENDPOINT", enedis.base_url()),
+        ("ENEDIS_API_MODE", name(&plan.api)),
+        ("ENEDIS_CALLS_PER_SECOND", "5".into()),
+        ("ENEDIS_CALLS_PER_HOUR", "1000".into()),
+        ("LIMIT_REQUESTS_PER_MINUTE", format!("{:.0}", (POLLS_A_MINUTE * plan.speed).ceil())),
+    ]
 }
 
 fn begin(enedis: &Simulator, kind: Outage) {
@@ -238,11 +213,4 @@ fn begin(enedis: &Simulator, kind: Outage) {
         Outage::Errors => enedis.set_outage_everywhere(Some(&Fault::server_error())),
         Outage::Night => enedis.set_outage_everywhere(Some(&Fault::unavailable())),
     }
-}
-
-/// The message of a log line that warns.
-pub(crate) fn complaint(line: &str) -> Option<String> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    let level = line.get("level")?.as_str().filter(|level| matches!(*level, "WARN" | "ERROR"))?;
-    Some(format!("{level} {}", line.get("fields")?.get("message")?.as_str()?))
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -11,11 +10,10 @@ use tokio::time::{Instant, sleep_until};
 use super::report::Ending;
 use super::{LoadError, Plan, schedule};
 use crate::enedis::{GeneratedMeters, Meters, Options, Quota, Simulator};
-use crate::fleet::{StoreKind, complaint, own_database};
-use crate::mongod::Mongod;
 use crate::plugin::CLIENT_ID;
 use crate::process;
-use crate::server::{Builder, Server};
+use crate::server::Server;
+use crate::world::{self, complaints};
 
 /// Calls to Enedis allowed for each consent offered.
 const CALLS_PER_CONSENT: f64 = 1.2;
@@ -24,10 +22,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// The server and the simulated Enedis.
 pub(super) struct World {
-    pub(super) enedis: Simulator,
+    ground: world::World,
     server: Server,
-    // Runs as long as the server may use it.
-    _mongod: Option<Arc<Mongod>>,
 }
 
 /// What a run has taken.
@@ -67,24 +63,27 @@ impl World {
     pub(super) async fn start(plan: &Plan) -> Result<Self, LoadError> {
         let quota = quota(plan);
         let meters = GeneratedMeters { count: u32::MAX, producer_every: 0 };
-        let enedis = Simulator::start(Options {
-            client_id: CLIENT_ID.into(),
-            meters: Meters::Generated(meters),
-            token_quota: Some(quota),
-            ..Options::default()
-        })
+        let ground = world::World::new(
+            &plan.binary,
+            Options {
+                client_id: CLIENT_ID.into(),
+                meters: Meters::Generated(meters),
+                token_quota: Some(quota),
+                ..Options::default()
+            },
+            plan.store,
+        )
         .await;
-        let mongod = (plan.store == StoreKind::Mongodb).then(Mongod::shared);
-        let mut builder = configured(plan, &enedis, &quota);
-        if let Some(mongod) = &mongod {
-            builder = builder.env("MONGODB_URI", own_database(mongod));
-        }
-        for (name, value) in &plan.settings {
-            builder = builder.env(name, value);
-        }
-        enedis.set_callback(format!("{}/auth/redirect", builder.base_url()));
-        let server = builder.start().await?;
-        Ok(Self { enedis, server, _mongod: mongod })
+        // A name would have to be looked up for each person.
+        let base_url = ground.builder.base_url().replace("localhost", "127.0.0.1");
+        let ground =
+            ground.with(settings(plan, &quota)).with([("BASE_URL", base_url)]).with(plan.settings.clone());
+        let server = ground.start().await?;
+        Ok(Self { ground, server })
+    }
+
+    pub(super) fn enedis(&self) -> &Simulator {
+        &self.ground.enedis
     }
 
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
@@ -121,10 +120,7 @@ impl World {
     /// Stops the server; its warnings and errors, by message, and how it ended.
     pub(super) async fn stop(self) -> (BTreeMap<String, u64>, Ending) {
         let stopped = self.server.stop(STOP_WITHIN).await;
-        let mut said = BTreeMap::new();
-        for message in self.server.logs().iter().filter_map(|line| complaint(line)) {
-            *said.entry(message).or_default() += 1;
-        }
+        let said = complaints(&self.server);
         let ending = match stopped {
             Ok(status) => Ending { well: status.success(), how: status.to_string() },
             Err(error) => Ending { well: false, how: error.to_string() },
@@ -142,24 +138,17 @@ pub(super) fn quota(plan: &Plan) -> Quota {
 }
 
 /// A server whose sessions outlive a run, and whose devices are told to poll every five seconds.
-fn configured(plan: &Plan, enedis: &Simulator, quota: &Quota) -> Builder {
-    let builder = Server::builder(&plan.binary);
-    // A name would have to be looked up for each person.
-    let base_url = builder.base_url().replace("localhost", "127.0.0.1");
+fn settings(plan: &Plan, quota: &Quota) -> [(&'static str, String); 7] {
     let calls = |limit: Option<u32>| limit.unwrap_or(u32::MAX).to_string();
     let sessions = u64::from(plan.devices) + 1_000_000;
-    builder
-        .env("BASE_URL", base_url)
-        .env("FLOW", "DEVICE")
-        .env("CLIENT_ID", CLIENT_ID)
-        .env("CLIENT_SECRET", enedis.options().client_secret.clone().unwrap_or_default())
-        .env("AUTHORIZATION_ENDPOINT", enedis.authorize_url())
-        .env("TOKEN_ENDPOINT", enedis.token_url())
-        .env("ENEDIS_CALLS_PER_SECOND", calls(quota.per_second))
-        .env("ENEDIS_CALLS_PER_HOUR", calls(quota.per_hour))
-        .env("LIMIT_REQUESTS_PER_MINUTE", "12")
-        .env("CODE_LIFETIME_SECS", "86400")
-        .env("MAX_PENDING_SESSIONS", sessions.to_string())
+    [
+        ("FLOW", "DEVICE".into()),
+        ("ENEDIS_CALLS_PER_SECOND", calls(quota.per_second)),
+        ("ENEDIS_CALLS_PER_HOUR", calls(quota.per_hour)),
+        ("LIMIT_REQUESTS_PER_MINUTE", "12".into()),
+        ("CODE_LIFETIME_SECS", "86400".into()),
+        ("MAX_PENDING_SESSIONS", sessions.to_string()),
         // What is needed to know that it is ready.
-        .env("RUST_LOG", "warn,device_flow_proxy::app=info")
+        ("RUST_LOG", "warn,device_flow_proxy::app=info".into()),
+    ]
 }

@@ -1,0 +1,80 @@
+//! Owns what a server under test stands between: a simulated Enedis, and a store.
+//!
+//! ```text
+//! World::new ─► change the builder ─► start ─► stop, start again on the same data …
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::enedis::{Options, Simulator};
+use crate::server::{Builder, Server, StartError};
+use crate::store::{Store, StoreKind};
+
+/// A simulated Enedis, a store, and how the server is started between them.
+#[derive(Debug)]
+pub struct World {
+    /// The simulated Enedis.
+    pub enedis: Simulator,
+    /// What the server keeps.
+    pub store: Store,
+    /// How the server is started; add settings to it.
+    pub builder: Builder,
+}
+
+impl World {
+    /// A server of `binary` with its client at Enedis, the endpoints of the device flow, and the store.
+    ///
+    /// # Panics
+    /// If no loopback port or temporary directory is to be had, or there is no `mongod` when one is wanted.
+    pub async fn new(binary: impl Into<PathBuf>, options: Options, store: StoreKind) -> Self {
+        let enedis = Simulator::start(options).await;
+        let store = store.open();
+        let builder = store.used_by(Server::builder(binary)).envs([
+            ("CLIENT_ID", enedis.options().client_id.clone()),
+            ("CLIENT_SECRET", enedis.options().client_secret.clone().unwrap_or_default()),
+            ("AUTHORIZATION_ENDPOINT", enedis.authorize_url()),
+            ("TOKEN_ENDPOINT", enedis.token_url()),
+        ]);
+        Self { enedis, store, builder }
+    }
+
+    /// Adds settings of the server.
+    #[must_use]
+    pub fn with<N: Into<String>, V: Into<String>>(
+        mut self,
+        settings: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        self.builder = self.builder.envs(settings);
+        self
+    }
+
+    /// Starts the server, whose address Enedis is told, and waits until it is ready.
+    pub async fn start(&self) -> Result<Server, StartError> {
+        self.enedis.set_callback(format!("{}/auth/redirect", self.builder.base_url()));
+        self.builder.start().await
+    }
+}
+
+/// Warnings and errors that `server` has logged, by message.
+pub fn complaints(server: &Server) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for message in server.logs().iter().filter_map(|line| complaint(line)) {
+        *counts.entry(message).or_default() += 1;
+    }
+    counts
+}
+
+fn complaint(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let level = line["level"].as_str().filter(|level| matches!(*level, "WARN" | "ERROR"))?;
+    Some(format!("{level} {}", line["fields"]["message"].as_str()?))
+}
+
+/// Reads a server's setting from a command line, `NAME=VALUE`.
+pub fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is wanted")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
