@@ -9,11 +9,12 @@ use actix_web::dev::{Server, ServerHandle, Service};
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpResponse, HttpServer};
-use actors::clock::{SharedClock, ShiftedClock};
-use actors::keys::Keyring;
-use actors::store::{SessionStore, StoreError};
+use actors::base::clock::{SharedClock, ShiftedClock};
+use actors::base::keyring::Keyring;
+use actors::base::store::StoreError;
+use actors::device_flow::store::SessionStore;
+use actors::enedis::port::{AuthorizationServer, ResourceServer};
 use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
-use actors::upstream::{AuthorizationServer, ResourceServer};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Config, Flow};

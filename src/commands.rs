@@ -14,10 +14,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use actors::clock::SharedClock;
-use actors::keys::Keyring;
-use actors::store::StoreError;
-use actors::tokens::TokenStore;
+use actors::base::clock::SharedClock;
+use actors::base::keyring::Keyring;
+use actors::base::store::StoreError;
+use actors::metering::tokens::TokenStore;
 use rand::rngs::SysError;
 
 use self::import_php::SourceError;

@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::consent::Application;
-use actors::exchanger::ExchangerSettings;
-use actors::exchanger::quota::QuotaSettings;
-use actors::meter::mode::ApiMode;
-use actors::relay::RelaySettings;
-use actors::session::Lifetimes;
+use actors::device_flow::consent::Application;
+use actors::device_flow::session::Lifetimes;
+use actors::enedis::exchanger::ExchangerSettings;
+use actors::limits::quota::QuotaSettings;
+use actors::metering::api_choice::ApiMode;
+use actors::metering::relay::RelaySettings;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -234,7 +234,11 @@ impl Config {
                 deadline,
             },
             workers,
-            shards: r.number("SHARDS", workers.min(actors::keys::SLOTS), 1..=actors::keys::SLOTS),
+            shards: r.number(
+                "SHARDS",
+                workers.min(actors::base::keyring::SLOTS),
+                1..=actors::base::keyring::SLOTS,
+            ),
             write_batch_max: r.number("WRITE_BATCH_MAX", 512, 1..=10_000),
             shutdown: r.seconds("SHUTDOWN_SECS", 30, 1..=300),
             log: log(&mut r),

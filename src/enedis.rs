@@ -11,8 +11,8 @@ pub mod data;
 use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use actors::clock::{SharedClock, Timestamp};
-use actors::upstream::{Answer, CallError};
+use actors::base::clock::{SharedClock, Timestamp};
+use actors::enedis::port::{Answer, CallError};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector, SendClientRequest};
 use futures_util::FutureExt;

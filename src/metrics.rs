@@ -2,11 +2,11 @@
 //!
 //! Requests count themselves here; everything else is read from the actors when somebody scrapes.
 
-use actors::consent::ConsentOutcome;
-use actors::exchanger::{ExchangerSnapshot, LaneSnapshot};
-use actors::registry::RegistrySnapshot;
-use actors::relay::{ApiSnapshot, RelaySnapshot};
-use actors::writer::WriterSnapshot;
+use actors::device_flow::consent::ConsentOutcome;
+use actors::device_flow::registry::RegistrySnapshot;
+use actors::device_flow::writer::WriterSnapshot;
+use actors::enedis::exchanger::{ExchangerSnapshot, LaneSnapshot};
+use actors::metering::relay::{ApiSnapshot, RelaySnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};

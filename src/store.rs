@@ -19,12 +19,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use actors::clock::Timestamp;
-use actors::keys::Keyring;
-use actors::meter::cache::MeterCache;
-use actors::store::record::Damaged;
-use actors::store::{SessionStore, StoreError};
-use actors::tokens::{MeterGrant, TokenStore};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::Keyring;
+use actors::base::store::Damaged;
+use actors::base::store::StoreError;
+use actors::device_flow::store::SessionStore;
+use actors::metering::cache::MeterCache;
+use actors::metering::tokens::{MeterGrant, TokenStore};
 
 pub use self::counted::{Counted, StoreCounts};
 use self::mongo::{MongoSettings, MongoStore, MongoTokens};

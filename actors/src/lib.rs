@@ -7,10 +7,10 @@
 //!   │    ▲               (one shard)                    │        │   │  groups writes  │  │   queue, quota,     │
 //!   │    └───────────────── reply ◀─────────────────────┘        │   │                 │  │   retry, breaker    │
 //!   │ handler ──IssueCode, Confirm, …──▶ CodeRegistry ───────────┼──▶│ CommitWrite     │  │                     │
-//!   │ ConsentDesk ── BeginExchange ▶ CodeRegistry                │   │   │             │  │ CallEnedis          │
+//!   │ ConsentWorkflow ── BeginExchange ▶ CodeRegistry                │   │   │             │  │ CallEnedis          │
 //!   │             ── CallEnedis ─────────────────────────────────┼───┼───┼─────────────┼─▶│ AcquireToken ◀─┐    │
 //!   │             ── FinishExchange ▶ CodeRegistry               │   │   ▼             │  │   │            │    │
-//!   │ handler ──▶ TokenDesk ──▶ TokenStore                       │   │ SessionStore    │  │   ▼            │    │
+//!   │ handler ──▶ TokenService ──▶ TokenStore                       │   │ SessionStore    │  │   ▼            │    │
 //!   │ handler ──ReadMeter ───────────────────────────────────────┼───┼─────────────────┼─▶│ AuthorizationServer │
 //!   └────────────────────────────────────────────────────────────┘   └─────────────────┘  │                │    │
 //!                                                                                         │ MeterRelay ────┘    │
@@ -22,20 +22,20 @@
 //!
 //! | message | sent by | answer | durable before the answer |
 //! |---|---|---|---|
-//! | [`registry::IssueCode`] | `POST /device/code` | user code | the session |
-//! | [`registry::Poll`] | `POST /device/token` | [`poll::PollAnswer`] | a first delivery; a pending poll touches no store |
-//! | [`poll::PacePoll`] | a shard | `authorization_pending` or `slow_down` | nothing |
-//! | [`registry::FindCode`] | `GET /device` | what is being linked | nothing |
-//! | [`registry::Confirm`] | `GET /auth/verify_code` | a `state` | the browser's claim on the code |
-//! | [`registry::BeginExchange`] | [`consent::ConsentDesk`] | the right to act on what Enedis returned | that it was presented |
-//! | [`registry::FinishExchange`] | [`consent::ConsentDesk`] | recorded or not | the token, or the failure |
-//! | [`registry::DenyConsent`] | `GET /auth/redirect` | recorded or not | the refusal |
-//! | [`exchanger::TokenExchangerHandle::call`] | [`consent::ConsentDesk`], `POST /device/proxy` | [`exchanger::Exchanged`] | nothing |
-//! | [`exchanger::TokenExchangerHandle::acquire`] | [`relay::MeterRelay`], [`consent::ConsentDesk`] | the application's token | nothing |
-//! | [`relay::MeterRelayHandle::read`] | `GET /data/proxy/…` | [`relay::Relayed`] | nothing: a lost value is asked for again |
-//! | [`relay::MeterRelayHandle::forget`] | [`consent::ConsentDesk`] | done | that it is forgotten |
+//! | [`device_flow::registry::IssueCode`] | `POST /device/code` | user code | the session |
+//! | [`device_flow::registry::Poll`] | `POST /device/token` | [`device_flow::poll::PollAnswer`] | a first delivery; a pending poll touches no store |
+//! | [`device_flow::poll::PacePoll`] | a shard | `authorization_pending` or `slow_down` | nothing |
+//! | [`device_flow::registry::FindCode`] | `GET /device` | what is being linked | nothing |
+//! | [`device_flow::registry::Confirm`] | `GET /auth/verify_code` | a `state` | the browser's claim on the code |
+//! | [`device_flow::registry::BeginExchange`] | [`device_flow::consent::ConsentWorkflow`] | the right to act on what Enedis returned | that it was presented |
+//! | [`device_flow::registry::FinishExchange`] | [`device_flow::consent::ConsentWorkflow`] | recorded or not | the token, or the failure |
+//! | [`device_flow::registry::DenyConsent`] | `GET /auth/redirect` | recorded or not | the refusal |
+//! | [`enedis::exchanger::TokenExchangerHandle::call`] | [`device_flow::consent::ConsentWorkflow`], `POST /device/proxy` | [`enedis::exchanger::Exchanged`] | nothing |
+//! | [`enedis::exchanger::TokenExchangerHandle::acquire`] | [`metering::relay::MeterRelay`], [`device_flow::consent::ConsentWorkflow`] | the application's token | nothing |
+//! | [`metering::relay::MeterRelayHandle::read`] | `GET /data/proxy/…` | [`metering::relay::Relayed`] | nothing: a lost value is asked for again |
+//! | [`metering::relay::MeterRelayHandle::forget`] | [`device_flow::consent::ConsentWorkflow`] | done | that it is forgotten |
 //!
-//! With `FLOW=CLIENT_CREDENTIALS` a device holds tokens of our own: [`tokens::desk::TokenDesk`] gives, renews and
+//! With `FLOW=CLIENT_CREDENTIALS` a device holds tokens of our own: [`metering::tokens::service::TokenService`] gives, renews and
 //! checks them against the store, where they are durable before any box hears of them. It is no actor: it remembers
 //! nothing, so that a revocation counts at once.
 //!
@@ -44,33 +44,19 @@
 //! - **Order**: work on one session is done one piece at a time, in the order it reached the shard.
 //! - **Durability**: what an answer says survives `kill -9` of this process and of the store.
 //! - **Cancellation**: a caller that hangs up leaves a change either not begun or finished, never half.
-//! - **Bounds**: every queue and map has a limit; what is refused was not begun ([`gate::AskError::Overloaded`]).
+//! - **Bounds**: every queue and map has a limit; what is refused was not begun ([`base::admission::AskError::Overloaded`]).
 //! - **One delivery**: an approved token is claimed by one conditional write; the same body is repeated to the
 //!   same device within the redelivery window, and to nobody after it.
 //!
-//! Read on with [`session`] (the life of one flow), then [`registry`]; for metering data with [`meter`] (the pure core),
-//! then [`relay`]. This crate knows no HTTP, no database and no environment: those are ports ([`store`], [`tokens`],
-//! [`meter::cache`], [`upstream`], [`clock`]) that the root crate fills.
+//! Read on with [`device_flow::session`] (the life of one flow), then [`device_flow::registry`]; for metering data with [`metering`] (the pure core),
+//! then [`metering::relay`]. This crate knows no HTTP, no database and no environment: those are ports ([`device_flow::store`], [`metering::tokens`],
+//! [`metering::cache`], [`enedis::port`], [`base::clock`]) that the root crate fills.
 
-pub mod bucket;
-pub mod clock;
-pub mod code;
-pub mod consent;
-pub mod exchanger;
-pub mod gate;
-mod hashing;
-pub mod keys;
-pub mod meter;
-pub mod poll;
-pub mod registry;
-pub mod relay;
-pub mod session;
-pub mod store;
+pub mod base;
+pub mod device_flow;
+pub mod enedis;
+pub mod limits;
+pub mod metering;
 pub mod system;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod throttler;
-mod tick;
-pub mod tokens;
-pub mod upstream;
-pub mod writer;

@@ -15,21 +15,22 @@ use actix::prelude::*;
 use futures_util::future::join;
 use tokio::sync::watch;
 
-use crate::clock::SharedClock;
-use crate::consent::{Application, ConsentDesk, Flow, Metering};
-use crate::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
-use crate::keys::Keyring;
-use crate::meter::cache::MeterCache;
-use crate::poll::Pacer;
-use crate::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
-use crate::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
-use crate::session::Lifetimes;
-use crate::store::{SessionStore, StoreError};
-use crate::throttler::PollThrottler;
-use crate::tokens::TokenStore;
-use crate::tokens::desk::TokenDesk;
-use crate::upstream::{AuthorizationServer, ResourceServer};
-use crate::writer::{StoreWriter, WriterHandle};
+use crate::base::clock::SharedClock;
+use crate::base::keyring::Keyring;
+use crate::base::store::StoreError;
+use crate::device_flow::consent::{Application, ConsentWorkflow, Flow, Metering};
+use crate::device_flow::poll::Pacer;
+use crate::device_flow::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
+use crate::device_flow::session::Lifetimes;
+use crate::device_flow::store::SessionStore;
+use crate::device_flow::throttler::PollThrottler;
+use crate::device_flow::writer::{StoreWriter, WriterHandle};
+use crate::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
+use crate::enedis::port::{AuthorizationServer, ResourceServer};
+use crate::metering::cache::MeterCache;
+use crate::metering::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
+use crate::metering::tokens::TokenStore;
+use crate::metering::tokens::service::TokenService;
 
 /// How often instances tell each other what they did.
 const FOLLOW_EVERY: Duration = Duration::from_millis(400);
@@ -80,7 +81,7 @@ pub struct Settings {
     pub interval: Duration,
     /// Threads that will call [`ShardLauncher::start_here`].
     pub workers: usize,
-    /// Registry shards, at most [`crate::keys::SLOTS`].
+    /// Registry shards, at most [`crate::base::keyring::SLOTS`].
     pub shards: usize,
     /// Sessions held at most, over all shards (`MAX_PENDING_SESSIONS`).
     pub sessions_max: usize,
@@ -101,7 +102,7 @@ pub struct System {
     /// The store, for writes.
     pub writer: WriterHandle,
     /// Consents on their way.
-    pub consent: ConsentDesk,
+    pub consent: ConsentWorkflow,
     /// Tokens of our own and metering data, with `FLOW=CLIENT_CREDENTIALS`.
     pub metering: Option<MeteringHandles>,
     /// Starts shards on the threads that will serve.
@@ -113,7 +114,7 @@ pub struct System {
 #[derive(Clone)]
 pub struct MeteringHandles {
     /// Checks and renews tokens.
-    pub tokens: TokenDesk,
+    pub tokens: TokenService,
     /// Answers questions for data.
     pub relay: MeterRelayHandle,
 }
@@ -121,7 +122,7 @@ pub struct MeteringHandles {
 impl System {
     /// Reads the stored sessions and starts everything but the shards. Must run on the main actix thread.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StoreError> {
-        let shards = settings.shards.clamp(1, crate::keys::SLOTS);
+        let shards = settings.shards.clamp(1, crate::base::keyring::SLOTS);
         let registry = CodeRegistryHandle::new(shards);
         let stored = stored::read_all(ports.store.as_ref(), &registry, ports.clock.now()).await?;
         let writer =
@@ -150,7 +151,7 @@ impl System {
             }
             None => (Flow::Device, None),
         };
-        let consent = ConsentDesk::new(
+        let consent = ConsentWorkflow::new(
             registry.clone(),
             exchanger.clone(),
             Arc::clone(&ports.keys),
@@ -215,7 +216,7 @@ struct Door {
 impl Door {
     fn start_metering(self, ports: MeteringPorts) -> (Metering, MeteringHandles) {
         let MeteringPorts { tokens, cache, resource_server, relay, consent_life, asks_v2 } = ports;
-        let tokens = TokenDesk::new(
+        let tokens = TokenService::new(
             tokens,
             Arc::clone(&self.keys),
             Arc::clone(&self.clock),
@@ -233,7 +234,7 @@ impl Door {
 }
 
 /// Deletes tokens that have expired, until the system stops.
-async fn purge(tokens: TokenDesk) {
+async fn purge(tokens: TokenService) {
     let mut tick = tokio::time::interval(PURGE_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -284,7 +285,7 @@ pub struct Home {
 }
 
 // A bit for each slot.
-const _: () = assert!(crate::keys::SLOTS == u64::BITS as usize);
+const _: () = assert!(crate::base::keyring::SLOTS == u64::BITS as usize);
 
 impl Home {
     /// Whether `slot` is one of them.
@@ -327,7 +328,9 @@ impl ShardLauncher {
                 note: throttler.recipient(),
             };
             launch.registry.attach(shard, registry, throttler);
-            for slot in (0..crate::keys::SLOTS).filter(|slot| launch.registry.shard_of(*slot) == shard) {
+            for slot in
+                (0..crate::base::keyring::SLOTS).filter(|slot| launch.registry.shard_of(*slot) == shard)
+            {
                 home.slots |= 1 << slot;
             }
         }

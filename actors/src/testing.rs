@@ -21,7 +21,7 @@ pub mod token_contract;
 use std::sync::Arc;
 
 pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples};
-use crate::store::SessionStore;
+use crate::device_flow::store::SessionStore;
 
 /// Where one test keeps what goes through `Port`: a directory, a database. Removed when dropped, if that is worth
 /// while.

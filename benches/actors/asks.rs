@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use actors::clock::{Clock, ManualClock};
-use actors::code::{DeviceCode, UserCode};
-use actors::gate::Gate;
-use actors::keys::Keyring;
-use actors::poll::{AuthStyle, PacePoll, PollAnswer};
-use actors::registry::{FindAnswer, FindCode};
-use actors::throttler::PollThrottler;
+use actors::base::admission::Admission;
+use actors::base::clock::{Clock, ManualClock};
+use actors::base::code::{DeviceCode, UserCode};
+use actors::base::keyring::Keyring;
+use actors::device_flow::poll::{AuthStyle, PacePoll, PollAnswer};
+use actors::device_flow::registry::{FindAnswer, FindCode};
+use actors::device_flow::throttler::PollThrottler;
 use criterion::Criterion;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -37,21 +37,21 @@ pub fn polls(c: &mut Criterion) {
             })
         });
     });
-    group.bench_function("a gate that lets in", |b| {
-        let gate = Gate::new(10, INTERVAL);
-        assert_eq!(runner.block_on(gate.ask(|reply| reply.send(1))), Ok(1));
-        b.iter(|| runner.block_on(gate.ask(|reply| reply.send(1))));
+    group.bench_function("an admission that lets in", |b| {
+        let admission = Admission::new(10, INTERVAL);
+        assert_eq!(runner.block_on(admission.ask(|reply| reply.send(1))), Ok(1));
+        b.iter(|| runner.block_on(admission.ask(|reply| reply.send(1))));
     });
     group.bench_function("a throttler's decision", |b| {
         let clock = Arc::new(ManualClock::new(START));
         let shared = Arc::clone(&clock) as Arc<dyn Clock>;
         let throttler = runner.block_on(async { PollThrottler::new(shared, INTERVAL, false).start() });
-        let gate = Gate::new(10, INTERVAL);
+        let admission = Admission::new(10, INTERVAL);
         let device = Keyring::new(&[1; 32]).device(&DeviceCode::generate(&mut StdRng::seed_from_u64(1)));
         b.iter(|| {
             clock.advance(INTERVAL);
             let (at, style) = (clock.now(), AuthStyle::Body);
-            let asked = gate.ask(|reply| throttler.do_send(PacePoll { device, style, at, reply }));
+            let asked = admission.ask(|reply| throttler.do_send(PacePoll { device, style, at, reply }));
             let answer = runner.block_on(asked);
             assert!(matches!(answer, Ok(PollAnswer::Pending { .. })));
         });

@@ -3,14 +3,15 @@
 use std::cell::LazyCell;
 use std::time::Duration;
 
-use actors::code::BrowserToken;
-use actors::keys::BrowserHash;
-use actors::registry::{
+use actors::base::code::BrowserToken;
+use actors::base::keyring::BrowserHash;
+use actors::base::store::Written;
+use actors::device_flow::registry::{
     BeginAnswer, BeginExchange, DenyAnswer, DenyConsent, FinishAnswer, FinishExchange, Outcome,
 };
-use actors::session::Presentation;
-use actors::store::{Write, Written};
-use actors::upstream::TokenSet;
+use actors::device_flow::session::Presentation;
+use actors::device_flow::store::Write;
+use actors::enedis::port::TokenSet;
 use criterion::{BatchSize, Criterion, Throughput};
 
 use crate::running::{Plan, Running, START, runner, sized};

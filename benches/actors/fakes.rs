@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use actors::meter::civil::{days_between, moment_text, plus, today};
-use actors::meter::request::{DayRange, Meter, MeterRequest, Resource};
-use actors::upstream::{Answer, AuthorizationServer, Call, CallError, MeterCall, ResourceServer};
+use actors::base::meter::Meter;
+use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, MeterCall, ResourceServer};
+use actors::metering::civil::{days_between, moment_text, plus, today};
+use actors::metering::request::{DayRange, MeterRequest, Resource};
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, ready};
 use jiff::SignedDuration;

@@ -3,10 +3,10 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use actors::code::{BearerToken, BrowserToken, DeviceCode, StateSuffix, StateToken, UserCode};
-use actors::keys::Keyring;
-use actors::session::{Consent, Presentation, Session};
-use actors::upstream::TokenSet;
+use actors::base::code::{BearerToken, BrowserToken, DeviceCode, StateSuffix, StateToken, UserCode};
+use actors::base::keyring::Keyring;
+use actors::device_flow::session::{Consent, Presentation, Session};
+use actors::enedis::port::TokenSet;
 use criterion::Criterion;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -3,12 +3,12 @@
 
 use std::cell::{Cell, LazyCell};
 
-use actors::code::BrowserToken;
-use actors::consent::{AuthorizationReturn, ConsentOutcome, Returned};
-use actors::keys::DeviceHash;
-use actors::meter::request::Meter;
-use actors::poll::PollAnswer;
-use actors::registry::{FindAnswer, FindCode};
+use actors::base::code::BrowserToken;
+use actors::base::keyring::DeviceHash;
+use actors::base::meter::Meter;
+use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
+use actors::device_flow::poll::PollAnswer;
+use actors::device_flow::registry::{FindAnswer, FindCode};
 use criterion::Criterion;
 
 use crate::fakes::PRM;

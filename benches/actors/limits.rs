@@ -4,12 +4,12 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use actors::bucket::{Rate, TokenBucket};
-use actors::exchanger::quota::{Quota, QuotaSettings};
-use actors::meter::belief::{Belief, Census, ConsentDoubt};
-use actors::meter::mode::{Api, ApiChooser, ApiMode, Report};
-use actors::meter::queue::{Class, FairQueue, Next, QueueSettings};
-use actors::meter::request::Meter;
+use actors::base::meter::Meter;
+use actors::limits::quota::{Quota, QuotaSettings};
+use actors::limits::token_bucket::{Rate, TokenBucket};
+use actors::metering::api_choice::{Api, ApiChooser, ApiMode, Report};
+use actors::metering::queue::{Class, FairQueue, Next, QueueSettings};
+use actors::metering::refusals::{Belief, Census, ConsentDoubt};
 use criterion::Criterion;
 
 use crate::fakes::PRM;

@@ -3,16 +3,17 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use actors::keys::Keyring;
-use actors::meter::cache::{CacheKey, HotCache, Subject, key_text};
-use actors::meter::civil::{moment_text, parse_date, parse_moment, plus, today};
-use actors::meter::day::Fullness;
-use actors::meter::errors::DataError;
-use actors::meter::mode::Api;
-use actors::meter::policy::{Refusal, day_life};
-use actors::meter::request::{MeterRequest, Resource};
-use actors::meter::split;
-use actors::meter::translate::upstream_query;
+use actors::base::keyring::CacheKey;
+use actors::base::keyring::Keyring;
+use actors::metering::api_choice::Api;
+use actors::metering::cache::{HotCache, Subject, key_text};
+use actors::metering::civil::{moment_text, parse_date, parse_moment, plus, today};
+use actors::metering::day::Fullness;
+use actors::metering::errors::DataError;
+use actors::metering::policy::{Refusal, day_life};
+use actors::metering::request::{MeterRequest, Resource};
+use actors::metering::split;
+use actors::metering::translate::upstream_query;
 use criterion::Criterion;
 
 use crate::fakes::{PRM, about, until_yesterday, week};

@@ -2,12 +2,12 @@
 
 use std::hint::black_box;
 
-use actors::meter::day::{Day, days_of};
-use actors::meter::errors::{Verdict, judge};
-use actors::meter::mode::Api;
-use actors::meter::request::Resource;
-use actors::meter::split::{Settled, settle};
-use actors::meter::translate::to_v5;
+use actors::metering::api_choice::Api;
+use actors::metering::day::{Day, days_of};
+use actors::metering::errors::{Verdict, judge};
+use actors::metering::request::Resource;
+use actors::metering::split::{Settled, settle};
+use actors::metering::translate::to_v5;
 use criterion::{Criterion, Throughput};
 
 use crate::fakes::{about, curve, daily, json, until_yesterday};

@@ -3,15 +3,16 @@
 
 use std::cell::{Cell, LazyCell};
 
-use actors::clock::Clock;
-use actors::code::{BearerToken, StateSuffix, StateToken};
-use actors::exchanger::{Acquired, Exchanged};
-use actors::meter::request::{Meter, MeterRequest, Resource};
-use actors::relay::Relayed;
+use actors::base::clock::Clock;
+use actors::base::code::{BearerToken, StateSuffix, StateToken};
+use actors::base::meter::Meter;
+use actors::enedis::exchanger::{Acquired, Exchanged};
+use actors::enedis::port::{Call, Grant, TokenCall};
+use actors::metering::relay::Relayed;
+use actors::metering::request::{MeterRequest, Resource};
+use actors::metering::tokens::Origin;
+use actors::metering::tokens::service::{Consented, Opened, Refresh, Refreshed};
 use actors::system::MeteringHandles;
-use actors::tokens::Origin;
-use actors::tokens::desk::{Consented, Opened, Refresh, Refreshed};
-use actors::upstream::{Call, Grant, TokenCall};
 use criterion::Criterion;
 use serde_json::Value;
 

@@ -24,10 +24,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use actors::clock::{SharedClock, Timestamp};
-use actors::keys::Keyring;
-use actors::store::{StoreError, Written};
-use actors::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, sealed_meters};
+use actors::base::clock::{SharedClock, Timestamp};
+use actors::base::keyring::Keyring;
+use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, sealed_meters};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesUnordered};
 use futures_util::{FutureExt, Stream, StreamExt};

@@ -9,10 +9,10 @@ mod view;
 
 use std::io::{self, Write};
 
-use actors::clock::SharedClock;
-use actors::keys::TokenHash;
-use actors::meter::request::Meter;
-use actors::tokens::{MeterGrant, OF_METER_MAX};
+use actors::base::clock::SharedClock;
+use actors::base::keyring::TokenHash;
+use actors::base::meter::Meter;
+use actors::metering::tokens::{MeterGrant, OF_METER_MAX};
 
 use self::view::{Meters, View};
 use super::{CommandError, Desk};

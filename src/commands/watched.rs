@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actors::clock::Timestamp;
-use actors::keys::{MeterHash, TokenHash};
-use actors::store::{StoreError, Written};
-use actors::tokens::{Access, GrantPage, MeterGrant, TokenStore};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::{MeterHash, TokenHash};
+use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::{Access, GrantPage, MeterGrant, TokenStore};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tempfile::TempDir;

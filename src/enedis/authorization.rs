@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use actors::clock::SharedClock;
-use actors::upstream::{Answer, AuthorizationServer, Call, CallError, Grant, ServicesCall, TokenCall};
+use actors::base::clock::SharedClock;
+use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, Grant, ServicesCall, TokenCall};
 use awc::Client;
 use futures_util::future::LocalBoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};

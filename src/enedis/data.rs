@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::header::CONTENT_TYPE;
-use actors::clock::SharedClock;
-use actors::upstream::{Answer, CallError, MeterCall, ResourceServer};
+use actors::base::clock::SharedClock;
+use actors::enedis::port::{Answer, CallError, MeterCall, ResourceServer};
 use awc::Client;
 use futures_util::future::LocalBoxFuture;
 use url::Url;

@@ -12,7 +12,7 @@ use actix_web::http::header::{
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use actors::code::{BrowserToken, UserCode};
+use actors::base::code::{BrowserToken, UserCode};
 
 use super::App;
 use crate::pages::{Lang, Page};

@@ -6,11 +6,11 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::code::StateToken;
-use actors::consent::{AuthorizationReturn, ConsentOutcome, Returned};
-use actors::registry::{DenyAnswer, DenyConsent, Failure};
-use actors::session::Settled;
-use actors::tokens::parse_meters;
+use actors::base::code::StateToken;
+use actors::base::meter::parse_meters;
+use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
+use actors::device_flow::registry::{DenyAnswer, DenyConsent, Failure};
+use actors::device_flow::session::Settled;
 
 use super::browser;
 use super::device::{Guess, our_trouble};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::AUTHORIZATION;
-use actors::poll::AuthStyle;
+use actors::device_flow::poll::AuthStyle;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

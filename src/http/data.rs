@@ -1,6 +1,6 @@
 //! `GET /data/proxy/{v5 path}`: a box reads metering data with a token of ours (`FLOW=CLIENT_CREDENTIALS`).
 //!
-//! Refuses everything but the whitelisted questions of [`actors::meter::request`], about meters that the token covers:
+//! Refuses everything but the whitelisted questions of [`actors::metering::request`], about meters that the token covers:
 //! the application's token at Enedis opens every consented meter, so nothing of a request is passed on unread. The path
 //! is compared as it came, undecoded.
 
@@ -9,13 +9,14 @@ use std::time::Duration;
 use actix_web::http::header::{AUTHORIZATION, VIA};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use actors::clock::Timestamp;
-use actors::code::BearerToken;
-use actors::meter::civil::today;
-use actors::meter::request::{Meter, MeterRequest, RequestError};
-use actors::relay::Relayed;
+use actors::base::clock::Timestamp;
+use actors::base::code::BearerToken;
+use actors::base::meter::Meter;
+use actors::metering::civil::today;
+use actors::metering::relay::Relayed;
+use actors::metering::request::{MeterRequest, RequestError};
+use actors::metering::tokens::service::Opened;
 use actors::system::MeteringHandles;
-use actors::tokens::desk::Opened;
 
 use super::error::{ApiError, json_answer};
 use super::large::{self, Place};

@@ -7,10 +7,10 @@ use std::time::Duration;
 use actix_web::http::header::USER_AGENT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::code::{StateSuffix, UserCode};
-use actors::keys::BrowserHash;
-use actors::registry::{FindAnswer, FindCode, IssueAnswer, IssueCode};
-use actors::session::Request;
+use actors::base::code::{StateSuffix, UserCode};
+use actors::base::keyring::BrowserHash;
+use actors::device_flow::registry::{FindAnswer, FindCode, IssueAnswer, IssueCode};
+use actors::device_flow::session::Request;
 use serde::Serialize;
 
 use super::browser;
@@ -143,7 +143,7 @@ async fn answer(app: &App, request: &HttpRequest) -> HttpResponse {
 
 /// What a typed code leads to, after the limit on guesses.
 pub enum Found {
-    Open(UserCode, actors::registry::PendingCode),
+    Open(UserCode, actors::device_flow::registry::PendingCode),
     Refused(CodeError),
     Unavailable,
 }

@@ -13,8 +13,8 @@ use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
-use actors::gate::AskError;
-use actors::meter::errors::DataError;
+use actors::base::admission::AskError;
+use actors::metering::errors::DataError;
 use serde::Serialize;
 
 /// An error answer of the device endpoints.

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
-use actors::meter::request::{Meter, MeterRequest};
+use actors::base::meter::Meter;
+use actors::metering::request::MeterRequest;
 
 /// Days of load curve from which on an answer is large: some 250 kB.
 const LARGE_DAYS: i64 = 62;
@@ -87,8 +88,8 @@ impl MessageBody for Held {
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
-    use actors::meter::civil::parse_date;
-    use actors::meter::request::{DayRange, Resource};
+    use actors::metering::civil::parse_date;
+    use actors::metering::request::{DayRange, Resource};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::store::SessionStore;
+use actors::device_flow::store::SessionStore;
 use serde_json::json;
 
 use super::error::{ApiError, json_answer};

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actors::bucket::{Rate, TokenBucket};
-use actors::clock::Timestamp;
+use actors::base::clock::Timestamp;
+use actors::limits::token_bucket::{Rate, TokenBucket};
 use dashmap::DashMap;
 use ipnet::IpNet;
 

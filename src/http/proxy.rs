@@ -11,8 +11,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actors::exchanger::Exchanged;
-use actors::upstream::{Call, Grant};
+use actors::enedis::exchanger::Exchanged;
+use actors::enedis::port::{Call, Grant};
 
 use super::App;
 use super::client::Client;

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use actors::code::{BearerToken, DeviceCode};
-use actors::poll::PollAnswer;
-use actors::registry::Poll;
-use actors::tokens::desk::{Refresh, Refreshed, TokenDesk};
+use actors::base::code::{BearerToken, DeviceCode};
+use actors::device_flow::poll::PollAnswer;
+use actors::device_flow::registry::Poll;
+use actors::metering::tokens::service::{Refresh, Refreshed, TokenService};
 
 use super::App;
 use super::client::Client;
@@ -65,7 +65,7 @@ pub async fn refresh(
     app: &App,
     request: &HttpRequest,
     form: &mut Form<'_>,
-    tokens: &TokenDesk,
+    tokens: &TokenService,
 ) -> Result<HttpResponse, ApiError> {
     let client = Client::identify(request, form, &app.allowed_clients)?;
     let token = BearerToken::parse(&form.require("refresh_token", REFRESH_TOKEN_MAX)?);
@@ -149,9 +149,9 @@ async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<St
         PollAnswer::Denied => Err(ApiError::AccessDenied),
         PollAnswer::Expired => Err(ApiError::ExpiredToken),
         PollAnswer::Invalid => Err(ApiError::InvalidGrant),
-        PollAnswer::BadSecret => {
-            Err(ApiError::InvalidClient { basic: client.style == actors::poll::AuthStyle::Basic })
-        }
+        PollAnswer::BadSecret => Err(ApiError::InvalidClient {
+            basic: client.style == actors::device_flow::poll::AuthStyle::Basic,
+        }),
         PollAnswer::Unavailable => Err(ApiError::unavailable()),
     }
 }

@@ -3,8 +3,8 @@
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::code::{BrowserToken, StateSuffix};
-use actors::registry::{Confirm, ConfirmAnswer, Confirmed};
+use actors::base::code::{BrowserToken, StateSuffix};
+use actors::device_flow::registry::{Confirm, ConfirmAnswer, Confirmed};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};

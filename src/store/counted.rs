@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actors::clock::Timestamp;
-use actors::keys::DeviceHash;
-use actors::session::Session;
-use actors::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;

@@ -30,11 +30,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actors::clock::Timestamp;
-use actors::keys::DeviceHash;
-use actors::session::Session;
-use actors::store::record::millis;
-use actors::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::base::store::millis;
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt, TryStreamExt};
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};

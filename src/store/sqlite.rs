@@ -30,10 +30,11 @@ mod writes;
 
 use std::path::{Path, PathBuf};
 
-use actors::clock::Timestamp;
-use actors::keys::DeviceHash;
-use actors::session::Session;
-use actors::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use tokio::sync::oneshot;

@@ -75,7 +75,7 @@ impl Handler<Panic> for Counter {
 async fn a_full_mailbox_is_no_back_pressure_for_do_send() {
     let begun = Arc::new(AtomicUsize::new(0));
     let addr = Counter { begun: Arc::clone(&begun), done: 0 }.start();
-    // Far more than the capacity of 4: every one is queued, none refused. Hence the permits of `actors::gate`.
+    // Far more than the capacity of 4: every one is queued, none refused. Hence the permits of `actors::base::admission`.
     for _ in 0..1_000 {
         addr.do_send(Count);
     }

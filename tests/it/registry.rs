@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actors::clock::{Clock, ManualClock, Timestamp};
-use actors::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
-use actors::consent::{Application, AuthorizationReturn, ConsentOutcome, Returned};
-use actors::exchanger::ExchangerSettings;
-use actors::exchanger::quota::QuotaSettings;
-use actors::keys::{DeviceHash, Keyring};
-use actors::poll::{AuthStyle, PollAnswer};
-use actors::registry::{
+use actors::base::clock::{Clock, ManualClock, Timestamp};
+use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
+use actors::base::keyring::{DeviceHash, Keyring};
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::consent::{Application, AuthorizationReturn, ConsentOutcome, Returned};
+use actors::device_flow::poll::{AuthStyle, PollAnswer};
+use actors::device_flow::registry::{
     Confirm, ConfirmAnswer, Confirmed, FindAnswer, FindCode, IssueAnswer, IssueCode, Poll,
 };
-use actors::session::{Lifetimes, Request, Session};
-use actors::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
+use actors::device_flow::session::{Lifetimes, Request, Session};
+use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
+use actors::enedis::exchanger::ExchangerSettings;
+use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError};
+use actors::limits::quota::QuotaSettings;
 use actors::system::{Ports, Settings, System};
-use actors::upstream::{Answer, AuthorizationServer, Call, CallError};
 use device_flow_proxy::store::sqlite::SqliteStore;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, LocalBoxFuture};

@@ -5,8 +5,8 @@ mod mongo;
 mod sqlite;
 mod tokens;
 
-use actors::session::Session;
-use actors::store::Write;
+use actors::device_flow::session::Session;
+use actors::device_flow::store::Write;
 
 fn inserts(sessions: &[Session]) -> Vec<Write> {
     sessions.iter().cloned().map(Write::Insert).collect()

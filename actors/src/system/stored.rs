@@ -7,11 +7,12 @@ use std::cell::RefCell;
 
 use futures_util::future::try_join_all;
 
-use crate::clock::Timestamp;
-use crate::keys::DeviceHash;
-use crate::registry::{CodeRegistryHandle, Held, Table};
-use crate::session::{Phase, Session};
-use crate::store::{SessionStore, StoreError};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::DeviceHash;
+use crate::base::store::StoreError;
+use crate::device_flow::registry::{CodeRegistryHandle, Held, Table};
+use crate::device_flow::session::{Phase, Session};
+use crate::device_flow::store::SessionStore;
 
 /// Chains of pages.
 const READERS: u8 = 4;
@@ -68,7 +69,7 @@ fn end_of_part(reader: u8) -> DeviceHash {
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
-    use crate::store::{SessionKey, Write};
+    use crate::device_flow::store::{SessionKey, Write};
     use crate::testing::reference::Model;
     use crate::testing::{NOW, Samples};
 

@@ -13,8 +13,9 @@ use futures_util::future::join_all;
 
 pub use self::model::agrees_with_a_model;
 use super::{ENTRY_LIFE, NOW, Place, Samples};
-use crate::clock::Timestamp;
-use crate::meter::cache::{BATCH_MAX, CacheEntry, CacheKey, MeterCache, Weight, evictions};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::CacheKey;
+use crate::metering::cache::{BATCH_MAX, CacheEntry, MeterCache, Weight, evictions};
 
 type Cache = Arc<dyn MeterCache>;
 type Entries = BTreeMap<CacheKey, CacheEntry>;

@@ -11,11 +11,12 @@ use futures_util::future::join_all;
 
 pub use self::model::{Step, agrees_with_a_model, walk};
 use super::{NOW, Place, Samples};
-use crate::clock::Timestamp;
-use crate::keys::DeviceHash;
-use crate::session::Session;
-use crate::store::record::PhaseTag;
-use crate::store::{Cursor, SessionKey, SessionStore, Write, Written};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::DeviceHash;
+use crate::base::store::Written;
+use crate::device_flow::session::Session;
+use crate::device_flow::store::record::PhaseTag;
+use crate::device_flow::store::{Cursor, SessionKey, SessionStore, Write};
 
 /// Longest wait for a change to be reported.
 const REPORTED_WITHIN: Duration = Duration::from_secs(10);

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-use crate::clock::Timestamp;
-use crate::keys::DeviceHash;
-use crate::session::Session;
-use crate::store::{Cursor, Page, Polled, SessionKey, SessionStore, StoreError, Write, Written};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::DeviceHash;
+use crate::base::store::{StoreError, Written};
+use crate::device_flow::session::Session;
+use crate::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 
 /// Sessions of one page; few, so that a small test sees several.
 const PAGE: usize = 100;

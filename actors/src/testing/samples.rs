@@ -6,12 +6,15 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::clock::Timestamp;
-use crate::keys::{BrowserHash, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash};
-use crate::meter::cache::{CacheEntry, CacheKey};
-use crate::session::{Consent, Lifetimes, Phase, Request, Session};
-use crate::store::record::PhaseTag;
-use crate::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::CacheKey;
+use crate::base::keyring::{
+    BrowserHash, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash,
+};
+use crate::device_flow::session::{Consent, Lifetimes, Phase, Request, Session};
+use crate::device_flow::store::record::PhaseTag;
+use crate::metering::cache::CacheEntry;
+use crate::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
 
 /// The present of every sample. Far ahead of any database's own clock, so that no database deletes a sample as
 /// outdated while a test looks at it.

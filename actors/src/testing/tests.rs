@@ -6,8 +6,8 @@ use super::cache_contract::model::Model as CacheModel;
 use super::reference::Model;
 use super::token_contract::model::Model as TokenModel;
 use super::*;
-use crate::meter::cache::MeterCache;
-use crate::tokens::TokenStore;
+use crate::metering::cache::MeterCache;
+use crate::metering::tokens::TokenStore;
 
 struct Private(Model);
 

@@ -15,10 +15,11 @@ pub use self::races::{
     bounds_racing_issues, leaves_no_token_of_a_revoked_grant, lets_one_of_many_racing_adds_win,
 };
 use super::{NOW, Place, Samples};
-use crate::clock::Timestamp;
-use crate::keys::{MeterHash, Sealed, TokenHash};
-use crate::store::Written;
-use crate::tokens::{ACCESS_MAX, Access, METERS_MAX, MeterGrant, OF_METER_MAX, Origin, TokenStore};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{MeterHash, Sealed, TokenHash};
+use crate::base::meter::METERS_MAX;
+use crate::base::store::Written;
+use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX, Origin, TokenStore};
 
 type Store = Arc<dyn TokenStore>;
 

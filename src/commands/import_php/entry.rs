@@ -3,10 +3,10 @@
 //! Owns the names of that server's keys. Pure: whatever is in an entry, the answer is a value, and no fault repeats
 //! what stands in the entry.
 
-use actors::clock::Timestamp;
-use actors::code::BearerToken;
-use actors::meter::request::Meter;
-use actors::tokens::parse_meters;
+use actors::base::clock::Timestamp;
+use actors::base::code::BearerToken;
+use actors::base::meter::Meter;
+use actors::base::meter::parse_meters;
 
 const REFRESH: &str = "refresh_token:";
 const ACCESS: &str = "access_token:";

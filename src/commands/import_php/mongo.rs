@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use actors::clock::Timestamp;
+use actors::base::clock::Timestamp;
 use futures_util::{Stream, TryStreamExt, stream};
 use mongodb::bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::ClientOptions;

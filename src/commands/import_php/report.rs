@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use actors::clock::Timestamp;
+use actors::base::clock::Timestamp;
 
 use super::entry::{Entry, Fault, Kind, Other, Row, Token, classify};
 

@@ -1,6 +1,6 @@
 //! The PHP server's PostgreSQL table `cache`: its columns, and one row as an entry.
 
-use actors::clock::Timestamp;
+use actors::base::clock::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 

@@ -3,9 +3,10 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use actors::clock::ManualClock;
-use actors::code::BearerToken;
-use actors::tokens::{TokenStore, parse_meters};
+use actors::base::clock::ManualClock;
+use actors::base::code::BearerToken;
+use actors::base::meter::parse_meters;
+use actors::metering::tokens::TokenStore;
 
 use super::entry::Raw;
 use super::*;

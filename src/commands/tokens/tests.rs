@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::clock::{ManualClock, Timestamp};
-use actors::code::BearerToken;
-use actors::keys::Keyring;
-use actors::tokens::{Access, Origin, TokenStore, parse_meters, sealed_meters};
+use actors::base::clock::{ManualClock, Timestamp};
+use actors::base::code::BearerToken;
+use actors::base::keyring::Keyring;
+use actors::base::meter::parse_meters;
+use actors::metering::tokens::{Access, Origin, TokenStore, sealed_meters};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

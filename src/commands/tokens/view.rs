@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use actors::clock::Timestamp;
-use actors::keys::Keyring;
-use actors::meter::request::Meter;
-use actors::tokens::{MeterGrant, OF_METER_MAX, Origin, parse_meters};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::Keyring;
+use actors::base::meter::Meter;
+use actors::base::meter::parse_meters;
+use actors::metering::tokens::{MeterGrant, OF_METER_MAX, Origin};
 use serde::Serialize;
 
 /// Digits of an id that are shown: enough to name one of billions.

@@ -9,9 +9,9 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actors::clock::Timestamp;
-use actors::keys::DeviceHash;
-use actors::store::Polled;
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::device_flow::store::Polled;
 use futures_util::TryStreamExt;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;

@@ -1,7 +1,8 @@
 //! A group of writes: one `insert_many` beside one conditional `update_one` for each update. The server journals
 //! what arrives together with one flush.
 
-use actors::store::{StoreError, Write, Written};
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::store::Write;
 use futures_util::future::{join, join_all};
 use mongodb::Collection;
 use mongodb::bson::{Document, RawDocumentBuf, doc};

@@ -1,8 +1,9 @@
 //! A [`Record`] as a document, and a document as a [`Record`].
 
-use actors::keys::DeviceHash;
-use actors::session::Session;
-use actors::store::record::{Damaged, Head, Record};
+use actors::base::keyring::DeviceHash;
+use actors::base::store::Damaged;
+use actors::device_flow::session::Session;
+use actors::device_flow::store::record::{Head, Record};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 use serde::Deserialize;

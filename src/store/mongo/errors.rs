@@ -4,7 +4,7 @@
 //! is unknown, which costs the caller one look-up; a wrong "certainly not" would cost a consent. The driver keeps the
 //! first error of an operation if its retry fails before it was sent, so that what is seen here covers both.
 
-use actors::store::StoreError;
+use actors::base::store::StoreError;
 use mongodb::error::{Error, ErrorKind, NO_WRITES_PERFORMED, WriteFailure};
 
 use crate::store::OpenError;

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use actors::keys::DeviceHash;
-use actors::store::Cursor;
+use actors::base::keyring::DeviceHash;
+use actors::device_flow::store::Cursor;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, RawDocumentBuf, doc};
 use mongodb::error::Result;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::store::StoreError;
+use actors::base::store::StoreError;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use mongodb::bson::Document;

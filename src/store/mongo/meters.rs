@@ -14,10 +14,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use actors::clock::Timestamp;
-use actors::meter::cache::{CacheEntry, CacheKey, MeterCache};
-use actors::store::StoreError;
-use actors::store::record::{Damaged, millis, timestamp};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::CacheKey;
+use actors::base::store::StoreError;
+use actors::base::store::{Damaged, millis, timestamp};
+use actors::metering::cache::{CacheEntry, MeterCache};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt};
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};

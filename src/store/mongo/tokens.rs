@@ -16,12 +16,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use actors::clock::Timestamp;
-use actors::keys::{MeterHash, TokenHash};
-use actors::store::record::{Damaged, millis};
-use actors::store::{StoreError, Written};
-use actors::tokens::record::GrantRecord;
-use actors::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::{MeterHash, TokenHash};
+use actors::base::store::{Damaged, millis};
+use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::record::GrantRecord;
+use actors::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt, TryStreamExt};
 use mongodb::Collection;

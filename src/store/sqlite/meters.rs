@@ -10,9 +10,10 @@ mod sql;
 
 use std::path::{Path, PathBuf};
 
-use actors::clock::Timestamp;
-use actors::meter::cache::{CacheEntry, CacheKey, MeterCache};
-use actors::store::StoreError;
+use actors::base::clock::Timestamp;
+use actors::base::keyring::CacheKey;
+use actors::base::store::StoreError;
+use actors::metering::cache::{CacheEntry, MeterCache};
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 

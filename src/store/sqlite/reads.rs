@@ -1,10 +1,11 @@
 //! What the reader thread is asked.
 
-use actors::clock::Timestamp;
-use actors::keys::DeviceHash;
-use actors::session::Session;
-use actors::store::record::millis;
-use actors::store::{Page, SessionKey, StoreError};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::base::store::StoreError;
+use actors::base::store::millis;
+use actors::device_flow::session::Session;
+use actors::device_flow::store::{Page, SessionKey};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::aborted;

@@ -1,7 +1,7 @@
 //! The file of sessions: its layout, a [`Record`] as a row, and a row as a [`Record`].
 
-use actors::session::Session;
-use actors::store::record::{Head, Record};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::record::{Head, Record};
 use rusqlite::{CachedStatement, Row, params};
 
 use super::schema::Schema;

@@ -11,11 +11,11 @@ mod sql;
 
 use std::path::Path;
 
-use actors::clock::Timestamp;
-use actors::keys::{MeterHash, TokenHash};
-use actors::store::{StoreError, Written};
-use actors::tokens::record::GrantRecord;
-use actors::tokens::{Access, GrantPage, MeterGrant, TokenStore};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::{MeterHash, TokenHash};
+use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::record::GrantRecord;
+use actors::metering::tokens::{Access, GrantPage, MeterGrant, TokenStore};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 

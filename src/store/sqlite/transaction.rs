@@ -1,6 +1,6 @@
 //! One change of a file: all of it or nothing, and what a failure means.
 
-use actors::store::StoreError;
+use actors::base::store::StoreError;
 use rusqlite::{Connection, ErrorCode};
 
 /// Free pages (of 4 KiB) kept for what comes next; what is beyond is handed back to the file system.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
-use actors::store::StoreError;
+use actors::base::store::StoreError;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use rusqlite::Connection;

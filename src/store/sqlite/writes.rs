@@ -2,9 +2,10 @@
 
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError};
 
-use actors::clock::Timestamp;
-use actors::store::record::millis;
-use actors::store::{StoreError, Write, Written};
+use actors::base::clock::Timestamp;
+use actors::base::store::millis;
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::store::Write;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 

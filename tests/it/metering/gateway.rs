@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actors::clock::{Clock, SystemClock};
+use actors::base::clock::{Clock, SystemClock};
 use testkit::enedis::{Api, Endpoint, Fault, GeneratedMeters, Meters, Options, Quota, Resource};
 
 use super::{Linked, get, link, question, yesterday};

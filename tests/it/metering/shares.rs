@@ -1,6 +1,6 @@
 //! The hour's quota is everybody's: what strangers and large questions can take of it, and of memory.
 
-use actors::clock::{Clock, SystemClock};
+use actors::base::clock::{Clock, SystemClock};
 use testkit::enedis::{GeneratedMeters, Meters, Options, Resource};
 use testkit::person::Person;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use actors::store::{SessionKey, SessionStore, StoreError, Write, Written};
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::store::{SessionKey, SessionStore, Write};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::OpenError;
 use device_flow_proxy::store::mongo::{DEADLINE, MongoSettings, MongoStore};

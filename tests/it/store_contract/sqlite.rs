@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::keys::DeviceHash;
-use actors::store::{SessionKey, SessionStore, StoreError, Written};
+use actors::base::keyring::DeviceHash;
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::store::{SessionKey, SessionStore};
 use actors::testing::contract::{Step, walk};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::sqlite::SqliteStore;

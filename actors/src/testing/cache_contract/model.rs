@@ -10,9 +10,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Cache, Entries, evict, get_at, put, weights};
-use crate::clock::Timestamp;
-use crate::meter::cache::{CacheEntry, CacheKey, MeterCache, evictions};
-use crate::store::StoreError;
+use crate::base::clock::Timestamp;
+use crate::base::keyring::CacheKey;
+use crate::base::store::StoreError;
+use crate::metering::cache::{CacheEntry, MeterCache, evictions};
 use crate::testing::{NOW, Place};
 
 /// Entries that one call evicts; few, so that a small test sees several calls.

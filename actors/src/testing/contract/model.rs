@@ -8,11 +8,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Store, find_at, live};
-use crate::clock::Timestamp;
-use crate::keys::{BrowserHash, DeviceHash, StateHash, UserHash};
-use crate::session::{Consent, Session};
-use crate::store::record::PhaseTag;
-use crate::store::{SessionKey, Write};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{BrowserHash, DeviceHash, StateHash, UserHash};
+use crate::device_flow::session::{Consent, Session};
+use crate::device_flow::store::record::PhaseTag;
+use crate::device_flow::store::{SessionKey, Write};
 use crate::testing::reference::Model;
 use crate::testing::{NOW, Place, Samples};
 

@@ -13,11 +13,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Store, live, purge};
-use crate::clock::Timestamp;
-use crate::keys::{MeterHash, TokenHash};
-use crate::store::{StoreError, Written};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{MeterHash, TokenHash};
+use crate::base::store::{StoreError, Written};
+use crate::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use crate::testing::{NOW, Place, Samples};
-use crate::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 
 /// Grants of one page; few, so that a small test sees several.
 const PAGE: usize = 100;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{Store, add, by_access, by_refresh, issue, live, of_meter, revoke};
-use crate::store::Written;
+use crate::base::store::Written;
+use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, TokenStore};
 use crate::testing::{NOW, Place, Samples};
-use crate::tokens::{ACCESS_MAX, Access, MeterGrant, TokenStore};
 
 async fn handles<P: Place<dyn TokenStore>>(place: &P) -> [Store; 2] {
     [place.open().await, place.open().await]

@@ -1,8 +1,9 @@
 //! What is in the file, and every statement on it.
 
-use actors::clock::Timestamp;
-use actors::meter::cache::{CacheEntry, CacheKey};
-use actors::store::record::{millis, timestamp};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::CacheKey;
+use actors::base::store::{millis, timestamp};
+use actors::metering::cache::CacheEntry;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::sqlite::schema::Schema;

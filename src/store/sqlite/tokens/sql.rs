@@ -1,11 +1,11 @@
 //! What is in the file, and every statement on it.
 
-use actors::clock::Timestamp;
-use actors::keys::{MeterHash, TokenHash};
-use actors::store::Written;
-use actors::store::record::millis;
-use actors::tokens::record::GrantRecord;
-use actors::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX};
+use actors::base::clock::Timestamp;
+use actors::base::keyring::{MeterHash, TokenHash};
+use actors::base::store::Written;
+use actors::base::store::millis;
+use actors::metering::tokens::record::GrantRecord;
+use actors::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::store::sqlite::schema::Schema;

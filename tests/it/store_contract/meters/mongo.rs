@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::meter::cache::MeterCache;
+use actors::metering::cache::MeterCache;
 use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::store::mongo::{DEADLINE, MongoMeters};
 use futures_util::TryStreamExt;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use actors::meter::cache::{CacheEntry, MeterCache};
-use actors::store::StoreError;
+use actors::base::store::StoreError;
+use actors::metering::cache::{CacheEntry, MeterCache};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::OpenError;
 use device_flow_proxy::store::sqlite::{SqliteMeters, SqliteStore};

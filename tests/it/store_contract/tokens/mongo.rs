@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::store::{StoreError, Written};
+use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::TokenStore;
 use actors::testing::{NOW, Samples, block_on};
-use actors::tokens::TokenStore;
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::mongo::{DEADLINE, MongoSettings, MongoTokens};
 use device_flow_proxy::store::{MeteringStores, OpenError, Stores, open_tokens};

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actors::store::{StoreError, Written};
+use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::{MeterGrant, TokenStore};
 use actors::testing::{NOW, Place, Samples, block_on};
-use actors::tokens::{MeterGrant, TokenStore};
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::sqlite::{SqliteStore, SqliteTokens};
 use device_flow_proxy::store::{MeteringStores, OpenError, Stores, open_tokens};

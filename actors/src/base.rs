@@ -1,0 +1,11 @@
+//! The ground that both wings stand on: time, codes and secrets, keys, meters' numbers, what a store can answer, and
+//! the admission to an actor. Nothing here knows of a session, a grant or Enedis.
+
+pub mod admission;
+pub mod clock;
+pub mod code;
+pub(crate) mod identity_hash;
+pub mod keyring;
+pub mod meter;
+pub mod store;
+pub(crate) mod timer;

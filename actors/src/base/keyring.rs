@@ -1,0 +1,339 @@
+//! Keys derived from `SECRET_KEY`: keyed hashes for everything that is looked up, sealing for everything
+//! that must be read back.
+//!
+//! Nothing a stranger sends or Enedis returns is stored in clear. Codes are found again by a 128-bit keyed
+//! BLAKE3 hash (one key per purpose, so a user code cannot be confused with a state); tokens, device-supplied
+//! secrets and PKCE verifiers are sealed with XChaCha20-Poly1305, bound to what they belong to.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use rand::{Rng, RngExt};
+
+use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
+use crate::base::meter::Meter;
+
+/// Shard slots. Codes of one session are drawn until they share a slot, so that one message finds the
+/// session by any of them, whatever `SHARDS` is today or was when the session was stored.
+pub const SLOTS: usize = 64;
+
+const HASH_LEN: usize = 16;
+const KEY_ID_LEN: usize = 4;
+const NONCE_LEN: usize = 24;
+const FORMAT: u8 = 1;
+
+macro_rules! hash_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; HASH_LEN]);
+
+        impl $name {
+            /// The stored form.
+            pub const fn as_bytes(&self) -> &[u8; HASH_LEN] {
+                &self.0
+            }
+
+            /// From the stored form; `None` unless it has 16 bytes.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+
+            /// The shard slot, below [`SLOTS`].
+            pub const fn slot(&self) -> usize {
+                self.0[0] as usize % SLOTS
+            }
+        }
+
+        impl From<[u8; HASH_LEN]> for $name {
+            fn from(bytes: [u8; HASH_LEN]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                // Eight digits tell sessions apart in a log and let nobody look one up.
+                write!(f, "{}", hex::encode(&self.0[..4]))
+            }
+        }
+    };
+}
+
+hash_type!(
+    /// Keyed hash of a device code; the primary key of a session.
+    DeviceHash
+);
+hash_type!(
+    /// Keyed hash of a user code.
+    UserHash
+);
+hash_type!(
+    /// Keyed hash of a `state`.
+    StateHash
+);
+hash_type!(
+    /// Keyed hash of a browser's cookie.
+    BrowserHash
+);
+hash_type!(
+    /// Keyed hash of an authorization code, kept to recognise one that was presented before.
+    GrantHash
+);
+
+hash_type!(
+    /// Keyed hash of a bearer token of our own, access or refresh.
+    TokenHash
+);
+hash_type!(
+    /// Keyed hash of a meter's number.
+    MeterHash
+);
+
+/// Keyed hash of what is remembered of a meter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CacheKey(pub [u8; 32]);
+
+impl AsRef<[u8]> for CacheKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKey({:02x}{:02x}…)", self.0[0], self.0[1])
+    }
+}
+
+/// A sealed secret: format, key id, nonce, ciphertext and tag. Opaque to every store.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(Box<[u8]>);
+
+impl Sealed {
+    /// The stored form.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// From the stored form; damage is found when it is opened.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes.into_boxed_slice())
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// Why a sealed secret could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Sealed under another `SECRET_KEY`.
+    #[error("sealed under another secret key")]
+    OtherKey,
+    /// Cut short, altered, or moved from another owner.
+    #[error("sealed data is damaged")]
+    Damaged,
+}
+
+/// All keys of one installation. Instances that share a store share the secret and thus the keyring.
+#[derive(Clone)]
+pub struct Keyring {
+    device: [u8; 32],
+    user: [u8; 32],
+    state: [u8; 32],
+    browser: [u8; 32],
+    grant: [u8; 32],
+    access: [u8; 32],
+    refresh: [u8; 32],
+    stand_in: [u8; 32],
+    consent: [u8; 32],
+    meter: [u8; 32],
+    cache: [u8; 32],
+    cipher: XChaCha20Poly1305,
+    id: [u8; KEY_ID_LEN],
+}
+
+impl Keyring {
+    /// Derives every key from the installation's 256-bit secret.
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let derive = |purpose: &str| blake3::derive_key(&format!("device-flow-proxy 2026 {purpose}"), secret);
+        let mut id = [0; KEY_ID_LEN];
+        id.copy_from_slice(&derive("key id")[..KEY_ID_LEN]);
+        Self {
+            device: derive("device code hash"),
+            user: derive("user code hash"),
+            state: derive("state hash"),
+            browser: derive("browser hash"),
+            grant: derive("authorization code hash"),
+            access: derive("access token hash"),
+            refresh: derive("refresh token hash"),
+            stand_in: derive("stand-in for a refresh token"),
+            consent: derive("tokens of a consent"),
+            meter: derive("meter hash"),
+            cache: derive("meter cache key"),
+            cipher: XChaCha20Poly1305::new(&Key::from(derive("seal"))),
+            id,
+        }
+    }
+
+    /// Hash of a device code.
+    pub fn device(&self, code: &DeviceCode) -> DeviceHash {
+        DeviceHash(keyed(&self.device, code.bytes()))
+    }
+
+    /// Hash of a user code.
+    pub fn user(&self, code: &UserCode) -> UserHash {
+        UserHash(keyed(&self.user, code.bytes()))
+    }
+
+    /// Hash of a `state`.
+    pub fn state(&self, state: &StateToken) -> StateHash {
+        StateHash(keyed(&self.state, state.expose().as_bytes()))
+    }
+
+    /// Hash of a browser's cookie.
+    pub fn browser(&self, token: &BrowserToken) -> BrowserHash {
+        BrowserHash(keyed(&self.browser, token.bytes()))
+    }
+
+    /// Hash of an authorization code.
+    pub fn grant(&self, code: &str) -> GrantHash {
+        GrantHash(keyed(&self.grant, code.as_bytes()))
+    }
+
+    /// Hash of an access token of our own.
+    pub fn access(&self, token: &BearerToken) -> TokenHash {
+        TokenHash(keyed(&self.access, token.bytes()))
+    }
+
+    /// Hash of a refresh token of our own.
+    pub fn refresh(&self, token: &BearerToken) -> TokenHash {
+        TokenHash(keyed(&self.refresh, token.bytes()))
+    }
+
+    /// Stands where a refresh token's hash would, for an access token that came without one: no token has this hash.
+    pub fn stand_in(&self, access: &BearerToken) -> TokenHash {
+        TokenHash(keyed(&self.stand_in, access.bytes()))
+    }
+
+    /// The refresh and the first access token of a consent: always the same two for one `state` and what came back under
+    /// it, so that a consent that was half recorded is completed, and not given twice. Nobody without the key can draw
+    /// them.
+    pub fn consent_tokens(&self, state: &StateHash, grant: &GrantHash) -> (BearerToken, BearerToken) {
+        let draw = |purpose: u8| {
+            let mut input = [purpose; 1 + 2 * HASH_LEN];
+            input[1..=HASH_LEN].copy_from_slice(state.as_bytes());
+            input[1 + HASH_LEN..].copy_from_slice(grant.as_bytes());
+            BearerToken::from_bytes(*blake3::keyed_hash(&self.consent, &input).as_bytes())
+        };
+        (draw(b'r'), draw(b'a'))
+    }
+
+    /// Hash of a meter's number.
+    pub fn meter(&self, meter: Meter) -> MeterHash {
+        MeterHash(keyed(&self.meter, meter.to_string().as_bytes()))
+    }
+
+    /// Key of what the meter cache remembers; `text` is a [`key_text`](crate::metering::cache::key_text) or an
+    /// [`owner_text`](crate::metering::cache::owner_text).
+    pub fn cache(&self, text: &str) -> CacheKey {
+        CacheKey(*blake3::keyed_hash(&self.cache, text.as_bytes()).as_bytes())
+    }
+
+    /// Seals `secret` so that it opens only for `owner`: a session, a token, a cache key.
+    pub fn seal(&self, rng: &mut impl Rng, owner: &impl AsRef<[u8]>, secret: &[u8]) -> Sealed {
+        let nonce: [u8; NONCE_LEN] = rng.random();
+        let mut out = Vec::with_capacity(1 + KEY_ID_LEN + NONCE_LEN + secret.len() + 16);
+        out.push(FORMAT);
+        out.extend_from_slice(&self.id);
+        out.extend_from_slice(&nonce);
+        let payload = Payload { msg: secret, aad: owner.as_ref() };
+        // The only documented failure is a message of 256 GiB; the bodies here are bounded by the HTTP layer.
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
+        out.extend_from_slice(&sealed);
+        Sealed(out.into_boxed_slice())
+    }
+
+    /// Opens what [`Keyring::seal`] made for the same `owner`.
+    pub fn open(&self, owner: &impl AsRef<[u8]>, sealed: &Sealed) -> Result<Vec<u8>, OpenError> {
+        let rest = sealed.0.strip_prefix(&[FORMAT]).ok_or(OpenError::Damaged)?;
+        let (id, rest) = rest.split_at_checked(KEY_ID_LEN).ok_or(OpenError::Damaged)?;
+        if id != self.id {
+            return Err(OpenError::OtherKey);
+        }
+        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
+        let payload = Payload { msg: body, aad: owner.as_ref() };
+        self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| OpenError::Damaged)
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyring({})", hex::encode(self.id))
+    }
+}
+
+fn keyed(key: &[u8; 32], data: &[u8]) -> [u8; HASH_LEN] {
+    let mut out = [0; HASH_LEN];
+    out.copy_from_slice(&blake3::keyed_hash(key, data).as_bytes()[..HASH_LEN]);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn sealed_secrets_open_only_at_home() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let keys = Keyring::new(&[7; 32]);
+        let owner = keys.device(&DeviceCode::generate(&mut rng));
+        let other = keys.device(&DeviceCode::generate(&mut rng));
+        let sealed = keys.seal(&mut rng, &owner, b"refresh me");
+        assert_eq!(keys.open(&owner, &sealed).unwrap(), b"refresh me");
+        assert_eq!(keys.open(&other, &sealed), Err(OpenError::Damaged));
+        assert_eq!(Keyring::new(&[8; 32]).open(&owner, &sealed), Err(OpenError::OtherKey));
+        for cut in 0..sealed.as_bytes().len() {
+            let cut = Sealed::from_bytes(sealed.as_bytes()[..cut].to_vec());
+            assert!(keys.open(&owner, &cut).is_err());
+        }
+    }
+
+    #[test]
+    fn a_consent_has_its_own_two_tokens() {
+        let keys = Keyring::new(&[1; 32]);
+        let (state, other) = (StateHash([1; 16]), StateHash([2; 16]));
+        let (grant, another) = (GrantHash([1; 16]), GrantHash([3; 16]));
+        let (refresh, access) = keys.consent_tokens(&state, &grant);
+        assert!(keys.consent_tokens(&state, &grant) == (refresh.clone(), access.clone()));
+        assert!(refresh != access);
+        let strangers = Keyring::new(&[2; 32]).consent_tokens(&state, &grant);
+        for (r, a) in [keys.consent_tokens(&other, &grant), keys.consent_tokens(&state, &another), strangers]
+        {
+            assert!(r != refresh && a != access && r != access && a != refresh);
+        }
+    }
+
+    #[test]
+    fn each_purpose_has_its_own_key() {
+        let keys = Keyring::new(&[1; 32]);
+        let mut rng = StdRng::seed_from_u64(9);
+        let device = DeviceCode::generate(&mut rng);
+        let browser = BrowserToken::parse(&device.expose()).unwrap();
+        assert_ne!(keys.device(&device).as_bytes(), keys.browser(&browser).as_bytes());
+    }
+}

@@ -1,0 +1,346 @@
+//! The one workflow that spans actors: an authorization comes back with a browser and becomes a token that waits for its
+//! device.
+//!
+//! ```text
+//!   browser ──▶ registry: BeginExchange ──▶ exchanger: CallEnedis ──▶ registry: FinishExchange ──▶ page
+//!               (durable: "presented")      (at most one success)      (durable: token sealed)
+//! ```
+//!
+//! That is `FLOW=DEVICE`, where the device receives Enedis' own token. With `FLOW=CLIENT_CREDENTIALS` it receives
+//! one of ours, and what came back names the meters it opens, or lets Enedis name them (`consent/metering.rs`).
+//!
+//! It runs to its end even if the browser hangs up, and shutdown waits for it. Once Enedis has given a token, the
+//! token is recorded with patience: the person's consent must not be lost to a store that was away for a moment.
+
+mod metering;
+pub mod services;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+use crate::base::clock::SharedClock;
+use crate::base::code::{BrowserToken, StateToken};
+use crate::base::keyring::Keyring;
+use crate::base::meter::Meter;
+use crate::device_flow::registry::{
+    BeginAnswer, BeginExchange, CodeRegistryHandle, Failure, FinishAnswer, FinishExchange, Lease, Outcome,
+};
+use crate::device_flow::session::{Presentation, Settled};
+use crate::enedis::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
+use crate::enedis::port::{Call, Grant, NoToken, TokenCall, TokenSet};
+use crate::metering::relay::MeterRelayHandle;
+use crate::metering::tokens::Origin;
+use crate::metering::tokens::service::{Consented, TokenService};
+
+/// How long a token in hand is offered to a store that does not take it.
+const RECORD_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a failure is offered: without it a reload would believe that the code was spent.
+const FAILURE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a return that may be acted on again is left to whoever has begun: as long as that normally takes.
+const REPEATABLE_LEASE: Duration = Duration::from_secs(30);
+/// Pause between two offers.
+const RECORD_PAUSE: Duration = Duration::from_millis(500);
+
+/// The application at Enedis, as configured. Where a part is missing, the device's own is used.
+#[derive(Clone, Default)]
+pub struct Application {
+    /// `CLIENT_ID`.
+    pub client_id: Option<String>,
+    /// `CLIENT_SECRET`.
+    pub client_secret: Option<String>,
+}
+
+impl Application {
+    /// The credentials of one call: ours where configured, else the device's.
+    pub fn call(&self, client_id: &str, client_secret: Option<String>, grant: Grant) -> TokenCall {
+        TokenCall {
+            client_id: self.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
+            client_secret: self.client_secret.clone().or(client_secret),
+            grant,
+        }
+    }
+}
+
+/// What Enedis sent back through the browser.
+pub struct AuthorizationReturn {
+    /// Our `state`.
+    pub state: StateToken,
+    /// The browser's cookie.
+    pub browser: BrowserToken,
+    /// The rest.
+    pub returned: Returned,
+}
+
+/// What came with the `state`, as checked by the HTTP layer.
+pub enum Returned {
+    /// An authorization code to be exchanged (RFC 6749 section 4.1.2), and the meters if the callback named them.
+    Code {
+        /// `code`.
+        code: String,
+        /// `usage_point_id`.
+        usage_point_id: Option<String>,
+    },
+    /// The meters themselves (v1 authorize, `FLOW=CLIENT_CREDENTIALS`). The code beside them is good for nothing any
+    /// more.
+    Meters {
+        /// `code`.
+        code: String,
+        /// `usage_point_id`, between one and [`METERS_MAX`](crate::base::meter::METERS_MAX).
+        meters: Vec<Meter>,
+    },
+    /// An authorisation, for which Enedis has to be asked for the meter (v2 authorize).
+    Authorisation(i64),
+}
+
+impl Returned {
+    /// The text whose keyed hash tells this return from another.
+    fn text(&self) -> String {
+        match self {
+            Self::Code { code, .. } => code.clone(),
+            Self::Meters { code, meters } => format!("{code}|{}", crate::base::meter::meters_text(meters)),
+            Self::Authorisation(id) => format!("autorisation|{id}"),
+        }
+    }
+}
+
+/// Where the device's token comes from (`FLOW`).
+#[derive(Clone)]
+pub enum Flow {
+    /// From Enedis, by an exchange of the authorization code.
+    Device,
+    /// From us.
+    ClientCredentials(Metering),
+}
+
+/// What it takes to give tokens of our own.
+#[derive(Clone)]
+pub struct Metering {
+    /// Gives them.
+    pub tokens: TokenService,
+    /// Remembers data of meters, and must forget what it has of one whose owner consents anew.
+    pub relay: MeterRelayHandle,
+    /// Whether people are sent to the v2 consent page.
+    pub asks_v2: bool,
+}
+
+/// What the person is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsentOutcome {
+    /// The token waits for the device. Durable.
+    Approved,
+    /// The person refused earlier.
+    Denied,
+    /// The `state` is unknown, replaced or expired.
+    Unknown,
+    /// Not the browser that set out.
+    OtherBrowser,
+    /// Still being completed.
+    InProgress,
+    /// The code was presented before, without success: start again.
+    Presented,
+    /// Enedis' quota is used up; the same return may be tried again.
+    Busy {
+        /// When.
+        retry_after: Duration,
+    },
+    /// Enedis does not answer; the same return may be tried again.
+    Down {
+        /// When.
+        retry_after: Duration,
+    },
+    /// Enedis took the code and no answer came: start again.
+    Lost,
+    /// Enedis refused the code: start again.
+    Rejected {
+        /// Enedis' `error`.
+        error: String,
+    },
+    /// Enedis answered something that is no token answer: start again.
+    Garbled,
+    /// Enedis does not list the consent yet; the same return may be tried again.
+    NotListed,
+    /// Enedis does not know the authorisation as one of this application: start again.
+    Foreign,
+    /// The meter is linked already, and nothing shows that this consent is a fresh one: share it anew at Enedis.
+    Held,
+    /// Our store does not answer; the same return may be tried again.
+    Unavailable,
+}
+
+/// Runs the workflow. Cheap to clone.
+#[derive(Clone)]
+pub struct ConsentWorkflow {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: CodeRegistryHandle,
+    exchanger: TokenExchangerHandle,
+    keys: Arc<Keyring>,
+    clock: SharedClock,
+    application: Application,
+    flow: Flow,
+    exchange_deadline: Duration,
+    tasks: TaskTracker,
+}
+
+impl ConsentWorkflow {
+    /// A desk whose exchanges take at most `exchange_deadline`.
+    pub fn new(
+        registry: CodeRegistryHandle,
+        exchanger: TokenExchangerHandle,
+        keys: Arc<Keyring>,
+        clock: SharedClock,
+        application: Application,
+        flow: Flow,
+        exchange_deadline: Duration,
+    ) -> Self {
+        let tasks = TaskTracker::new();
+        let inner = Inner { registry, exchanger, keys, clock, application, flow, exchange_deadline, tasks };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Turns a return into a decision. Must be called on a thread with a local task set, as actix threads have.
+    pub async fn complete(&self, returned: AuthorizationReturn) -> ConsentOutcome {
+        let inner = Arc::clone(&self.inner);
+        let task = self.inner.tasks.spawn_local(async move { inner.complete(returned).await });
+        // The task ends only with its thread; then the outcome is in the store, or the code is marked presented.
+        task.await.unwrap_or(ConsentOutcome::InProgress)
+    }
+
+    /// Waits until no workflow is under way. New ones may still be begun; they are waited for too.
+    pub async fn idle(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.tasks.reopen();
+    }
+}
+
+impl Inner {
+    async fn complete(&self, came: AuthorizationReturn) -> ConsentOutcome {
+        let AuthorizationReturn { state, browser, returned } = came;
+        let (state, browser) = (self.keys.state(&state), self.keys.browser(&browser));
+        let repeatable = !matches!(returned, Returned::Code { .. });
+        // Nobody may do it twice at a time. What may be done again is done again soon, should this process end.
+        let lease = if repeatable { REPEATABLE_LEASE } else { self.exchange_deadline + RECORD_PATIENCE };
+        let until = self.clock.now() + lease;
+        let presentation = Presentation { grant: self.keys.grant(&returned.text()), until, repeatable };
+        let lease = match self.registry.begin(BeginExchange { state, browser, presentation }).await {
+            Ok(BeginAnswer::Go(lease)) => lease,
+            Ok(BeginAnswer::No(failure)) => return failure.into(),
+            // Waited for another tab's exchange, or for the store, longer than a page should take.
+            Err(crate::base::admission::AskError::Timeout) => return ConsentOutcome::InProgress,
+            Err(_) => return ConsentOutcome::Unavailable,
+        };
+        let (device, grant) = (lease.device, lease.grant);
+        let consented = |meters, origin| Consented {
+            state,
+            grant,
+            client_id: Arc::clone(&lease.client_id),
+            meters,
+            origin,
+        };
+        match (&self.flow, returned) {
+            (Flow::Device, Returned::Code { code, usage_point_id }) => {
+                let (outcome, told) = self.exchange(lease, code, usage_point_id.as_deref()).await;
+                self.record(FinishExchange { device, grant, outcome }, told).await
+            }
+            (Flow::ClientCredentials(metering), Returned::Meters { meters, .. }) => {
+                let consented = consented(meters, Origin::ConsentV1);
+                let (outcome, told) = self.take_meters(metering, &consented).await;
+                self.record_metering(metering, &consented, FinishExchange { device, grant, outcome }, told)
+                    .await
+            }
+            (Flow::ClientCredentials(metering), Returned::Authorisation(id)) => {
+                let mut consented = consented(Vec::new(), Origin::ConsentV2);
+                let (outcome, told) = self.take_authorisation(metering, &mut consented, id).await;
+                self.record_metering(metering, &consented, FinishExchange { device, grant, outcome }, told)
+                    .await
+            }
+            // The HTTP layer reads what came by the flow it serves.
+            (Flow::Device | Flow::ClientCredentials(_), _) => {
+                let outcome = Outcome::Failed { consumed: true };
+                self.record(FinishExchange { device, grant, outcome }, ConsentOutcome::Garbled).await
+            }
+        }
+    }
+
+    /// Exchanges an authorization code for Enedis' token.
+    async fn exchange(
+        &self,
+        lease: Lease,
+        code: String,
+        usage_point_id: Option<&str>,
+    ) -> (Outcome, ConsentOutcome) {
+        let Lease { client_id, client_secret, verifier, .. } = lease;
+        let presented = Grant::AuthorizationCode { code, verifier };
+        let call = self.application.call(&client_id, client_secret, presented);
+        read(self.exchanger.call(Call::Token(call)).await, usage_point_id)
+    }
+
+    /// Makes the end of an exchange durable, with patience; `told` is what the person is told if that succeeds.
+    async fn record(&self, finish: FinishExchange, told: ConsentOutcome) -> ConsentOutcome {
+        match self.finish(finish).await {
+            FinishAnswer::Recorded => told,
+            FinishAnswer::Approved => ConsentOutcome::Approved,
+            FinishAnswer::Gone => ConsentOutcome::Unknown,
+            FinishAnswer::Unavailable => ConsentOutcome::Unavailable,
+        }
+    }
+
+    async fn finish(&self, finish: FinishExchange) -> FinishAnswer {
+        let in_hand = matches!(finish.outcome, Outcome::Token(_));
+        let end = self.clock.now() + if in_hand { RECORD_PATIENCE } else { FAILURE_PATIENCE };
+        loop {
+            let FinishExchange { device, grant, ref outcome } = finish;
+            let finish = FinishExchange { device, grant, outcome: outcome.clone() };
+            let answer = self.registry.finish(finish).await.unwrap_or(FinishAnswer::Unavailable);
+            if answer != FinishAnswer::Unavailable || self.clock.now() >= end {
+                return answer;
+            }
+            tokio::time::sleep(RECORD_PAUSE).await;
+        }
+    }
+}
+
+/// What an exchange means for the session, and what the person is told.
+fn read(exchanged: Exchanged, usage_point_id: Option<&str>) -> (Outcome, ConsentOutcome) {
+    let consumed = Outcome::Failed { consumed: true };
+    match exchanged {
+        Exchanged::Answered(answer) => match TokenSet::read(&answer) {
+            Ok(token) => (Outcome::Token(token.with_usage_point(usage_point_id)), ConsentOutcome::Approved),
+            Err(NoToken::Refused { status, error }) => {
+                tracing::warn!(status, error, "Enedis refused an authorization code");
+                (consumed, ConsentOutcome::Rejected { error })
+            }
+            Err(NoToken::Garbled { status }) => {
+                tracing::warn!(status, "Enedis answered an authorization code without a token");
+                (consumed, ConsentOutcome::Garbled)
+            }
+        },
+        Exchanged::Lost => (consumed, ConsentOutcome::Lost),
+        Exchanged::NotDone { why, retry_after } => {
+            let told = match why {
+                NotDone::Busy => ConsentOutcome::Busy { retry_after },
+                NotDone::Down => ConsentOutcome::Down { retry_after },
+            };
+            (Outcome::Failed { consumed: false }, told)
+        }
+    }
+}
+
+impl From<Failure> for ConsentOutcome {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Settled(Settled::Approved) => Self::Approved,
+            Failure::Settled(Settled::Denied) => Self::Denied,
+            Failure::Unknown => Self::Unknown,
+            Failure::OtherBrowser => Self::OtherBrowser,
+            Failure::InProgress => Self::InProgress,
+            Failure::Presented => Self::Presented,
+            Failure::Unavailable => Self::Unavailable,
+        }
+    }
+}

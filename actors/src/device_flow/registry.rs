@@ -1,0 +1,244 @@
+//! **`CodeRegistry`**: owns the pending device sessions, sharded, written through to the store.
+//!
+//! A shard answers from memory and makes every change durable before it replies: *store first, memory second,
+//! reply last*. All keys of a session (device code, user code, `state`) share a slot and therefore a shard, so
+//! one message finds it by any of them. Work on one session is done one piece at a time; sessions do not wait
+//! for each other. A pending poll costs no store operation.
+//!
+//! If the store's answer to a write is lost, the shard forgets what it believed and reads the session again
+//! before it says anything more about it. Where several instances share a store, a session unknown here is
+//! looked up there, and decisions taken elsewhere arrive through [`CodeRegistryHandle::learn`].
+
+mod messages;
+mod shard;
+mod table;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde::Serialize;
+
+pub use self::messages::{
+    Ask, BeginAnswer, BeginExchange, Confirm, ConfirmAnswer, Confirmed, DenyAnswer, DenyConsent, Failure,
+    FindAnswer, FindCode, FinishAnswer, FinishExchange, IssueAnswer, IssueCode, Lease, Outcome, PendingCode,
+    Poll, Question,
+};
+pub use self::shard::{CodeRegistry, ShardPorts};
+pub(crate) use self::table::{Held, Table};
+
+use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::keyring::SLOTS;
+use crate::device_flow::poll::{
+    NotePolls, ObserveThrottler, Pacer, PollAnswer, TakePolls, ThrottlerSnapshot,
+};
+use crate::device_flow::session::Session;
+use crate::device_flow::store::Polled;
+
+/// Requests that may wait for one shard: a connection's sessions are all of the same one.
+const WAITING_MAX: usize = 50_000;
+/// Longest wait for a shard: a write in doubt and the look-up that settles it, below a device's patience (30 s).
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Counters of the registry since its start; summed over the shards where there are several.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RegistrySnapshot {
+    /// Sessions in memory, tombstones included.
+    pub sessions: usize,
+    /// Device codes issued.
+    pub issued: u64,
+    /// Device codes refused because `MAX_PENDING_SESSIONS` was reached.
+    pub refused: u64,
+    /// Codes confirmed in a browser.
+    pub confirmed: u64,
+    /// Consents that brought a token.
+    pub approved: u64,
+    /// Consents refused by the person.
+    pub denied: u64,
+    /// Tokens delivered for the first time.
+    pub redeemed: u64,
+    /// Token answers repeated.
+    pub repeated: u64,
+    /// Sessions read from the store after the start.
+    pub looked_up: u64,
+    /// Writes whose outcome was lost or that met another revision.
+    pub reloaded: u64,
+    /// The throttlers beside the shards.
+    pub throttler: ThrottlerSnapshot,
+}
+
+/// Read the counters. Sent by the handle for the metrics; answered at once.
+pub struct ObserveRegistry {
+    /// Whoever asks.
+    pub reply: Reply<RegistrySnapshot>,
+}
+
+impl Message for ObserveRegistry {
+    type Result = ();
+}
+
+/// Take over what another instance made of a session. Sent by the follower; nothing is written.
+pub struct Learn {
+    /// The session as stored.
+    pub session: Session,
+}
+
+impl Message for Learn {
+    type Result = ();
+}
+
+/// Where one shard can be reached, once it was started on its thread. Each has an admission of its own, which no other shard's
+/// requests touch.
+struct ShardAddress {
+    registry: Addr<CodeRegistry>,
+    throttler: Pacer,
+    admission: Admission,
+}
+
+/// The way to all shards. Cheap to clone.
+#[derive(Clone)]
+pub struct CodeRegistryHandle {
+    shards: Arc<[OnceLock<ShardAddress>]>,
+}
+
+impl CodeRegistryHandle {
+    /// A handle to `shards` shards, none of them started yet. Between 1 and [`SLOTS`].
+    pub fn new(shards: usize) -> Self {
+        let count = shards.clamp(1, SLOTS);
+        Self { shards: (0..count).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The shard a slot belongs to.
+    pub fn shard_of(&self, slot: usize) -> usize {
+        slot % self.shards.len()
+    }
+
+    /// Makes a started shard reachable. A second one for the same place is ignored.
+    pub fn attach(&self, shard: usize, registry: Addr<CodeRegistry>, throttler: Pacer) {
+        if let Some(place) = self.shards.get(shard) {
+            let admission = Admission::new(WAITING_MAX, DEADLINE);
+            drop(place.set(ShardAddress { registry, throttler, admission }));
+        }
+    }
+
+    /// Whether every shard was started.
+    pub fn is_complete(&self) -> bool {
+        self.shards.iter().all(|place| place.get().is_some())
+    }
+
+    /// Issues a user code for a freshly drawn device code (RFC 8628 section 3.2). Durable before the answer.
+    pub async fn issue(&self, issue: IssueCode) -> Result<IssueAnswer, AskError> {
+        self.ask(issue.device.slot(), issue).await
+    }
+
+    /// Answers a poll at the token endpoint.
+    pub async fn poll(&self, poll: Poll) -> Result<PollAnswer, AskError> {
+        self.ask(poll.device.slot(), poll).await
+    }
+
+    /// What a person who typed a code is about to confirm. Changes nothing.
+    pub async fn find_code(&self, find: FindCode) -> Result<FindAnswer, AskError> {
+        self.ask(find.user.slot(), find).await
+    }
+
+    /// A browser confirms a user code; it is sent to Enedis with the answer's `state`. Durable before the answer.
+    pub async fn confirm(&self, confirm: Confirm) -> Result<ConfirmAnswer, AskError> {
+        self.ask(confirm.user.slot(), confirm).await
+    }
+
+    /// Enedis returned an authorization code: may it be presented? Durable before the answer.
+    pub async fn begin(&self, begin: BeginExchange) -> Result<BeginAnswer, AskError> {
+        self.ask(begin.state.slot(), begin).await
+    }
+
+    /// How the exchange of a [`Lease`] ended. Durable before the answer.
+    pub async fn finish(&self, finish: FinishExchange) -> Result<FinishAnswer, AskError> {
+        self.ask(finish.device.slot(), finish).await
+    }
+
+    /// The person refused at Enedis. Durable before the answer.
+    pub async fn deny(&self, deny: DenyConsent) -> Result<DenyAnswer, AskError> {
+        self.ask(deny.state.slot(), deny).await
+    }
+
+    /// Takes over what another instance decided.
+    pub fn learn(&self, session: Session) {
+        if let Some(shard) = self.shards[self.shard_of(session.device.slot())].get() {
+            shard.registry.do_send(Learn { session });
+        }
+    }
+
+    /// The polls that were on time since the last call, of all shards.
+    pub async fn take_polls(&self) -> Vec<Polled> {
+        let mut polled = Vec::new();
+        for shard in self.shards.iter().filter_map(OnceLock::get) {
+            let taken = shard.admission.ask(|reply| shard.throttler.take.do_send(TakePolls { reply })).await;
+            polled.extend(taken.unwrap_or_default());
+        }
+        polled
+    }
+
+    /// Paces sessions as if they had been polled here.
+    pub fn note_polls(&self, polled: Vec<Polled>) {
+        let mut shares: Vec<Vec<Polled>> = vec![Vec::new(); self.shards.len()];
+        for poll in polled {
+            shares[self.shard_of(poll.device.slot())].push(poll);
+        }
+        for (place, polled) in self.shards.iter().zip(shares) {
+            if let Some(shard) = place.get().filter(|_| !polled.is_empty()) {
+                shard.throttler.note.do_send(NotePolls { polled });
+            }
+        }
+    }
+
+    /// The counters of all shards, summed.
+    pub async fn snapshot(&self) -> Result<RegistrySnapshot, AskError> {
+        let mut sum = RegistrySnapshot::default();
+        for shard in 0..self.shards.len() {
+            let shard = self.shards[shard].get().ok_or(AskError::Stopped)?;
+            sum.add(&shard.admission.ask(|reply| shard.registry.do_send(ObserveRegistry { reply })).await?);
+            let paced = shard
+                .admission
+                .ask(|reply| shard.throttler.observe.do_send(ObserveThrottler { reply }))
+                .await?;
+            sum.throttler.paced += paced.paced;
+            sum.throttler.on_time += paced.on_time;
+            sum.throttler.early += paced.early;
+        }
+        Ok(sum)
+    }
+
+    /// Requests under way.
+    pub fn waiting(&self) -> usize {
+        self.shards.iter().filter_map(OnceLock::get).map(|shard| shard.admission.waiting()).sum()
+    }
+
+    async fn ask<Q: Question>(&self, slot: usize, question: Q) -> Result<Q::Answer, AskError>
+    where
+        CodeRegistry: Handler<Ask<Q>>,
+    {
+        let shard = self.shards[self.shard_of(slot)].get().ok_or(AskError::Stopped)?;
+        // A stopped shard drops the message and with it the reply, which the admission reports.
+        shard.admission.ask(|reply| shard.registry.do_send(Ask { question, reply })).await
+    }
+}
+
+impl RegistrySnapshot {
+    fn add(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.issued += other.issued;
+        self.refused += other.refused;
+        self.confirmed += other.confirmed;
+        self.approved += other.approved;
+        self.denied += other.denied;
+        self.redeemed += other.redeemed;
+        self.repeated += other.repeated;
+        self.looked_up += other.looked_up;
+        self.reloaded += other.reloaded;
+    }
+}

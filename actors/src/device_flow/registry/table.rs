@@ -1,0 +1,373 @@
+//! One shard's sessions in memory: three ways to find one, and its deadline without a scan.
+//!
+//! A session lies in one place, and everything else refers to it by its number: eight bytes in each index, four in the
+//! list of deadlines. With a million sessions pending, their copies of keys would take more room than the sessions.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{DeviceHash, StateHash, UserHash};
+use crate::device_flow::session::{Request, Session};
+use crate::device_flow::store::SessionKey;
+
+/// The sessions of one shard; fewer than 2³² of them.
+#[derive(Debug, Default)]
+pub struct Table {
+    sessions: Slab<Entry>,
+    by_device: Index,
+    by_user: Index,
+    by_state: Index,
+    names: Names,
+    held: Held,
+    // Seconds since the epoch → sessions whose record was good until then when it was noted.
+    deadlines: BTreeMap<u64, Vec<u32>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Session,
+    // Second of its note in `deadlines`; a note at another second is out of date, whoever left it.
+    noted: u64,
+}
+
+/// Sessions that all shards of a registry hold together.
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<AtomicUsize>);
+
+impl Held {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Table {
+    /// A table that counts its sessions in `held` as well.
+    pub fn counting(held: Held) -> Self {
+        Self { held, ..Self::default() }
+    }
+
+    /// Sessions held by all tables that count together with this one.
+    pub fn held_together(&self) -> usize {
+        self.held.count()
+    }
+
+    /// Sessions held.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The session `key` leads to.
+    pub fn find(&self, key: &SessionKey) -> Option<&Session> {
+        let place = match key {
+            SessionKey::Device(device) => self.place(device)?,
+            SessionKey::User(user) => self.by_user.find(user.as_bytes(), |place| {
+                self.sessions.get(place).is_some_and(|entry| entry.session.user == *user)
+            })?,
+            SessionKey::State(state) => self.by_state.find(state.as_bytes(), |place| {
+                self.sessions.get(place).and_then(|entry| state_of(&entry.session)) == Some(*state)
+            })?,
+        };
+        self.sessions.get(place).map(|entry| &entry.session)
+    }
+
+    /// Whether a session holds this user code.
+    pub fn has_user(&self, user: &UserHash) -> bool {
+        self.find(&SessionKey::User(*user)).is_some()
+    }
+
+    /// Puts a session in, or replaces what is known of it.
+    pub fn put(&mut self, mut session: Session) {
+        self.names.share(&mut session.request);
+        let second = deadline_second(&session);
+        let state = state_of(&session);
+        let (place, old_state) = if let Some(place) = self.place(&session.device) {
+            let entry = &mut self.sessions[place];
+            let old = std::mem::replace(&mut entry.session, session);
+            debug_assert_eq!(old.user, entry.session.user, "a session keeps its user code");
+            // A later deadline is found when the note comes due. Only an earlier one needs a note of its own.
+            if second < entry.noted {
+                entry.noted = second;
+                self.note(place, second);
+            }
+            (place, state_of(&old))
+        } else {
+            let (device, user) = (session.device, session.user);
+            let place = self.sessions.insert(Entry { session, noted: second });
+            self.by_device.insert(device.as_bytes(), place);
+            self.by_user.insert(user.as_bytes(), place);
+            self.note(place, second);
+            self.held.0.fetch_add(1, Ordering::Relaxed);
+            (place, None)
+        };
+        if state == old_state {
+            return;
+        }
+        if let Some(old) = old_state {
+            self.by_state.remove(old.as_bytes(), place);
+        }
+        if let Some(state) = state {
+            self.by_state.insert(state.as_bytes(), place);
+        }
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, device: &DeviceHash) {
+        if let Some(place) = self.place(device) {
+            self.take_out(place);
+        }
+    }
+
+    /// Forgets sessions past their deadline, looking at no more than `limit`; answers whether more may be due.
+    pub fn sweep(&mut self, now: Timestamp, limit: usize) -> bool {
+        let mut left = limit;
+        while let Some(mut notes) = self.deadlines.first_entry() {
+            let second = *notes.key();
+            if second > now.as_secs() {
+                return false;
+            }
+            if left == 0 {
+                return true;
+            }
+            let rest = notes.get().len().saturating_sub(left);
+            let due = if rest == 0 { notes.remove() } else { notes.get_mut().split_off(rest) };
+            left -= due.len();
+            for place in due {
+                self.look_at(place as usize, second, now);
+            }
+        }
+        false
+    }
+
+    /// Deals with a note of `second`, which has come.
+    fn look_at(&mut self, place: usize, second: u64, now: Timestamp) {
+        let Some(entry) = self.sessions.get_mut(place).filter(|entry| entry.noted == second) else { return };
+        if entry.session.is_purgeable(now) {
+            self.take_out(place);
+        } else {
+            let second = deadline_second(&entry.session).max(now.as_secs() + 1);
+            entry.noted = second;
+            self.note(place, second);
+        }
+    }
+
+    fn place(&self, device: &DeviceHash) -> Option<usize> {
+        self.by_device.find(device.as_bytes(), |place| {
+            self.sessions.get(place).is_some_and(|entry| entry.session.device == *device)
+        })
+    }
+
+    fn note(&mut self, place: usize, second: u64) {
+        self.deadlines.entry(second).or_default().push(narrow(place));
+    }
+
+    fn take_out(&mut self, place: usize) {
+        let Some(Entry { session, .. }) = self.sessions.try_remove(place) else { return };
+        self.held.0.fetch_sub(1, Ordering::Relaxed);
+        self.by_device.remove(session.device.as_bytes(), place);
+        self.by_user.remove(session.user.as_bytes(), place);
+        if let Some(state) = state_of(&session) {
+            self.by_state.remove(state.as_bytes(), place);
+        }
+    }
+}
+
+/// Texts that many sessions have in common, each kept once.
+#[derive(Debug, Default)]
+struct Names(HashSet<Arc<str>>);
+
+impl Names {
+    /// Texts kept at a time; a stranger may send a new one with each request.
+    const MAX: usize = 4_096;
+
+    fn share(&mut self, request: &mut Request) {
+        let Request { client_id, client_secret: _, scope, agent } = request;
+        for text in [Some(client_id), scope.as_mut(), agent.as_mut()].into_iter().flatten() {
+            if let Some(known) = self.0.get(text) {
+                *text = Arc::clone(known);
+                continue;
+            }
+            if self.0.len() >= Self::MAX {
+                self.0.clear();
+            }
+            self.0.insert(Arc::clone(text));
+        }
+    }
+}
+
+/// Leads from a keyed hash to a place among the sessions. Kept beside the place are four bytes of the hash, so that
+/// growing looks at no session.
+#[derive(Debug, Default)]
+struct Index(HashTable<(u32, u32)>);
+
+impl Index {
+    fn find(&self, key: &[u8; 16], is: impl Fn(usize) -> bool) -> Option<usize> {
+        let part = part(key);
+        self.0
+            .find(spread(part), |(known, place)| *known == part && is(*place as usize))
+            .map(|(_, place)| *place as usize)
+    }
+
+    fn insert(&mut self, key: &[u8; 16], place: usize) {
+        let part = part(key);
+        self.0.insert_unique(spread(part), (part, narrow(place)), |(part, _)| spread(*part));
+    }
+
+    fn remove(&mut self, key: &[u8; 16], place: usize) {
+        let place = narrow(place);
+        if let Ok(entry) = self.0.find_entry(spread(part(key)), |(_, known)| *known == place) {
+            entry.remove();
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+// The keys are keyed hashes: any of their bytes are as good as a hash of them. The first picks the shard, so the last
+// ones spread better within one.
+fn part(key: &[u8; 16]) -> u32 {
+    u32::from_le_bytes([key[12], key[13], key[14], key[15]])
+}
+
+// The table takes its position from the low bits and its tag from the highest.
+fn spread(part: u32) -> u64 {
+    u64::from(part) << 32 | u64::from(part)
+}
+
+fn narrow(place: usize) -> u32 {
+    // `MAX_PENDING_SESSIONS` is far below.
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+fn state_of(session: &Session) -> Option<StateHash> {
+    session.consent.as_ref().map(|consent| consent.state)
+}
+
+fn deadline_second(session: &Session) -> u64 {
+    session.purge_at.as_secs() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::keyring::BrowserHash;
+    use crate::device_flow::session::{Consent, Lifetimes};
+
+    /// Keys of three and three end in the same bytes, and so meet in an index.
+    fn key(n: u8) -> [u8; 16] {
+        let mut key = [n; 16];
+        key[12..].fill(n / 3);
+        key
+    }
+
+    fn session(n: u8, now: Timestamp) -> Session {
+        let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };
+        let (device, user) = (DeviceHash::from(key(n)), UserHash::from(key(n)));
+        Session::open(device, user, request, now, &Lifetimes::default())
+    }
+
+    fn consent(n: u8, now: Timestamp) -> Consent {
+        let browser = BrowserHash::from_slice(&[n; 16]).unwrap();
+        Consent { browser, state: StateHash::from(key(n)), verifier: None, confirmed_at: now }
+    }
+
+    #[test]
+    fn a_replaced_state_no_longer_leads_anywhere() {
+        let now = Timestamp::from_millis(1_000_000);
+        let mut table = Table::default();
+        let first = session(1, now).confirm(consent(1, now), now, &Lifetimes::default()).unwrap();
+        let mut again = consent(1, now);
+        again.state = StateHash::from(key(2));
+        let second = first.confirm(again, now, &Lifetimes::default()).unwrap();
+        let old = SessionKey::State(first.consent.as_ref().unwrap().state);
+        table.put(first);
+        assert!(table.find(&old).is_some());
+        table.put(second.clone());
+        assert!(table.find(&old).is_none());
+        assert_eq!(table.find(&SessionKey::State(second.consent.as_ref().unwrap().state)), Some(&second));
+        table.remove(&second.device);
+        assert_eq!((table.len(), table.by_user.len(), table.by_state.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn sweeping_follows_moved_deadlines() {
+        let life = Lifetimes::default();
+        let now = Timestamp::from_millis(1_000_000);
+        let mut table = Table::default();
+        for n in 0..100 {
+            table.put(session(n, now));
+        }
+        let moved = session(7, now).confirm(consent(1, now), now, &life).unwrap();
+        let late = moved.purge_at;
+        table.put(moved);
+        let due = now + life.code + life.tombstone + Duration::from_secs(1);
+        while table.sweep(due, 10) {}
+        assert_eq!(table.len(), 1);
+        assert!(!table.sweep(late + Duration::from_secs(1), 10));
+        assert_eq!(table.len(), 0);
+        assert!(table.deadlines.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn places_are_used_again_without_mixing_sessions_up(steps in proptest::collection::vec((0_u8..4, 0_u8..12, 0_u64..900), 1..120)) {
+            let life = Lifetimes::default();
+            let mut now = Timestamp::from_millis(1_000_000);
+            let (mut table, mut model) = (Table::default(), std::collections::BTreeMap::new());
+            for (what, n, later) in steps {
+                now = now + Duration::from_secs(later / 10);
+                let device = DeviceHash::from(key(n));
+                match what {
+                    0 => {
+                        let mut opened = session(n, now);
+                        // Deadlines come earlier as well as later: another instance decides them too.
+                        opened.purge_at = now + Duration::from_secs(later);
+                        table.put(opened.clone());
+                        model.insert(n, opened);
+                    }
+                    1 => {
+                        let next = model.get(&n).and_then(|known| known.confirm(consent(n, now), now, &life).ok());
+                        if let Some(next) = next {
+                            table.put(next.clone());
+                            model.insert(n, next);
+                        }
+                    }
+                    2 => {
+                        table.remove(&device);
+                        model.remove(&n);
+                    }
+                    _ => {
+                        while table.sweep(now, 3) {}
+                        // A note is kept by the second, so that a session may outlive its deadline by one.
+                        model.retain(|_, known| !(known.is_purgeable(now) && deadline_second(known) <= now.as_secs()));
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for n in 0..12 {
+                    let known = model.get(&n);
+                    let (device, user, state) = (DeviceHash::from(key(n)), UserHash::from(key(n)), StateHash::from(key(n)));
+                    prop_assert_eq!(table.find(&SessionKey::Device(device)), known);
+                    prop_assert_eq!(table.find(&SessionKey::User(user)), known);
+                    let known = known.filter(|known| known.consent.is_some());
+                    prop_assert_eq!(table.find(&SessionKey::State(state)), known);
+                }
+            }
+            while table.sweep(now + Duration::from_secs(100_000), 3) {}
+            prop_assert_eq!((table.len(), table.by_device.len(), table.by_user.len(), table.by_state.len()), (0, 0, 0, 0));
+            prop_assert_eq!(table.held_together(), 0);
+            prop_assert!(table.deadlines.is_empty());
+        }
+    }
+}

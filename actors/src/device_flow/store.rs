@@ -1,0 +1,117 @@
+//! The port to durable storage. Backends live in the root crate; every one passes the contract suite in
+//! `testing::contract`.
+//!
+//! *Durable* means: acknowledged to us and surviving `kill -9` of this process and of the database. A backend
+//! never replaces a whole record and never trusts its own expiry sweep: every question carries `now`.
+
+pub mod record;
+
+use futures_util::future::BoxFuture;
+
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{DeviceHash, StateHash, UserHash};
+use crate::base::store::{StoreError, Written};
+use crate::device_flow::session::Session;
+
+/// A change to be made durable.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A fresh session. Conflicts if its device code or a live user code is taken.
+    Insert(Session),
+    /// The next revision of a session. Applied only if the stored one is at `to.rev - 1`; only what an event
+    /// can change is written (phase, consent, deadlines, revision).
+    Update {
+        /// The session as it shall be.
+        to: Session,
+    },
+}
+
+/// How a session is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SessionKey {
+    /// By its device code.
+    Device(DeviceHash),
+    /// By the code a person types.
+    User(UserHash),
+    /// By the `state` that travels through Enedis.
+    State(StateHash),
+}
+
+impl SessionKey {
+    /// The shard slot all keys of a session share.
+    pub const fn slot(&self) -> usize {
+        match self {
+            Self::Device(hash) => hash.slot(),
+            Self::User(hash) => hash.slot(),
+            Self::State(hash) => hash.slot(),
+        }
+    }
+}
+
+/// One page of stored sessions, in an order of the backend's own choosing.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Sessions that were not purgeable when the page was read.
+    pub sessions: Vec<Session>,
+    /// Pass it on to get the next page; `None` at the end.
+    pub next: Option<DeviceHash>,
+}
+
+/// Where a follower of [`SessionStore::changes`] stands. Opaque, of the backend's own clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(pub i64);
+
+/// A poll that was on time, for the pacing of other instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polled {
+    /// The session.
+    pub device: DeviceHash,
+    /// When, by the clock of the instance that was polled.
+    pub at: Timestamp,
+}
+
+/// Durable storage of sessions. All methods may be called from any thread and run concurrently.
+pub trait SessionStore: Send + Sync + 'static {
+    /// Makes a group of writes durable, each on its own terms: one conflict does not undo the others.
+    /// Answers one result per write, in order; applies them in any order, so that at most one write of a group
+    /// should be about one session.
+    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Result<Written, StoreError>>>;
+
+    /// Finds one session that is not purgeable at `now`.
+    fn find(
+        &self,
+        key: SessionKey,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>>;
+
+    /// Reads the sessions that are not purgeable at `now`, page by page.
+    fn page(&self, after: Option<DeviceHash>, now: Timestamp)
+    -> BoxFuture<'static, Result<Page, StoreError>>;
+
+    /// Deletes sessions that are purgeable at `now`, a bounded number a call; answers how many went.
+    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>>;
+
+    /// Sessions updated since `cursor` by any instance, with the cursor to pass next time. An update is
+    /// reported at least once; it may be reported again. Without a cursor nothing is reported: the answer marks
+    /// where to begin. Fresh sessions are not reported; whoever misses one looks it up.
+    fn changes(
+        &self,
+        cursor: Option<Cursor>,
+    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>>;
+
+    /// Tells the other instances which sessions were polled here since the last call, and answers which were polled
+    /// there. Best effort: nothing is durable, and what is lost costs a little leniency. A store that is not shared
+    /// answers nothing.
+    fn share_polls(&self, polled: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>>;
+
+    /// Whether the store answers.
+    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>>;
+
+    /// Whether other instances write to the same store. If not, memory is complete and a miss is final.
+    fn is_shared(&self) -> bool;
+
+    /// How many groups the store takes at a time without making each slower.
+    fn commit_lanes(&self) -> usize {
+        1
+    }
+}

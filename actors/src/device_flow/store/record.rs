@@ -1,0 +1,170 @@
+//! The stored shape of a session: one flat record that every backend maps column by column.
+
+use std::sync::Arc;
+
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::base::store::{Damaged, millis, timestamp};
+use crate::device_flow::session::{Consent, Phase, Request, Session};
+
+/// The `phase` column. The numbers are on disk: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+#[expect(missing_docs, reason = "the phases of `session::Phase`, documented there")]
+pub enum PhaseTag {
+    Pending = 0,
+    Confirmed = 1,
+    Exchanging = 2,
+    Approved = 3,
+    Denied = 4,
+    Redeemed = 5,
+}
+
+impl PhaseTag {
+    fn from_number(n: i32) -> Option<Self> {
+        [Self::Pending, Self::Confirmed, Self::Exchanging, Self::Approved, Self::Denied, Self::Redeemed]
+            .into_iter()
+            .find(|tag| *tag as i32 == n)
+    }
+}
+
+/// A session as columns. Times are milliseconds since the epoch; hashes have 16 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Keyed hash of the device code; primary key.
+    pub device: Vec<u8>,
+    /// Keyed hash of the user code; unique among stored sessions.
+    pub user: Vec<u8>,
+    /// `client_id` as the device sent it.
+    pub client_id: String,
+    /// Device-supplied secret, sealed.
+    pub client_secret: Option<Vec<u8>>,
+    /// `scope` as the device sent it.
+    pub scope: Option<String>,
+    /// The device's `User-Agent`.
+    pub agent: Option<String>,
+    /// When the device asked.
+    pub requested_ms: i64,
+    /// What an event can change.
+    pub head: Head,
+}
+
+/// The columns an event can change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Revision.
+    pub rev: i64,
+    /// [`PhaseTag`] as a number.
+    pub phase: i32,
+    /// When the device is told `expired_token`.
+    pub expires_ms: i64,
+    /// When the record may go.
+    pub purge_ms: i64,
+    /// Keyed hash of the browser's cookie.
+    pub browser: Option<Vec<u8>>,
+    /// Keyed hash of the `state`; indexed.
+    pub state: Option<Vec<u8>>,
+    /// PKCE verifier, sealed.
+    pub verifier: Option<Vec<u8>>,
+    /// When the code was confirmed.
+    pub confirmed_ms: Option<i64>,
+    /// Keyed hash of the authorization code (`Exchanging`).
+    pub grant: Option<Vec<u8>>,
+    /// End of the lease (`Exchanging`), issue (`Approved`), end of redelivery (`Redeemed`).
+    pub mark_ms: Option<i64>,
+    /// Token (`Approved`) or delivered body (`Redeemed`), sealed.
+    pub sealed: Option<Vec<u8>>,
+}
+
+impl From<&Session> for Record {
+    fn from(s: &Session) -> Self {
+        Self {
+            device: s.device.as_bytes().to_vec(),
+            user: s.user.as_bytes().to_vec(),
+            client_id: s.request.client_id.to_string(),
+            client_secret: s.request.client_secret.as_ref().map(bytes),
+            scope: s.request.scope.as_deref().map(str::to_owned),
+            agent: s.request.agent.as_deref().map(str::to_owned),
+            requested_ms: millis(s.requested_at),
+            head: Head::from(s),
+        }
+    }
+}
+
+impl From<&Session> for Head {
+    fn from(s: &Session) -> Self {
+        let consent = s.consent.as_deref();
+        let (tag, grant, mark, sealed) = match &s.phase {
+            Phase::Pending => (PhaseTag::Pending, None, None, None),
+            Phase::Confirmed => (PhaseTag::Confirmed, None, None, None),
+            Phase::Exchanging { grant, until } => (PhaseTag::Exchanging, Some(grant), Some(until), None),
+            Phase::Approved { token, issued_at } => (PhaseTag::Approved, None, Some(issued_at), Some(token)),
+            Phase::Denied => (PhaseTag::Denied, None, None, None),
+            Phase::Redeemed { body, until } => (PhaseTag::Redeemed, None, Some(until), Some(body)),
+        };
+        Self {
+            rev: i64::from(s.rev),
+            phase: tag as i32,
+            expires_ms: millis(s.expires_at),
+            purge_ms: millis(s.purge_at),
+            browser: consent.map(|c| c.browser.as_bytes().to_vec()),
+            state: consent.map(|c| c.state.as_bytes().to_vec()),
+            verifier: consent.and_then(|c| c.verifier.as_ref()).map(bytes),
+            confirmed_ms: consent.map(|c| millis(c.confirmed_at)),
+            grant: grant.map(|g| g.as_bytes().to_vec()),
+            mark_ms: mark.map(|t| millis(*t)),
+            sealed: sealed.map(bytes),
+        }
+    }
+}
+
+impl TryFrom<Record> for Session {
+    type Error = Damaged;
+
+    fn try_from(r: Record) -> Result<Self, Damaged> {
+        let head = r.head;
+        let tag = PhaseTag::from_number(head.phase).ok_or(Damaged("phase"))?;
+        let mark = head.mark_ms.map(timestamp).ok_or(Damaged("mark"));
+        let sealed = head.sealed.map(Sealed::from_bytes).ok_or(Damaged("sealed"));
+        let phase = match tag {
+            PhaseTag::Pending => Phase::Pending,
+            PhaseTag::Confirmed => Phase::Confirmed,
+            PhaseTag::Exchanging => Phase::Exchanging {
+                grant: head.grant.as_deref().and_then(GrantHash::from_slice).ok_or(Damaged("grant"))?,
+                until: mark?,
+            },
+            PhaseTag::Approved => Phase::Approved { token: sealed?, issued_at: mark? },
+            PhaseTag::Denied => Phase::Denied,
+            PhaseTag::Redeemed => Phase::Redeemed { body: sealed?, until: mark? },
+        };
+        let consent = match (head.browser, head.state, head.confirmed_ms) {
+            (Some(browser), Some(state), Some(at)) => Some(Box::new(Consent {
+                browser: BrowserHash::from_slice(&browser).ok_or(Damaged("browser"))?,
+                state: StateHash::from_slice(&state).ok_or(Damaged("state"))?,
+                verifier: head.verifier.map(Sealed::from_bytes),
+                confirmed_at: timestamp(at),
+            })),
+            (None, None, None) => None,
+            _ => return Err(Damaged("consent")),
+        };
+        Ok(Self {
+            device: DeviceHash::from_slice(&r.device).ok_or(Damaged("device"))?,
+            user: UserHash::from_slice(&r.user).ok_or(Damaged("user"))?,
+            request: Request {
+                client_id: r.client_id.into(),
+                client_secret: r.client_secret.map(Sealed::from_bytes),
+                scope: r.scope.map(Arc::from),
+                agent: r.agent.map(Arc::from),
+            },
+            requested_at: timestamp(r.requested_ms),
+            expires_at: timestamp(head.expires_ms),
+            purge_at: timestamp(head.purge_ms),
+            rev: u32::try_from(head.rev).map_err(|_| Damaged("rev"))?,
+            consent,
+            phase,
+        })
+    }
+}
+
+fn bytes(sealed: &Sealed) -> Vec<u8> {
+    sealed.as_bytes().to_vec()
+}

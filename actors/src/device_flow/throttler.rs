@@ -1,0 +1,162 @@
+//! **`PollThrottler`**: keeps devices to their interval (RFC 8628 section 3.5, `slow_down`).
+//!
+//! Owns the pacing of every session that was polled lately, apart from the sessions themselves: a poll's instant
+//! may be lost, a decision may not. It is asked last, by the registry, and only about polls that are still
+//! pending and came from the right client; so a final answer is never masked, a stranger's poll changes nothing,
+//! and an unknown code leaves no trace here. One throttler stands beside each shard, on its thread, and answers
+//! the HTTP handler directly.
+
+mod interval;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use self::interval::{Pace, Verdict};
+use crate::base::clock::{SharedClock, Timestamp};
+use crate::base::identity_hash::BuildIdentity;
+use crate::base::keyring::DeviceHash;
+use crate::base::timer::every;
+use crate::device_flow::poll::{
+    AuthStyle, NotePolls, ObserveThrottler, PacePoll, PollAnswer, TakePolls, ThrottlerSnapshot,
+};
+use crate::device_flow::store::Polled;
+
+/// Pacing that was not touched for one to two of these spans is forgotten: longer than any spacing, so the next
+/// poll would have been on time anyway.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// Polls kept to tell other instances of; beyond it they are not told, which costs a little leniency.
+const UNTOLD_MAX: usize = 100_000;
+
+/// The actor. Reached only from the registry's shard beside it.
+pub struct PollThrottler {
+    clock: SharedClock,
+    interval: Duration,
+    // Two generations: what was touched lately, and what was touched in the span before.
+    recent: HashMap<DeviceHash, Pace, BuildIdentity>,
+    older: HashMap<DeviceHash, Pace, BuildIdentity>,
+    // Polls that were on time since another instance was told, if there are other instances.
+    untold: Option<Vec<Polled>>,
+    stats: ThrottlerSnapshot,
+}
+
+impl PollThrottler {
+    /// A throttler for devices that were told `interval`. `shared` if other instances are to be told of polls.
+    pub fn new(clock: SharedClock, interval: Duration, shared: bool) -> Self {
+        Self {
+            untold: shared.then(Vec::new),
+            clock,
+            interval,
+            recent: HashMap::default(),
+            older: HashMap::default(),
+            stats: ThrottlerSnapshot::default(),
+        }
+    }
+
+    fn judge(&mut self, device: DeviceHash, style: AuthStyle, now: Timestamp) -> Verdict {
+        let verdict = self.judge_at(device, style, now);
+        if let (Some(untold), Verdict::OnTime { .. }) = (&mut self.untold, verdict)
+            && untold.len() < UNTOLD_MAX
+        {
+            untold.push(Polled { device, at: now });
+        }
+        verdict
+    }
+
+    fn judge_at(&mut self, device: DeviceHash, style: AuthStyle, now: Timestamp) -> Verdict {
+        if let Some(pace) = self.recent.get_mut(&device) {
+            return pace.poll(now, self.interval, style);
+        }
+        let (pace, verdict) = match self.older.remove(&device) {
+            Some(mut pace) => {
+                let verdict = pace.poll(now, self.interval, style);
+                (pace, verdict)
+            }
+            None => (Pace::first(now, self.interval, style), Pace::opening(self.interval)),
+        };
+        self.recent.insert(device, pace);
+        verdict
+    }
+}
+
+impl Actor for PollThrottler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        every(FORGET_AFTER, ctx.address().downgrade(), || ForgetPaces);
+    }
+}
+
+/// Forget the pacing of what was not polled lately. Sent by the throttler's own clock.
+struct ForgetPaces;
+
+impl Message for ForgetPaces {
+    type Result = ();
+}
+
+impl Handler<ForgetPaces> for PollThrottler {
+    type Result = ();
+
+    fn handle(&mut self, _: ForgetPaces, _: &mut Self::Context) {
+        self.older = std::mem::take(&mut self.recent);
+    }
+}
+
+impl Handler<PacePoll> for PollThrottler {
+    type Result = ();
+
+    // Synchronous.
+    fn handle(&mut self, msg: PacePoll, _: &mut Self::Context) {
+        msg.reply.send(match self.judge(msg.device, msg.style, msg.at) {
+            Verdict::OnTime { interval_secs } => {
+                self.stats.on_time += 1;
+                PollAnswer::Pending { interval_secs }
+            }
+            Verdict::Early { interval_secs } => {
+                self.stats.early += 1;
+                PollAnswer::SlowDown { interval_secs }
+            }
+        });
+    }
+}
+
+impl Handler<ObserveThrottler> for PollThrottler {
+    type Result = ();
+
+    fn handle(&mut self, msg: ObserveThrottler, _: &mut Self::Context) {
+        let paced = self.recent.len() + self.older.len();
+        msg.reply.send(ThrottlerSnapshot { paced, ..self.stats });
+    }
+}
+
+impl Handler<TakePolls> for PollThrottler {
+    type Result = ();
+
+    fn handle(&mut self, msg: TakePolls, _: &mut Self::Context) {
+        msg.reply.send(self.untold.as_mut().map(std::mem::take).unwrap_or_default());
+    }
+}
+
+impl Handler<NotePolls> for PollThrottler {
+    type Result = ();
+
+    fn handle(&mut self, msg: NotePolls, _: &mut Self::Context) {
+        let now = self.clock.now();
+        for Polled { device, at } in msg.polled {
+            // Another machine's clock may be ahead of ours.
+            let at = at.min(now);
+            if let Some(pace) = self.recent.get_mut(&device) {
+                pace.note(at);
+            } else {
+                let mut pace = self
+                    .older
+                    .remove(&device)
+                    .unwrap_or_else(|| Pace::first(at, self.interval, AuthStyle::Body));
+                pace.note(at);
+                self.recent.insert(device, pace);
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! **`StoreWriter`**: commits concurrent writes in groups.
+//!
+//! Owns the queue in front of [`SessionStore::commit`]. A write that finds the store idle goes at once; those
+//! that arrive while a group is under way form the next one, up to `WRITE_BATCH_MAX`. Promises: a reply means
+//! the store has answered; replies to writes of one session come in the order they were sent, because a session
+//! has at most one write under way (see [`crate::device_flow::registry`]). Refuses when too many writes wait: certainly
+//! nothing was written then.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde::Serialize;
+
+use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::clock::SharedClock;
+use crate::base::store::{StoreError, Written};
+use crate::device_flow::store::{SessionStore, Write};
+
+/// Writes that may wait at a time; beyond it a device is told to come back.
+const QUEUE_MAX: usize = 20_000;
+/// Longest wait for the store. Shorter than a device's patience (30 s), so that the device hears of it.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How often purgeable sessions are deleted where the store does not do so itself.
+const PURGE_EVERY: Duration = Duration::from_secs(10);
+
+type Outcome = Result<Written, StoreError>;
+
+/// Counters of the writer since its start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct WriterSnapshot {
+    /// Writes waiting for a group.
+    pub queued: usize,
+    /// Writes the store has answered.
+    pub writes: u64,
+    /// Groups committed.
+    pub groups: u64,
+    /// Writes answered with an error.
+    pub failed: u64,
+    /// Sessions deleted past their tombstone.
+    pub purged: u64,
+}
+
+/// The actor. Reach it through [`WriterHandle`].
+pub struct StoreWriter {
+    store: Arc<dyn SessionStore>,
+    clock: SharedClock,
+    batch_max: usize,
+    lanes_free: usize,
+    queue: VecDeque<(Write, Reply<Outcome>)>,
+    stats: WriterSnapshot,
+}
+
+impl StoreWriter {
+    /// Starts the writer on the current thread's arbiter; groups hold at most `batch_max` writes.
+    pub fn launch(store: Arc<dyn SessionStore>, clock: SharedClock, batch_max: usize) -> WriterHandle {
+        let lanes_free = store.commit_lanes().max(1);
+        let addr = Self {
+            store,
+            clock,
+            batch_max: batch_max.max(1),
+            lanes_free,
+            queue: VecDeque::new(),
+            stats: WriterSnapshot::default(),
+        }
+        .start();
+        WriterHandle { addr, admission: Admission::new(QUEUE_MAX, DEADLINE) }
+    }
+
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while self.lanes_free > 0 && !self.queue.is_empty() {
+            let size = self.queue.len().min(self.batch_max);
+            let (writes, replies): (Vec<_>, Vec<_>) = self.queue.drain(..size).unzip();
+            self.lanes_free -= 1;
+            let commit = self.store.commit(writes).into_actor(self);
+            ctx.spawn(commit.map(move |outcomes, act, ctx| {
+                act.lanes_free += 1;
+                act.stats.groups += 1;
+                act.stats.writes += outcomes.len() as u64;
+                act.stats.failed += outcomes.iter().filter(|o| o.is_err()).count() as u64;
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    reply.send(outcome);
+                }
+                act.pump(ctx);
+            }));
+        }
+    }
+
+    fn purge(&mut self, ctx: &mut Context<Self>) {
+        let purge = self.store.purge(self.clock.now()).into_actor(self);
+        ctx.spawn(purge.map(|outcome, act, _| match outcome {
+            Ok(gone) => act.stats.purged += gone,
+            Err(error) => tracing::warn!(%error, "expired sessions could not be deleted; trying again later"),
+        }));
+    }
+}
+
+impl Actor for StoreWriter {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(PURGE_EVERY, Self::purge);
+    }
+}
+
+/// Make one write durable. Sent by the registry's shards; the reply says how it ended.
+struct CommitWrite {
+    write: Write,
+    reply: Reply<Outcome>,
+}
+
+impl Message for CommitWrite {
+    type Result = ();
+}
+
+impl Handler<CommitWrite> for StoreWriter {
+    type Result = ();
+
+    // Synchronous: queues; the group's future answers.
+    fn handle(&mut self, msg: CommitWrite, ctx: &mut Self::Context) {
+        self.queue.push_back((msg.write, msg.reply));
+        self.pump(ctx);
+    }
+}
+
+/// Read the counters. Sent by the metrics; answered at once.
+struct Observe {
+    reply: Reply<WriterSnapshot>,
+}
+
+impl Message for Observe {
+    type Result = ();
+}
+
+impl Handler<Observe> for StoreWriter {
+    type Result = ();
+
+    fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
+        msg.reply.send(WriterSnapshot { queued: self.queue.len(), ..self.stats });
+    }
+}
+
+/// The way to the writer.
+#[derive(Clone)]
+pub struct WriterHandle {
+    addr: Addr<StoreWriter>,
+    admission: Admission,
+}
+
+impl WriterHandle {
+    /// Makes one write durable and says how it ended.
+    pub async fn commit(&self, write: Write) -> Outcome {
+        let asked = self.admission.ask(|reply| self.addr.do_send(CommitWrite { write, reply })).await;
+        asked.unwrap_or_else(|error| match error {
+            AskError::Overloaded => Err(StoreError::Aborted(error.to_string())),
+            AskError::Timeout | AskError::Stopped => Err(StoreError::Unknown(error.to_string())),
+        })
+    }
+
+    /// The writer's counters.
+    pub async fn snapshot(&self) -> Result<WriterSnapshot, AskError> {
+        self.admission.ask(|reply| self.addr.do_send(Observe { reply })).await
+    }
+
+    /// Writes under way or waiting.
+    pub fn pending(&self) -> usize {
+        self.admission.waiting()
+    }
+}

@@ -1,0 +1,298 @@
+//! **`TokenExchanger`**: the one door to Enedis' authorization server: its token endpoint, and the service that tells
+//! which meter a consent is for.
+//!
+//! Owns, for each of the two, the queue of calls, the quota, the backoff and the circuit breaker; `ENEDIS_IN_FLIGHT`
+//! calls (one by default) are under way at a time. Promises: a call is sent again only if Enedis certainly did not act
+//! on it, or changes nothing by answering it; every caller has an answer within the deadline; no attempt is begun that
+//! could not be waited for, because hanging up on a healthy Enedis would burn the code; Enedis' quota and its
+//! `Retry-After` are kept. A person's authorization code goes before devices' refreshes, and a tenth of each hour's
+//! quota is kept for it. Refuses at once when the queue is full or the breaker is open: nothing was sent then.
+//!
+//! It also owns the application's own token (`FLOW=CLIENT_CREDENTIALS`): whoever needs it asks for it here, one
+//! renewal is under way at a time, and nobody waits for one that was foreseeable.
+
+mod application_token;
+mod lane;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use self::application_token::Application;
+pub use self::lane::LaneSnapshot;
+use self::lane::{Job, Lane};
+use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::clock::SharedClock;
+use crate::enedis::port::{Answer, AuthorizationServer, Bearer, Call, Grant, TokenCall};
+use crate::limits::quota::QuotaSettings;
+
+/// Calls that may wait at a time.
+const QUEUE_MAX: usize = 4_096;
+/// What the handle waits beyond the call's own deadline.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// How calls are paced and bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangerSettings {
+    /// Calls under way at a time (`ENEDIS_IN_FLIGHT`), at least 1.
+    pub in_flight: usize,
+    /// Enedis' quota.
+    pub quota: QuotaSettings,
+    /// Longest wait for one attempt (`ENEDIS_TIMEOUT_SECS`).
+    pub attempt: Duration,
+    /// Longest time from a call's arrival to its answer, all attempts included (`ENEDIS_DEADLINE_SECS`).
+    pub deadline: Duration,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exchanged {
+    /// Enedis answered.
+    Answered(Answer),
+    /// Enedis may have acted on it, but no answer came back.
+    Lost,
+    /// Enedis did not act on it.
+    NotDone {
+        /// Why.
+        why: NotDone,
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+}
+
+/// Why a call was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDone {
+    /// The quota is used up, or too much is waiting.
+    Busy,
+    /// Enedis does not answer, or says that it cannot.
+    Down,
+}
+
+/// How a wish for the application's token ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// Here it is; good for a minute at least.
+    Bearer(Bearer),
+    /// There is none.
+    NotDone {
+        /// Why.
+        why: NotDone,
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+}
+
+/// Counters of the exchanger since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExchangerSnapshot {
+    /// The token endpoint.
+    pub token: LaneSnapshot,
+    /// The service of subscriptions.
+    pub services: LaneSnapshot,
+}
+
+/// The APIs of the authorization server, each with its own quota at Enedis.
+#[derive(Clone, Copy)]
+enum Door {
+    Token = 0,
+    Services = 1,
+}
+
+impl Door {
+    const ALL: [Self; 2] = [Self::Token, Self::Services];
+
+    const fn of(call: &Call) -> Self {
+        match call {
+            Call::Token(_) => Self::Token,
+            Call::Services(_) => Self::Services,
+        }
+    }
+}
+
+/// The actor. Reach it through [`TokenExchangerHandle`].
+pub struct TokenExchanger {
+    server: Rc<dyn AuthorizationServer>,
+    clock: SharedClock,
+    settings: ExchangerSettings,
+    lanes: [Lane; 2],
+    application: Application,
+    own: Option<TokenCall>,
+    /// Of its own, so that callers in a crowd do not keep the application without a token.
+    renewal: Admission,
+    wake: Option<SpawnHandle>,
+    rng: StdRng,
+}
+
+impl TokenExchanger {
+    /// Starts the exchanger on `arbiter`. `server` is made there, because HTTP clients stay on their thread. `own` are
+    /// the application's credentials, where it has a token of its own.
+    pub fn launch(
+        arbiter: &ArbiterHandle,
+        server: impl FnOnce() -> Rc<dyn AuthorizationServer> + Send + 'static,
+        clock: SharedClock,
+        settings: ExchangerSettings,
+        own: Option<(String, Option<String>)>,
+        seed: [u8; 32],
+    ) -> TokenExchangerHandle {
+        let admission = Admission::new(QUEUE_MAX, settings.deadline + MARGIN);
+        let own = own.map(|(client_id, client_secret)| TokenCall {
+            client_id,
+            client_secret,
+            grant: Grant::ClientCredentials,
+        });
+        let addr = Self::start_in_arbiter(arbiter, move |_| Self {
+            server: server(),
+            lanes: ["token", "subscribed_services"].map(|name| Lane::new(name, settings, clock.now())),
+            clock,
+            settings,
+            application: Application::default(),
+            own,
+            renewal: Admission::new(1, settings.deadline + MARGIN),
+            wake: None,
+            rng: StdRng::from_seed(seed),
+        });
+        TokenExchangerHandle { addr, admission }
+    }
+
+    /// Sends what may be sent, and sets the alarm for the rest.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        for door in Door::ALL {
+            while let Some(job) = self.lanes[door as usize].next(now) {
+                self.attempt(door, job, ctx);
+            }
+        }
+        if let Some(alarm) = self.wake.take() {
+            ctx.cancel_future(alarm);
+        }
+        if let Some(at) = self.lanes.iter().filter_map(Lane::next_wake).min() {
+            let wait = at.since(now).max(Duration::from_millis(1));
+            self.wake = Some(ctx.run_later(wait, Self::pump));
+        }
+    }
+
+    fn attempt(&self, door: Door, job: Job, ctx: &mut Context<Self>) {
+        let call = self.server.call(job.call.clone(), self.settings.attempt);
+        ctx.spawn(call.into_actor(self).map(move |result, act, ctx| {
+            act.lanes[door as usize].ended(act.clock.now(), job, result, &mut act.rng);
+            act.pump(ctx);
+        }));
+    }
+}
+
+impl Actor for TokenExchanger {
+    type Context = Context<Self>;
+}
+
+/// Send one call to the authorization server. Sent by the consent workflow and by `POST /device/proxy`; the answer
+/// says whether Enedis may have acted on it.
+struct CallEnedis {
+    call: Call,
+    reply: Reply<Exchanged>,
+}
+
+impl Message for CallEnedis {
+    type Result = ();
+}
+
+impl Handler<CallEnedis> for TokenExchanger {
+    type Result = ();
+
+    // Synchronous: queues; the attempt's future answers and interleaves with later messages.
+    fn handle(&mut self, msg: CallEnedis, ctx: &mut Self::Context) {
+        let door = Door::of(&msg.call);
+        self.lanes[door as usize].push(Job::new(msg.call, msg.reply, self.clock.now()));
+        self.pump(ctx);
+    }
+}
+
+/// Hand out the application's token, and get one if there is none. Sent by the meter relay and by the consent
+/// workflow; nothing becomes durable.
+struct AcquireToken {
+    rejected: Option<Bearer>,
+    reply: Reply<Acquired>,
+}
+
+impl Message for AcquireToken {
+    type Result = ();
+}
+
+impl Handler<AcquireToken> for TokenExchanger {
+    type Result = ();
+
+    // Synchronous: answers from memory, or keeps the reply until the renewal has ended. That is a call like others.
+    fn handle(&mut self, msg: AcquireToken, ctx: &mut Self::Context) {
+        let Some(own) = &self.own else {
+            let retry_after = self.settings.deadline;
+            return msg.reply.send(Acquired::NotDone { why: NotDone::Down, retry_after });
+        };
+        if self.application.acquire(self.clock.now(), msg.rejected.as_ref(), msg.reply) {
+            self.application.begin();
+            let call = Call::Token(own.clone());
+            let door = TokenExchangerHandle { addr: ctx.address(), admission: self.renewal.clone() };
+            let renewal = async move { door.call(call).await };
+            ctx.spawn(renewal.into_actor(self).map(|ended, act, _| {
+                act.application.ended(act.clock.now(), ended);
+            }));
+        }
+    }
+}
+
+/// Read the counters. Sent by the metrics; answered at once.
+struct Observe {
+    reply: Reply<ExchangerSnapshot>,
+}
+
+impl Message for Observe {
+    type Result = ();
+}
+
+impl Handler<Observe> for TokenExchanger {
+    type Result = ();
+
+    fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
+        let now = self.clock.now();
+        let [token, services] = Door::ALL.map(|door| self.lanes[door as usize].snapshot(now));
+        msg.reply.send(ExchangerSnapshot { token, services });
+    }
+}
+
+/// The way to the exchanger.
+#[derive(Clone)]
+pub struct TokenExchangerHandle {
+    addr: Addr<TokenExchanger>,
+    admission: Admission,
+}
+
+impl TokenExchangerHandle {
+    /// Sends one call and says how it ended, within the deadline of the settings.
+    pub async fn call(&self, call: Call) -> Exchanged {
+        match self.admission.ask(|reply| self.addr.do_send(CallEnedis { call, reply })).await {
+            Ok(exchanged) => exchanged,
+            Err(AskError::Overloaded) => {
+                Exchanged::NotDone { why: NotDone::Busy, retry_after: Duration::from_secs(5) }
+            }
+            // It may be on its way: nobody may present it again.
+            Err(AskError::Timeout | AskError::Stopped) => Exchanged::Lost,
+        }
+    }
+
+    /// The application's token. `rejected` is one that Enedis has just not accepted: it is replaced, unless it is so
+    /// young that another would fare no better.
+    pub async fn acquire(&self, rejected: Option<Bearer>) -> Acquired {
+        let asked = self.admission.ask(|reply| self.addr.do_send(AcquireToken { rejected, reply })).await;
+        asked.unwrap_or_else(|error| Acquired::NotDone {
+            why: if error == AskError::Overloaded { NotDone::Busy } else { NotDone::Down },
+            retry_after: Duration::from_secs(5),
+        })
+    }
+
+    /// The exchanger's counters.
+    pub async fn snapshot(&self) -> Result<ExchangerSnapshot, AskError> {
+        self.admission.ask(|reply| self.addr.do_send(Observe { reply })).await
+    }
+}

@@ -1,0 +1,277 @@
+//! Which of Enedis' two APIs is asked (`ENEDIS_API_MODE`).
+//!
+//! Nobody knows for sure which of them answers, or until when: `auto` prefers the new one, takes the other where
+//! the gateway of the first fails, never because of an error about data, remembers which works, and tries the
+//! one that failed again now and then, one call at a time.
+
+use std::time::Duration;
+
+use crate::base::clock::Timestamp;
+
+/// Failures in a row after which an API is left alone for a while.
+const TROUBLE_AFTER: u32 = 3;
+/// Answers of a closed API in a row that count: the first may have been about one meter.
+const NOT_THERE_AFTER: u32 = 2;
+/// First pause after trouble; doubles with each failed probe.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(2 * 60);
+/// First pause when the API is closed or not subscribed; doubles likewise.
+const NOT_THERE_PAUSE: Duration = Duration::from_secs(3_600);
+/// Longest pause of either kind.
+const PAUSE_MAX: Duration = Duration::from_secs(6 * 3_600);
+/// A probe of which nothing is heard for so long is given up.
+const PROBE_LOST: Duration = Duration::from_secs(60);
+
+/// One of Enedis' metering APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Api {
+    /// `mesure_synchrone_auto/v2`, since 28 September 2026.
+    New,
+    /// `metering_data_*/v5`.
+    Legacy,
+}
+
+/// The setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApiMode {
+    /// The new API where it works, else the old one.
+    #[default]
+    Auto,
+    /// The new API only.
+    New,
+    /// The old API only.
+    Legacy,
+}
+
+impl ApiMode {
+    /// `auto`, `new` or `legacy`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is = |word| text.eq_ignore_ascii_case(word);
+        let modes = [("auto", Self::Auto), ("new", Self::New), ("legacy", Self::Legacy)];
+        modes.into_iter().find_map(|(word, mode)| is(word).then_some(mode))
+    }
+}
+
+/// What a call told about the API it was put to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It answered: with data, an error about data, or that the quota is used up.
+    Works,
+    /// It did not answer, or said that it cannot.
+    Trouble,
+    /// It is closed, or not for us.
+    NotThere,
+}
+
+/// Where a call goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// First.
+    pub first: Api,
+    /// If the gateway of the first failed, and there is time left.
+    pub second: Option<Api>,
+}
+
+/// Chooses the API of each call.
+#[derive(Clone, Debug)]
+pub struct ApiChooser {
+    mode: ApiMode,
+    new: Health,
+    legacy: Health,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Health {
+    failures: u32,
+    pause: Duration,
+    paused_until: Option<Timestamp>,
+    probe: Option<Timestamp>,
+}
+
+impl ApiChooser {
+    /// Nothing is known yet.
+    pub fn new(mode: ApiMode) -> Self {
+        Self { mode, new: Health::default(), legacy: Health::default() }
+    }
+
+    /// Where the next call goes. Every call that is sent must be [reported](Self::report).
+    pub fn route(&mut self, now: Timestamp) -> Route {
+        let only = |first| Route { first, second: None };
+        match self.mode {
+            ApiMode::New => only(Api::New),
+            ApiMode::Legacy => only(Api::Legacy),
+            ApiMode::Auto => {
+                if self.new.admits(now) {
+                    let second = self.legacy.admits(now).then_some(Api::Legacy);
+                    self.new.begin(now);
+                    return Route { first: Api::New, second };
+                }
+                if self.legacy.admits(now) {
+                    self.legacy.begin(now);
+                    return only(Api::Legacy);
+                }
+                // Neither works: the breaker keeps calls few, and whichever comes back first shall be found.
+                if self.new.paused_until <= self.legacy.paused_until {
+                    Route { first: Api::New, second: Some(Api::Legacy) }
+                } else {
+                    Route { first: Api::Legacy, second: Some(Api::New) }
+                }
+            }
+        }
+    }
+
+    /// A call to `api` told this about it.
+    pub fn report(&mut self, now: Timestamp, api: Api, report: Report) {
+        let health = match api {
+            Api::New => &mut self.new,
+            Api::Legacy => &mut self.legacy,
+        };
+        health.report(now, report);
+    }
+
+    /// The API that calls go to at `now`, for the metrics.
+    pub fn preferred(&self, now: Timestamp) -> Api {
+        self.clone().route(now).first
+    }
+}
+
+impl Health {
+    fn admits(&self, now: Timestamp) -> bool {
+        match self.paused_until {
+            None => true,
+            Some(until) => now >= until && self.probe.is_none_or(|at| now.since(at) >= PROBE_LOST),
+        }
+    }
+
+    fn begin(&mut self, now: Timestamp) {
+        if self.paused_until.is_some() {
+            self.probe = Some(now);
+        }
+    }
+
+    fn report(&mut self, now: Timestamp, report: Report) {
+        let (first, enough) = match report {
+            Report::Works => {
+                *self = Self::default();
+                return;
+            }
+            Report::Trouble => (TROUBLE_PAUSE, TROUBLE_AFTER),
+            Report::NotThere => (NOT_THERE_PAUSE, NOT_THERE_AFTER),
+        };
+        self.failures = self.failures.saturating_add(1);
+        // A call that was under way when the pause began is no failed probe.
+        let probed = self.paused_until.is_none_or(|until| now >= until);
+        if self.failures >= enough && probed {
+            self.pause = (self.pause * 2).clamp(first, PAUSE_MAX);
+            self.paused_until = Some(now + self.pause);
+        }
+        self.probe = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOTH: Route = Route { first: Api::New, second: Some(Api::Legacy) };
+    const OLD: Route = Route { first: Api::Legacy, second: None };
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000 + secs * 1_000)
+    }
+
+    #[test]
+    fn settings() {
+        assert_eq!(ApiMode::parse("AUTO"), Some(ApiMode::Auto));
+        assert_eq!(ApiMode::parse("legacy"), Some(ApiMode::Legacy));
+        assert_eq!(ApiMode::parse("both"), None);
+        for (mode, api) in [(ApiMode::New, Api::New), (ApiMode::Legacy, Api::Legacy)] {
+            let mut chooser = ApiChooser::new(mode);
+            for secs in 0..20 {
+                assert_eq!(chooser.route(at(secs)), Route { first: api, second: None });
+                chooser.report(at(secs), api, Report::NotThere);
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_api_is_left_alone_and_probed() {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        assert_eq!(chooser.route(at(0)), BOTH);
+        chooser.report(at(0), Api::New, Report::NotThere);
+        assert_eq!(chooser.route(at(0)), BOTH, "once is a rumour");
+        chooser.report(at(0), Api::New, Report::NotThere);
+        chooser.report(at(1), Api::Legacy, Report::Works);
+        assert_eq!(chooser.route(at(2)), OLD, "remembered");
+        assert_eq!(chooser.route(at(3_599)), OLD);
+        assert_eq!(chooser.route(at(3_600)), BOTH, "one probe");
+        assert_eq!(chooser.route(at(3_601)), OLD, "and only one");
+        chooser.report(at(3_602), Api::New, Report::NotThere);
+        assert_eq!(chooser.route(at(2 * 3_600 + 10)), OLD, "twice as long");
+        assert_eq!(chooser.route(at(3 * 3_600 + 10)), BOTH);
+        chooser.report(at(3 * 3_600 + 11), Api::New, Report::Works);
+        assert_eq!(chooser.route(at(3 * 3_600 + 12)), BOTH);
+        assert_eq!(chooser.preferred(at(3 * 3_600 + 13)), Api::New);
+    }
+
+    #[test]
+    fn the_old_api_once_closed_is_no_second_choice() {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        chooser.report(at(0), Api::Legacy, Report::NotThere);
+        chooser.report(at(0), Api::Legacy, Report::NotThere);
+        assert_eq!(chooser.route(at(1)), Route { first: Api::New, second: None });
+    }
+
+    #[test]
+    fn when_neither_works_both_are_asked() {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        for _ in 0..3 {
+            chooser.report(at(0), Api::New, Report::NotThere);
+            chooser.report(at(0), Api::Legacy, Report::Trouble);
+        }
+        // The new one for an hour, the old one for minutes: the new one is asked all the same.
+        assert_eq!(chooser.route(at(1)), Route { first: Api::Legacy, second: Some(Api::New) });
+        chooser.report(at(2), Api::New, Report::Works);
+        assert_eq!(chooser.route(at(3)).first, Api::New);
+    }
+
+    #[test]
+    fn single_failures_change_nothing() {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        for secs in 0..50 {
+            chooser.report(at(secs), Api::New, if secs % 3 == 2 { Report::Works } else { Report::Trouble });
+            assert_eq!(chooser.route(at(secs)), BOTH);
+        }
+    }
+
+    #[test]
+    fn a_lost_probe_is_given_up() {
+        let mut chooser = ApiChooser::new(ApiMode::Auto);
+        chooser.report(at(0), Api::New, Report::NotThere);
+        chooser.report(at(0), Api::New, Report::NotThere);
+        assert_eq!(chooser.route(at(3_600)), BOTH);
+        assert_eq!(chooser.route(at(3_630)), OLD);
+        assert_eq!(chooser.route(at(3_660)), BOTH);
+    }
+
+    proptest! {
+        /// Whatever happened, an API that works again is used again: the new one within its longest pause.
+        #[test]
+        fn always_recovers(reports in proptest::collection::vec((0_u64..5_000, any::<bool>(), 0_u8..3), 0..80)) {
+            let mut chooser = ApiChooser::new(ApiMode::Auto);
+            let mut secs = 0;
+            for (step, new, what) in reports {
+                secs += step;
+                chooser.route(at(secs));
+                let api = if new { Api::New } else { Api::Legacy };
+                let report = [Report::Works, Report::Trouble, Report::NotThere][usize::from(what)];
+                chooser.report(at(secs), api, report);
+            }
+            secs += PAUSE_MAX.as_secs() + PROBE_LOST.as_secs();
+            prop_assert_eq!(chooser.route(at(secs)).first, Api::New);
+            chooser.report(at(secs), Api::New, Report::Works);
+            prop_assert_eq!(chooser.route(at(secs + 1)).first, Api::New);
+        }
+    }
+}

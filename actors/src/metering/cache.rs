@@ -1,0 +1,297 @@
+//! The cache of metering data: the port to the store, the form of its keys, and the part in memory with its bound.
+//!
+//! Nothing in it can be read without the keys of this server: a cache key is a keyed hash of [`key_text`], a value
+//! is sealed by the caller. What is remembered and for how long is decided by [`super::policy`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use jiff::civil::Date;
+
+use super::request::Resource;
+use crate::base::clock::Timestamp;
+use crate::base::keyring::CacheKey;
+use crate::base::meter::Meter;
+use crate::base::store::StoreError;
+
+/// What is remembered of a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// One packed [`super::day::Day`] of a resource.
+    Day(Resource, Date),
+    /// The [`super::policy::Refusal`] of a resource.
+    Refusal(Resource),
+    /// The earliest day of a resource that ever had a value, `YYYY-MM-DD`, kept for good.
+    Since(Resource),
+    /// The [`super::refusals::ConsentDoubt`].
+    Consent,
+}
+
+/// The text whose keyed hash is the key of `subject`. Different subjects have different texts; the version at the
+/// front changes with the packed forms. Never stored, never logged.
+pub fn key_text(meter: Meter, subject: Subject) -> String {
+    match subject {
+        Subject::Day(resource, day) => format!("meter1|day|{meter}|{}|{day}", resource.name()),
+        Subject::Refusal(resource) => format!("meter1|refusal|{meter}|{}", resource.name()),
+        Subject::Since(resource) => format!("meter1|since|{meter}|{}", resource.name()),
+        Subject::Consent => format!("meter1|consent|{meter}"),
+    }
+}
+
+/// The text whose keyed hash groups all entries of a meter, so that they can be forgotten together.
+pub fn owner_text(meter: Meter) -> String {
+    format!("meter1|owner|{meter}")
+}
+
+/// One entry as it is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// Its key.
+    pub key: CacheKey,
+    /// Hash of [`owner_text`].
+    pub owner: CacheKey,
+    /// The sealed value, at most 64 KiB.
+    pub sealed: Vec<u8>,
+    /// When Enedis answered. Of two entries with one key the later one stays.
+    pub fetched: Timestamp,
+    /// Not to be answered from then on.
+    pub expires: Timestamp,
+}
+
+impl fmt::Debug for CacheEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheEntry({:?}, {} bytes, expires {})", self.key, self.sealed.len(), self.expires)
+    }
+}
+
+/// Most entries read or stored in one call: the days of the longest request
+/// ([`DAYS_MAX`](super::request::DAYS_MAX)), and what is remembered beside them.
+pub const BATCH_MAX: usize = 1_200;
+
+/// Durable cache, shared by all instances. It holds nothing that cannot be fetched again: a lost entry costs a
+/// call, so acknowledgement need not wait for the disk, and an error is treated as a miss.
+///
+/// Backends: one table or collection with `key` as its primary key, an index on `owner` and one on `expires`
+/// (MongoDB: a TTL index; `get` tests `expires` itself all the same), the size of the sealed values summed up or
+/// estimated from the number of entries.
+pub trait MeterCache: Send + Sync + 'static {
+    /// The entries of `keys` that have not expired at `now`, in any order. At most [`BATCH_MAX`] keys a call; one query.
+    fn get(
+        &self,
+        keys: Vec<CacheKey>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>>;
+
+    /// Stores entries, each on its own; an entry fetched earlier than the stored one is ignored. At most
+    /// [`BATCH_MAX`].
+    fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>>;
+
+    /// Deletes what has expired at `now`; then, while more than `max_bytes` of sealed values are stored, those that
+    /// were fetched first. A bounded number a call; answers how many went. 0 means: done.
+    fn evict(&self, now: Timestamp, max_bytes: u64) -> BoxFuture<'static, Result<u64, StoreError>>;
+
+    /// Deletes every entry of one owner: its consent was withdrawn, or given anew.
+    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, Result<u64, StoreError>>;
+}
+
+/// The part of the cache that is in memory: least recently used entries go first. Bounded by bytes, each
+/// entry counted with [`ENTRY_OVERHEAD`].
+#[derive(Debug)]
+pub struct HotCache<V> {
+    max_bytes: usize,
+    bytes: usize,
+    turn: u64,
+    slots: HashMap<CacheKey, Slot<V>>,
+    by_use: BTreeMap<u64, CacheKey>,
+}
+
+/// Bytes an entry takes in memory beside its value.
+pub const ENTRY_OVERHEAD: usize = 200;
+
+#[derive(Debug)]
+struct Slot<V> {
+    value: V,
+    bytes: usize,
+    expires: Timestamp,
+    used: u64,
+}
+
+impl<V> HotCache<V> {
+    /// An empty cache of at most `max_bytes`.
+    pub fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, bytes: 0, turn: 0, slots: HashMap::new(), by_use: BTreeMap::new() }
+    }
+
+    /// The value of `key`, if it has not expired at `now`. Counts as a use.
+    pub fn get(&mut self, key: CacheKey, now: Timestamp) -> Option<&V> {
+        if self.slots.get(&key)?.expires <= now {
+            self.remove(key);
+            return None;
+        }
+        self.turn += 1;
+        let slot = self.slots.get_mut(&key)?;
+        self.by_use.remove(&slot.used);
+        slot.used = self.turn;
+        self.by_use.insert(self.turn, key);
+        Some(&slot.value)
+    }
+
+    /// Keeps `value` of `size` bytes until `expires`; what was used longest ago makes room. A value larger than
+    /// the whole cache is not kept.
+    pub fn put(&mut self, key: CacheKey, value: V, size: usize, expires: Timestamp) {
+        self.remove(key);
+        let bytes = size.saturating_add(ENTRY_OVERHEAD);
+        if bytes > self.max_bytes {
+            return;
+        }
+        while self.bytes + bytes > self.max_bytes {
+            let Some(oldest) = self.by_use.first_key_value().map(|(_, key)| *key) else { break };
+            self.remove(oldest);
+        }
+        self.turn += 1;
+        self.by_use.insert(self.turn, key);
+        self.slots.insert(key, Slot { value, bytes, expires, used: self.turn });
+        self.bytes += bytes;
+    }
+
+    /// Forgets one entry.
+    pub fn remove(&mut self, key: CacheKey) {
+        if let Some(slot) = self.slots.remove(&key) {
+            self.by_use.remove(&slot.used);
+            self.bytes -= slot.bytes;
+        }
+    }
+
+    /// Forgets every entry whose value `gone` says so of: all of one owner. Looks at each.
+    pub fn remove_where(&mut self, gone: impl Fn(&V) -> bool) {
+        let keys: Vec<CacheKey> =
+            self.slots.iter().filter(|(_, slot)| gone(&slot.value)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.remove(key);
+        }
+    }
+
+    /// Bytes taken, overhead included; never above the bound.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Entries, expired ones included.
+    pub fn entries(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+/// What an eviction looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight {
+    /// The entry.
+    pub key: CacheKey,
+    /// Bytes of its sealed value.
+    pub bytes: u64,
+    /// See [`CacheEntry::fetched`].
+    pub fetched: Timestamp,
+    /// See [`CacheEntry::expires`].
+    pub expires: Timestamp,
+}
+
+/// What [`MeterCache::evict`] deletes, as a pure function: the reference for backends and their tests.
+pub fn evictions(mut entries: Vec<Weight>, now: Timestamp, max_bytes: u64) -> Vec<CacheKey> {
+    entries.sort_by_key(|entry| (entry.expires > now, entry.fetched, entry.key));
+    let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    let mut gone = Vec::new();
+    for entry in entries {
+        if entry.expires > now && left <= max_bytes {
+            break;
+        }
+        left -= entry.bytes;
+        gone.push(entry.key);
+    }
+    gone
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(n: u8) -> CacheKey {
+        CacheKey([n; 32])
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    #[test]
+    fn every_subject_has_its_own_key() {
+        let meters = ["12345678901234", "12345678901235"].map(|text| Meter::parse(text).unwrap());
+        let mut texts: Vec<String> = meters.map(owner_text).to_vec();
+        for meter in meters {
+            texts.push(key_text(meter, Subject::Consent));
+            for resource in Resource::ALL {
+                texts.push(key_text(meter, Subject::Refusal(resource)));
+                texts.push(key_text(meter, Subject::Since(resource)));
+                texts.push(key_text(meter, Subject::Day(resource, date(2026, 11, 2))));
+                texts.push(key_text(meter, Subject::Day(resource, date(2026, 11, 12))));
+            }
+        }
+        assert_eq!(texts.iter().collect::<HashSet<_>>().len(), texts.len());
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let mut cache = HotCache::new(3 * (ENTRY_OVERHEAD + 10));
+        for n in 0..3 {
+            cache.put(key(n), n, 10, at(1_000));
+        }
+        assert_eq!(cache.get(key(0), at(0)), Some(&0));
+        cache.put(key(3), 3, 10, at(1_000));
+        assert_eq!(cache.get(key(1), at(0)), None);
+        assert_eq!(cache.get(key(0), at(0)), Some(&0));
+        assert_eq!(cache.entries(), 3);
+        assert_eq!(cache.get(key(0), at(1_000)), None, "expired");
+        cache.put(key(9), 9, 1_000_000, at(1_000));
+        assert_eq!(cache.entries(), 2, "too large is not kept, and evicts nothing");
+        cache.remove_where(|value| *value == 3);
+        assert_eq!(cache.get(key(3), at(0)), None);
+    }
+
+    #[test]
+    fn expired_then_oldest() {
+        let weight = |n, fetched, expires| Weight {
+            key: key(n),
+            bytes: 10,
+            fetched: at(fetched),
+            expires: at(expires),
+        };
+        let entries = vec![weight(1, 5, 100), weight(2, 9, 20), weight(3, 1, 100), weight(4, 7, 100)];
+        assert_eq!(evictions(entries.clone(), at(50), 30), [key(2)]);
+        assert_eq!(evictions(entries.clone(), at(50), 15), [key(2), key(3), key(1)]);
+        assert_eq!(evictions(entries, at(10), 40), []);
+    }
+
+    proptest! {
+        #[test]
+        fn never_above_its_bound(ops in proptest::collection::vec((any::<u8>(), 0_usize..3_000, any::<bool>()), 0..300)) {
+            let mut cache = HotCache::new(10_000);
+            for (n, size, read) in ops {
+                if read {
+                    let _ = cache.get(key(n), at(0));
+                } else {
+                    cache.put(key(n), size, size, at(1));
+                    prop_assert_eq!(cache.get(key(n), at(0)), Some(&size));
+                }
+                let sum: usize = cache.slots.values().map(|slot| slot.bytes).sum();
+                prop_assert_eq!(cache.bytes(), sum);
+                prop_assert!(cache.bytes() <= 10_000);
+                prop_assert_eq!(cache.by_use.len(), cache.slots.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What is remembered of an answer, and for how long.
+//!
+//! Days that are complete and no longer corrected are kept for good; recent ones until the next morning, when a
+//! call is made anyway that brings them again at no extra cost; holes and empty days are asked again sooner the
+//! younger they are. Errors about a meter are remembered with an end, because panels are installed, curves get
+//! recorded, and Enedis errs.
+
+use std::time::Duration;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use super::civil::{self, days_between, plus};
+use super::day::Fullness;
+use super::errors::{Cause, DataError};
+use super::request::MeterRequest;
+
+/// For good: longer than Enedis keeps daily values (36 months and 15 days).
+pub const FOR_GOOD: Duration = days(1_130);
+/// Age in days from which a complete day is final. Before, raw values may still be corrected.
+const FINAL_AGE: i64 = 3;
+/// Life of a complete recent day: past the evening, gone by the next morning's request.
+const COMPLETE_RECENT: Duration = hours(20);
+/// Yesterday arrives from about 8 o'clock, or in the course of the day; the plugin asks again each hour.
+const EMPTY_YESTERDAY: Duration = Duration::from_secs(50 * 60);
+
+/// How long a day is remembered, by its age on `today`; `None`: not at all (it is not over yet).
+pub fn day_life(day: Date, fullness: Fullness, today: Date) -> Option<Duration> {
+    let life = match (days_between(day, today), fullness) {
+        (..=0, _) => return None,
+        (FINAL_AGE.., Fullness::Complete) => FOR_GOOD,
+        (_, Fullness::Complete) => COMPLETE_RECENT,
+        (1, Fullness::Empty) => EMPTY_YESTERDAY,
+        (1, Fullness::Partial) => hours(3),
+        (2 | 3, _) => hours(6),
+        (4..=14, _) => hours(20),
+        // Boxes ask for old days once; a hole that Enedis fills, or made by mistake, is worth a call a week.
+        (15.., _) => days(7),
+    };
+    Some(life)
+}
+
+/// An error of Enedis about one resource of one meter that will come again: it is answered from memory, at no
+/// cost. Kept in the cache under [`super::cache::Subject::Refusal`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What the box is told, as Enedis said it.
+    pub error: DataError,
+    /// How often in a row Enedis has said so, at most 10.
+    pub strikes: u8,
+    /// For an error about the beginning of the range, in days since 2010: calls that begin later may do.
+    latest_start: Option<i64>,
+}
+
+impl Refusal {
+    /// What to remember of `error`, which answered `call`, and for how long; `None`: nothing beyond the days.
+    /// `before` is what was remembered until now, even if its end has come; `had_data` whether any value of this
+    /// resource of this meter was ever seen.
+    pub fn remember(
+        before: Option<&Self>,
+        error: &DataError,
+        call: MeterRequest,
+        had_data: bool,
+        today: Date,
+    ) -> Option<(Self, Duration)> {
+        let same = before.filter(|before| before.error.cause() == error.cause());
+        let strikes = same.map_or(0, |before| before.strikes).saturating_add(1).min(10);
+        let start = days_between(civil::FIRST, call.range.start());
+        let latest_start = Some(same.and_then(|before| before.latest_start).map_or(start, |d| d.max(start)));
+        let whole_week = call.range.day_count() >= 7;
+        let recent = call.range.end() >= plus(today, -1);
+        let (latest_start, life) = match error.cause() {
+            Cause::NoDirection => (None, days(14)),
+            // Nothing for a week until yesterday, and nothing ever: there are no panels. Less than that may be a
+            // day that is late.
+            Cause::NoData if call.resource.is_production() && recent && !had_data => {
+                (None, never_produced(strikes, whole_week))
+            }
+            Cause::NotRecorded => (None, hours(20)),
+            Cause::TooEarly | Cause::TooOld => (latest_start, hours(24)),
+            Cause::NoData | Cause::Other => return None,
+        };
+        Some((Self { error: error.clone(), strikes, latest_start }, life))
+    }
+
+    /// The answer to `call`, if Enedis would say the same again. Ask per call, not per request: other parts of a
+    /// long request may bring data.
+    pub fn answers(&self, call: MeterRequest) -> Option<&DataError> {
+        let start = days_between(civil::FIRST, call.range.start());
+        self.latest_start.is_none_or(|latest| start <= latest).then_some(&self.error)
+    }
+}
+
+const fn never_produced(strikes: u8, whole_week: bool) -> Duration {
+    match (strikes, whole_week) {
+        (0..=1, false) => hours(20),
+        (2, false) => days(3),
+        (0..=1, true) | (3, false) => days(7),
+        _ => days(14),
+    }
+}
+
+const fn hours(n: u64) -> Duration {
+    Duration::from_secs(n * 3_600)
+}
+
+const fn days(n: u64) -> Duration {
+    hours(n * 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::meter::Meter;
+    use crate::metering::request::{DayRange, Resource};
+
+    const TODAY: Date = date(2026, 11, 23);
+
+    fn call(resource: Resource, back: i64, len: i64) -> MeterRequest {
+        let start = plus(TODAY, -back);
+        let range = DayRange::new(start, plus(start, len)).unwrap();
+        MeterRequest { resource, meter: Meter::parse("12345678901234").unwrap(), range }
+    }
+
+    fn error(code: &str) -> DataError {
+        DataError { status: 400, code: code.into(), description: String::new() }
+    }
+
+    #[test]
+    fn the_same_day_asked_again_costs_nothing() {
+        let life = day_life(plus(TODAY, -1), Fullness::Complete, TODAY).unwrap();
+        assert!(life >= hours(14), "from 8 to 22 o'clock");
+        assert!(life < hours(24), "and the next day brings corrections");
+        assert_eq!(day_life(plus(TODAY, -3), Fullness::Complete, TODAY), Some(FOR_GOOD));
+        assert!(
+            day_life(plus(TODAY, -1), Fullness::Empty, TODAY).unwrap() < hours(1),
+            "hourly retries get through"
+        );
+        assert_eq!(day_life(TODAY, Fullness::Complete, TODAY), None);
+        assert_eq!(day_life(plus(TODAY, 1), Fullness::Empty, TODAY), None);
+    }
+
+    #[test]
+    fn no_panels_is_remembered_for_two_weeks() {
+        let plc = call(Resource::ProductionCurve, 1, 1);
+        let (refusal, life) = Refusal::remember(None, &error("ADAM-ERR0069"), plc, false, TODAY).unwrap();
+        assert_eq!(life, days(14));
+        assert_eq!(refusal.answers(call(Resource::ProductionCurve, 300, 7)), Some(&error("ADAM-ERR0069")));
+    }
+
+    #[test]
+    fn no_production_data_is_believed_by_and_by() {
+        let none = DataError::no_data();
+        let plc = call(Resource::ProductionCurve, 1, 1);
+        let (mut before, mut lives) = (None, Vec::new());
+        for _ in 0..5 {
+            let (refusal, life) = Refusal::remember(before.as_ref(), &none, plc, false, TODAY).unwrap();
+            lives.push(life);
+            before = Some(refusal);
+        }
+        assert_eq!(lives, [hours(20), days(3), days(7), days(14), days(14)]);
+        let week = call(Resource::ProductionCurve, 7, 7);
+        assert_eq!(Refusal::remember(None, &none, week, false, TODAY).unwrap().1, days(7));
+        // Panels that are known, an old week, and consumption: only the days are remembered.
+        assert_eq!(Refusal::remember(None, &none, week, true, TODAY), None);
+        assert_eq!(
+            Refusal::remember(None, &none, call(Resource::ProductionCurve, 90, 7), false, TODAY),
+            None
+        );
+        assert_eq!(
+            Refusal::remember(None, &none, call(Resource::ConsumptionCurve, 7, 7), false, TODAY),
+            None
+        );
+    }
+
+    #[test]
+    fn before_activation_is_remembered_up_to_its_day() {
+        let early = error("ADAM-ERR0123");
+        let clc = Resource::ConsumptionCurve;
+        let (first, life) = Refusal::remember(None, &early, call(clc, 60, 7), false, TODAY).unwrap();
+        assert_eq!(life, hours(24));
+        assert!(first.answers(call(clc, 60, 7)).is_some() && first.answers(call(clc, 61, 3)).is_some());
+        assert_eq!(first.answers(call(clc, 59, 7)), None, "a later start may do");
+        let (second, _) = Refusal::remember(Some(&first), &early, call(clc, 53, 7), false, TODAY).unwrap();
+        let (third, _) = Refusal::remember(Some(&second), &early, call(clc, 90, 7), false, TODAY).unwrap();
+        assert!(third.answers(call(clc, 53, 7)).is_some(), "the latest start counts");
+        assert_eq!(Refusal::remember(None, &error("invalid_request"), call(clc, 7, 7), false, TODAY), None);
+    }
+
+    proptest! {
+        #[test]
+        fn older_and_fuller_is_remembered_longer(age in 1_i64..1_000) {
+            let life = |age: i64, fullness: Fullness| day_life(plus(TODAY, -age), fullness, TODAY).unwrap();
+            let all = [Fullness::Empty, Fullness::Partial, Fullness::Complete];
+            for fullness in all {
+                prop_assert!(life(age + 1, fullness) >= life(age, fullness));
+                prop_assert!(life(age, fullness) <= FOR_GOOD);
+            }
+            prop_assert!(life(age, all[0]) <= life(age, all[1]) && life(age, all[1]) <= life(age, all[2]));
+        }
+    }
+}

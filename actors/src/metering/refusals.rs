@@ -1,0 +1,273 @@
+//! When Enedis' word that a consent is gone can be believed.
+//!
+//! From July to September 2026 fresh consents were answered 500, then 400 or 403 ADAM-DC-0007, for days, although
+//! consent had been given. A 403 that reaches the plugin makes it erase its tokens, and its owner has to
+//! consent again; a 503 makes it come back an hour later. So one 403 is a rumour. It is believed when Enedis
+//! has said it several times over several days, about a consent that is not fresh, and nothing of this meter
+//! was answered in between; and never while Enedis refuses many meters and answers for few ([`Census`]). Until then the
+//! box gets 503, or what is remembered.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::clock::Timestamp;
+use crate::base::meter::Meter;
+
+/// Refusals it takes.
+const REFUSALS_MIN: u32 = 4;
+/// Time between the first and the last of them.
+const SPAN_MIN: Duration = Duration::from_secs(3 * 86_400);
+/// Age of the consent: the false refusals met those that were young.
+const CONSENT_AGE_MIN: Duration = Duration::from_secs(7 * 86_400);
+/// Enedis is not asked about this meter again before this has passed: refusals are spread, and cost little.
+const ASK_AGAIN: Duration = Duration::from_secs(6 * 3_600);
+/// Once believed, Enedis is still asked now and then: it may have been wrong for longer than we thought.
+const ASK_AGAIN_BELIEVED: Duration = Duration::from_secs(24 * 3_600);
+
+/// What Enedis has said of one meter's consent since it last answered with data. Small, to be kept in the cache
+/// beside the meter's days; forgotten when the owner consents again. The default is: nothing bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentDoubt {
+    refusals: u32,
+    first: Timestamp,
+    last: Timestamp,
+    /// When Enedis was asked in vain, counted as a refusal or not.
+    asked: Timestamp,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Nothing speaks against asking.
+    Ask,
+    /// Refused lately: do not ask, answer 503 with this `Retry-After` (or from memory).
+    Doubtful(Duration),
+    /// The consent is gone: 403. The plugin stops, its owner must consent again.
+    Gone,
+}
+
+impl ConsentDoubt {
+    /// Enedis refused. Answers whether it is believed now.
+    pub fn refused(&mut self, now: Timestamp, consented: Timestamp) -> bool {
+        // Refusals of the same quarter of a day are one: several resources are asked within seconds.
+        if self.refusals == 0 {
+            *self = Self { refusals: 1, first: now, last: now, asked: now };
+        } else if now.since(self.last) >= ASK_AGAIN / 2 {
+            self.refusals = self.refusals.saturating_add(1);
+            self.last = now;
+        }
+        self.asked = now;
+        self.is_believed(now, consented)
+    }
+
+    /// Enedis refused, and says nothing by it: ask again later.
+    pub const fn put_off(&mut self, now: Timestamp) {
+        self.asked = now;
+    }
+
+    /// Enedis answered about this meter's data, be it with an error: the consent is there.
+    pub fn answered(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What to do with a request at `now`, with a consent of the time `consented`.
+    pub fn judge(&self, now: Timestamp, consented: Timestamp) -> Belief {
+        if *self == Self::default() {
+            return Belief::Ask;
+        }
+        let believed = self.is_believed(now, consented);
+        let pause = if believed { ASK_AGAIN_BELIEVED } else { ASK_AGAIN };
+        match pause.saturating_sub(now.since(self.asked)) {
+            Duration::ZERO => Belief::Ask,
+            _ if believed => Belief::Gone,
+            left => Belief::Doubtful(left),
+        }
+    }
+
+    /// How long to keep it in the cache.
+    pub const fn life() -> Duration {
+        Duration::from_secs(30 * 86_400)
+    }
+
+    fn is_believed(&self, now: Timestamp, consented: Timestamp) -> bool {
+        // A consent younger than the first refusal was given since: what was said before is void.
+        self.refusals >= REFUSALS_MIN
+            && self.last.since(self.first) >= SPAN_MIN
+            && consented <= self.first
+            && !is_young(now, consented)
+    }
+}
+
+/// Whether a consent is so fresh that Enedis may not know it yet.
+pub fn is_young(now: Timestamp, consented: Timestamp) -> bool {
+    now.since(consented) < CONSENT_AGE_MIN
+}
+
+/// Distinct refused meters of a day from which on refusals may be Enedis' own trouble and not their owners' doing.
+const MASS_MIN: usize = 3;
+/// Meters counted of one day at most.
+const CENSUS_MAX: usize = 100_000;
+const DAY_SECS: u64 = 86_400;
+
+/// How many meters Enedis has answered for and how many it has refused, in this day and the one before. Owners withdraw
+/// one by one; if Enedis refuses many meters and answers for few, the fault is not theirs, and nobody is believed.
+#[derive(Debug, Default)]
+pub struct Census {
+    day: u64,
+    today: Tally,
+    yesterday: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    answered: HashSet<Meter>,
+    refused: HashSet<Meter>,
+}
+
+impl Census {
+    /// Enedis answered about `meter`.
+    pub fn answered(&mut self, meter: Meter, now: Timestamp) {
+        self.turn(now);
+        insert(&mut self.today.answered, meter);
+    }
+
+    /// Enedis refused `meter`.
+    pub fn refused(&mut self, meter: Meter, now: Timestamp) {
+        self.turn(now);
+        insert(&mut self.today.refused, meter);
+    }
+
+    /// Whether Enedis has answered about `meter` in this day or the one before.
+    pub fn has_answered(&mut self, meter: Meter, now: Timestamp) -> bool {
+        self.turn(now);
+        [&self.today, &self.yesterday].iter().any(|tally| tally.answered.contains(&meter))
+    }
+
+    /// Whether refusals say nothing of consents at `now`.
+    pub fn is_mass(&mut self, now: Timestamp) -> bool {
+        self.turn(now);
+        let count = |of: fn(&Tally) -> usize| of(&self.today).max(of(&self.yesterday));
+        let refused = count(|tally| tally.refused.len());
+        refused >= MASS_MIN && refused * 2 > count(|tally| tally.answered.len())
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let day = now.as_secs() / DAY_SECS;
+        if day != self.day {
+            let before = std::mem::take(&mut self.today);
+            self.yesterday = if day == self.day + 1 { before } else { Tally::default() };
+            self.day = day;
+        }
+    }
+}
+
+fn insert(set: &mut HashSet<Meter>, meter: Meter) {
+    if set.len() < CENSUS_MAX {
+        set.insert(meter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn at(hours: u64) -> Timestamp {
+        Timestamp::from_millis(hours * 3_600_000)
+    }
+
+    #[test]
+    fn one_bad_day_is_a_rumour() {
+        let mut doubt = ConsentDoubt::default();
+        assert_eq!(doubt.judge(at(5_000), at(0)), Belief::Ask);
+        for hour in 5_000..5_024 {
+            assert!(!doubt.refused(at(hour), at(0)));
+        }
+        assert!(matches!(doubt.judge(at(5_024), at(0)), Belief::Doubtful(_)));
+        doubt.answered();
+        assert_eq!(doubt, ConsentDoubt::default());
+    }
+
+    #[test]
+    fn four_days_of_refusals_are_believed() {
+        let mut doubt = ConsentDoubt::default();
+        let believed: Vec<bool> = (0..5).map(|day| doubt.refused(at(5_000 + day * 24), at(0))).collect();
+        assert_eq!(believed, [false, false, false, true, true]);
+        assert_eq!(doubt.judge(at(5_097), at(0)), Belief::Gone);
+        assert_eq!(doubt.judge(at(5_000 + 96 + 24), at(0)), Belief::Ask, "asked again a day later");
+    }
+
+    #[test]
+    fn a_fresh_consent_is_never_gone() {
+        let mut doubt = ConsentDoubt::default();
+        for day in 0..7 {
+            assert!(!doubt.refused(at(day * 24), at(0)));
+        }
+        assert!(doubt.refused(at(7 * 24), at(0)));
+        // The owner consented again after the refusals began.
+        assert!(matches!(doubt.judge(at(7 * 24 + 1), at(6 * 24)), Belief::Doubtful(_)));
+    }
+
+    #[test]
+    fn doubt_is_cheap() {
+        let mut doubt = ConsentDoubt::default();
+        let mut calls = 0;
+        for hour in 0..24 {
+            let now = at(5_000 + hour);
+            if doubt.judge(now, at(0)) == Belief::Ask {
+                calls += 1;
+                doubt.refused(now, at(0));
+            }
+        }
+        assert_eq!(calls, 4);
+        assert_eq!(ASK_AGAIN, HOUR * 6);
+    }
+
+    #[test]
+    fn what_says_nothing_is_put_off_and_not_counted() {
+        let mut doubt = ConsentDoubt::default();
+        for day in 0..9 {
+            doubt.put_off(at(5_000 + day * 24));
+        }
+        assert!(matches!(doubt.judge(at(5_193), at(0)), Belief::Doubtful(_)));
+        assert_eq!(doubt.judge(at(5_198), at(0)), Belief::Ask);
+        assert!(!doubt.refused(at(5_200), at(0)), "the first that counts");
+    }
+
+    #[test]
+    fn many_refusals_at_once_are_nobodys_doing() {
+        let meter = |n: u64| Meter::parse(&format!("{n:014}")).unwrap();
+        let mut census = Census::default();
+        census.refused(meter(1), at(100));
+        census.refused(meter(1), at(101));
+        census.refused(meter(2), at(101));
+        assert!(!census.is_mass(at(101)), "two owners may have withdrawn");
+        census.refused(meter(3), at(102));
+        assert!(census.is_mass(at(102)));
+        for n in 10..16 {
+            census.answered(meter(n), at(103));
+        }
+        assert!(!census.is_mass(at(103)), "most are answered");
+        census.refused(meter(4), at(104));
+        assert!(census.is_mass(at(104)) && census.is_mass(at(124)), "remembered over midnight");
+        assert!(!census.is_mass(at(100 + 72)));
+    }
+
+    proptest! {
+        #[test]
+        fn never_gone_within_three_days(hours in proptest::collection::vec(0_u64..72, 0..60)) {
+            let mut hours = hours;
+            hours.sort_unstable();
+            let mut doubt = ConsentDoubt::default();
+            for hour in hours {
+                prop_assert!(!doubt.refused(at(9_000 + hour), at(0)));
+                prop_assert_ne!(doubt.judge(at(9_000 + hour), at(0)), Belief::Gone);
+            }
+        }
+    }
+}

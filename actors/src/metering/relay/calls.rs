@@ -1,0 +1,359 @@
+//! Calls on their way to Enedis: whose turn it is, which API is asked, what is tried a second time, and what comes back
+//! to the requests that wait.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+use jiff::civil::Date;
+
+use super::memory::Moment;
+use super::{COME_BACK, MeterRelay};
+use crate::base::clock::Timestamp;
+use crate::enedis::exchanger::{Acquired, NotDone};
+use crate::enedis::port::{Answer, Bearer, CallError, MeterCall};
+use crate::limits::quota::CLOSED_MAX;
+use crate::metering::api_choice::Api;
+use crate::metering::civil::today;
+use crate::metering::day::{Day, days_of};
+use crate::metering::errors::{Cause, DataError, Gateway, Verdict, judge};
+use crate::metering::queue::{ADMIT, Budget, Class, Next};
+use crate::metering::refusals::{Belief, ConsentDoubt, is_young};
+use crate::metering::request::{DayRange, MeterRequest};
+use crate::metering::translate::upstream_query;
+
+/// How long a token is used before the exchanger is asked for it again.
+const BEARER_HELD: Duration = Duration::from_secs(5);
+/// How often callers that have hung up are looked for.
+const LOOK_FOR_GONE: Duration = Duration::from_millis(500);
+/// Bounds of the pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
+const NO_TOKEN_MIN: Duration = Duration::from_millis(100);
+const NO_TOKEN_MAX: Duration = Duration::from_secs(60);
+
+/// One attempt of one call.
+#[derive(Clone, Copy)]
+struct Attempt {
+    call: MeterRequest,
+    api: Api,
+    /// The other API, if it may be asked in place of the first.
+    second: Option<Api>,
+}
+
+/// How a call ended, for those who wait for it.
+enum Ended {
+    Days(BTreeMap<Date, Day>),
+    Error(DataError),
+    /// An error that may be about days nobody asked for: this is asked in its place.
+    OfOtherDays(MeterRequest),
+    NoConsent(ConsentDoubt),
+    Trouble(Gateway),
+}
+
+impl MeterRelay {
+    /// Sends what may be sent, answers what is too late, and sets the alarm for the rest.
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        self.leave_out_the_gone(now);
+        let late = self.queue.expire(now);
+        if !late.is_empty() {
+            let down = self.governors[self.chooser.preferred(now) as usize].is_open(now);
+            let why = if down { Gateway::Unavailable } else { Gateway::Busy { until: now + COME_BACK } };
+            for id in late {
+                self.give_up(id, why);
+            }
+        }
+        let wake = if let Some(bearer) = self.bearer(now) {
+            self.send_what_is_due(now, &bearer, ctx)
+        } else if now < self.no_token_until {
+            (self.queue.waiting() > 0).then_some(self.no_token_until)
+        } else {
+            self.acquire(ctx);
+            None
+        };
+        if let Some(alarm) = self.wake.take() {
+            ctx.cancel_future(alarm);
+        }
+        if let Some(at) = wake.into_iter().chain(self.queue.next_deadline()).min() {
+            let wait = at.since(now).max(Duration::from_millis(1));
+            self.wake = Some(ctx.run_later(wait, Self::pump));
+        }
+    }
+
+    /// Sends in turn what the quota allows; when there is more to do.
+    fn send_what_is_due(
+        &mut self,
+        now: Timestamp,
+        bearer: &Bearer,
+        ctx: &mut Context<Self>,
+    ) -> Option<Timestamp> {
+        loop {
+            let api = self.chooser.preferred(now);
+            match self.queue.next(now, &mut self.governors[api as usize]) {
+                Next::Call(call) => {
+                    let route = self.chooser.route(now);
+                    self.attempt(Attempt { call, api, second: route.second }, bearer.clone(), ctx);
+                }
+                Next::Wait(wait) => {
+                    self.shed(now, api, wait);
+                    return (self.queue.waiting() > 0).then(|| now + wait);
+                }
+                Next::Idle => return None,
+            }
+        }
+    }
+
+    /// Calls for which nobody waits any more are not sent. Looked at now and then: callers that hang up say nothing.
+    fn leave_out_the_gone(&mut self, now: Timestamp) {
+        if now.since(self.looked_for_gone) < LOOK_FOR_GONE {
+            return;
+        }
+        self.looked_for_gone = now;
+        self.asked.retain(|_, asked| !asked.reply.is_abandoned());
+        let asked = &self.asked;
+        self.queue.retain_waiters(|id| asked.contains_key(id));
+    }
+
+    /// The application's token, if it was acquired a moment ago: a call that has its turn is sent at once, so that the
+    /// second it is counted in is the second it is sent in.
+    fn bearer(&self, now: Timestamp) -> Option<Bearer> {
+        let held = self.bearer.as_ref().filter(|(_, at)| now.since(*at) < BEARER_HELD);
+        held.map(|(bearer, _)| bearer.clone())
+    }
+
+    /// Asks for the token, once at a time, if there is anything to send.
+    fn acquire(&mut self, ctx: &mut Context<Self>) {
+        if self.acquiring || self.queue.waiting() == 0 {
+            return;
+        }
+        self.acquiring = true;
+        let (exchanger, rejected) = (self.exchanger.clone(), self.rejected.take());
+        let work = async move { exchanger.acquire(rejected).await };
+        ctx.spawn(work.into_actor(self).map(move |acquired, act, ctx| {
+            let now = act.clock.now();
+            act.acquiring = false;
+            match acquired {
+                Acquired::Bearer(bearer) => act.bearer = Some((bearer, now)),
+                Acquired::NotDone { why, retry_after } => act.no_token(now, why, retry_after),
+            }
+            act.pump(ctx);
+        }));
+    }
+
+    /// There is no token: it says nothing of either API, and neither can be asked before there may be one.
+    fn no_token(&mut self, now: Timestamp, why: NotDone, retry_after: Duration) {
+        let retry_after = retry_after.clamp(NO_TOKEN_MIN, NO_TOKEN_MAX);
+        self.no_token_until = now + retry_after;
+        for governor in &mut self.governors {
+            governor.no_token(now, retry_after);
+        }
+        let gateway = match why {
+            NotDone::Busy => Gateway::Busy { until: now + retry_after },
+            NotDone::Down => Gateway::Unavailable,
+        };
+        for id in self.queue.shed(now + retry_after) {
+            self.give_up(id, gateway);
+        }
+    }
+
+    /// Answers at once those who would wait in vain, where waiting is of no use to the box either.
+    fn shed(&mut self, now: Timestamp, api: Api, wait: Duration) {
+        let down = self.governors[api as usize].is_open(now);
+        if down || wait > ADMIT {
+            let why = if down { Gateway::Unavailable } else { Gateway::Busy { until: now + wait } };
+            for id in self.queue.shed(now + wait) {
+                self.give_up(id, why);
+            }
+        }
+    }
+
+    fn give_up(&mut self, id: u64, why: Gateway) {
+        // All calls of a request have one deadline, so that the others are given up as well.
+        if let Some(mut asked) = self.asked.remove(&id) {
+            asked.troubles.push(why);
+            self.settle(asked, false);
+        }
+    }
+
+    fn attempt(&mut self, attempt: Attempt, bearer: Bearer, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let Attempt { call, api, .. } = attempt;
+        let governor = &mut self.governors[api as usize];
+        governor.begin();
+        let usage = governor.usage();
+        match api {
+            Api::New => self.stats.new.calls += 1,
+            Api::Legacy => self.stats.legacy.calls += 1,
+        }
+        self.caps.count(call.meter, now);
+        self.memory.keep_usage(api, usage, now);
+        self.memory.flush(ctx);
+        let query = upstream_query(api, call);
+        let sent = self.server.get(MeterCall { api, query, bearer: bearer.clone() }, self.settings.attempt);
+        ctx.spawn(sent.into_actor(self).map(move |answer, act, ctx| {
+            act.answered(attempt, &answer, bearer, ctx);
+            act.pump(ctx);
+        }));
+    }
+
+    fn answered(
+        &mut self,
+        attempt: Attempt,
+        answer: &Result<Answer, CallError>,
+        bearer: Bearer,
+        ctx: &mut Context<Self>,
+    ) {
+        let now = self.clock.now();
+        let Attempt { call, api, second } = attempt;
+        let mut verdict = judge(api, call, answer, now);
+        if verdict == Verdict::Gateway(Gateway::RenewToken) {
+            if self.bearer.as_ref().is_some_and(|(held, _)| *held == bearer) {
+                self.bearer = None;
+            }
+            self.rejected = Some(bearer.clone());
+            // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
+            if self.queue.put_back(&call) {
+                tracing::warn!(?api, "the application's token is not accepted");
+                return self.governors[api as usize].withdrawn();
+            }
+            verdict = Verdict::Gateway(Gateway::Unavailable);
+        }
+        if let Some(report) = verdict.report() {
+            self.chooser.report(now, api, report);
+        }
+        let Verdict::Gateway(gateway) = verdict else {
+            self.governors[api as usize].answered();
+            return self.finish(now, call, verdict, ctx);
+        };
+        let status = answer.as_ref().map_or(0, |answer| answer.status);
+        let resource = call.resource.name();
+        tracing::warn!(?api, status, ?gateway, resource, "a data call failed at the gateway");
+        match api {
+            Api::New => self.stats.new.failed += 1,
+            Api::Legacy => self.stats.legacy.failed += 1,
+        }
+        let other = second.filter(|_| gateway.other_api_may_do());
+        let other = other.filter(|other| self.governors[*other as usize].take(now).is_ok());
+        let governor = &mut self.governors[api as usize];
+        match gateway {
+            // Closed, and known to be so where another serves: no trouble.
+            Gateway::NotThere if other.is_some() => governor.withdrawn(),
+            Gateway::NotThere | Gateway::Unavailable | Gateway::RenewToken => {
+                governor.failed(now);
+                if let Some(at) = answer.as_ref().ok().and_then(|answer| answer.retry_at) {
+                    governor.close_until(at.min(now + CLOSED_MAX));
+                }
+            }
+            Gateway::Busy { until } => {
+                governor.answered();
+                governor.close_until(until);
+            }
+        }
+        match other {
+            Some(other) => self.attempt(Attempt { call, api: other, second: None }, bearer, ctx),
+            None => self.finish(now, call, verdict, ctx),
+        }
+    }
+
+    /// Remembers what a call brought, and hands it to those who wait.
+    fn finish(&mut self, now: Timestamp, call: MeterRequest, verdict: Verdict, ctx: &mut Context<Self>) {
+        let mut waiters = self.queue.finish(now, &call);
+        // A call that was begun earlier than anybody asked for: its error may be about the days before.
+        let begins = |id: &u64| self.asked.get(id).map(|asked| asked.request.range.start());
+        let narrow = waiters.iter().filter_map(begins).min().filter(|start| *start > call.range.start());
+        let consented = |id: &u64| self.asked.get(id).map(|asked| asked.consented);
+        let consented = waiters.iter().filter_map(consented).max().unwrap_or(Timestamp::EPOCH);
+        let at = Moment { now, today: today(now), consented };
+        let ended = self.remember(at, call, narrow, verdict);
+        self.memory.flush(ctx);
+        if matches!(ended, Ended::NoConsent(_)) {
+            if is_young(now, consented) && !self.census.has_answered(call.meter, now) {
+                self.caps.refused(now);
+            }
+            // Its other calls would end like this one.
+            waiters.extend(self.queue.cancel(&call.meter));
+        }
+        for id in waiters {
+            let Some(asked) = self.asked.get_mut(&id) else { continue };
+            asked.outstanding -= 1;
+            match &ended {
+                Ended::Days(days) => asked.days.extend(days.clone()),
+                Ended::Error(error) => asked.errors.push(error.clone()),
+                Ended::OfOtherDays(narrow) => self.ask_again(now, id, *narrow),
+                Ended::NoConsent(doubt) => {
+                    let gone = doubt.judge(now, asked.consented) == Belief::Gone;
+                    if gone && !self.census.is_mass(now) {
+                        asked.errors.push(DataError::no_consent());
+                    } else {
+                        asked.troubles.push(Gateway::Unavailable);
+                    }
+                }
+                Ended::Trouble(gateway) => asked.troubles.push(*gateway),
+            }
+            if self.asked.get(&id).is_some_and(|asked| asked.outstanding == 0)
+                && let Some(asked) = self.asked.remove(&id)
+            {
+                self.settle(asked, false);
+            }
+        }
+    }
+
+    fn remember(&mut self, at: Moment, call: MeterRequest, narrow: Option<Date>, verdict: Verdict) -> Ended {
+        let now = at.now;
+        match verdict {
+            Verdict::Data(answer) => {
+                self.consent_stands(call, now);
+                let days = days_of(call.resource, call.range, &answer.meter_reading);
+                self.memory.keep_days(call, &days, at);
+                Ended::Days(days)
+            }
+            Verdict::DataError(error) => {
+                self.consent_stands(call, now);
+                let of_days = !matches!(error.cause(), Cause::NoData | Cause::NoDirection);
+                let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
+                if let Some(range) = narrowed.filter(|_| of_days) {
+                    self.memory.set_since(call, range.start(), now);
+                    return Ended::OfOtherDays(call.with_range(range));
+                }
+                if error.cause() == Cause::NoData {
+                    let empty = call.range.days().map(|day| (day, Day::default())).collect();
+                    self.memory.keep_days(call, &empty, at);
+                }
+                self.memory.keep_refusal(call, &error, at);
+                Ended::Error(error)
+            }
+            Verdict::NoConsent(error) => {
+                let meter = call.meter;
+                self.census.refused(meter, now);
+                let mass = self.census.is_mass(now);
+                tracing::warn!(code = error.code, ?meter, mass, "Enedis says that a consent is gone");
+                let mut doubt = self.memory.doubt(meter, at);
+                if mass {
+                    doubt.put_off(now);
+                } else {
+                    // Whether it is believed depends on the age of each box's consent.
+                    doubt.refused(now, Timestamp::EPOCH);
+                }
+                self.memory.set_doubt(meter, Some(doubt), now);
+                Ended::NoConsent(doubt)
+            }
+            Verdict::Gateway(gateway) => Ended::Trouble(gateway),
+        }
+    }
+
+    fn consent_stands(&mut self, call: MeterRequest, now: Timestamp) {
+        self.census.answered(call.meter, now);
+        self.memory.set_doubt(call.meter, None, now);
+    }
+
+    /// Puts the narrower call in line for the request `id`.
+    fn ask_again(&mut self, now: Timestamp, id: u64, call: MeterRequest) {
+        let class = Class::of(call, today(now));
+        let governor = &self.governors[self.chooser.preferred(now) as usize];
+        let offered = self.queue.offer(now, &call.meter, &call, class, id, governor);
+        let Some(asked) = self.asked.get_mut(&id) else { return };
+        match offered {
+            Ok(_) => asked.outstanding += 1,
+            Err(refused) => asked.troubles.push(Gateway::Busy { until: now + refused.retry_after }),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What the relay remembers: the part in memory in front of the stored cache. Keys are keyed hashes, stored values are
+//! sealed for their key; here they are opened, once, and kept in memory with their ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::future::BoxFuture;
+use jiff::civil::Date;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+
+use super::MeterRelay;
+use crate::base::clock::Timestamp;
+use crate::base::keyring::CacheKey;
+use crate::base::keyring::{Keyring, Sealed};
+use crate::base::meter::Meter;
+use crate::base::store::StoreError;
+use crate::metering::api_choice::Api;
+use crate::metering::cache::{CacheEntry, HotCache, MeterCache, Subject, key_text, owner_text};
+use crate::metering::civil::{parse_date, today};
+use crate::metering::day::Day;
+use crate::metering::errors::DataError;
+use crate::metering::policy::{FOR_GOOD, Refusal, day_life};
+use crate::metering::refusals::ConsentDoubt;
+use crate::metering::request::MeterRequest;
+
+pub(super) struct Memory {
+    hot: HotCache<Kept>,
+    cache: Arc<dyn MeterCache>,
+    keys: Arc<Keyring>,
+    rng: StdRng,
+    /// Not yet handed to the store.
+    fresh: Vec<CacheEntry>,
+    /// Writes the store has not answered.
+    writing: usize,
+}
+
+struct Kept {
+    owner: CacheKey,
+    fetched: Timestamp,
+    plain: Box<[u8]>,
+}
+
+/// How long an error that Enedis would repeat is kept beyond its validity: it counts how often it came.
+const REFUSAL_KEPT: Duration = Duration::from_secs(60 * 86_400);
+
+/// How long the use of a quota is kept: longer than its hour.
+const USAGE_KEPT: Duration = Duration::from_secs(2 * 3_600);
+
+/// An error that Enedis would repeat, and until when it is answered from memory.
+#[derive(Serialize, Deserialize)]
+struct KeptRefusal {
+    refusal: Refusal,
+    until: Timestamp,
+}
+
+/// What is known when a request comes.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub days: BTreeMap<Date, Day>,
+    pub refusal: Option<Refusal>,
+    pub doubt: ConsentDoubt,
+    /// The earliest day that ever had values.
+    pub since: Option<Date>,
+}
+
+/// A look into memory: what it has, and the keys of what the store may have.
+pub(super) struct Look {
+    pub known: Known,
+    pub missing: Vec<CacheKey>,
+}
+
+/// When an answer came, and the latest consent of those who asked: nothing of before it counts.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub now: Timestamp,
+    /// The day in France.
+    pub today: Date,
+    pub consented: Timestamp,
+}
+
+impl Memory {
+    pub fn new(cache: Arc<dyn MeterCache>, keys: Arc<Keyring>, max_bytes: usize, seed: [u8; 32]) -> Self {
+        Self {
+            hot: HotCache::new(max_bytes),
+            cache,
+            keys,
+            rng: StdRng::from_seed(seed),
+            fresh: Vec::new(),
+            writing: 0,
+        }
+    }
+
+    pub fn cache(&self) -> Arc<dyn MeterCache> {
+        Arc::clone(&self.cache)
+    }
+
+    pub fn entries(&self) -> usize {
+        self.hot.entries()
+    }
+
+    pub const fn bytes(&self) -> usize {
+        self.hot.bytes()
+    }
+
+    /// What memory knows of a request's days. Nothing of before `consented` counts: it may be of another person's time,
+    /// and what Enedis refused then is void.
+    pub fn look(&mut self, request: MeterRequest, consented: Timestamp, now: Timestamp) -> Look {
+        let mut look = Look { known: Known::default(), missing: Vec::new() };
+        for subject in subjects(request, now) {
+            let key = self.key(request.meter, subject);
+            match self.hot.get(key, now) {
+                Some(kept) if kept.fetched >= consented => {
+                    look.known.note(subject, &kept.plain, now);
+                    // A box loses its tokens by a doubt: another instance may have been answered since.
+                    if subject == Subject::Consent && look.known.doubt != ConsentDoubt::default() {
+                        look.missing.push(key);
+                    }
+                }
+                // Another instance may know better.
+                Some(_) | None => look.missing.push(key),
+            }
+        }
+        look
+    }
+
+    /// Adds what the store had.
+    pub fn take_in(
+        &mut self,
+        entries: Vec<CacheEntry>,
+        known: &mut Known,
+        request: MeterRequest,
+        consented: Timestamp,
+        now: Timestamp,
+    ) {
+        let mut entries: BTreeMap<CacheKey, CacheEntry> =
+            entries.into_iter().map(|entry| (entry.key, entry)).collect();
+        for subject in subjects(request, now) {
+            let key = self.key(request.meter, subject);
+            let entry =
+                entries.remove(&key).filter(|entry| entry.expires > now && entry.fetched >= consented);
+            let Some(entry) = entry else { continue };
+            // Sealed under another key, or damaged: as good as missing.
+            let Ok(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
+            let kept = Kept { owner: entry.owner, fetched: entry.fetched, plain: plain.into_boxed_slice() };
+            let size = kept.plain.len();
+            match self.hot.get(key, now) {
+                // A call may have ended meanwhile.
+                Some(newer) if newer.fetched > kept.fetched => known.note(subject, &newer.plain, now),
+                _ => {
+                    known.note(subject, &kept.plain, now);
+                    self.hot.put(key, kept, size, entry.expires);
+                }
+            }
+        }
+    }
+
+    /// Keeps the days a call brought, each for as long as it is good.
+    pub fn keep_days(&mut self, call: MeterRequest, days: &BTreeMap<Date, Day>, at: Moment) {
+        let Moment { now, today, .. } = at;
+        for (date, day) in days {
+            let fullness = day.fullness(call.resource, *date);
+            if let Some(life) = day_life(*date, fullness, today) {
+                self.keep(call.meter, Subject::Day(call.resource, *date), &day.pack(*date), now, now + life);
+            }
+        }
+        let first = days.iter().find(|(_, day)| !day.points.is_empty()).map(|(date, _)| *date);
+        let before = self.since(call, at);
+        if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
+            self.set_since(call, first, now);
+        }
+    }
+
+    /// Keeps an error that Enedis would repeat.
+    pub fn keep_refusal(&mut self, call: MeterRequest, error: &DataError, at: Moment) {
+        let Moment { now, today, consented } = at;
+        let subject = Subject::Refusal(call.resource);
+        let before = self.peek(call.meter, subject, consented, now);
+        let before = before.and_then(|plain| serde_json::from_slice::<KeptRefusal>(plain).ok());
+        let had_data = self.since(call, at).is_some();
+        let remembered =
+            Refusal::remember(before.as_ref().map(|kept| &kept.refusal), error, call, had_data, today);
+        if let Some((refusal, life)) = remembered {
+            let kept = KeptRefusal { refusal, until: now + life };
+            // Plain data: writing it cannot fail.
+            let plain = serde_json::to_vec(&kept).unwrap_or_default();
+            self.keep(call.meter, subject, &plain, now, now + life + REFUSAL_KEPT);
+        }
+    }
+
+    /// Notes that values begin no earlier than `first`: what was known of earlier ones is void.
+    pub fn set_since(&mut self, call: MeterRequest, first: Date, now: Timestamp) {
+        let text = first.to_string();
+        self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
+    }
+
+    fn since(&mut self, call: MeterRequest, at: Moment) -> Option<Date> {
+        self.peek(call.meter, Subject::Since(call.resource), at.consented, at.now).and_then(date)
+    }
+
+    /// What was said lately of a meter's consent.
+    pub fn doubt(&mut self, meter: Meter, at: Moment) -> ConsentDoubt {
+        let plain = self.peek(meter, Subject::Consent, at.consented, at.now);
+        plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
+    }
+
+    /// Notes it; `None`: the consent stands.
+    pub fn set_doubt(&mut self, meter: Meter, doubt: Option<ConsentDoubt>, now: Timestamp) {
+        let known = self.peek(meter, Subject::Consent, Timestamp::EPOCH, now).is_some();
+        if doubt.is_some() || known {
+            let plain = serde_json::to_vec(&doubt.unwrap_or_default()).unwrap_or_default();
+            self.keep(meter, Subject::Consent, &plain, now, now + ConsentDoubt::life());
+        }
+    }
+
+    /// Keeps the calls made of the hour's quota of an API: a restart must not begin the hour anew.
+    pub fn keep_usage(&mut self, api: Api, usage: (u64, u32), now: Timestamp) {
+        let key = self.usage_key(api);
+        let plain = serde_json::to_vec(&usage).unwrap_or_default();
+        let sealed = self.keys.seal(&mut self.rng, &key, &plain).as_bytes().to_vec();
+        self.fresh.push(CacheEntry { key, owner: key, sealed, fetched: now, expires: now + USAGE_KEPT });
+    }
+
+    /// The key of [`Self::keep_usage`].
+    pub fn usage_key(&self, api: Api) -> CacheKey {
+        self.keys.cache(match api {
+            Api::New => "meter1|quota|new",
+            Api::Legacy => "meter1|quota|legacy",
+        })
+    }
+
+    /// What [`Self::keep_usage`] kept.
+    pub fn usage(&self, entry: CacheEntry) -> Option<(u64, u32)> {
+        let plain = self.keys.open(&entry.key, &Sealed::from_bytes(entry.sealed)).ok()?;
+        serde_json::from_slice(&plain).ok()
+    }
+
+    /// Forgets a meter: in memory at once, in the store when the future has ended.
+    pub fn forget(&mut self, meter: Meter) -> BoxFuture<'static, Result<u64, StoreError>> {
+        let owner = self.keys.cache(&owner_text(meter));
+        self.hot.remove_where(|kept| kept.owner == owner);
+        self.fresh.retain(|entry| entry.owner != owner);
+        self.cache.forget(owner)
+    }
+
+    /// Hands what is new to the store.
+    pub fn flush(&mut self, ctx: &mut Context<MeterRelay>) {
+        if self.fresh.is_empty() {
+            return;
+        }
+        let put = self.cache.put(std::mem::take(&mut self.fresh));
+        self.writing += 1;
+        ctx.spawn(actix::fut::wrap_future::<_, MeterRelay>(put).map(|put, act, _| {
+            act.memory.writing -= 1;
+            if let Err(error) = put {
+                tracing::warn!(%error, "the meter cache could not be written; values will be asked for again");
+            }
+        }));
+    }
+
+    /// Writes the store has not answered yet.
+    pub const fn writing(&self) -> usize {
+        self.writing
+    }
+
+    fn keep(&mut self, meter: Meter, subject: Subject, plain: &[u8], now: Timestamp, expires: Timestamp) {
+        let (key, owner) = (self.key(meter, subject), self.keys.cache(&owner_text(meter)));
+        let sealed = self.keys.seal(&mut self.rng, &key, plain).as_bytes().to_vec();
+        self.fresh.push(CacheEntry { key, owner, sealed, fetched: now, expires });
+        self.hot.put(key, Kept { owner, fetched: now, plain: plain.into() }, plain.len(), expires);
+    }
+
+    /// What memory has of a subject, unless it is of before `consented`.
+    fn peek(
+        &mut self,
+        meter: Meter,
+        subject: Subject,
+        consented: Timestamp,
+        now: Timestamp,
+    ) -> Option<&[u8]> {
+        let key = self.key(meter, subject);
+        self.hot.get(key, now).filter(|kept| kept.fetched >= consented).map(|kept| &*kept.plain)
+    }
+
+    fn key(&self, meter: Meter, subject: Subject) -> CacheKey {
+        self.keys.cache(&key_text(meter, subject))
+    }
+}
+
+impl Known {
+    fn note(&mut self, subject: Subject, plain: &[u8], now: Timestamp) {
+        match subject {
+            Subject::Day(_, date) => {
+                if let Some(day) = Day::unpack(plain, date) {
+                    self.days.insert(date, day);
+                }
+            }
+            Subject::Refusal(_) => {
+                let kept = serde_json::from_slice::<KeptRefusal>(plain).ok();
+                self.refusal = kept.filter(|kept| now < kept.until).map(|kept| kept.refusal);
+            }
+            Subject::Consent => self.doubt = serde_json::from_slice(plain).unwrap_or_default(),
+            Subject::Since(_) => self.since = date(plain),
+        }
+    }
+}
+
+/// What may be remembered of a request: its days that are over, and what goes beyond days.
+fn subjects(request: MeterRequest, now: Timestamp) -> impl Iterator<Item = Subject> {
+    let (resource, today) = (request.resource, today(now));
+    let days =
+        request.range.days().take_while(move |day| *day < today).map(move |day| Subject::Day(resource, day));
+    days.chain([Subject::Refusal(resource), Subject::Since(resource), Subject::Consent])
+}
+
+fn date(plain: &[u8]) -> Option<Date> {
+    parse_date(std::str::from_utf8(plain).ok()?)
+}
+
+#[cfg(test)]
+mod tests;

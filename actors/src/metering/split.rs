@@ -1,0 +1,219 @@
+//! Which calls a request needs, and one answer out of many.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::{Date, date};
+
+use super::civil::{days_between, plus};
+use super::day::{Day, answer_of};
+use super::errors::{DataError, Gateway};
+use super::request::{DayRange, MeterRequest, Resource};
+use super::v5::V5Answer;
+
+/// Most days of a load curve in one call (Enedis: ADAM-DC-0015, ADAM-ERR0126 beyond).
+pub const CURVE_CALL_DAYS: i64 = 7;
+/// Most days of a daily resource in one call; what peers ask with success.
+pub const DAILY_CALL_DAYS: i64 = 365;
+/// Weeks are cut on Mondays.
+const A_MONDAY: Date = date(2001, 1, 1);
+
+/// The calls that bring the days of `request` that are not `known`: as few as possible, none longer than Enedis
+/// allows, none about today or later, which Enedis refuses or has nothing about, and never a day outside the
+/// request: one day before the meter's activation would spoil the whole call.
+///
+/// Where it costs no extra call, cuts fall on fixed dates, so that requests for about the same days make equal
+/// calls, which can be shared. Known days between two unknown ones are asked again: a call costs the same.
+pub fn calls(request: MeterRequest, today: Date, known: impl Fn(Date) -> bool) -> Vec<MeterRequest> {
+    let unknown: Vec<Date> =
+        request.range.days().take_while(|day| *day < today).filter(|day| !known(*day)).collect();
+    let size = call_days(request.resource);
+    let tight = cover(&unknown, |start| plus(start, size));
+    let aligned = cover(&unknown, |start| {
+        let block = days_between(A_MONDAY, start).div_euclid(size);
+        plus(A_MONDAY, (block + 1) * size)
+    });
+    let ranges = if aligned.len() <= tight.len() { aligned } else { tight };
+    ranges.into_iter().map(|range| request.with_range(range)).collect()
+}
+
+/// A call about yesterday, begun some days earlier at the same price: raw values of the days before may have been
+/// corrected, holes been filled, and whoever asks for the whole week next finds it known. Not beyond `since`, the
+/// earliest day that ever had values: one day before the meter's activation would spoil the whole call.
+pub fn widened(call: MeterRequest, since: Date, today: Date) -> MeterRequest {
+    let range = call.range;
+    if range.end() < today {
+        return call;
+    }
+    let start = plus(range.end(), -CURVE_CALL_DAYS).max(since).min(range.start());
+    DayRange::new(start, range.end()).map_or(call, |range| call.with_range(range))
+}
+
+/// Most days in one call.
+pub const fn call_days(resource: Resource) -> i64 {
+    if resource.is_curve() { CURVE_CALL_DAYS } else { DAILY_CALL_DAYS }
+}
+
+/// Covers `days` (in order) by ranges from left to right, each ending before `limit(its start)`.
+fn cover(days: &[Date], limit: impl Fn(Date) -> Date) -> Vec<DayRange> {
+    let mut ranges = Vec::new();
+    let mut rest = days;
+    while let Some(&start) = rest.first() {
+        let limit = limit(start);
+        let (within, after) = rest.split_at(rest.partition_point(|day| *day < limit).max(1));
+        ranges.extend(within.last().and_then(|last| DayRange::new(start, plus(*last, 1))));
+        rest = after;
+    }
+    ranges
+}
+
+/// What a request comes to once its calls are done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// 200.
+    Answer(V5Answer),
+    /// Enedis' own error, or 404 `no_data_found` if there is nothing to show.
+    Error(DataError),
+    /// A call is missing. What the others brought is kept, so that the next try costs less.
+    Trouble(Gateway),
+}
+
+/// Settles a request from the days known now and the errors of its calls. An error of status 403 is a withdrawn
+/// consent, and is passed in only once it is believed ([`super::refusals`]); before that it is a trouble. A withdrawn consent comes before
+/// everything, remembered days included; trouble before data, because half an answer would look like a whole one;
+/// data before errors, because an error about some days says nothing of the others.
+pub fn settle(
+    request: MeterRequest,
+    days: &BTreeMap<Date, Day>,
+    errors: &[DataError],
+    troubles: &[Gateway],
+) -> Settled {
+    if let Some(gone) = errors.iter().find(|error| error.status == 403) {
+        return Settled::Error(gone.clone());
+    }
+    // Ordered by how long it keeps the box waiting.
+    if let Some(worst) = troubles.iter().max() {
+        return Settled::Trouble(*worst);
+    }
+    match answer_of(request, days) {
+        Some(answer) => Settled::Answer(answer),
+        None => Settled::Error(errors.first().cloned().unwrap_or_else(DataError::no_data)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::clock::Timestamp;
+    use crate::base::meter::Meter;
+    use crate::metering::v5::Point;
+
+    const TODAY: Date = date(2026, 11, 23);
+
+    fn request(resource: Resource, start: Date, end: Date) -> MeterRequest {
+        let meter = Meter::parse("12345678901234").unwrap();
+        MeterRequest { resource, meter, range: DayRange::new(start, end).unwrap() }
+    }
+
+    fn lengths(calls: &[MeterRequest]) -> Vec<i64> {
+        calls.iter().map(|call| call.range.day_count()).collect()
+    }
+
+    #[test]
+    fn a_week_is_one_call_whatever_its_first_day() {
+        for n in 0..14 {
+            let start = plus(date(2026, 9, 1), n);
+            let ask = request(Resource::ConsumptionCurve, start, plus(start, 7));
+            assert_eq!(calls(ask, TODAY, |_| false), [ask]);
+        }
+    }
+
+    #[test]
+    fn three_years_of_daily_values_are_three_calls() {
+        let ask = request(Resource::DailyMaxPower, date(2023, 11, 24), TODAY);
+        assert_eq!(lengths(&calls(ask, TODAY, |_| false)), [365, 365, 365]);
+    }
+
+    #[test]
+    fn known_days_today_and_tomorrow_cost_nothing() {
+        let ask = request(Resource::ConsumptionCurve, date(2026, 11, 17), date(2026, 11, 24));
+        let calls = |known: &dyn Fn(Date) -> bool| super::calls(ask, TODAY, known);
+        assert_eq!(calls(&|_| false)[0].range.end(), TODAY);
+        let yesterday = ask.with_range(DayRange::new(date(2026, 11, 22), TODAY).unwrap());
+        assert_eq!(calls(&|day| day != date(2026, 11, 22)), [yesterday]);
+        assert!(calls(&|_| true).is_empty());
+        assert!(super::calls(request(ask.resource, TODAY, plus(TODAY, 1)), TODAY, |_| false).is_empty());
+    }
+
+    #[test]
+    fn long_requests_for_about_the_same_days_share_calls() {
+        let one = calls(request(Resource::ConsumptionCurve, date(2026, 8, 10), TODAY), TODAY, |_| false);
+        let two = calls(request(Resource::ConsumptionCurve, date(2026, 8, 12), TODAY), TODAY, |_| false);
+        assert!(two.iter().filter(|call| one.contains(call)).count() >= two.len() - 1);
+    }
+
+    #[test]
+    fn a_call_about_yesterday_brings_the_week() {
+        let yesterday = request(Resource::ConsumptionCurve, date(2026, 11, 22), TODAY);
+        let start = |call, since| widened(call, since, TODAY).range.start();
+        assert_eq!(start(yesterday, date(2020, 1, 1)), date(2026, 11, 16));
+        assert_eq!(start(yesterday, date(2026, 11, 20)), date(2026, 11, 20));
+        assert_eq!(start(yesterday, date(2026, 11, 23)), date(2026, 11, 22), "never narrower");
+        let week = request(Resource::ConsumptionCurve, date(2026, 11, 16), TODAY);
+        assert_eq!(widened(week, date(2020, 1, 1), TODAY), week);
+        let old = request(Resource::ConsumptionCurve, date(2026, 11, 1), date(2026, 11, 3));
+        assert_eq!(widened(old, date(2020, 1, 1), TODAY), old);
+        let years = request(Resource::DailyConsumption, date(2025, 12, 1), TODAY);
+        assert_eq!(widened(years, date(2020, 1, 1), TODAY), years);
+    }
+
+    #[test]
+    fn what_counts_when_parts_differ() {
+        let ask = request(Resource::DailyMaxPower, date(2026, 11, 1), date(2026, 11, 3));
+        let point = Point {
+            value: "9".into(),
+            date: "2026-11-01 10:00:00".into(),
+            interval_length: None,
+            measure_type: None,
+        };
+        let days = BTreeMap::from([(date(2026, 11, 1), Day { quality: "BEST".into(), points: vec![point] })]);
+        let error = |status, code: &str| DataError { status, code: code.into(), description: String::new() };
+        let early = error(400, "ADAM-ERR0123");
+        let gone = error(403, "ADAM-DC-0008");
+        let busy = Gateway::Busy { until: Timestamp::from_millis(5_000) };
+        assert!(matches!(settle(ask, &days, std::slice::from_ref(&early), &[]), Settled::Answer(_)));
+        let trouble = settle(ask, &days, std::slice::from_ref(&early), &[Gateway::Unavailable, busy]);
+        assert_eq!(trouble, Settled::Trouble(busy));
+        assert_eq!(settle(ask, &days, std::slice::from_ref(&gone), &[busy]), Settled::Error(gone));
+        assert_eq!(settle(ask, &BTreeMap::new(), std::slice::from_ref(&early), &[]), Settled::Error(early));
+        assert_eq!(settle(ask, &BTreeMap::new(), &[], &[]), Settled::Error(DataError::no_data()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_unknown_day_once_and_no_call_too_long(
+            start in 0_i64..2_000, len in 1_i64..1_100, holes in any::<u64>(), daily in any::<bool>(),
+        ) {
+            let resource = if daily { Resource::DailyConsumption } else { Resource::ProductionCurve };
+            let start = plus(date(2020, 1, 1), start);
+            let ask = request(resource, start, plus(start, len));
+            let known = |day: Date| holes >> (days_between(start, day) % 64) & 1 == 1;
+            let calls = calls(ask, TODAY, known);
+            for day in ask.range.days() {
+                let asked = calls.iter().filter(|call| call.range.contains(day)).count();
+                prop_assert!(asked <= 1);
+                prop_assert_eq!(asked == 1 || known(day) || day >= TODAY, true);
+            }
+            for pair in calls.windows(2) {
+                prop_assert!(pair[0].range.end() <= pair[1].range.start());
+            }
+            for call in &calls {
+                prop_assert!(call.range.day_count() <= call_days(resource));
+                prop_assert!(!known(call.range.start()), "no call begins with a known day");
+                prop_assert!(call.range.start() >= ask.range.start() && call.range.end() <= ask.range.end());
+            }
+            prop_assert!(calls.len() <= usize::try_from(len / call_days(resource) + 1).unwrap());
+        }
+    }
+}

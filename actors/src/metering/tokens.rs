@@ -1,0 +1,158 @@
+//! Our own tokens (`FLOW=CLIENT_CREDENTIALS`): what a box holds instead of a token of Enedis, and the port to their
+//! storage.
+//!
+//! ```text
+//!   consent for meters ──▶ MeterGrant (refresh token, life of the consent) ──▶ Access (12 600 s) ──▶ /data/proxy
+//!                                └── each refresh adds an Access; the refresh token stays the same
+//! ```
+//!
+//! Promises: a token stands in no store, only its keyed hash; the meters it covers are sealed, and found by keyed
+//! hashes. A refresh token stays the same for life, because the plugin sends a refresh again whose answer was lost, and
+//! strict rotation would lock it out. Access tokens given before stay good until they end.
+
+pub mod record;
+pub mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rand::Rng;
+
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{Keyring, MeterHash, Sealed, TokenHash};
+use crate::base::meter::{Meter, meters_text};
+use crate::base::store::{StoreError, Written};
+
+/// Life of an access token. The PHP server's and Enedis' own; the plugin refreshes once a day with it.
+pub const ACCESS_LIFE: Duration = Duration::from_secs(12_600);
+/// Access tokens of one grant that live at a time; a further one ends the oldest. The plugin asks up to four times
+/// for one refresh.
+pub const ACCESS_MAX: u32 = 16;
+/// Grants of one meter that [`TokenStore::of_meter`] answers at most.
+pub const OF_METER_MAX: u32 = 100;
+
+/// Where a grant comes from. The numbers are on disk: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Origin {
+    /// A consent in a browser, the meters named by the browser itself (v1 authorize).
+    ConsentV1 = 1,
+    /// A consent in a browser, the meters named by Enedis' `subscribed_services` (v2 authorize).
+    ConsentV2 = 2,
+    /// Taken over from the PHP server.
+    Import = 3,
+}
+
+impl Origin {
+    /// From the stored number.
+    pub fn from_number(n: i32) -> Option<Self> {
+        [Self::ConsentV1, Self::ConsentV2, Self::Import].into_iter().find(|origin| *origin as i32 == n)
+    }
+}
+
+/// An owner's consent for some meters, as given to one box: what a refresh token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterGrant {
+    /// Keyed hash of the refresh token; primary key.
+    pub refresh: TokenHash,
+    /// The client it was issued to; `None` if that is not known (imported): any accepted client.
+    pub client_id: Option<Arc<str>>,
+    /// The meters, as [`meters_text`], sealed for `refresh`.
+    pub meters: Sealed,
+    /// Keyed hash of each meter, to find the grants of one. Not empty, at most [`METERS_MAX`](crate::base::meter::METERS_MAX).
+    pub owners: Vec<MeterHash>,
+    /// When the owner consented.
+    pub consented_at: Timestamp,
+    /// When the consent ends, and with it every token.
+    pub expires_at: Timestamp,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// An access token of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Keyed hash of the access token; primary key.
+    pub token: TokenHash,
+    /// The grant it belongs to.
+    pub refresh: TokenHash,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it ends; never after its grant.
+    pub expires_at: Timestamp,
+}
+
+/// One page of grants, in an order of the backend's own choosing.
+#[derive(Debug, Default)]
+pub struct GrantPage {
+    /// Grants that had not expired when the page was read.
+    pub grants: Vec<MeterGrant>,
+    /// Pass it on to get the next page; `None` at the end.
+    pub next: Option<TokenHash>,
+}
+
+/// Durable storage of grants and access tokens; *durable* as in [`crate::device_flow::store`]. All methods may be called from any
+/// thread and run concurrently, from several processes at a time: an operator's command revokes while the server
+/// serves. Nothing is remembered between calls, so that a revocation counts at once.
+///
+/// Every question carries `now`: what has expired is not found, whether or not it was deleted.
+pub trait TokenStore: Send + Sync + 'static {
+    /// Stores a grant and its first access token, both or neither. `Conflict` if either token is stored already, in
+    /// which case nothing is changed.
+    fn add(
+        &self,
+        grant: MeterGrant,
+        access: Option<Access>,
+    ) -> BoxFuture<'static, Result<Written, StoreError>>;
+
+    /// Stores one more access token of a grant that has not expired at `access.issued_at`; beyond [`ACCESS_MAX`] the
+    /// oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
+    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>>;
+
+    /// The grant of a refresh token, by its hash.
+    fn find_refresh(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>>;
+
+    /// The grant of an access token, by its hash, if both are live.
+    fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>>;
+
+    /// The live grants that cover a meter, newest consent first, at most [`OF_METER_MAX`].
+    fn of_meter(
+        &self,
+        owner: MeterHash,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>>;
+
+    /// Live grants, page by page.
+    fn grants(
+        &self,
+        after: Option<TokenHash>,
+        now: Timestamp,
+    ) -> BoxFuture<'static, Result<GrantPage, StoreError>>;
+
+    /// Deletes a grant and all its access tokens; answers whether there was one.
+    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>>;
+
+    /// Deletes what has expired at `now`, a bounded number a call; answers how much went. A backend that deletes by
+    /// itself answers 0.
+    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>>;
+}
+
+/// What a grant keeps of its meters: all of them sealed for `refresh`, and a keyed hash of each.
+pub fn sealed_meters(
+    keys: &Keyring,
+    rng: &mut impl Rng,
+    refresh: &TokenHash,
+    meters: &[Meter],
+) -> (Sealed, Vec<MeterHash>) {
+    let sealed = keys.seal(rng, refresh, meters_text(meters).as_bytes());
+    (sealed, meters.iter().map(|meter| keys.meter(*meter)).collect())
+}
