@@ -1,9 +1,9 @@
 //! `import-php`: takes the live tokens of the PHP server over, so that nobody has to consent again.
 //!
 //! ```text
-//!   cache in MongoDB (mongo.rs) ──┐
-//!   cache as a file  (file.rs)  ──┴─▶ entry.rs ──▶ at most IN_FLIGHT adds at a time ──▶ TokenStore
-//!                                      what it is          counted in report.rs
+//!   MongoDB's collection (mongo.rs) ──┐
+//!   PostgreSQL's table   (table.rs) ──┴─▶ entry.rs ──▶ at most IN_FLIGHT adds at a time ──▶ TokenStore
+//!                                         what it is          counted in report.rs
 //! ```
 //!
 //! Promises: a token keeps its meters and exactly what is left of its life; doing it again does no harm, since what is
@@ -11,13 +11,9 @@
 //! A dry run adds nothing and makes no key; it opens the store, as the server does, to say what is here already.
 //! Refuses what is not in the form the PHP server gives it, counted by reason.
 
-mod csv;
-mod dump;
 mod entry;
-mod file;
 mod mongo;
 mod report;
-mod serialize;
 mod table;
 
 use std::io::{self, Write};
@@ -34,7 +30,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use self::entry::{Kind, Row, Token};
+use self::entry::{Entry, Kind, Token};
 use self::report::Report;
 use super::{CommandError, Desk};
 use crate::config::{Config, EnvSource, StoreConfig};
@@ -64,12 +60,14 @@ IMPORT_MONGODB_URI, else the MongoDB configured for this server (MONGODB_URI, MO
 as the PHP server reads them). Other users of this machine can see a command line while it runs:
 put an address with a password into the variable.";
 const FILE: &str = "\
-The PHP server's PostgreSQL table `cache` as a file, - for standard input
+The PHP server's PostgreSQL table `cache` as a CSV file, - for standard input
 
-CSV with or without a header, or a plain-text dump; which one is recognised. To make one:
-  psql -c '\\copy cache to cache.csv csv header'
-  pg_dump --table=cache --file=cache.sql
-Times in it are taken as UTC. Delete it afterwards: it holds tokens.";
+To make one:
+  psql \"$PHP_DATABASE\" -c \"copy (
+    select key, split_part(value, chr(34), 2) as meters, extract(epoch from expire_at)::bigint as expires_at
+    from cache where key like '%_token:%'
+  ) to stdout with csv header\" > tokens.csv
+That takes the times of the table as UTC. Delete the file afterwards: it holds tokens.";
 
 /// Take the live tokens of the PHP server over, so that nobody has to consent again
 #[derive(Clone, clap::Args)]
@@ -78,7 +76,7 @@ pub struct Arguments {
     /// The PHP server's MongoDB with its database
     #[arg(long, value_name = "URI", long_help = FROM_MONGODB)]
     from_mongodb: Option<String>,
-    /// The PHP server's PostgreSQL table `cache` as a file, - for standard input
+    /// The PHP server's PostgreSQL table `cache` as a CSV file, - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "from_mongodb", long_help = FILE)]
     file: Option<PathBuf>,
     /// Say what would be done, and add nothing
@@ -97,38 +95,17 @@ pub enum SourceError {
         /// Why not.
         source: io::Error,
     },
-    /// Try again.
-    #[error("reading failed")]
-    Read(#[source] io::Error),
+    /// Make it anew. Names the line at most.
+    #[error("reading failed, or it is not whole")]
+    Read(#[source] csv::Error),
     /// Look for the entries elsewhere.
     #[error("there is nothing in it")]
     Empty,
-    /// Unpack it, or make it anew.
+    /// Make it with `psql`; a dump is not read.
     #[error(
-        "it is not plain text: unpack it, or make it with pg_dump --table=cache or with psql's \\copy … csv"
+        "it is no CSV file with the columns key, meters and expires_at; `import-php --help` says how psql makes it"
     )]
-    Binary,
-    /// Dump the right database.
-    #[error("the dump has no rows of a table named cache")]
-    NoTable,
-    /// Make it anew.
-    #[error("it ends at line {line} in the middle of something: it is not complete")]
-    Truncated {
-        /// Where.
-        line: u64,
-    },
-    /// Make it anew.
-    #[error("line {line} is nothing that pg_dump writes")]
-    Malformed {
-        /// Where.
-        line: u64,
-    },
-    /// Make it anew.
-    #[error("the row that begins at line {line} is too long: a quote is not closed")]
-    RowTooLong {
-        /// Where.
-        line: u64,
-    },
+    Columns,
     /// Correct the address, or start the server.
     #[error(transparent)]
     Mongo(OpenError),
@@ -148,7 +125,7 @@ pub async fn run(
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
     if let Some(path) = &arguments.file {
-        let entries = begin(stream::iter(file::open(path)?)).await?;
+        let entries = begin(stream::iter(table::entries(table::open(path)?)?)).await?;
         let importer = Importer::new(arguments.dry_run, config, clock).await?;
         return importer.import_and_report(entries, out).await;
     }
@@ -167,11 +144,13 @@ pub async fn run(
     importer.import_and_report(entries, out).await
 }
 
-/// Waits for the first row, so that a source that has none fails before a key or a store is made. It is far likelier
+/// Waits for the first entry, so that a source that has none fails before a key or a store is made. It is far likelier
 /// the wrong database than a server that nobody used.
-async fn begin<S>(mut entries: S) -> Result<impl Stream<Item = Result<Row, SourceError>> + Unpin, SourceError>
+async fn begin<S>(
+    mut entries: S,
+) -> Result<impl Stream<Item = Result<Entry, SourceError>> + Unpin, SourceError>
 where
-    S: Stream<Item = Result<Row, SourceError>> + Unpin,
+    S: Stream<Item = Result<Entry, SourceError>> + Unpin,
 {
     let first = entries.next().await.ok_or(SourceError::Empty)??;
     Ok(stream::iter([Ok(first)]).chain(entries))
@@ -203,7 +182,7 @@ impl Importer {
     /// Imports, then writes the table, also of an import that failed half-way.
     async fn import_and_report(
         mut self,
-        entries: impl Stream<Item = Result<Row, SourceError>> + Unpin,
+        entries: impl Stream<Item = Result<Entry, SourceError>> + Unpin,
         out: &mut impl Write,
     ) -> Result<(), CommandError> {
         let mut report = Report::default();
@@ -215,7 +194,7 @@ impl Importer {
     /// After a failure nothing more is begun, but what is under way is waited for, so that the counts are right.
     async fn import(
         &mut self,
-        mut entries: impl Stream<Item = Result<Row, SourceError>> + Unpin,
+        mut entries: impl Stream<Item = Result<Entry, SourceError>> + Unpin,
         report: &mut Report,
     ) -> Result<(), CommandError> {
         let mut under_way: FuturesUnordered<Step> = FuturesUnordered::new();
@@ -227,8 +206,8 @@ impl Importer {
                     None => is_read = true,
                     Some(Err(error)) => failure = Some(CommandError::from(error)),
                     // Each entry at its own time: an access token may end while many others are imported.
-                    Some(Ok(row)) => {
-                        let token = report.count(&row, self.clock.now());
+                    Some(Ok(entry)) => {
+                        let token = report.count(&entry, self.clock.now());
                         under_way.extend(token.map(|token| self.step(&token)));
                     }
                 }

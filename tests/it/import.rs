@@ -1,6 +1,5 @@
 //! `import-php` and `tokens`: the real binary, on what the PHP server leaves in its databases.
 
-use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -224,43 +223,23 @@ async fn the_mongodb_of_the_php_servers_own_settings_is_read_unless_another_is_n
     assert!(text(&output).contains("nothing in it"), "{}", text(&output));
 }
 
-/// What `\copy cache to … csv header` and `pg_dump` write.
-fn write_table(directory: &Path) -> [std::path::PathBuf; 2] {
-    let expiry = DateTime::from_millis(now() + HOUR).try_to_rfc3339_string().unwrap();
-    let expiry = expiry.trim_end_matches('Z').replace('T', " ");
+#[test]
+fn a_file_of_the_php_servers_postgresql_is_taken_over() {
+    let builder = Server::builder(BINARY);
+    let (path, expiry) = (builder.cwd_path().join("tokens.csv"), (now() + HOUR) / 1_000);
     let (one, two) = (hex_token(1), hex_token(2));
     let csv = format!(
-        "key,value,expire_at\n\
-         refresh_token:{one},\"s:14:\"\"{METER}\"\";\",{expiry}\n\
-         access_token:{two},\"s:29:\"\"{METERS}\"\";\",{expiry}\n\
-         refresh_token:{two},\"s:29:\"\"{METERS}\"\";\",2020-01-01 00:00:00\n\
-         client_credentials,\"s:12:\"\"enedis-token\"\";\",{expiry}\n"
+        "key,meters,expires_at\n\
+         refresh_token:{one},{METER},{expiry}\n\
+         access_token:{two},\"{METERS}\",{expiry}\n\
+         refresh_token:{two},\"{METERS}\",1577836800\n"
     );
-    let dump = format!(
-        "--\n-- PostgreSQL database dump\n--\n\nSET standard_conforming_strings = on;\n\n\
-         COPY public.cache (key, value, expire_at) FROM stdin;\n\
-         refresh_token:{one}\ts:14:\"{METER}\";\t{expiry}\n\
-         access_token:{two}\ts:29:\"{METERS}\";\t{expiry}\n\
-         refresh_token:{two}\ts:29:\"{METERS}\";\t2020-01-01 00:00:00\n\\.\n"
-    );
-    [("cache.csv", csv), ("cache.sql", dump)].map(|(name, text)| {
-        let path = directory.join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    })
-}
-
-#[test]
-fn files_of_the_php_servers_postgresql_are_taken_over() {
-    let builder = Server::builder(BINARY);
-    for (path, expected) in write_table(builder.cwd_path())
-        .iter()
-        .zip([[vec![2, 1, 0, 1, 0], vec![1, 1, 0, 0, 0]], [vec![2, 0, 1, 1, 0], vec![1, 0, 1, 0, 0]]])
-    {
+    std::fs::write(&path, csv).unwrap();
+    for expected in [[vec![2, 1, 0, 1, 0], vec![1, 1, 0, 0, 0]], [vec![2, 0, 1, 1, 0], vec![1, 0, 1, 0, 0]]] {
         let output = builder.run(["import-php".as_ref(), "--file".as_ref(), path.as_os_str()]).unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         assert_no_secret(&output);
-        assert_eq!(counts(&output), expected, "{}", path.display());
+        assert_eq!(counts(&output), expected);
     }
 }
 
@@ -274,7 +253,11 @@ fn what_cannot_be_read_is_exit_1() {
     };
     let empty = write("empty", "");
     let packed = write("packed", "PGDMP\u{1}");
-    let other = write("other.sql", "-- a dump\nSELECT 1;\n");
+    let dump =
+        format!("COPY public.cache (key, value, expire_at) FROM stdin;\nrefresh_token:{}", hex_token(1));
+    let dump = write("cache.sql", &dump);
+    let cut =
+        write("cut.csv", &format!("key,meters,expires_at\nrefresh_token:{},1577836800\n", hex_token(1)));
     let closed = format!(
         "mongodb://proxy:p4ssw0rd@{}/php",
         testkit::net::loopback(testkit::net::free_port().unwrap())
@@ -283,8 +266,9 @@ fn what_cannot_be_read_is_exit_1() {
         (["--file", "/nowhere/cache.csv"], "/nowhere/cache.csv"),
         (["--file", &empty], "nothing in it"),
         (["--file", "-"], "nothing in it"),
-        (["--file", &packed], "not plain text"),
-        (["--file", &other], "no rows of a table named cache"),
+        (["--file", &packed], "`import-php --help` says how"),
+        (["--file", &dump], "`import-php --help` says how"),
+        (["--file", &cut], "line: 2"),
         (["--from-mongodb", &closed], "MongoDB does not answer"),
     ] {
         let output = builder.run(["import-php"].iter().chain(&arguments)).unwrap();
@@ -333,7 +317,8 @@ fn help_names_every_option_and_is_exit_0() {
                 "--from-mongodb <URI>",
                 "IMPORT_MONGODB_URI",
                 "--file <FILE>",
-                "\\copy cache to",
+                "copy (",
+                "with csv header",
                 "--dry-run",
                 "UTC",
             ],

@@ -213,11 +213,7 @@ async fn an_instance_with_another_key_does_not_start() {
     let refused = wrong.start().await.map(drop).unwrap_err().to_string();
     assert!(refused.contains("another SECRET_KEY") && refused.contains("exit status: 1"), "{refused}");
     let table = wrong.data_path().join("cache.csv");
-    std::fs::write(
-        &table,
-        "key,value,expire_at\nclient_credentials,\"s:1:\"\"x\"\";\",2030-01-01 00:00:00\n",
-    )
-    .unwrap();
+    std::fs::write(&table, "key,meters,expires_at\nclient_credentials,x,1893456000\n").unwrap();
     for command in [&["tokens", "list"][..], &["import-php", "--file", table.to_str().unwrap()]] {
         let refused = wrong.run(command).unwrap();
         assert_eq!(refused.status.code(), Some(1));

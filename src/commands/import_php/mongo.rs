@@ -12,7 +12,7 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, Cursor};
 
 use super::SourceError;
-use super::entry::{Raw, Row};
+use super::entry::Entry;
 use crate::store::OpenError;
 use crate::store::mongo::{DEADLINE, errors};
 
@@ -34,7 +34,7 @@ pub struct Found<S> {
 /// Begins to read the collection in the database that `uri` names.
 pub async fn open(
     uri: &str,
-) -> Result<Found<impl Stream<Item = Result<Row, SourceError>> + use<>>, SourceError> {
+) -> Result<Found<impl Stream<Item = Result<Entry, SourceError>> + use<>>, SourceError> {
     // What the driver says of an address it cannot read may repeat a password.
     let unreadable = |error| SourceError::Mongo(errors::unreadable(&error, uri));
     let mut options = within(ClientOptions::parse(uri).into_future()).await?.map_err(unreadable)?;
@@ -48,7 +48,7 @@ pub async fn open(
     let cursor = within(found.into_future()).await?.map_err(refused)?;
     let entries = stream::try_unfold(cursor, |mut cursor: Cursor<RawDocumentBuf>| async move {
         let next = within(cursor.try_next()).await?.map_err(refused)?;
-        Ok(next.map(|document| (Row::Entry(entry(&document)), cursor)))
+        Ok(next.map(|document| (entry(&document), cursor)))
     });
     Ok(Found { database, entries })
 }
@@ -63,9 +63,9 @@ async fn within<T>(step: impl Future<Output = T>) -> Result<T, SourceError> {
     tokio::time::timeout(DEADLINE, step).await.map_err(late)
 }
 
-fn entry(document: &RawDocument) -> Raw {
+fn entry(document: &RawDocument) -> Entry {
     let text = |name: &str| match document.get(name) {
-        Ok(Some(RawBsonRef::String(text))) => Some(text.as_bytes().to_vec()),
+        Ok(Some(RawBsonRef::String(text))) => Some(text.to_owned()),
         _ => None,
     };
     let expires_at = match document.get("expireAt") {
@@ -73,7 +73,7 @@ fn entry(document: &RawDocument) -> Raw {
         Ok(Some(RawBsonRef::DateTime(at))) => Some(u64::try_from(at.timestamp_millis()).unwrap_or_default()),
         _ => None,
     };
-    Raw {
+    Entry {
         key: text("key").unwrap_or_default(),
         value: text("value"),
         expires_at: expires_at.map(Timestamp::from_millis),
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn documents_are_read_as_the_php_server_writes_them() {
-        let read = |document| entry(&RawDocumentBuf::try_from(&document).unwrap());
-        let raw = read(doc! {
+        let read = |document| super::entry(&RawDocumentBuf::try_from(&document).unwrap());
+        let entry = read(doc! {
             "key": "refresh_token:1", "value": "1,2", "expireAt": DateTime::from_millis(1_835_440_496_000),
         });
-        assert_eq!((&raw.key[..], raw.value.as_deref()), (&b"refresh_token:1"[..], Some(&b"1,2"[..])));
-        assert_eq!(raw.expires_at, Some(Timestamp::from_millis(1_835_440_496_000)));
-        let raw = read(doc! { "key": 7, "value": { "status": "pending" }, "expireAt": 1_835_440_496_i64 });
-        assert!(raw.key.is_empty() && raw.value.is_none() && raw.expires_at.is_none());
+        assert_eq!((&entry.key[..], entry.value.as_deref()), ("refresh_token:1", Some("1,2")));
+        assert_eq!(entry.expires_at, Some(Timestamp::from_millis(1_835_440_496_000)));
+        let entry = read(doc! { "key": 7, "value": { "status": "pending" }, "expireAt": 1_835_440_496_i64 });
+        assert!(entry.key.is_empty() && entry.value.is_none() && entry.expires_at.is_none());
         assert_eq!(read(doc! { "expireAt": DateTime::from_millis(-1) }).expires_at, Some(Timestamp::EPOCH));
     }
 

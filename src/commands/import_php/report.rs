@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use actors::base::clock::Timestamp;
 
-use super::entry::{Entry, Fault, Kind, Other, Row, Token, classify};
+use super::entry::{Class, Entry, Kind, Token};
 
 /// Counts of one kind of token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub struct Report {
     pub refresh: Counts,
     /// Access tokens.
     pub access: Counts,
-    faults: BTreeMap<Fault, u64>,
-    others: BTreeMap<Other, u64>,
+    faults: BTreeMap<&'static str, u64>,
+    others: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
@@ -42,27 +42,20 @@ impl Report {
         }
     }
 
-    /// Counts one row, and hands out the token if it is to be taken over.
-    pub fn count(&mut self, row: &Row, now: Timestamp) -> Option<Token> {
-        let Row::Entry(raw) = row else {
-            *self.faults.entry(Fault::Row).or_default() += 1;
-            return None;
-        };
-        match classify(raw, now) {
-            Entry::Live(token) => {
-                self.of(token.kind).found += 1;
-                return Some(token);
-            }
-            Entry::Expired(kind) => {
-                self.of(kind).found += 1;
-                self.of(kind).expired += 1;
-            }
-            Entry::Faulty(kind, fault) => {
-                self.of(kind).found += 1;
+    /// Counts one entry, and hands out the token if it is to be taken over.
+    pub fn count(&mut self, entry: &Entry, now: Timestamp) -> Option<Token> {
+        let class = entry.classify(now);
+        if let Class::Live(Token { kind, .. }) | Class::Expired(kind) | Class::Faulty(kind, _) = class {
+            self.of(kind).found += 1;
+        }
+        match class {
+            Class::Live(token) => return Some(token),
+            Class::Expired(kind) => self.of(kind).expired += 1,
+            Class::Faulty(kind, reason) => {
                 self.of(kind).not_understood += 1;
-                *self.faults.entry(fault).or_default() += 1;
+                *self.faults.entry(reason).or_default() += 1;
             }
-            Entry::Other(other) => *self.others.entry(other).or_default() += 1,
+            Class::Other(name) => *self.others.entry(name).or_default() += 1,
         }
         None
     }
@@ -77,11 +70,11 @@ impl Report {
             let numbers = [found, taken, already, expired, not_understood];
             writeln!(out, "{name:14}{}", numbers.map(|n| format!("  {n:>14}")).concat())?;
         }
-        for (fault, n) in &self.faults {
-            writeln!(out, "not understood: {n} × {}", fault.reason())?;
+        for (reason, n) in &self.faults {
+            writeln!(out, "not understood: {n} × {reason}")?;
         }
-        for (other, n) in &self.others {
-            writeln!(out, "left out: {n} {}", other.name())?;
+        for (name, n) in &self.others {
+            writeln!(out, "left out: {n} {name}")?;
         }
         Ok(())
     }

@@ -1,63 +1,60 @@
-//! The PHP server's PostgreSQL table `cache`: its columns, and one row as an entry.
+//! The PHP server's PostgreSQL table as the file that the `psql` command of `--help` makes.
+//!
+//! Read once, from start to end, so that a pipe will do; memory stays at one row. Refuses a file of any other form, such
+//! as a dump, before its first row, and a file that is not whole, after the rows until there.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use actors::base::clock::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::Offset;
+use csv::Reader;
+use serde::Deserialize;
 
-use super::entry::{Raw, Row};
-use super::serialize;
+use super::SourceError;
+use super::entry::Entry;
 
-/// Name of the table.
-pub const NAME: &str = "cache";
-/// Its columns, in the order of its `CREATE TABLE`.
-const COLUMNS: [&str; 3] = ["key", "value", "expire_at"];
+/// The columns that the file has to have.
+const COLUMNS: [&[u8]; 3] = [b"key", b"meters", b"expires_at"];
 
-/// Where the columns stand in a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Columns {
-    at: [usize; 3],
-    width: usize,
+#[derive(Deserialize)]
+struct Row {
+    key: String,
+    meters: String,
+    /// Seconds since 1970.
+    expires_at: i64,
 }
 
-impl Columns {
-    /// In the table's own order.
-    pub const OWN: Self = Self { at: [0, 1, 2], width: 3 };
-
-    /// In the order of a header; further columns do no harm. `None` if one is missing.
-    pub fn named<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
-        let names: Vec<&[u8]> = names.into_iter().collect();
-        let find = |column: &str| {
-            names.iter().position(|name| name.trim_ascii().eq_ignore_ascii_case(column.as_bytes()))
-        };
-        let [Some(key), Some(value), Some(expiry)] = COLUMNS.map(find) else { return None };
-        Some(Self { at: [key, value, expiry], width: names.len() })
-    }
-
-    /// A row as an entry, if it has as many fields as there are columns; a field is `None` if it is NULL or no text.
-    pub fn entry<'a>(&self, fields: &[Option<&'a [u8]>]) -> Row {
-        if fields.len() != self.width {
-            return Row::NotUnderstood;
-        }
-        let field = |at: usize| -> Option<&'a [u8]> { fields.get(at).copied().flatten() };
-        let [key, value, expiry] = self.at.map(field);
-        Row::Entry(Raw {
-            key: key.unwrap_or_default().to_vec(),
-            value: value.and_then(serialize::text).map(<[u8]>::to_vec),
-            expires_at: expiry.and_then(|text| moment(std::str::from_utf8(text).ok()?)),
-        })
+impl From<Row> for Entry {
+    fn from(Row { key, meters, expires_at }: Row) -> Self {
+        // Before 1970 is expired, as is 1970.
+        let ms = u64::try_from(expires_at).unwrap_or_default().saturating_mul(1_000);
+        Self { key, value: Some(meters), expires_at: Some(Timestamp::from_millis(ms)) }
     }
 }
 
-/// Reads a time as PostgreSQL writes it, `2028-02-29 12:34:56.789`. Without an offset it is taken as UTC, the zone of
-/// PHP unless it is configured otherwise.
-fn moment(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    let at = match text.parse::<jiff::Timestamp>() {
-        Ok(at) => at,
-        Err(_) => Offset::UTC.to_timestamp(text.parse::<DateTime>().ok()?).ok()?,
-    };
-    // Before 1970 is expired, as is 1970.
-    Some(Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or_default()))
+/// Opens a file, `-` for the standard input.
+pub fn open(path: &Path) -> Result<Box<dyn Read>, SourceError> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin()));
+    }
+    let opened = File::open(path).map_err(|source| SourceError::Open { path: path.into(), source })?;
+    Ok(Box::new(opened))
+}
+
+/// The entries of a file.
+pub fn entries<R: Read>(
+    input: R,
+) -> Result<impl Iterator<Item = Result<Entry, SourceError>> + use<R>, SourceError> {
+    let mut reader = Reader::from_reader(input);
+    let header = reader.byte_headers().map_err(SourceError::Read)?;
+    if header.is_empty() {
+        return Err(SourceError::Empty);
+    }
+    if COLUMNS.iter().any(|column| header.iter().all(|name| name != *column)) {
+        return Err(SourceError::Columns);
+    }
+    Ok(reader.into_deserialize::<Row>().map(|row| row.map(Entry::from).map_err(SourceError::Read)))
 }
 
 #[cfg(test)]
@@ -66,38 +63,74 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn times_are_utc_unless_they_say_otherwise() {
-        let ms = |text| moment(text).map(Timestamp::as_millis);
-        assert_eq!(ms("2028-02-29 12:34:56"), Some(1_835_440_496_000));
-        assert_eq!(ms(" 2028-02-29 12:34:56.789012 "), Some(1_835_440_496_789));
-        assert_eq!(ms("2028-02-29T12:34:56Z"), ms("2028-02-29 12:34:56"));
-        assert_eq!(ms("2028-02-29 14:34:56+02"), ms("2028-02-29 12:34:56"));
-        assert_eq!(ms("1969-12-31 23:59:59"), Some(0));
-        for wrong in ["", "infinity", "-infinity", "2027-02-29 12:34:56", "1835440496", "29/02/2028 12:34:56"]
-        {
-            assert_eq!(ms(wrong), None, "{wrong}");
+    /// Keys, meters and expiries of the rows, and the error at the end.
+    fn read(text: &[u8]) -> (Vec<(String, String, u64)>, Option<SourceError>) {
+        let (mut rows, mut end) = (Vec::new(), None);
+        match entries(text) {
+            Err(error) => end = Some(error),
+            Ok(entries) => {
+                for entry in entries {
+                    match entry {
+                        Ok(entry) => rows.push((
+                            entry.key,
+                            entry.value.unwrap(),
+                            entry.expires_at.unwrap().as_millis(),
+                        )),
+                        Err(error) => end = end.or(Some(error)),
+                    }
+                }
+            }
         }
+        (rows, end)
     }
 
     #[test]
-    fn columns_are_found_by_name() {
-        let names = |text: &'static str| Columns::named(text.split(',').map(str::as_bytes));
-        assert_eq!(names("key,value,expire_at"), Some(Columns::OWN));
-        let columns = names("id,EXPIRE_AT, value,key").unwrap();
-        let row: [&[u8]; 4] = [b"1", b"2028-02-29 12:34:56", b"s:1:\"v\";", b"k"];
-        let Row::Entry(raw) = columns.entry(&row.map(Some)) else { panic!("an entry") };
-        assert_eq!((&raw.key[..], raw.value.as_deref()), (&b"k"[..], Some(&b"v"[..])));
-        assert!(raw.expires_at.is_some());
-        assert!(matches!(columns.entry(&row.map(Some)[..3]), Row::NotUnderstood));
-        assert_eq!(names("key,value"), None);
-        assert_eq!(names("refresh_token:1,s:1,2028"), None);
+    fn what_psql_writes() {
+        let expected = ("refresh_token:1".to_owned(), "1,2".to_owned(), 1_835_440_496_000);
+        for text in [
+            "key,meters,expires_at\nrefresh_token:1,\"1,2\",1835440496\n",
+            "key,meters,expires_at\r\nrefresh_token:1,\"1,2\",1835440496",
+            "\u{feff}\"expires_at\",\"meters\",\"key\",\"more\"\n\n1835440496,\"1,2\",refresh_token:1,x\n",
+        ] {
+            let (rows, end) = read(text.as_bytes());
+            assert!(rows == [expected.clone()] && end.is_none(), "{text}: {end:?}");
+        }
+        assert_eq!(read(b"key,meters,expires_at\nk,,-1\n").0, [("k".to_owned(), String::new(), 0)]);
+    }
+
+    #[test]
+    fn other_files_are_refused_before_their_first_row() {
+        for other in [
+            "--\n-- PostgreSQL database dump\n--\n",
+            "COPY public.cache (key, value, expire_at) FROM stdin;\n",
+            "PGDMP\u{1}\u{0}",
+            "key,value,expire_at\nrefresh_token:1,\"s:3:\"\"1,2\"\";\",2028-01-01 00:00:00\n",
+            "refresh_token:1,\"1,2\",1835440496\n",
+        ] {
+            let (rows, end) = read(other.as_bytes());
+            assert!(rows.is_empty() && matches!(end, Some(SourceError::Columns)), "{other}: {end:?}");
+        }
+        assert!(matches!(read(b"\x1f\x8b\x08\0\xff").1, Some(SourceError::Columns)));
+        assert!(matches!(read(b"").1, Some(SourceError::Empty)));
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_says_so_after_its_rows() {
+        for rest in
+            ["ref", "k,\"1\n", "k,1,\"1835440496\n", "k,1,183x\n", "k,1,2,3\n", "k,\"1,2,1835440496\n\n"]
+        {
+            let (rows, end) = read(format!("key,meters,expires_at\nk,1,1\n{rest}").as_bytes());
+            assert!(rows.len() == 1 && matches!(end, Some(SourceError::Read(_))), "{rest}: {end:?}");
+        }
+        let (rows, end) = read(b"key,meters,expires_at\n\xff,\xfe,1\n");
+        assert!(rows.is_empty() && matches!(end, Some(SourceError::Read(_))));
     }
 
     proptest! {
         #[test]
-        fn no_time_panics(text in "[-+0-9: .TZa-z]{0,30}", any in ".{0,30}") {
-            let _ = (moment(&text), moment(&any));
+        fn nothing_panics(bytes: Vec<u8>, text in "[a,\"\n\r]{0,40}") {
+            read(&bytes);
+            read(format!("key,meters,expires_at\n{text}").as_bytes());
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The import on a real store: what becomes of each entry, that it can be repeated, and its bounds.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
 use actors::base::clock::ManualClock;
@@ -8,7 +7,6 @@ use actors::base::code::BearerToken;
 use actors::base::meter::parse_meters;
 use actors::metering::tokens::TokenStore;
 
-use super::entry::Raw;
 use super::*;
 use crate::commands::watched::WatchedTokens;
 
@@ -42,28 +40,32 @@ impl World {
         }
     }
 
-    async fn import(&self, dry_run: bool, raws: Vec<Raw>) -> (Report, Result<(), CommandError>) {
+    async fn import(&self, dry_run: bool, entries: Vec<Entry>) -> (Report, Result<(), CommandError>) {
         let mut report = Report::default();
-        let entries = stream::iter(raws.into_iter().map(|raw| Ok(Row::Entry(raw))));
-        let done = self.importer(dry_run).import(entries, &mut report).await;
+        let done =
+            self.importer(dry_run).import(stream::iter(entries.into_iter().map(Ok)), &mut report).await;
         (report, done)
     }
 }
 
-fn raw(key: &str, expires_at: u64) -> Raw {
-    Raw { key: key.into(), value: Some(METERS.into()), expires_at: Some(Timestamp::from_millis(expires_at)) }
+fn entry(key: &str, expires_at: u64) -> Entry {
+    Entry {
+        key: key.into(),
+        value: Some(METERS.into()),
+        expires_at: Some(Timestamp::from_millis(expires_at)),
+    }
 }
 
 fn token(n: u32) -> String {
     format!("{n:064x}")
 }
 
-fn refresh(n: u32) -> Raw {
-    raw(&format!("refresh_token:{}", token(n)), NOW.as_millis() + 60_000)
+fn refresh(n: u32) -> Entry {
+    entry(&format!("refresh_token:{}", token(n)), NOW.as_millis() + 60_000)
 }
 
-fn access(n: u32) -> Raw {
-    raw(&format!("access_token:{}", token(n)), NOW.as_millis() + 60_000)
+fn access(n: u32) -> Entry {
+    entry(&format!("access_token:{}", token(n)), NOW.as_millis() + 60_000)
 }
 
 fn counts(found: u64, taken: u64, already: u64, expired: u64, not_understood: u64) -> report::Counts {
@@ -107,16 +109,16 @@ async fn an_access_token_gets_a_grant_in_which_it_stands_alone() {
 }
 
 /// One of everything.
-fn mixture() -> Vec<Raw> {
-    let mut raws = vec![refresh(1), refresh(2), access(3)];
-    raws.push(raw(&format!("refresh_token:{}", token(4)), NOW.as_millis()));
-    raws.push(raw(&format!("access_token:{}", token(5)), 0));
-    raws.push(raw("refresh_token:short", u64::MAX));
-    raws.push(Raw { value: Some(b"1234".into()), ..access(6) });
-    raws.push(raw("client_credentials", u64::MAX));
-    raws.push(raw("ratelimit-30000000-ip-192.0.2.1", u64::MAX));
-    raws.push(raw("BCDFGHJK", u64::MAX));
-    raws
+fn mixture() -> Vec<Entry> {
+    let mut entries = vec![refresh(1), refresh(2), access(3)];
+    entries.push(entry(&format!("refresh_token:{}", token(4)), NOW.as_millis()));
+    entries.push(entry(&format!("access_token:{}", token(5)), 0));
+    entries.push(entry("refresh_token:short", u64::MAX));
+    entries.push(Entry { value: Some("1234".into()), ..access(6) });
+    entries.push(entry("client_credentials", u64::MAX));
+    entries.push(entry("ratelimit-30000000-ip-192.0.2.1", u64::MAX));
+    entries.push(entry("BCDFGHJK", u64::MAX));
+    entries
 }
 
 #[tokio::test]
@@ -144,14 +146,14 @@ async fn a_repeat_changes_nothing_and_a_dry_run_does_nothing() {
 #[tokio::test]
 async fn what_was_done_before_a_failure_stays_and_a_repeat_goes_on() {
     let world = World::new();
-    let raws = || (0..200).map(refresh).collect();
+    let entries = || (0..200).map(refresh).collect();
     world.store.fail_after(Some(100));
-    let (report, done) = world.import(false, raws()).await;
+    let (report, done) = world.import(false, entries()).await;
     assert!(matches!(done, Err(CommandError::Store(_))), "{done:?}");
     assert_eq!(report.refresh.taken, 100);
     assert_eq!(world.store.all().await.len(), 100);
     world.store.fail_after(None);
-    let (report, done) = world.import(false, raws()).await;
+    let (report, done) = world.import(false, entries()).await;
     done.unwrap();
     assert_eq!(report.refresh, counts(200, 100, 100, 0, 0));
 }
@@ -160,21 +162,16 @@ async fn what_was_done_before_a_failure_stays_and_a_repeat_goes_on() {
 async fn a_source_that_fails_ends_the_import_after_what_it_gave() {
     let world = World::new();
     let mut report = Report::default();
-    let entries = vec![
-        Ok(Row::Entry(refresh(1))),
-        Ok(Row::NotUnderstood),
-        Err(SourceError::Truncated { line: 3 }),
-        Ok(Row::Entry(refresh(2))),
-    ];
+    let entries = vec![Ok(refresh(1)), Err(SourceError::Empty), Ok(refresh(2))];
     let done = world.importer(false).import(stream::iter(entries), &mut report).await;
-    assert!(matches!(done, Err(CommandError::Source(SourceError::Truncated { line: 3 }))), "{done:?}");
+    assert!(matches!(done, Err(CommandError::Source(SourceError::Empty))), "{done:?}");
     assert_eq!(report.refresh, counts(1, 1, 0, 0, 0));
 }
 
 #[tokio::test]
 async fn many_entries_are_taken_over_a_few_at_a_time() {
     let world = World::new();
-    let entries = stream::iter((0..500).map(|n| Ok(Row::Entry(refresh(n)))));
+    let entries = stream::iter((0..500).map(|n| Ok(refresh(n))));
     let mut report = Report::default();
     world.importer(false).import(entries, &mut report).await.unwrap();
     assert_eq!(report.refresh.taken, 500);
@@ -189,7 +186,7 @@ async fn a_token_that_ends_during_the_import_is_not_taken_over() {
         if n == 2 {
             clock.advance(Duration::from_secs(60));
         }
-        Ok(Row::Entry(access(n)))
+        Ok(access(n))
     });
     let mut report = Report::default();
     world.importer(false).import(stream::iter(entries), &mut report).await.unwrap();
@@ -200,28 +197,29 @@ async fn a_token_that_ends_during_the_import_is_not_taken_over() {
 async fn the_table_tells_numbers_and_no_secret() {
     let world = World::new();
     let csv = format!(
-        "key,value,expire_at\n\
-         refresh_token:{},\"s:29:\"\"{METERS}\"\";\",2028-01-01 00:00:00\n\
-         refresh_token:{},s:14:\"11111111111111\";,2028-01-01 00:00:00\n\
-         access_token:{},\"s:14:\"\"12345678901234\"\";\",2020-01-01 00:00:00\n\
-         refresh_token:secret,\"s:14:\"\"12345678901234\"\";\",2028-01-01 00:00:00\n\
-         odd\n\
-         BCDFGHJK,N;,2020-01-01 00:00:00\n",
+        "key,meters,expires_at\n\
+         refresh_token:{},\"{METERS}\",1830000000\n\
+         refresh_token:{},11111111111111,1830000000\n\
+         access_token:{},12345678901234,1577836800\n\
+         refresh_token:secret,12345678901234,1830000000\n\
+         access_token:{},,1830000000\n\
+         BCDFGHJK,,1577836800\n",
         token(0xabc),
         token(0xdef),
+        token(0x123),
         token(0x123)
     );
     let mut out = Vec::new();
-    let entries = stream::iter(file::rows(Cursor::new(csv)).unwrap());
+    let entries = stream::iter(table::entries(csv.as_bytes()).unwrap());
     world.importer(false).import_and_report(entries, &mut out).await.unwrap();
     let out = String::from_utf8(out).unwrap();
     assert_eq!(
         out,
         "                         found      taken over    already here         expired  not understood\n\
          refresh tokens               3               2               0               0               1\n\
-         access tokens                1               0               0               1               0\n\
-         not understood: 1 × the row has not the columns key, value and expire_at\n\
+         access tokens                2               0               0               1               1\n\
          not understood: 1 × the token is not 64 hex digits\n\
+         not understood: 1 × the value is not a list of 1 to 20 meters of 14 digits\n\
          left out: 1 of logins under way\n"
     );
     for secret in ["abc", "1234", "secret"] {
@@ -232,8 +230,8 @@ async fn the_table_tells_numbers_and_no_secret() {
 #[tokio::test]
 async fn a_source_without_a_row_fails_before_anything_is_made() {
     assert!(matches!(begin(stream::iter([])).await.err(), Some(SourceError::Empty)));
-    let broken = stream::iter([Err(SourceError::NoTable), Ok(Row::NotUnderstood)]);
-    assert!(matches!(begin(broken).await.err(), Some(SourceError::NoTable)));
-    let rows = stream::iter([Ok(Row::NotUnderstood), Ok(Row::NotUnderstood)]);
-    assert_eq!(begin(rows).await.unwrap().count().await, 2);
+    let broken = stream::iter([Err(SourceError::Columns), Ok(refresh(1))]);
+    assert!(matches!(begin(broken).await.err(), Some(SourceError::Columns)));
+    let entries = stream::iter([Ok(refresh(1)), Ok(refresh(2))]);
+    assert_eq!(begin(entries).await.unwrap().count().await, 2);
 }
