@@ -291,7 +291,7 @@ async fn start_actors(
         sessions_max: config.sessions_max,
         write_batch_max: config.write_batch_max,
         exchanger: config.exchanger,
-        application: config.application.clone(),
+        client: config.client.clone(),
     };
     System::start(ports, settings).await
 }

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::device_flow::consent::Application;
 use actors::device_flow::session::Lifetimes;
 use actors::enedis::exchanger::ExchangerSettings;
+use actors::enedis::port::ConfiguredClient;
 use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::ApiMode;
 use actors::metering::relay::RelaySettings;
@@ -52,8 +52,8 @@ pub struct Config {
     pub base_url: String,
     /// `CLIENT_ID` and `ALLOWED_CLIENT_IDS`; empty accepts any client.
     pub allowed_clients: Vec<Arc<str>>,
-    /// The application at Enedis (`CLIENT_ID`, `CLIENT_SECRET`).
-    pub application: Application,
+    /// The client at Enedis (`CLIENT_ID`, `CLIENT_SECRET`).
+    pub client: ConfiguredClient,
     /// Enedis' endpoints.
     pub upstream: Upstream,
     /// `FLOW`; with its settings.
@@ -162,7 +162,7 @@ impl Config {
             r.list("ALLOWED_CLIENT_IDS").into_iter().map(Arc::from).collect();
         let own = client_id.as_deref().map(Arc::from);
         allowed_clients.extend(own.filter(|id| !allowed_clients.contains(id)));
-        let application = Application { client_id, client_secret: r.text("CLIENT_SECRET") };
+        let client = ConfiguredClient { client_id, client_secret: r.text("CLIENT_SECRET") };
         let base_url = r.url("BASE_URL", "http://localhost:8080", true);
         let base_url = base_url.map(|url| url.as_str().trim_end_matches('/').to_owned());
         let flows = [("DEVICE", FlowName::Device), ("CLIENT_CREDENTIALS", FlowName::ClientCredentials)];
@@ -187,10 +187,9 @@ impl Config {
             );
         }
         if flow_name == FlowName::ClientCredentials {
-            for (name, given) in [
-                ("CLIENT_ID", application.client_id.is_some()),
-                ("CLIENT_SECRET", application.client_secret.is_some()),
-            ] {
+            for (name, given) in
+                [("CLIENT_ID", client.client_id.is_some()), ("CLIENT_SECRET", client.client_secret.is_some())]
+            {
                 if !given {
                     r.fault(name, "a value, since FLOW is CLIENT_CREDENTIALS");
                 }
@@ -208,7 +207,7 @@ impl Config {
             admin_listen: admin_listen(&mut r),
             base_url: base_url.unwrap_or_default(),
             allowed_clients,
-            application,
+            client,
             flow,
             pkce: r.flag("PKCE"),
             interval: Duration::from_secs(60_u64.div_ceil(per_minute)),
@@ -258,7 +257,7 @@ impl Config {
             admin_listen,
             base_url,
             allowed_clients,
-            application,
+            client,
             upstream,
             flow,
             pkce,
@@ -277,7 +276,7 @@ impl Config {
             ..
         } = self;
         let Self { exchanger, workers, shards, write_batch_max, shutdown, log, clock_offset, .. } = self;
-        let own_secret = application.client_secret.is_some();
+        let own_secret = client.client_secret.is_some();
         let own_key = secret_key.is_some();
         format!(
             "{listen} {admin_listen:?} {base_url} {allowed_clients:?} own_secret={own_secret} {upstream:?} {flow:?} \

@@ -146,7 +146,7 @@ impl Metrics {
             | ConsentOutcome::OtherBrowser
             | ConsentOutcome::InProgress
             | ConsentOutcome::Foreign
-            | ConsentOutcome::Held
+            | ConsentOutcome::AlreadyLinked
             | ConsentOutcome::Presented => &consents.refused,
             ConsentOutcome::Busy { .. }
             | ConsentOutcome::Down { .. }

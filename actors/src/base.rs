@@ -4,8 +4,10 @@
 pub mod admission;
 pub mod clock;
 pub mod code;
+pub mod grant_issuer;
 pub(crate) mod identity_hash;
 pub mod keyring;
 pub mod meter;
 pub mod store;
 pub(crate) mod timer;
+pub mod token_set;

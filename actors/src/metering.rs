@@ -22,6 +22,7 @@
 pub mod api_choice;
 pub mod cache;
 pub mod civil;
+pub mod consent;
 pub mod day;
 #[cfg(test)]
 mod day_of_7000;

@@ -16,9 +16,10 @@ use futures_util::future::join;
 use tokio::sync::watch;
 
 use crate::base::clock::SharedClock;
+use crate::base::grant_issuer::GrantIssuer;
 use crate::base::keyring::Keyring;
 use crate::base::store::StoreError;
-use crate::device_flow::consent::{Application, ConsentWorkflow, Flow, Metering};
+use crate::device_flow::consent::ConsentWorkflow;
 use crate::device_flow::poll::Pacer;
 use crate::device_flow::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
 use crate::device_flow::session::Lifetimes;
@@ -26,8 +27,9 @@ use crate::device_flow::store::SessionStore;
 use crate::device_flow::throttler::PollThrottler;
 use crate::device_flow::writer::{StoreWriter, WriterHandle};
 use crate::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
-use crate::enedis::port::{AuthorizationServer, ResourceServer};
+use crate::enedis::port::{AuthorizationServer, ConfiguredClient, ResourceServer};
 use crate::metering::cache::MeterCache;
+use crate::metering::consent::MeterGrantIssuer;
 use crate::metering::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
 use crate::metering::tokens::TokenStore;
 use crate::metering::tokens::service::TokenService;
@@ -89,8 +91,8 @@ pub struct Settings {
     pub write_batch_max: usize,
     /// The door to Enedis.
     pub exchanger: ExchangerSettings,
-    /// The application at Enedis.
-    pub application: Application,
+    /// The client at Enedis.
+    pub client: ConfiguredClient,
 }
 
 /// The running actors.
@@ -128,7 +130,7 @@ impl System {
         let writer =
             StoreWriter::launch(Arc::clone(&ports.store), Arc::clone(&ports.clock), settings.write_batch_max);
         let enedis_arbiter = Arbiter::new();
-        let own = ports.metering.is_some().then(|| settings.application.clone());
+        let own = ports.metering.is_some().then(|| settings.client.clone());
         let exchanger = TokenExchanger::launch(
             &enedis_arbiter.handle(),
             ports.authorization_server,
@@ -144,20 +146,14 @@ impl System {
             keys: Arc::clone(&ports.keys),
             entropy: Arc::clone(&ports.entropy),
         };
-        let (flow, metering) = match ports.metering {
-            Some(ports) => {
-                let (metering, handles) = door.start_metering(ports);
-                (Flow::ClientCredentials(metering), Some(handles))
-            }
-            None => (Flow::Device, None),
-        };
+        let (issuer, metering) = ports.metering.map(|ports| door.start_metering(ports)).unzip();
         let consent = ConsentWorkflow::new(
             registry.clone(),
             exchanger.clone(),
             Arc::clone(&ports.keys),
             Arc::clone(&ports.clock),
-            settings.application.clone(),
-            flow,
+            settings.client.clone(),
+            issuer,
             settings.exchanger.deadline,
         );
         if ports.store.is_shared() {
@@ -214,7 +210,7 @@ struct Door {
 }
 
 impl Door {
-    fn start_metering(self, ports: MeteringPorts) -> (Metering, MeteringHandles) {
+    fn start_metering(self, ports: MeteringPorts) -> (Arc<dyn GrantIssuer>, MeteringHandles) {
         let MeteringPorts { tokens, cache, resource_server, relay, consent_life, asks_v2 } = ports;
         let tokens = TokenService::new(
             tokens,
@@ -226,10 +222,16 @@ impl Door {
         actix_rt::spawn(purge(tokens.clone()));
         let seed = (self.entropy)();
         let Self { arbiter, exchanger, clock, keys, .. } = self;
-        let ports = RelayPorts { server: resource_server, cache, exchanger, clock, keys };
+        let ports = RelayPorts {
+            server: resource_server,
+            cache,
+            exchanger: exchanger.clone(),
+            clock: Arc::clone(&clock),
+            keys,
+        };
         let relay = MeterRelay::launch(&arbiter, ports, relay, seed);
         let handles = MeteringHandles { tokens: tokens.clone(), relay: relay.clone() };
-        (Metering { tokens, relay, asks_v2 }, handles)
+        (Arc::new(MeterGrantIssuer { tokens, relay, exchanger, clock, asks_v2 }), handles)
     }
 }
 

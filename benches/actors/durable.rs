@@ -6,12 +6,12 @@ use std::time::Duration;
 use actors::base::code::BrowserToken;
 use actors::base::keyring::BrowserHash;
 use actors::base::store::Written;
+use actors::base::token_set::TokenSet;
 use actors::device_flow::registry::{
     BeginAnswer, BeginExchange, DenyAnswer, DenyConsent, FinishAnswer, FinishExchange, Outcome,
 };
 use actors::device_flow::session::Presentation;
 use actors::device_flow::store::Write;
-use actors::enedis::port::TokenSet;
 use criterion::{BatchSize, Criterion, Throughput};
 
 use crate::running::{Plan, Running, START, runner, sized};

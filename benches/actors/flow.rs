@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use actors::base::code::{BearerToken, BrowserToken, DeviceCode, StateSuffix, StateToken, UserCode};
 use actors::base::keyring::Keyring;
+use actors::base::token_set::TokenSet;
 use actors::device_flow::session::{Consent, Presentation, Session};
-use actors::enedis::port::TokenSet;
 use criterion::Criterion;
 use rand::SeedableRng;
 use rand::rngs::StdRng;

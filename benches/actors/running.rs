@@ -10,12 +10,12 @@ use actors::base::clock::{Clock, ManualClock, Timestamp};
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
 use actors::base::keyring::{BrowserHash, DeviceHash, Keyring};
 use actors::base::store::Written;
-use actors::device_flow::consent::Application;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{Confirm, ConfirmAnswer, Confirmed, IssueAnswer, IssueCode, Poll};
 use actors::device_flow::session::{Lifetimes, Request, Session};
 use actors::device_flow::store::{SessionStore, Write};
 use actors::enedis::exchanger::ExchangerSettings;
+use actors::enedis::port::ConfiguredClient;
 use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::ApiMode;
 use actors::metering::relay::RelaySettings;
@@ -148,7 +148,7 @@ impl Running {
                 attempt: Duration::from_secs(5),
                 deadline: Duration::from_secs(10),
             },
-            application: Application {
+            client: ConfiguredClient {
                 client_id: Some("application".into()),
                 client_secret: Some("s".into()),
             },

@@ -111,7 +111,10 @@ fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), Problem
 fn is_suspicious(outcome: &ConsentOutcome) -> bool {
     matches!(
         outcome,
-        ConsentOutcome::Foreign | ConsentOutcome::Held | ConsentOutcome::NotListed | ConsentOutcome::Unknown
+        ConsentOutcome::AlreadyLinked
+            | ConsentOutcome::Foreign
+            | ConsentOutcome::NotListed
+            | ConsentOutcome::Unknown
     )
 }
 
@@ -153,7 +156,7 @@ fn render(app: &App, outcome: ConsentOutcome, meters: &[String], code: Option<&s
         ConsentOutcome::OtherBrowser => problem(app, ProblemKind::OtherBrowser).render(lang),
         ConsentOutcome::InProgress => problem(app, ProblemKind::InProgress).render(lang),
         ConsentOutcome::NotListed => problem(app, ProblemKind::NotListed).render(lang),
-        ConsentOutcome::Held => problem(app, ProblemKind::NotFresh).render(lang),
+        ConsentOutcome::AlreadyLinked => problem(app, ProblemKind::NotFresh).render(lang),
         ConsentOutcome::Busy { retry_after } => trouble(TroubleKind::EnedisBusy { wait: retry_after }, 503),
         ConsentOutcome::Down { retry_after } => {
             let mut page = trouble(TroubleKind::EnedisUnavailable, 503);

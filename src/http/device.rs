@@ -57,7 +57,7 @@ pub async fn authorize(
     }
     let (code, device) = app.draw_code();
     // With a secret of our own the device's is not needed, and not kept.
-    let own_secret = client.secret.filter(|_| app.settings.application.client_secret.is_none());
+    let own_secret = client.secret.filter(|_| app.settings.client.client_secret.is_none());
     let client_secret = own_secret.map(|secret| app.keys().seal(&mut *app.rng(), &device, secret.as_bytes()));
     let request = Request {
         client_id: client.id,

@@ -52,7 +52,7 @@ pub async fn refresh(
         return Err(ApiError::TooManyRefreshes { retry_after });
     }
     let grant = Grant::RefreshToken { refresh_token, scope };
-    let call = app.settings.application.call(&client.id, client.secret, grant);
+    let call = app.settings.client.call(&client.id, client.secret, grant);
     let exchanged = app.system().exchanger.call(Call::Token(call)).await;
     if !matches!(&exchanged, Exchanged::Answered(answer) if (400..500).contains(&answer.status)) {
         app.shared.refresh_limiter.give_back(&address);

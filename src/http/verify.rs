@@ -65,7 +65,7 @@ async fn answer(app: &App, request: &HttpRequest, token: &BrowserToken) -> HttpR
     };
     match app.system().registry.confirm(confirm).await {
         Ok(ConfirmAnswer::Confirmed(confirmed)) => {
-            let client = app.settings.application.client_id.as_deref().unwrap_or(&confirmed.client_id);
+            let client = app.settings.client.client_id.as_deref().unwrap_or(&confirmed.client_id);
             let location = authorize_url(&app.settings.upstream, client, &confirmed);
             redirect(app, location.as_str()).cookie(browser::code_cookie(app, code)).finish()
         }

@@ -10,7 +10,7 @@ use actors::base::clock::{Clock, ManualClock, Timestamp};
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
 use actors::base::keyring::{DeviceHash, Keyring};
 use actors::base::store::{StoreError, Written};
-use actors::device_flow::consent::{Application, AuthorizationReturn, ConsentOutcome, Returned};
+use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{
     Confirm, ConfirmAnswer, Confirmed, FindAnswer, FindCode, IssueAnswer, IssueCode, Poll,
@@ -18,7 +18,7 @@ use actors::device_flow::registry::{
 use actors::device_flow::session::{Lifetimes, Request, Session};
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use actors::enedis::exchanger::ExchangerSettings;
-use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError};
+use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, ConfiguredClient};
 use actors::limits::quota::QuotaSettings;
 use actors::system::{Ports, Settings, System};
 use device_flow_proxy::store::sqlite::SqliteStore;
@@ -156,7 +156,7 @@ impl Bench {
                 attempt: Duration::from_secs(5),
                 deadline: Duration::from_secs(10),
             },
-            application: Application::default(),
+            client: ConfiguredClient::default(),
         };
         let system = System::start(ports, settings).await.unwrap();
         system.launcher.start_here();

@@ -86,7 +86,7 @@ fn an_env_file_of_the_original_works_unchanged() {
     let source = EnvSource::load(&path).unwrap_or_else(|error| panic!("{error}"));
     let config = Config::read(&source).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.allowed_clients, [std::sync::Arc::from("d198fd52-61c0-4b77-8725-06a1ef90da9f")]);
-    assert!(config.application.client_secret.is_some());
+    assert!(config.client.client_secret.is_some());
     let StoreConfig::Mongo { uri, .. } = &config.store else { panic!("{:?}", config.store) };
     assert_eq!(uri, "mongodb://proxy:pa%23ss%20wrd@127.0.0.1:27017/deviceflow");
     assert_eq!(config.trusted_proxies.len(), 1);

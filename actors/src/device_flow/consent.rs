@@ -7,32 +7,28 @@
 //! ```
 //!
 //! That is `FLOW=DEVICE`, where the device receives Enedis' own token. With `FLOW=CLIENT_CREDENTIALS` it receives
-//! one of ours, and what came back names the meters it opens, or lets Enedis name them (`consent/metering.rs`).
+//! one of ours, from a [`GrantIssuer`].
 //!
 //! It runs to its end even if the browser hangs up, and shutdown waits for it. Once Enedis has given a token, the
 //! token is recorded with patience: the person's consent must not be lost to a store that was away for a moment.
-
-mod metering;
-pub mod services;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use crate::base::admission::AskError;
 use crate::base::clock::SharedClock;
 use crate::base::code::{BrowserToken, StateToken};
+use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::Keyring;
-use crate::base::meter::Meter;
+use crate::base::meter::{Meter, meters_text};
 use crate::device_flow::registry::{
     BeginAnswer, BeginExchange, CodeRegistryHandle, Failure, FinishAnswer, FinishExchange, Lease, Outcome,
 };
 use crate::device_flow::session::{Presentation, Settled};
 use crate::enedis::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
-use crate::enedis::port::{Call, Grant, NoToken, TokenCall, TokenSet};
-use crate::metering::relay::MeterRelayHandle;
-use crate::metering::tokens::Origin;
-use crate::metering::tokens::service::{Consented, TokenService};
+use crate::enedis::port::{Call, ConfiguredClient, Grant, NoToken, read_token};
 
 /// How long a token in hand is offered to a store that does not take it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
@@ -42,26 +38,6 @@ const FAILURE_PATIENCE: Duration = Duration::from_secs(5);
 const REPEATABLE_LEASE: Duration = Duration::from_secs(30);
 /// Pause between two offers.
 const RECORD_PAUSE: Duration = Duration::from_millis(500);
-
-/// The application at Enedis, as configured. Where a part is missing, the device's own is used.
-#[derive(Clone, Default)]
-pub struct Application {
-    /// `CLIENT_ID`.
-    pub client_id: Option<String>,
-    /// `CLIENT_SECRET`.
-    pub client_secret: Option<String>,
-}
-
-impl Application {
-    /// The credentials of one call: ours where configured, else the device's.
-    pub fn call(&self, client_id: &str, client_secret: Option<String>, grant: Grant) -> TokenCall {
-        TokenCall {
-            client_id: self.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
-            client_secret: self.client_secret.clone().or(client_secret),
-            grant,
-        }
-    }
-}
 
 /// What Enedis sent back through the browser.
 pub struct AuthorizationReturn {
@@ -99,30 +75,10 @@ impl Returned {
     fn text(&self) -> String {
         match self {
             Self::Code { code, .. } => code.clone(),
-            Self::Meters { code, meters } => format!("{code}|{}", crate::base::meter::meters_text(meters)),
+            Self::Meters { code, meters } => format!("{code}|{}", meters_text(meters)),
             Self::Authorisation(id) => format!("autorisation|{id}"),
         }
     }
-}
-
-/// Where the device's token comes from (`FLOW`).
-#[derive(Clone)]
-pub enum Flow {
-    /// From Enedis, by an exchange of the authorization code.
-    Device,
-    /// From us.
-    ClientCredentials(Metering),
-}
-
-/// What it takes to give tokens of our own.
-#[derive(Clone)]
-pub struct Metering {
-    /// Gives them.
-    pub tokens: TokenService,
-    /// Remembers data of meters, and must forget what it has of one whose owner consents anew.
-    pub relay: MeterRelayHandle,
-    /// Whether people are sent to the v2 consent page.
-    pub asks_v2: bool,
 }
 
 /// What the person is told.
@@ -164,7 +120,7 @@ pub enum ConsentOutcome {
     /// Enedis does not know the authorisation as one of this application: start again.
     Foreign,
     /// The meter is linked already, and nothing shows that this consent is a fresh one: share it anew at Enedis.
-    Held,
+    AlreadyLinked,
     /// Our store does not answer; the same return may be tried again.
     Unavailable,
 }
@@ -180,25 +136,26 @@ struct Inner {
     exchanger: TokenExchangerHandle,
     keys: Arc<Keyring>,
     clock: SharedClock,
-    application: Application,
-    flow: Flow,
+    client: ConfiguredClient,
+    issuer: Option<Arc<dyn GrantIssuer>>,
     exchange_deadline: Duration,
     tasks: TaskTracker,
 }
 
 impl ConsentWorkflow {
-    /// A desk whose exchanges take at most `exchange_deadline`.
+    /// A workflow whose exchanges take at most `exchange_deadline`. With an `issuer` the device receives tokens of
+    /// our own, else Enedis'.
     pub fn new(
         registry: CodeRegistryHandle,
         exchanger: TokenExchangerHandle,
         keys: Arc<Keyring>,
         clock: SharedClock,
-        application: Application,
-        flow: Flow,
+        client: ConfiguredClient,
+        issuer: Option<Arc<dyn GrantIssuer>>,
         exchange_deadline: Duration,
     ) -> Self {
         let tasks = TaskTracker::new();
-        let inner = Inner { registry, exchanger, keys, clock, application, flow, exchange_deadline, tasks };
+        let inner = Inner { registry, exchanger, keys, clock, client, issuer, exchange_deadline, tasks };
         Self { inner: Arc::new(inner) }
     }
 
@@ -231,40 +188,34 @@ impl Inner {
             Ok(BeginAnswer::Go(lease)) => lease,
             Ok(BeginAnswer::No(failure)) => return failure.into(),
             // Waited for another tab's exchange, or for the store, longer than a page should take.
-            Err(crate::base::admission::AskError::Timeout) => return ConsentOutcome::InProgress,
+            Err(AskError::Timeout) => return ConsentOutcome::InProgress,
             Err(_) => return ConsentOutcome::Unavailable,
         };
         let (device, grant) = (lease.device, lease.grant);
-        let consented = |meters, origin| Consented {
-            state,
-            grant,
-            client_id: Arc::clone(&lease.client_id),
-            meters,
-            origin,
+        let returned = match returned {
+            Returned::Code { code, usage_point_id } => Err((code, usage_point_id)),
+            Returned::Meters { meters, .. } => Ok(ConsentSubject::Meters(meters)),
+            Returned::Authorisation(id) => Ok(ConsentSubject::Authorisation(id)),
         };
-        match (&self.flow, returned) {
-            (Flow::Device, Returned::Code { code, usage_point_id }) => {
-                let (outcome, told) = self.exchange(lease, code, usage_point_id.as_deref()).await;
-                self.record(FinishExchange { device, grant, outcome }, told).await
+        let (outcome, told) = match (&self.issuer, returned) {
+            (None, Err((code, usage_point_id))) => {
+                self.exchange(lease, code, usage_point_id.as_deref()).await
             }
-            (Flow::ClientCredentials(metering), Returned::Meters { meters, .. }) => {
-                let consented = consented(meters, Origin::ConsentV1);
-                let (outcome, told) = self.take_meters(metering, &consented).await;
-                self.record_metering(metering, &consented, FinishExchange { device, grant, outcome }, told)
-                    .await
-            }
-            (Flow::ClientCredentials(metering), Returned::Authorisation(id)) => {
-                let mut consented = consented(Vec::new(), Origin::ConsentV2);
-                let (outcome, told) = self.take_authorisation(metering, &mut consented, id).await;
-                self.record_metering(metering, &consented, FinishExchange { device, grant, outcome }, told)
-                    .await
+            (Some(issuer), Ok(subject)) => {
+                let client_id = lease.client_id;
+                issue(issuer.as_ref(), ReturnedConsent { state, grant, client_id, subject }).await
             }
             // The HTTP layer reads what came by the flow it serves.
-            (Flow::Device | Flow::ClientCredentials(_), _) => {
-                let outcome = Outcome::Failed { consumed: true };
-                self.record(FinishExchange { device, grant, outcome }, ConsentOutcome::Garbled).await
+            (None, Ok(_)) | (Some(_), Err(_)) => {
+                (Outcome::Failed { consumed: true }, ConsentOutcome::Garbled)
             }
+        };
+        let in_hand = matches!(outcome, Outcome::Token(_));
+        let told = self.record(FinishExchange { device, grant, outcome }, told).await;
+        if let Some(issuer) = self.issuer.as_ref().filter(|_| in_hand && told == ConsentOutcome::Unknown) {
+            issuer.withdraw(state, grant).await;
         }
+        told
     }
 
     /// Exchanges an authorization code for Enedis' token.
@@ -276,7 +227,7 @@ impl Inner {
     ) -> (Outcome, ConsentOutcome) {
         let Lease { client_id, client_secret, verifier, .. } = lease;
         let presented = Grant::AuthorizationCode { code, verifier };
-        let call = self.application.call(&client_id, client_secret, presented);
+        let call = self.client.call(&client_id, client_secret, presented);
         read(self.exchanger.call(Call::Token(call)).await, usage_point_id)
     }
 
@@ -305,11 +256,20 @@ impl Inner {
     }
 }
 
+/// Lets tokens of our own be issued.
+async fn issue(issuer: &dyn GrantIssuer, consent: ReturnedConsent) -> (Outcome, ConsentOutcome) {
+    match issuer.issue(consent).await {
+        Ok(token) => (Outcome::Token(token), ConsentOutcome::Approved),
+        Err(NotIssued::AlreadyLinked) => (Outcome::Failed { consumed: true }, ConsentOutcome::AlreadyLinked),
+        Err(postponed) => (Outcome::Postponed, postponed.into()),
+    }
+}
+
 /// What an exchange means for the session, and what the person is told.
 fn read(exchanged: Exchanged, usage_point_id: Option<&str>) -> (Outcome, ConsentOutcome) {
     let consumed = Outcome::Failed { consumed: true };
     match exchanged {
-        Exchanged::Answered(answer) => match TokenSet::read(&answer) {
+        Exchanged::Answered(answer) => match read_token(&answer) {
             Ok(token) => (Outcome::Token(token.with_usage_point(usage_point_id)), ConsentOutcome::Approved),
             Err(NoToken::Refused { status, error }) => {
                 tracing::warn!(status, error, "Enedis refused an authorization code");
@@ -327,6 +287,19 @@ fn read(exchanged: Exchanged, usage_point_id: Option<&str>) -> (Outcome, Consent
                 NotDone::Down => ConsentOutcome::Down { retry_after },
             };
             (Outcome::Failed { consumed: false }, told)
+        }
+    }
+}
+
+impl From<NotIssued> for ConsentOutcome {
+    fn from(why: NotIssued) -> Self {
+        match why {
+            NotIssued::Busy { retry_after } => Self::Busy { retry_after },
+            NotIssued::Down { retry_after } => Self::Down { retry_after },
+            NotIssued::NotListed => Self::NotListed,
+            NotIssued::Foreign => Self::Foreign,
+            NotIssued::AlreadyLinked => Self::AlreadyLinked,
+            NotIssued::Unavailable => Self::Unavailable,
         }
     }
 }

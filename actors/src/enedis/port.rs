@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::clock::Timestamp;
 use crate::base::code::PkceVerifier;
+use crate::base::token_set::TokenSet;
 use crate::metering::api_choice::Api;
 use crate::metering::translate::UpstreamQuery;
 
@@ -28,6 +29,26 @@ pub struct TokenCall {
     pub client_secret: Option<String>,
     /// What is presented.
     pub grant: Grant,
+}
+
+/// The client at Enedis, as configured. Where a part is missing, the device's own is used.
+#[derive(Clone, Default)]
+pub struct ConfiguredClient {
+    /// `CLIENT_ID`.
+    pub client_id: Option<String>,
+    /// `CLIENT_SECRET`.
+    pub client_secret: Option<String>,
+}
+
+impl ConfiguredClient {
+    /// The credentials of one call: ours where configured, else the device's.
+    pub fn call(&self, client_id: &str, client_secret: Option<String>, grant: Grant) -> TokenCall {
+        TokenCall {
+            client_id: self.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
+            client_secret: self.client_secret.clone().or(client_secret),
+            grant,
+        }
+    }
 }
 
 /// What is presented to the token endpoint.
@@ -66,6 +87,12 @@ impl fmt::Debug for TokenCall {
 pub struct Bearer(Arc<str>);
 
 impl Bearer {
+    /// The token in an answer, and how long it lives.
+    pub fn of(token: &TokenSet) -> Option<(Self, Duration)> {
+        let (token, life) = token.access_token()?;
+        Some((Self::from(token), life.unwrap_or(BEARER_LIFE_UNSAID).min(BEARER_LIFE_MAX)))
+    }
+
     /// The form sent to Enedis.
     pub fn expose(&self) -> &str {
         &self.0
@@ -190,10 +217,6 @@ pub fn meaning(attempt: Result<Answer, CallError>, repeatable: bool) -> Meaning 
     }
 }
 
-/// Enedis' token answer, kept as the JSON object it came as. `Debug` shows no member.
-#[derive(Clone, PartialEq)]
-pub struct TokenSet(Map<String, Value>);
-
 /// A token endpoint's answer that is no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoToken {
@@ -213,86 +236,17 @@ pub enum NoToken {
     },
 }
 
-impl TokenSet {
-    /// Reads an answer.
-    pub fn read(answer: &Answer) -> Result<Self, NoToken> {
-        let status = answer.status;
-        let Ok(Value::Object(members)) = serde_json::from_slice(&answer.body) else {
-            return Err(NoToken::Garbled { status });
-        };
-        if let Some(Value::String(error)) = members.get("error") {
-            return Err(NoToken::Refused { status, error: error.chars().take(100).collect() });
-        }
-        let has_token = matches!(members.get("access_token"), Some(Value::String(t)) if !t.is_empty());
-        if !(200..300).contains(&status) || !has_token {
-            return Err(NoToken::Garbled { status });
-        }
-        Ok(Self(members))
+/// Reads a token endpoint's answer.
+pub fn read_token(answer: &Answer) -> Result<TokenSet, NoToken> {
+    let status = answer.status;
+    let Ok(Value::Object(members)) = serde_json::from_slice(&answer.body) else {
+        return Err(NoToken::Garbled { status });
+    };
+    if let Some(Value::String(error)) = members.get("error") {
+        return Err(NoToken::Refused { status, error: error.chars().take(100).collect() });
     }
-
-    /// Adds the meters named on the callback, unless Enedis named them in the answer itself.
-    #[must_use]
-    pub fn with_usage_point(mut self, usage_point_id: Option<&str>) -> Self {
-        if let Some(id) = usage_point_id {
-            self.0.entry("usage_point_id").or_insert_with(|| Value::String(id.to_owned()));
-        }
-        self
-    }
-
-    /// The answer for a box that receives tokens of our own, in the shape the PHP server gave it.
-    pub fn own<const N: usize>(members: [(&str, Value); N]) -> Self {
-        Self(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-    }
-
-    /// The application's token in it and how long it lives. Enedis writes `expires_in` as a string or a number.
-    pub fn bearer(&self) -> Option<(Bearer, Duration)> {
-        let token = self.0.get("access_token")?.as_str()?;
-        let life = self.0.get("expires_in").and_then(seconds).map(Duration::from_secs);
-        Some((Bearer::from(token), life.unwrap_or(BEARER_LIFE_UNSAID).min(BEARER_LIFE_MAX)))
-    }
-
-    /// The stored form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        Value::Object(self.0.clone()).to_string().into_bytes()
-    }
-
-    /// From the stored form; `None` if it is damaged.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok().map(Self)
-    }
-
-    /// The body a device receives `age` after the token was issued: `token_type` is there, and `expires_in` is an
-    /// integer number of seconds that are left (RFC 6749 section 5.1; Enedis sends a string now and then).
-    pub fn body_after(mut self, age: Duration) -> String {
-        // A lifetime that is no number is worse than none: clients break on it.
-        if let Some(lifetime) = self.0.remove("expires_in").as_ref().and_then(seconds) {
-            self.0.insert("expires_in".to_owned(), lifetime.saturating_sub(age.as_secs()).into());
-        }
-        self.0.entry("token_type").or_insert_with(|| "Bearer".into());
-        Value::Object(self.0).to_string()
-    }
-}
-
-impl fmt::Debug for TokenSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenSet(…)")
-    }
-}
-
-fn seconds(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(n) => n.as_u64().or_else(|| {
-            let n = n.as_f64().filter(|n| (0.0..1e9).contains(n))?;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "checked to fit above"
-            )]
-            Some(n as u64)
-        }),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
+    let success = (200..300).contains(&status);
+    TokenSet::new(members).filter(|_| success).ok_or(NoToken::Garbled { status })
 }
 
 #[cfg(test)]
@@ -325,32 +279,21 @@ mod tests {
 
     #[test]
     fn token_answers_are_told_from_the_rest() {
-        let refused = TokenSet::read(&answer(400, r#"{"error":"invalid_grant"}"#));
+        let refused = read_token(&answer(400, r#"{"error":"invalid_grant"}"#));
         assert_eq!(refused, Err(NoToken::Refused { status: 400, error: "invalid_grant".into() }));
         for (status, body) in [(200, "<html>"), (200, "{}"), (200, "[]"), (500, r#"{"access_token":"a"}"#)] {
-            assert_eq!(TokenSet::read(&answer(status, body)), Err(NoToken::Garbled { status }), "{body}");
+            assert_eq!(read_token(&answer(status, body)), Err(NoToken::Garbled { status }), "{body}");
         }
         // A 200 that carries an error is an error (seen at Enedis).
-        assert!(TokenSet::read(&answer(200, r#"{"error":"unauthorized"}"#)).is_err());
+        assert!(read_token(&answer(200, r#"{"error":"unauthorized"}"#)).is_err());
     }
 
     #[test]
-    fn the_applications_token_is_read_in_either_writing() {
-        let read = |body: &str| TokenSet::read(&answer(200, body)).unwrap().bearer().unwrap().1.as_secs();
+    fn the_applications_token_has_a_bounded_life() {
+        let read = |body: &str| Bearer::of(&read_token(&answer(200, body)).unwrap()).unwrap().1.as_secs();
         assert_eq!(read(r#"{"access_token":"a","expires_in":"12600","scope":""}"#), 12_600);
-        assert_eq!(read(r#"{"access_token":"a","expires_in":12600}"#), 12_600);
         assert_eq!(read(r#"{"access_token":"a"}"#), 600);
         assert_eq!(read(r#"{"access_token":"a","expires_in":1e8}"#), 86_400);
         assert_eq!(format!("{:?}", Bearer::from("secret")), "Bearer(…)");
-    }
-
-    #[test]
-    fn the_delivered_body_counts_down() {
-        let token = TokenSet::read(&answer(200, r#"{"access_token":"a","expires_in":"12600"}"#)).unwrap();
-        let token = TokenSet::from_bytes(&token.with_usage_point(Some("12345678901234")).to_bytes()).unwrap();
-        let body: Value = serde_json::from_str(&token.body_after(Duration::from_secs(600))).unwrap();
-        assert_eq!(body["expires_in"], 12_000);
-        assert_eq!(body["token_type"], "Bearer");
-        assert_eq!(body["usage_point_id"], "12345678901234");
     }
 }

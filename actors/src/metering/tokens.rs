@@ -92,7 +92,7 @@ pub struct GrantPage {
     pub next: Option<TokenHash>,
 }
 
-/// Durable storage of grants and access tokens; *durable* as in [`crate::device_flow::store`]. All methods may be called from any
+/// Durable storage of grants and access tokens; durable means: survives `kill -9` of this process and of the store. All methods may be called from any
 /// thread and run concurrently, from several processes at a time: an operator's command revokes while the server
 /// serves. Nothing is remembered between calls, so that a revocation counts at once.
 ///

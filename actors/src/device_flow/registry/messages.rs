@@ -10,10 +10,10 @@ use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
 use crate::base::code::{PkceVerifier, StateSuffix, StateToken, UserCode};
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
+use crate::base::token_set::TokenSet;
 use crate::device_flow::poll::{AuthStyle, PollAnswer};
 use crate::device_flow::session::{Presentation, Request, Settled};
 use crate::device_flow::store::SessionKey;
-use crate::enedis::port::TokenSet;
 
 /// A request with exactly one answer.
 pub trait Question: Send + 'static {

@@ -27,13 +27,13 @@ use crate::base::code::{PkceVerifier, StateToken};
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::{DeviceHash, Keyring, Sealed};
 use crate::base::timer::every;
+use crate::base::token_set::TokenSet;
 use crate::device_flow::poll::{PacePoll, PollAnswer};
 use crate::device_flow::session::{
     ConfirmError, Consent, Lifetimes, Phase, PollFinding, Request, ReturnError, Session, Settled,
 };
 use crate::device_flow::store::{SessionKey, SessionStore};
 use crate::device_flow::writer::WriterHandle;
-use crate::enedis::port::TokenSet;
 
 /// How often deadlines are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

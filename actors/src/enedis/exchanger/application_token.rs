@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Acquired, Exchanged, NotDone};
 use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
-use crate::enedis::port::{Bearer, TokenSet};
+use crate::enedis::port::{Bearer, read_token};
 
 /// Left of a token's life when it is renewed while it still serves.
 const AHEAD: Duration = Duration::from_secs(600);
@@ -71,8 +71,8 @@ impl Application {
 
     fn read(&mut self, now: Timestamp, exchanged: Exchanged) -> Acquired {
         let refused = match exchanged {
-            Exchanged::Answered(answer) => match TokenSet::read(&answer) {
-                Ok(token) => token.bearer().ok_or_else(|| "no access token".to_owned()),
+            Exchanged::Answered(answer) => match read_token(&answer) {
+                Ok(token) => Bearer::of(&token).ok_or_else(|| "no access token".to_owned()),
                 Err(error) => Err(error.to_string()),
             },
             Exchanged::NotDone { why, retry_after } => return Acquired::NotDone { why, retry_after },

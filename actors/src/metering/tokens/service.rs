@@ -16,7 +16,7 @@ use crate::base::keyring::{GrantHash, Keyring, StateHash, TokenHash};
 use crate::base::meter::Meter;
 use crate::base::meter::{meters_text, parse_meters};
 use crate::base::store::{StoreError, Written};
-use crate::enedis::port::TokenSet;
+use crate::base::token_set::TokenSet;
 
 /// Gives, renews and checks. Cheap to clone.
 #[derive(Clone)]
@@ -133,8 +133,8 @@ impl TokenService {
     }
 
     /// Takes the tokens of a consent back: nobody will ever receive them.
-    pub async fn withdraw(&self, consented: &Consented) -> Result<(), StoreError> {
-        let (refresh, _) = self.inner.keys.consent_tokens(&consented.state, &consented.grant);
+    pub async fn withdraw(&self, state: &StateHash, grant: &GrantHash) -> Result<(), StoreError> {
+        let (refresh, _) = self.inner.keys.consent_tokens(state, grant);
         self.inner.store.revoke(self.inner.keys.refresh(&refresh)).await.map(drop)
     }
 

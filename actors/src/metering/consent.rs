@@ -1,0 +1,172 @@
+//! From what Enedis returned with a browser to tokens of our own.
+//!
+//! The v1 page names the meters in the browser's address, where whoever holds the browser can write another's: nothing
+//! at Enedis confirms them. The v2 page names a number, an authorisation, and Enedis tells the meter; but the number
+//! can be guessed. What stands against either: a `state` is good for one authorization and one browser; what names
+//! a meter that a box holds already is believed only if Enedis says that the consent is fresh, or came by the v1 page
+//! where that is the page people are sent to (an owner whose box lost its token consents again, and v1 shows no
+//! difference). The rest is for the operator, and `docs/security.md` says so.
+
+pub mod services;
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use self::services::{Services, Subscription};
+use crate::base::clock::SharedClock;
+use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
+use crate::base::keyring::{GrantHash, StateHash};
+use crate::base::token_set::TokenSet;
+use crate::enedis::exchanger::{Acquired, Exchanged, NotDone, TokenExchangerHandle};
+use crate::enedis::port::{Bearer, Call, ServicesCall};
+use crate::metering::civil::{days_between, today};
+use crate::metering::relay::MeterRelayHandle;
+use crate::metering::tokens::Origin;
+use crate::metering::tokens::service::{Consented, TokenService};
+
+/// Pauses between questions for the meter of an authorisation: Enedis lists it some seconds after the consent.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+/// Longest time one page waits for Enedis to tell the meter.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A consent whose services began so many days ago or less is fresh: midnight may lie between, and time zones.
+const FRESH_DAYS: i64 = 1;
+/// How long tokens are offered to a store that does not take them.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two offers.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+/// When to come back, where Enedis' answer makes no sense.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Issues tokens for consents.
+pub struct MeterGrantIssuer {
+    /// Records them.
+    pub tokens: TokenService,
+    /// Remembers data of meters, and must forget what it has of one whose owner consents anew.
+    pub relay: MeterRelayHandle,
+    /// Asks Enedis for the meters of an authorisation.
+    pub exchanger: TokenExchangerHandle,
+    /// Wall time.
+    pub clock: SharedClock,
+    /// Whether people are sent to the v2 consent page.
+    pub asks_v2: bool,
+}
+
+impl GrantIssuer for MeterGrantIssuer {
+    fn issue(&self, consent: ReturnedConsent) -> BoxFuture<'_, Result<TokenSet, NotIssued>> {
+        self.issue_for(consent).boxed()
+    }
+
+    fn withdraw(&self, state: StateHash, grant: GrantHash) -> BoxFuture<'_, ()> {
+        async move {
+            if let Err(error) = self.tokens.withdraw(&state, &grant).await {
+                tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
+            }
+        }
+        .boxed()
+    }
+}
+
+impl MeterGrantIssuer {
+    async fn issue_for(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
+        let ReturnedConsent { state, grant, client_id, subject } = consent;
+        let (meters, origin, is_fresh) = match subject {
+            ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, !self.asks_v2),
+            ConsentSubject::Authorisation(id) => {
+                let asked = tokio::time::timeout(PATIENCE, self.ask_meters(id)).await;
+                let Subscription { meters, since } = asked.unwrap_or(Err(NotIssued::NotListed))?;
+                let today = today(self.clock.now());
+                let is_fresh = since.is_some_and(|since| days_between(since, today) <= FRESH_DAYS);
+                (meters, Origin::ConsentV2, is_fresh)
+            }
+        };
+        let consented = Consented { state, grant, client_id, meters, origin };
+        if !is_fresh {
+            self.refuse_linked(&consented).await?;
+        }
+        self.give(&consented).await
+    }
+
+    /// Refuses a consent that names a meter that a box holds already.
+    async fn refuse_linked(&self, consented: &Consented) -> Result<(), NotIssued> {
+        match self.tokens.is_held(consented).await {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let origin = consented.origin;
+                tracing::warn!(
+                    ?origin,
+                    "a consent that is not fresh names a meter that a box holds; refused"
+                );
+                Err(NotIssued::AlreadyLinked)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "grants of a meter could not be looked up");
+                Err(NotIssued::Unavailable)
+            }
+        }
+    }
+
+    async fn give(&self, consented: &Consented) -> Result<TokenSet, NotIssued> {
+        // What was remembered before this consent does not count for its tokens. It is deleted as well, unless only the
+        // browser says which meter it is: then a stranger could have another box's values deleted.
+        if consented.origin == Origin::ConsentV2 {
+            for meter in &consented.meters {
+                self.relay.forget(*meter).await;
+            }
+        }
+        let end = self.clock.now() + STORE_PATIENCE;
+        loop {
+            match self.tokens.give(consented).await {
+                Ok(token) => return Ok(token),
+                Err(error) if self.clock.now() >= end => {
+                    tracing::warn!(%error, "tokens could not be stored");
+                    return Err(NotIssued::Unavailable);
+                }
+                Err(_) => tokio::time::sleep(STORE_PAUSE).await,
+            }
+        }
+    }
+
+    async fn ask_meters(&self, id: i64) -> Result<Subscription, NotIssued> {
+        let mut pauses = PAUSES.iter();
+        let mut rejected: Option<Bearer> = None;
+        loop {
+            let renewed = rejected.is_some();
+            let bearer = match self.exchanger.acquire(rejected.take()).await {
+                Acquired::Bearer(bearer) => bearer,
+                Acquired::NotDone { why, retry_after } => return Err(not_done(why, retry_after)),
+            };
+            let call = Call::Services(ServicesCall { authorisation: id, bearer: bearer.clone() });
+            let answer = match self.exchanger.call(call).await {
+                Exchanged::Answered(answer) => answer,
+                Exchanged::NotDone { why, retry_after } => return Err(not_done(why, retry_after)),
+                Exchanged::Lost => return Err(NotIssued::Down { retry_after: STORE_PAUSE }),
+            };
+            match services::read(&answer, id) {
+                Services::Found(found) => return Ok(found),
+                Services::NewToken if !renewed => rejected = Some(bearer),
+                // A consent that was given a moment ago is refused now and then, as if it were not there.
+                told @ (Services::NotYet | Services::Refused) => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None if told == Services::NotYet => return Err(NotIssued::NotListed),
+                    None => {
+                        tracing::warn!("Enedis refuses to tell the meter of an authorisation");
+                        return Err(NotIssued::Foreign);
+                    }
+                },
+                Services::NewToken | Services::Trouble => {
+                    tracing::warn!(status = answer.status, "Enedis does not tell the meter of a consent");
+                    return Err(NotIssued::Down { retry_after: TROUBLE_PAUSE });
+                }
+            }
+        }
+    }
+}
+
+const fn not_done(why: NotDone, retry_after: Duration) -> NotIssued {
+    match why {
+        NotDone::Busy => NotIssued::Busy { retry_after },
+        NotDone::Down => NotIssued::Down { retry_after },
+    }
+}
