@@ -18,6 +18,7 @@ mod table;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::base::clock::{SharedClock, Timestamp};
@@ -222,24 +223,27 @@ impl Importer {
     }
 
     fn step(&mut self, token: &Token) -> Step {
-        let kind = token.kind;
+        let (kind, now) = (token.kind, self.clock.now());
         let Some(Desk { store, keys, .. }) = &self.desk else {
             return futures_util::future::ready((kind, Ok(Written::Applied))).boxed();
         };
+        let store = Arc::clone(store);
         if !self.dry_run {
             let (grant, access) = grant(keys, &mut self.rng, token);
-            return store.add(grant, access).map(move |added| (kind, added)).boxed();
+            return async move { (kind, store.add(grant, access).await) }.boxed();
         }
-        let now = self.clock.now();
-        let found = match kind {
-            Kind::Refresh => store.find_refresh(keys.refresh(&token.bearer), now),
-            Kind::Access => store.find_access(keys.access(&token.bearer), now),
+        let hash = match kind {
+            Kind::Refresh => keys.refresh(&token.bearer),
+            Kind::Access => keys.access(&token.bearer),
         };
-        let found = found.map(move |found| {
-            let would = |grant: Option<MeterGrant>| grant.map_or(Written::Applied, |_| Written::Conflict);
-            (kind, found.map(would))
-        });
-        found.boxed()
+        async move {
+            let found = match kind {
+                Kind::Refresh => store.find_refresh(hash, now).await,
+                Kind::Access => store.find_access(hash, now).await,
+            };
+            (kind, found.map(|grant| grant.map_or(Written::Applied, |_| Written::Conflict)))
+        }
+        .boxed()
     }
 }
 

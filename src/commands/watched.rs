@@ -6,8 +6,7 @@ use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
 use actors::base::store::{StoreError, Written};
 use actors::metering::tokens::{Access, GrantPage, MeterGrant, TokenStore};
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use tempfile::TempDir;
 
 use crate::store::sqlite::SqliteTokens;
@@ -75,81 +74,61 @@ impl WatchedTokens {
     }
 }
 
+#[async_trait]
 impl TokenStore for WatchedTokens {
-    fn add(
-        &self,
-        grant: MeterGrant,
-        access: Option<Access>,
-    ) -> BoxFuture<'static, Result<Written, StoreError>> {
-        let mut seen = self.seen();
-        match &mut seen.adds_left {
-            Some(0) => return ready(Err(StoreError::Aborted("told to fail".to_owned()))).boxed(),
-            Some(left) => *left -= 1,
-            None => {}
-        }
-        seen.under_way += 1;
-        seen.most_under_way = seen.most_under_way.max(seen.under_way);
-        let (added, this) = (self.store.add(grant, access), self.clone());
-        async move {
-            let added = added.await;
-            let mut seen = this.seen();
-            seen.under_way -= 1;
-            if let Ok(Written::Applied) = added {
-                seen.accesses.extend(access);
+    async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError> {
+        {
+            let mut seen = self.seen();
+            match &mut seen.adds_left {
+                Some(0) => return Err(StoreError::Aborted("told to fail".to_owned())),
+                Some(left) => *left -= 1,
+                None => {}
             }
-            added
+            seen.under_way += 1;
+            seen.most_under_way = seen.most_under_way.max(seen.under_way);
         }
-        .boxed()
+        let added = self.store.add(grant, access).await;
+        let mut seen = self.seen();
+        seen.under_way -= 1;
+        if let Ok(Written::Applied) = added {
+            seen.accesses.extend(access);
+        }
+        added
     }
 
-    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
-        self.store.issue(access)
+    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
+        self.store.issue(access).await
     }
 
-    fn find_refresh(
+    async fn find_refresh(
         &self,
         refresh: TokenHash,
         now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        self.store.find_refresh(refresh, now)
+    ) -> Result<Option<MeterGrant>, StoreError> {
+        self.store.find_refresh(refresh, now).await
     }
 
-    fn find_access(
-        &self,
-        token: TokenHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        self.store.find_access(token, now)
+    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+        self.store.find_access(token, now).await
     }
 
-    fn of_meter(
-        &self,
-        owner: MeterHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
-        self.store.of_meter(owner, now)
+    async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
+        self.store.of_meter(owner, now).await
     }
 
-    fn grants(
-        &self,
-        after: Option<TokenHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
-        let page = self.store.grants(after, now);
-        let cut = |GrantPage { mut grants, next }: GrantPage| {
-            let more = next.is_some() || grants.len() > PAGE;
-            grants.truncate(PAGE);
-            let next = grants.last().filter(|_| more).map(|grant| grant.refresh);
-            GrantPage { grants, next }
-        };
-        async move { page.await.map(cut) }.boxed()
+    async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
+        let GrantPage { mut grants, next } = self.store.grants(after, now).await?;
+        let more = next.is_some() || grants.len() > PAGE;
+        grants.truncate(PAGE);
+        let next = grants.last().filter(|_| more).map(|grant| grant.refresh);
+        Ok(GrantPage { grants, next })
     }
 
-    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
-        self.store.revoke(refresh)
+    async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
+        self.store.revoke(refresh).await
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.store.purge(now)
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.store.purge(now).await
     }
 }

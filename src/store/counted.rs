@@ -1,15 +1,13 @@
 //! Counts what is asked of a store.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use serde::Serialize;
 
 /// How often a store was asked since it was wrapped. An operation counts when it is asked for, an error when it
@@ -38,71 +36,35 @@ pub struct StoreCounts {
     pub errors: u64,
 }
 
-impl StoreCounts {
-    /// Everything that a device or a person caused: all but the purges, the followed changes and the pings, which
-    /// happen at their own pace.
-    pub const fn caused(&self) -> u64 {
-        self.commits + self.finds + self.pages
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    commits: AtomicU64,
-    writes: AtomicU64,
-    conflicts: AtomicU64,
-    finds: AtomicU64,
-    pages: AtomicU64,
-    purges: AtomicU64,
-    changes: AtomicU64,
-    shares: AtomicU64,
-    pings: AtomicU64,
-    errors: AtomicU64,
-}
-
 /// A store that counts and otherwise behaves as the one it wraps.
 pub struct Counted {
     store: Arc<dyn SessionStore>,
-    counters: Arc<Counters>,
+    counts: Mutex<StoreCounts>,
 }
 
 impl Counted {
     /// Counts what is asked of `store` from now on.
     pub fn new(store: Arc<dyn SessionStore>) -> Self {
-        Self { store, counters: Arc::default() }
+        Self { store, counts: Mutex::default() }
     }
 
     /// The counts so far.
     pub fn counts(&self) -> StoreCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let c = &*self.counters;
-        StoreCounts {
-            commits: read(&c.commits),
-            writes: read(&c.writes),
-            conflicts: read(&c.conflicts),
-            finds: read(&c.finds),
-            pages: read(&c.pages),
-            purges: read(&c.purges),
-            changes: read(&c.changes),
-            shares: read(&c.shares),
-            pings: read(&c.pings),
-            errors: read(&c.errors),
-        }
+        *self.lock()
     }
 
-    fn watch<T: 'static>(
+    fn lock(&self) -> MutexGuard<'_, StoreCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn watch<T>(
         &self,
-        counter: impl Fn(&Counters) -> &AtomicU64,
-        answer: BoxFuture<'static, Result<T, StoreError>>,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
-        add(counter(&self.counters), 1);
-        let counters = Arc::clone(&self.counters);
-        answer.inspect(move |outcome| add(&counters.errors, u64::from(outcome.is_err()))).boxed()
+        counter: impl FnOnce(&mut StoreCounts) -> &mut u64,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        *counter(&mut self.lock()) += 1;
+        answer.await.inspect_err(|_| self.lock().errors += 1)
     }
-}
-
-fn add(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
 }
 
 impl std::fmt::Debug for Counted {
@@ -111,56 +73,45 @@ impl std::fmt::Debug for Counted {
     }
 }
 
+#[async_trait]
 impl SessionStore for Counted {
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Result<Written, StoreError>>> {
-        add(&self.counters.commits, 1);
-        add(&self.counters.writes, writes.len() as u64);
-        let counters = Arc::clone(&self.counters);
-        let count = move |outcomes: &Vec<Result<Written, StoreError>>| {
-            for outcome in outcomes {
-                match outcome {
-                    Ok(Written::Applied) => {}
-                    Ok(Written::Conflict) => add(&counters.conflicts, 1),
-                    Err(_) => add(&counters.errors, 1),
-                }
-            }
-        };
-        self.store.commit(writes).inspect(count).boxed()
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
+        {
+            let mut counts = self.lock();
+            counts.commits += 1;
+            counts.writes += writes.len() as u64;
+        }
+        let outcomes = self.store.commit(writes).await;
+        let mut counts = self.lock();
+        for outcome in &outcomes {
+            counts.conflicts += u64::from(matches!(outcome, Ok(Written::Conflict)));
+            counts.errors += u64::from(outcome.is_err());
+        }
+        outcomes
     }
 
-    fn find(
-        &self,
-        key: SessionKey,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>> {
-        self.watch(|c| &c.finds, self.store.find(key, now))
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        self.watch(|counts| &mut counts.finds, self.store.find(key, now)).await
     }
 
-    fn page(
-        &self,
-        after: Option<DeviceHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Page, StoreError>> {
-        self.watch(|c| &c.pages, self.store.page(after, now))
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+        self.watch(|counts| &mut counts.pages, self.store.page(after, now)).await
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.watch(|c| &c.purges, self.store.purge(now))
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.watch(|counts| &mut counts.purges, self.store.purge(now)).await
     }
 
-    fn changes(
-        &self,
-        cursor: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>> {
-        self.watch(|c| &c.changes, self.store.changes(cursor))
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        self.watch(|counts| &mut counts.changes, self.store.changes(cursor)).await
     }
 
-    fn share_polls(&self, polled: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>> {
-        self.watch(|c| &c.shares, self.store.share_polls(polled))
+    async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        self.watch(|counts| &mut counts.shares, self.store.share_polls(polled)).await
     }
 
-    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.watch(|c| &c.pings, self.store.ping())
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.watch(|counts| &mut counts.pings, self.store.ping()).await
     }
 
     fn is_shared(&self) -> bool {

@@ -36,8 +36,8 @@ use actors::base::store::millis;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
-use futures_util::future::{BoxFuture, ready};
-use futures_util::{FutureExt, TryStreamExt};
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, Database};
@@ -48,7 +48,7 @@ use self::follow::Memory;
 use self::link::{Link, ends, index};
 pub use self::meters::MongoMeters;
 pub use self::tokens::MongoTokens;
-use crate::store::OpenError;
+use crate::store::{OpenError, undamaged};
 
 /// Longest wait for one operation of the driver, whatever happens to the server; below the writer's own deadline,
 /// so that the caller hears the reason.
@@ -123,20 +123,16 @@ impl MongoStore {
     }
 }
 
+#[async_trait]
 impl SessionStore for MongoStore {
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Result<Written, StoreError>>> {
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
         let count = writes.len();
         let sessions = self.inner.sessions.clone();
-        self.link.run(async move { commits::commit(&sessions, writes).await }, move || {
-            vec![Err(StoreError::Unknown("the store has stopped".into())); count]
-        })
+        let lost = move || vec![Err(StoreError::Unknown("the store has stopped".into())); count];
+        self.link.run(async move { commits::commit(&sessions, writes).await }, lost).await
     }
 
-    fn find(
-        &self,
-        key: SessionKey,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>> {
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
         let inner = Arc::clone(&self.inner);
         let (name, key) = match &key {
             SessionKey::Device(device) => ("_id", binary(device.as_bytes())),
@@ -144,53 +140,44 @@ impl SessionStore for MongoStore {
             SessionKey::State(state) => ("state", binary(state.as_bytes())),
         };
         let filter = doc! { name: key, "purge_at": live(now) };
-        let found = self.link.ask(async move { inner.sessions.find_one(filter).await });
-        let read = |found: RawDocumentBuf| documents::session(&found).map_err(StoreError::from);
-        found.map(move |found| found?.map(read).transpose()).boxed()
+        let found = self.link.ask(async move { inner.sessions.find_one(filter).await }).await?;
+        Ok(found.as_ref().map(documents::session).transpose()?)
     }
 
-    fn page(
-        &self,
-        after: Option<DeviceHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Page, StoreError>> {
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
         let inner = Arc::clone(&self.inner);
         // An empty key is below every other.
         let after = binary(after.as_ref().map_or(&[], |after| after.as_bytes().as_slice()));
         let filter = doc! { "_id": { "$gt": after }, "purge_at": live(now) };
         let page = |found: Vec<RawDocumentBuf>| Page {
             next: found.last().filter(|_| found.len() == PAGE).and_then(documents::device),
-            sessions: crate::store::undamaged(found.iter().map(documents::session)),
+            sessions: undamaged(found.iter().map(documents::session)),
         };
         // Understood on the driver's threads: at the start there may be a million.
-        self.link.ask(async move { inner.read_page(filter).await.map(page) })
+        self.link.ask(async move { inner.read_page(filter).await.map(page) }).await
     }
 
     /// The server's TTL monitor deletes.
-    fn purge(&self, _: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        ready(Ok(0)).boxed()
+    async fn purge(&self, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
-    fn changes(
-        &self,
-        cursor: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>> {
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
         let inner = Arc::clone(&self.inner);
-        let changed = self.link.ask(async move {
-            follow::changes(&inner.database, &inner.sessions, &inner.followed, cursor).await
-        });
-        let read = |found: Vec<RawDocumentBuf>| crate::store::undamaged(found.iter().map(documents::session));
-        changed.map(move |changed| changed.map(|(found, next)| (read(found), next))).boxed()
+        let changed =
+            async move { follow::changes(&inner.database, &inner.sessions, &inner.followed, cursor).await };
+        let (found, next) = self.link.ask(changed).await?;
+        Ok((undamaged(found.iter().map(documents::session)), next))
     }
 
-    fn share_polls(&self, polled: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>> {
+    async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
         let inner = Arc::clone(&self.inner);
-        self.link.ask(async move { inner.board.share(polled).await })
+        self.link.ask(async move { inner.board.share(polled).await }).await
     }
 
-    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+    async fn ping(&self) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
-        self.link.ask(async move { inner.database.run_command(doc! { "ping": 1 }).await.map(drop) })
+        self.link.ask(async move { inner.database.run_command(doc! { "ping": 1 }).await.map(drop) }).await
     }
 
     fn is_shared(&self) -> bool {

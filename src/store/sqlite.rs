@@ -35,8 +35,7 @@ use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use self::files::Lock;
@@ -92,60 +91,44 @@ impl SqliteStore {
     }
 }
 
+#[async_trait]
 impl SessionStore for SqliteStore {
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Outcome>> {
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Outcome> {
         let count = writes.len();
         let (reply, answer) = oneshot::channel();
-        match self.writer.offer(Change::Commit { writes, reply }) {
-            Ok(()) => answer
-                .map(move |answer| {
-                    // The thread ended with the group in its hands.
-                    let lost = || StoreError::Unknown("the store has stopped".into());
-                    answer.unwrap_or_else(|_| (0..count).map(|_| Err(lost())).collect())
-                })
-                .boxed(),
-            Err(refused) => ready(vec![Err(refused); count]).boxed(),
+        if let Err(refused) = self.writer.offer(Change::Commit { writes, reply }) {
+            return vec![Err(refused); count];
         }
+        // The thread ended with the group in its hands.
+        let lost = || StoreError::Unknown("the store has stopped".into());
+        answer.await.unwrap_or_else(|_| vec![Err(lost()); count])
     }
 
-    fn find(
-        &self,
-        key: SessionKey,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>> {
-        self.reader.run(stopped, move |db| reads::find(db, key, now))
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        self.reader.run(stopped, move |db| reads::find(db, key, now)).await
     }
 
-    fn page(
-        &self,
-        after: Option<DeviceHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Page, StoreError>> {
-        self.reader.run(stopped, move |db| reads::page(db, after, now))
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+        self.reader.run(stopped, move |db| reads::page(db, after, now)).await
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (reply, answer) = oneshot::channel();
-        match self.writer.offer(Change::Purge { now, reply }) {
-            Ok(()) => answer.map(|answer| answer.unwrap_or_else(|_| Err(stopped()))).boxed(),
-            Err(refused) => ready(Err(refused)).boxed(),
-        }
+        self.writer.offer(Change::Purge { now, reply })?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Nobody else writes here: never anything to report.
-    fn changes(
-        &self,
-        cursor: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>> {
-        ready(Ok((Vec::new(), cursor.unwrap_or_default()))).boxed()
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        Ok((Vec::new(), cursor.unwrap_or_default()))
     }
 
-    fn share_polls(&self, _: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>> {
-        ready(Ok(Vec::new())).boxed()
+    async fn share_polls(&self, _: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        Ok(Vec::new())
     }
 
-    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.reader.run(stopped, reads::ping)
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.reader.run(stopped, reads::ping).await
     }
 
     fn is_shared(&self) -> bool {

@@ -21,9 +21,10 @@ use actors::enedis::exchanger::ExchangerSettings;
 use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, ConfiguredClient};
 use actors::limits::quota::QuotaSettings;
 use actors::system::{Ports, Settings, System};
+use async_trait::async_trait;
 use device_flow_proxy::store::sqlite::SqliteStore;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, LocalBoxFuture};
+use futures_util::future::LocalBoxFuture;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -39,62 +40,44 @@ struct Faulty {
     commits: AtomicUsize,
 }
 
+#[async_trait]
 impl SessionStore for Faulty {
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Result<Written, StoreError>>> {
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let n = writes.len();
         if self.abort.load(Ordering::SeqCst) {
-            let refused = || Err(StoreError::Aborted("on purpose".into()));
-            return async move { (0..n).map(|_| refused()).collect() }.boxed();
+            return vec![Err(StoreError::Aborted("on purpose".into())); n];
         }
         let doubt = self.doubt.load(Ordering::SeqCst);
-        let commit = self.inner.commit(writes);
-        async move {
-            let outcomes = commit.await;
-            if doubt {
-                return (0..n).map(|_| Err(StoreError::Unknown("on purpose".into()))).collect();
-            }
-            outcomes
-        }
-        .boxed()
+        let outcomes = self.inner.commit(writes).await;
+        if doubt { vec![Err(StoreError::Unknown("on purpose".into())); n] } else { outcomes }
     }
 
-    fn find(
-        &self,
-        key: SessionKey,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>> {
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
         if self.blind.load(Ordering::SeqCst) {
-            return async { Err(StoreError::Aborted("on purpose".into())) }.boxed();
+            return Err(StoreError::Aborted("on purpose".into()));
         }
-        self.inner.find(key, now)
+        self.inner.find(key, now).await
     }
 
-    fn page(
-        &self,
-        after: Option<DeviceHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Page, StoreError>> {
-        self.inner.page(after, now)
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+        self.inner.page(after, now).await
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.inner.purge(now)
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.inner.purge(now).await
     }
 
-    fn changes(
-        &self,
-        cursor: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>> {
-        self.inner.changes(cursor)
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        self.inner.changes(cursor).await
     }
 
-    fn share_polls(&self, polled: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>> {
-        self.inner.share_polls(polled)
+    async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        self.inner.share_polls(polled).await
     }
 
-    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.inner.ping()
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.inner.ping().await
     }
 
     fn is_shared(&self) -> bool {

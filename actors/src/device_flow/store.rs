@@ -6,7 +6,7 @@
 
 pub mod record;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{DeviceHash, StateHash, UserHash};
@@ -71,41 +71,34 @@ pub struct Polled {
 }
 
 /// Durable storage of sessions. All methods may be called from any thread and run concurrently.
+#[async_trait]
 pub trait SessionStore: Send + Sync + 'static {
     /// Makes a group of writes durable, each on its own terms: one conflict does not undo the others.
     /// Answers one result per write, in order; applies them in any order, so that at most one write of a group
     /// should be about one session.
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Result<Written, StoreError>>>;
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>>;
 
     /// Finds one session that is not purgeable at `now`.
-    fn find(
-        &self,
-        key: SessionKey,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>>;
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError>;
 
     /// Reads the sessions that are not purgeable at `now`, page by page.
-    fn page(&self, after: Option<DeviceHash>, now: Timestamp)
-    -> BoxFuture<'static, Result<Page, StoreError>>;
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError>;
 
     /// Deletes sessions that are purgeable at `now`, a bounded number a call; answers how many went.
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>>;
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Sessions updated since `cursor` by any instance, with the cursor to pass next time. An update is
     /// reported at least once; it may be reported again. Without a cursor nothing is reported: the answer marks
     /// where to begin. Fresh sessions are not reported; whoever misses one looks it up.
-    fn changes(
-        &self,
-        cursor: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>>;
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError>;
 
     /// Tells the other instances which sessions were polled here since the last call, and answers which were polled
     /// there. Best effort: nothing is durable, and what is lost costs a little leniency. A store that is not shared
     /// answers nothing.
-    fn share_polls(&self, polled: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>>;
+    async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError>;
 
     /// Whether the store answers.
-    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>>;
+    async fn ping(&self) -> Result<(), StoreError>;
 
     /// Whether other instances write to the same store. If not, memory is complete and a miss is final.
     fn is_shared(&self) -> bool;

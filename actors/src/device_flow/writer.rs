@@ -73,8 +73,9 @@ impl StoreWriter {
             let size = self.queue.len().min(self.batch_max);
             let (writes, replies): (Vec<_>, Vec<_>) = self.queue.drain(..size).unzip();
             self.lanes_free -= 1;
-            let commit = self.store.commit(writes).into_actor(self);
-            ctx.spawn(commit.map(move |outcomes, act, ctx| {
+            let store = Arc::clone(&self.store);
+            let commit = async move { store.commit(writes).await };
+            ctx.spawn(commit.into_actor(self).map(move |outcomes, act, ctx| {
                 act.lanes_free += 1;
                 act.stats.groups += 1;
                 act.stats.writes += outcomes.len() as u64;
@@ -88,8 +89,9 @@ impl StoreWriter {
     }
 
     fn purge(&mut self, ctx: &mut Context<Self>) {
-        let purge = self.store.purge(self.clock.now()).into_actor(self);
-        ctx.spawn(purge.map(|outcome, act, _| match outcome {
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let purge = async move { store.purge(now).await };
+        ctx.spawn(purge.into_actor(self).map(|outcome, act, _| match outcome {
             Ok(gone) => act.stats.purged += gone,
             Err(error) => tracing::warn!(%error, "expired sessions could not be deleted; trying again later"),
         }));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::civil::Date;
 
 use super::request::Resource;
@@ -75,24 +75,21 @@ pub const BATCH_MAX: usize = 1_200;
 /// Backends: one table or collection with `key` as its primary key, an index on `owner` and one on `expires`
 /// (MongoDB: a TTL index; `get` tests `expires` itself all the same), the size of the sealed values summed up or
 /// estimated from the number of entries.
+#[async_trait]
 pub trait MeterCache: Send + Sync + 'static {
     /// The entries of `keys` that have not expired at `now`, in any order. At most [`BATCH_MAX`] keys a call; one query.
-    fn get(
-        &self,
-        keys: Vec<CacheKey>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>>;
+    async fn get(&self, keys: Vec<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError>;
 
     /// Stores entries, each on its own; an entry fetched earlier than the stored one is ignored. At most
     /// [`BATCH_MAX`].
-    fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>>;
+    async fn put(&self, entries: Vec<CacheEntry>) -> Result<(), StoreError>;
 
     /// Deletes what has expired at `now`; then, while more than `max_bytes` of sealed values are stored, those that
     /// were fetched first. A bounded number a call; answers how many went. 0 means: done.
-    fn evict(&self, now: Timestamp, max_bytes: u64) -> BoxFuture<'static, Result<u64, StoreError>>;
+    async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError>;
 
     /// Deletes every entry of one owner: its consent was withdrawn, or given anew.
-    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, Result<u64, StoreError>>;
+    async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError>;
 }
 
 /// The part of the cache that is in memory: least recently used entries go first. Bounded by bytes, each

@@ -316,8 +316,8 @@ impl Actor for MeterRelay {
         ctx.run_interval(EVICT_EVERY, Self::evict);
         // Before the first question: the hour may have been begun by a process before this one.
         let keys = [Api::New, Api::Legacy].map(|api| self.memory.usage_key(api));
-        let found = self.memory.cache().get(keys.to_vec(), self.clock.now());
-        let found = async move { tokio::time::timeout(CACHE_PATIENCE, found).await };
+        let (cache, now) = (self.memory.cache(), self.clock.now());
+        let found = async move { tokio::time::timeout(CACHE_PATIENCE, cache.get(keys.to_vec(), now)).await };
         ctx.wait(found.into_actor(self).map(move |found, act, _| {
             let Ok(Ok(entries)) = found else {
                 return tracing::warn!("the quota used before the start is not known");
@@ -355,8 +355,8 @@ impl Handler<ReadMeter> for MeterRelay {
         if look.missing.is_empty() {
             return self.proceed(msg, look.known, ctx);
         }
-        let found = self.memory.cache().get(std::mem::take(&mut look.missing), now);
-        let found = async move { tokio::time::timeout(CACHE_PATIENCE, found).await };
+        let (cache, missing) = (self.memory.cache(), std::mem::take(&mut look.missing));
+        let found = async move { tokio::time::timeout(CACHE_PATIENCE, cache.get(missing, now)).await };
         ctx.spawn(found.into_actor(self).map(move |found, act, ctx| {
             // A miss costs a call, no more.
             match found {

@@ -16,7 +16,7 @@ pub mod service;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use rand::Rng;
 
 use crate::base::clock::Timestamp;
@@ -97,53 +97,38 @@ pub struct GrantPage {
 /// serves. Nothing is remembered between calls, so that a revocation counts at once.
 ///
 /// Every question carries `now`: what has expired is not found, whether or not it was deleted.
+#[async_trait]
 pub trait TokenStore: Send + Sync + 'static {
     /// Stores a grant and its first access token, both or neither. `Conflict` if either token is stored already, in
     /// which case nothing is changed.
-    fn add(
-        &self,
-        grant: MeterGrant,
-        access: Option<Access>,
-    ) -> BoxFuture<'static, Result<Written, StoreError>>;
+    async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError>;
 
     /// Stores one more access token of a grant that has not expired at `access.issued_at`; beyond [`ACCESS_MAX`] the
     /// oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
-    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>>;
+    async fn issue(&self, access: Access) -> Result<Written, StoreError>;
 
     /// The grant of a refresh token, by its hash.
-    fn find_refresh(
+    async fn find_refresh(
         &self,
         refresh: TokenHash,
         now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>>;
+    ) -> Result<Option<MeterGrant>, StoreError>;
 
     /// The grant of an access token, by its hash, if both are live.
-    fn find_access(
-        &self,
-        token: TokenHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>>;
+    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError>;
 
     /// The live grants that cover a meter, newest consent first, at most [`OF_METER_MAX`].
-    fn of_meter(
-        &self,
-        owner: MeterHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>>;
+    async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError>;
 
     /// Live grants, page by page.
-    fn grants(
-        &self,
-        after: Option<TokenHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<GrantPage, StoreError>>;
+    async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError>;
 
     /// Deletes a grant and all its access tokens; answers whether there was one.
-    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>>;
+    async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError>;
 
     /// Deletes what has expired at `now`, a bounded number a call; answers how much went. A backend that deletes by
     /// itself answers 0.
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>>;
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError>;
 }
 
 /// What a grant keeps of its meters: all of them sealed for `refresh`, and a keyed hash of each.

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
-
 use crate::base::clock::Timestamp;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::{StoreError, Written};
 use crate::device_flow::session::Session;
 use crate::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
+use async_trait::async_trait;
 
 /// Sessions of one page; few, so that a small test sees several.
 const PAGE: usize = 100;
@@ -84,60 +82,50 @@ fn has_key(session: &Session, key: SessionKey) -> bool {
     }
 }
 
+#[async_trait]
 impl SessionStore for Model {
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Vec<Result<Written, StoreError>>> {
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
         let mut inner = self.lock();
-        ready(writes.into_iter().map(|write| Ok(inner.apply(write))).collect()).boxed()
+        writes.into_iter().map(|write| Ok(inner.apply(write))).collect()
     }
 
-    fn find(
-        &self,
-        key: SessionKey,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<Session>, StoreError>> {
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
         let inner = self.lock();
         let found = inner.sessions.values().find(|s| has_key(s, key) && !s.is_purgeable(now));
-        ready(Ok(found.cloned())).boxed()
+        Ok(found.cloned())
     }
 
-    fn page(
-        &self,
-        after: Option<DeviceHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Page, StoreError>> {
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
         let inner = self.lock();
         let rest = inner.sessions.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
         let live = rest.map(|(_, s)| s).filter(|s| !s.is_purgeable(now));
         let sessions: Vec<_> = live.take(PAGE).cloned().collect();
         let next = sessions.last().filter(|_| sessions.len() == PAGE).map(|s| s.device);
-        ready(Ok(Page { sessions, next })).boxed()
+        Ok(Page { sessions, next })
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
         let sessions = &mut self.lock().sessions;
         let before = sessions.len();
         sessions.retain(|_, s| !s.is_purgeable(now));
-        ready(Ok((before - sessions.len()) as u64)).boxed()
+        Ok((before - sessions.len()) as u64)
     }
 
-    fn changes(
-        &self,
-        cursor: Option<Cursor>,
-    ) -> BoxFuture<'static, Result<(Vec<Session>, Cursor), StoreError>> {
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
         let inner = self.lock();
         let from = cursor.and_then(|cursor| usize::try_from(cursor.0).ok()).unwrap_or(inner.log.len());
         let changed =
             if self.shared { inner.log.get(from..).unwrap_or_default().to_vec() } else { Vec::new() };
         let next = Cursor(i64::try_from(inner.log.len()).unwrap_or(i64::MAX));
-        ready(Ok((changed, next))).boxed()
+        Ok((changed, next))
     }
 
-    fn share_polls(&self, _: Vec<Polled>) -> BoxFuture<'static, Result<Vec<Polled>, StoreError>> {
-        ready(Ok(Vec::new())).boxed()
+    async fn share_polls(&self, _: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        Ok(Vec::new())
     }
 
-    fn ping(&self) -> BoxFuture<'static, Result<(), StoreError>> {
-        ready(Ok(())).boxed()
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn is_shared(&self) -> bool {

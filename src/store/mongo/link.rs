@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::base::store::StoreError;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryFutureExt};
+use futures_util::TryFutureExt;
 use mongodb::bson::Document;
 use mongodb::options::{
     Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
@@ -61,43 +60,43 @@ impl Link {
     }
 
     /// Runs `work` on the driver's threads; `lost` is the answer should they stop meanwhile.
-    pub(super) fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
         lost: impl FnOnce() -> T + Send + 'static,
-    ) -> BoxFuture<'static, T> {
-        self.threads.get().spawn(work).map(|done| done.unwrap_or_else(|_| lost())).boxed()
+    ) -> T {
+        self.threads.get().spawn(work).await.unwrap_or_else(|_| lost())
     }
 
     /// Runs a question; it writes nothing, so that any failure is certain.
-    pub(super) fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
+    ) -> Result<T, StoreError> {
         let bounded = async {
             match tokio::time::timeout(DEADLINE, question).await {
                 Ok(answer) => answer.map_err(|error| aborted(&error)),
                 Err(_) => Err(StoreError::Aborted("MongoDB did not answer in time".into())),
             }
         };
-        self.run(bounded, || Err(StoreError::Aborted("the store has stopped".into())))
+        self.run(bounded, || Err(StoreError::Aborted("the store has stopped".into()))).await
     }
 
     /// Runs a change.
-    pub(super) fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         change: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
-        self.write(change.map_err(|error| failed_write(&error)))
+    ) -> Result<T, StoreError> {
+        self.write(change.map_err(|error| failed_write(&error))).await
     }
 
     /// Runs a change that says by itself what its failure means.
-    pub(super) fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
+    ) -> Result<T, StoreError> {
         let bounded = async { tokio::time::timeout(DEADLINE, write).await.unwrap_or_else(|_| Err(late())) };
-        self.run(bounded, || Err(StoreError::Unknown("the store has stopped".into())))
+        self.run(bounded, || Err(StoreError::Unknown("the store has stopped".into()))).await
     }
 }
 

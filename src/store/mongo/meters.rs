@@ -19,8 +19,8 @@ use actors::base::keyring::CacheKey;
 use actors::base::store::StoreError;
 use actors::base::store::{Damaged, millis, timestamp};
 use actors::metering::cache::{CacheEntry, MeterCache};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryStreamExt};
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::Result;
 use mongodb::options::{Acknowledgment, CollectionOptions, Hint, IndexOptions, ReadConcern, WriteConcern};
@@ -88,12 +88,13 @@ impl MongoMeters {
     }
 }
 
+#[async_trait]
 impl MeterCache for MongoMeters {
-    fn get(
+    async fn get(
         &self,
         keys: Vec<CacheKey>,
         now: Timestamp,
-    ) -> BoxFuture<'static, std::result::Result<Vec<CacheEntry>, StoreError>> {
+    ) -> std::result::Result<Vec<CacheEntry>, StoreError> {
         let entries = self.entries.clone();
         let keys: Vec<Bson> = keys.iter().map(|key| Bson::Binary(binary(&key.0))).collect();
         let filter = doc! { "_id": { "$in": keys }, "expires_at": live(now) };
@@ -101,29 +102,25 @@ impl MeterCache for MongoMeters {
             let found = entries.find(filter).hint(Hint::Keys(doc! { "_id": 1 })).batch_size(CHUNK).await?;
             found.try_collect::<Vec<_>>().await
         });
-        found.map(|found| found.map(|found| undamaged(found.iter().map(entry)))).boxed()
+        Ok(undamaged(found.await?.iter().map(entry)))
     }
 
-    fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, std::result::Result<(), StoreError>> {
+    async fn put(&self, entries: Vec<CacheEntry>) -> std::result::Result<(), StoreError> {
         let database = self.link.database().clone();
-        self.link.write(async move { store(&database, entries).await })
+        self.link.write(async move { store(&database, entries).await }).await
     }
 
-    fn evict(
-        &self,
-        now: Timestamp,
-        max_bytes: u64,
-    ) -> BoxFuture<'static, std::result::Result<u64, StoreError>> {
+    async fn evict(&self, now: Timestamp, max_bytes: u64) -> std::result::Result<u64, StoreError> {
         let entries = self.entries.clone();
-        self.link.change(async move { evict(&entries, now, max_bytes).await })
+        self.link.change(async move { evict(&entries, now, max_bytes).await }).await
     }
 
-    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, std::result::Result<u64, StoreError>> {
+    async fn forget(&self, owner: CacheKey) -> std::result::Result<u64, StoreError> {
         // With the database's own write concern.
         let entries = self.link.database().collection::<RawDocumentBuf>(COLLECTION);
-        self.link.change(async move {
-            Ok(entries.delete_many(doc! { "owner": binary(&owner.0) }).await?.deleted_count)
-        })
+        let forget =
+            async move { Ok(entries.delete_many(doc! { "owner": binary(&owner.0) }).await?.deleted_count) };
+        self.link.change(forget).await
     }
 }
 

@@ -22,8 +22,8 @@ use actors::base::store::{Damaged, millis};
 use actors::base::store::{StoreError, Written};
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
-use futures_util::future::{BoxFuture, ready};
-use futures_util::{FutureExt, TryStreamExt};
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::{Hint, IndexOptions};
@@ -87,55 +87,50 @@ impl MongoTokens {
     }
 
     /// Finds grants, without their access tokens, by an index of ours.
-    fn find(
+    async fn find(
         &self,
         filter: Document,
         hint: Hint,
         sort: Document,
         limit: u32,
-    ) -> BoxFuture<'static, Result<Vec<RawDocumentBuf>, StoreError>> {
+    ) -> Result<Vec<RawDocumentBuf>, StoreError> {
         let grants = self.grants.clone();
-        self.link.ask(async move {
+        let found = async move {
             let found = grants.find(filter).hint(hint).sort(sort).limit(limit.into()).batch_size(limit);
             found.projection(doc! { "access": 0 }).await?.try_collect().await
-        })
+        };
+        self.link.ask(found).await
     }
 
-    fn find_one(
-        &self,
-        filter: Document,
-        hint: Hint,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        let found = self.find(filter, hint, Document::new(), 1);
-        found.map(|found| Ok(found?.first().map(grant).transpose()?)).boxed()
+    async fn find_one(&self, filter: Document, hint: Hint) -> Result<Option<MeterGrant>, StoreError> {
+        let found = self.find(filter, hint, Document::new(), 1).await?;
+        Ok(found.first().map(grant).transpose()?)
     }
 
     /// Runs a change of one document, which conflicts where it meets a token that is stored already.
-    fn change(
+    async fn change(
         &self,
         change: impl Future<Output = mongodb::error::Result<Written>> + Send + 'static,
-    ) -> BoxFuture<'static, Result<Written, StoreError>> {
-        self.link.change(async {
+    ) -> Result<Written, StoreError> {
+        let change = async {
             match change.await {
                 Err(error) if is_duplicate(&error) => Ok(Written::Conflict),
                 done => done,
             }
-        })
+        };
+        self.link.change(change).await
     }
 }
 
+#[async_trait]
 impl TokenStore for MongoTokens {
-    fn add(
-        &self,
-        grant: MeterGrant,
-        access: Option<Access>,
-    ) -> BoxFuture<'static, Result<Written, StoreError>> {
+    async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError> {
         let grants = self.grants.clone_with_type::<Document>();
         let document = insertion(&grant, access);
-        self.change(async move { grants.insert_one(document).await.map(|_| Written::Applied) })
+        self.change(async move { grants.insert_one(document).await.map(|_| Written::Applied) }).await
     }
 
-    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
+    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
         let grants = self.grants.clone();
         let filter = doc! {
             "_id": binary(access.refresh.as_bytes()),
@@ -146,67 +141,55 @@ impl TokenStore for MongoTokens {
         // What was pushed last is kept: the order of issue, whatever the clocks of two instances say.
         let keep = -i64::from(ACCESS_MAX);
         let update = doc! { "$push": { "access": { "$each": [token(access)], "$slice": keep } } };
-        self.change(async move {
+        let issue = async move {
             let updated = grants.update_one(filter, update).await?;
             Ok(if updated.matched_count == 1 { Written::Applied } else { Written::Conflict })
-        })
+        };
+        self.change(issue).await
     }
 
-    fn find_refresh(
+    async fn find_refresh(
         &self,
         refresh: TokenHash,
         now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+    ) -> Result<Option<MeterGrant>, StoreError> {
         let filter = doc! { "_id": binary(refresh.as_bytes()), "expires_at": live(now) };
-        self.find_one(filter, by_id())
+        self.find_one(filter, by_id()).await
     }
 
-    fn find_access(
-        &self,
-        token: TokenHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
         let access = doc! { "token": binary(token.as_bytes()), "expires_ms": { "$gt": millis(now) } };
         let filter = doc! { "access": { "$elemMatch": access }, "expires_at": live(now) };
-        self.find_one(filter, Hint::Name(BY_ACCESS.into()))
+        self.find_one(filter, Hint::Name(BY_ACCESS.into())).await
     }
 
-    fn of_meter(
-        &self,
-        owner: MeterHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
+    async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
         let filter = doc! { "owners": binary(owner.as_bytes()), "expires_at": live(now) };
         let newest = doc! { "consented_ms": -1 };
-        let found = self.find(filter, Hint::Name(BY_OWNER.into()), newest, OF_METER_MAX);
-        found.map(|found| found.map(|found| undamaged(found.iter().map(grant)))).boxed()
+        let found = self.find(filter, Hint::Name(BY_OWNER.into()), newest, OF_METER_MAX).await?;
+        Ok(undamaged(found.iter().map(grant)))
     }
 
-    fn grants(
-        &self,
-        after: Option<TokenHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
+    async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
         // An empty key is below every other.
         let after = binary(after.as_ref().map_or(&[], |after| after.as_bytes().as_slice()));
         let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };
-        let found = self.find(filter, by_id(), doc! { "_id": 1 }, PAGE);
-        let page = |found: Vec<RawDocumentBuf>| GrantPage {
+        let found = self.find(filter, by_id(), doc! { "_id": 1 }, PAGE).await?;
+        Ok(GrantPage {
             next: found.last().filter(|_| found.len() == PAGE as usize).and_then(refresh),
             grants: undamaged(found.iter().map(grant)),
-        };
-        found.map(move |found| found.map(page)).boxed()
+        })
     }
 
-    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
+    async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
         let grants = self.grants.clone();
         let filter = doc! { "_id": binary(refresh.as_bytes()) };
-        self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) })
+        self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) }).await
     }
 
     /// The server's TTL monitor deletes.
-    fn purge(&self, _: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        ready(Ok(0)).boxed()
+    async fn purge(&self, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 

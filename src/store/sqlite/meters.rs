@@ -14,12 +14,12 @@ use actors::base::clock::Timestamp;
 use actors::base::keyring::CacheKey;
 use actors::base::store::StoreError;
 use actors::metering::cache::{CacheEntry, MeterCache};
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 use rusqlite::Connection;
 
 use super::files::{self, Lock};
 use super::schema::is_damage;
-use super::transaction::{Failed, give_back, transact};
+use super::transaction::{Failed, delete_some, transact};
 use super::worker::Workers;
 use crate::store::OpenError;
 
@@ -55,20 +55,20 @@ impl SqliteMeters {
         Ok(Self { workers, path, _lock: lock })
     }
 
-    fn read<T: Send + 'static>(
+    async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
+    ) -> Result<T, StoreError> {
         let path = self.path.clone();
-        self.workers.read(move |db| question(db).map_err(Failed::from).inspect_err(|f| watch(&path, f)))
+        self.workers.read(move |db| question(db).map_err(Failed::from).inspect_err(|f| watch(&path, f))).await
     }
 
-    fn write<T: Send + 'static>(
+    async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
+    ) -> Result<T, StoreError> {
         let path = self.path.clone();
-        self.workers.write(move |db| change(db).inspect_err(|failed| watch(&path, failed)))
+        self.workers.write(move |db| change(db).inspect_err(|failed| watch(&path, failed))).await
     }
 }
 
@@ -82,31 +82,22 @@ fn watch(path: &Path, failed: &Failed) {
     }
 }
 
+#[async_trait]
 impl MeterCache for SqliteMeters {
-    fn get(
-        &self,
-        keys: Vec<CacheKey>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>> {
-        self.read(move |db| sql::get(db, keys, now))
+    async fn get(&self, keys: Vec<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
+        self.read(move |db| sql::get(db, keys, now)).await
     }
 
-    fn put(&self, entries: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.write(move |db| transact(db, |db| sql::put(db, &entries)))
+    async fn put(&self, entries: Vec<CacheEntry>) -> Result<(), StoreError> {
+        self.write(move |db| transact(db, |db| sql::put(db, &entries))).await
     }
 
-    fn evict(&self, now: Timestamp, max_bytes: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.write(move |db| {
-            let gone = transact(db, |db| sql::evict(db, now, max_bytes))?;
-            if gone > 0 {
-                give_back(db);
-            }
-            Ok(gone)
-        })
+    async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError> {
+        self.write(move |db| delete_some(db, |db| sql::evict(db, now, max_bytes))).await
     }
 
-    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.write(move |db| transact(db, |db| sql::forget(db, owner)))
+    async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {
+        self.write(move |db| transact(db, |db| sql::forget(db, owner))).await
     }
 }
 

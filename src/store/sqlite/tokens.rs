@@ -16,11 +16,10 @@ use actors::base::keyring::{MeterHash, TokenHash};
 use actors::base::store::{StoreError, Written};
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{Access, GrantPage, MeterGrant, TokenStore};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::files;
-use super::transaction::{give_back, transact};
+use super::transaction::{delete_some, transact};
 use super::worker::Workers;
 use crate::store::{OpenError, undamaged};
 
@@ -46,76 +45,59 @@ impl SqliteTokens {
     }
 }
 
-fn whole(record: Option<GrantRecord>) -> Result<Option<MeterGrant>, StoreError> {
-    Ok(record.map(MeterGrant::try_from).transpose()?)
+impl SqliteTokens {
+    async fn find(
+        &self,
+        sql: &'static str,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<MeterGrant>, StoreError> {
+        let found = self.workers.read(move |db| sql::find(db, sql, token, now)).await?;
+        Ok(found.map(MeterGrant::try_from).transpose()?)
+    }
 }
 
+fn whole(records: Vec<GrantRecord>) -> Vec<MeterGrant> {
+    undamaged(records.into_iter().map(MeterGrant::try_from))
+}
+
+#[async_trait]
 impl TokenStore for SqliteTokens {
-    fn add(
-        &self,
-        grant: MeterGrant,
-        access: Option<Access>,
-    ) -> BoxFuture<'static, Result<Written, StoreError>> {
-        self.workers.write(move |db| transact(db, |db| sql::add(db, &grant, access)))
+    async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::add(db, &grant, access))).await
     }
 
-    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
-        self.workers.write(move |db| transact(db, |db| sql::issue(db, access)))
+    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::issue(db, access))).await
     }
 
-    fn find_refresh(
+    async fn find_refresh(
         &self,
         refresh: TokenHash,
         now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        let found = self.workers.read(move |db| sql::find(db, sql::BY_REFRESH, refresh, now));
-        found.map(|found| found.and_then(whole)).boxed()
+    ) -> Result<Option<MeterGrant>, StoreError> {
+        self.find(sql::BY_REFRESH, refresh, now).await
     }
 
-    fn find_access(
-        &self,
-        token: TokenHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        let found = self.workers.read(move |db| sql::find(db, sql::BY_ACCESS, token, now));
-        found.map(|found| found.and_then(whole)).boxed()
+    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+        self.find(sql::BY_ACCESS, token, now).await
     }
 
-    fn of_meter(
-        &self,
-        owner: MeterHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
-        let found = self.workers.read(move |db| sql::of_meter(db, owner, now));
-        let read = |records: Vec<_>| undamaged(records.into_iter().map(MeterGrant::try_from));
-        found.map(move |found| found.map(read)).boxed()
+    async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
+        self.workers.read(move |db| sql::of_meter(db, owner, now)).await.map(whole)
     }
 
-    fn grants(
-        &self,
-        after: Option<TokenHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
-        let found = self.workers.read(move |db| sql::page(db, after, now));
-        let page = |(records, next): (Vec<_>, _)| GrantPage {
-            grants: undamaged(records.into_iter().map(MeterGrant::try_from)),
-            next,
-        };
-        found.map(move |found| found.map(page)).boxed()
+    async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
+        let (records, next) = self.workers.read(move |db| sql::page(db, after, now)).await?;
+        Ok(GrantPage { grants: whole(records), next })
     }
 
-    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
-        self.workers.write(move |db| transact(db, |db| sql::revoke(db, refresh)))
+    async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::revoke(db, refresh))).await
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        self.workers.write(move |db| {
-            let gone = transact(db, |db| sql::purge(db, now))?;
-            if gone > 0 {
-                give_back(db);
-            }
-            Ok(gone)
-        })
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.workers.write(move |db| delete_some(db, |db| sql::purge(db, now))).await
     }
 }
 

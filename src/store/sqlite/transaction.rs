@@ -66,6 +66,18 @@ fn run_cached(db: &Connection, sql: &str) -> rusqlite::Result<()> {
     db.prepare_cached(sql)?.execute([]).map(drop)
 }
 
+/// Deletes in one transaction what `work` says, and hands the room back; answers how much went.
+pub(super) fn delete_some(
+    db: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<u64>,
+) -> Result<u64, Failed> {
+    let gone = transact(db, work)?;
+    if gone > 0 {
+        give_back(db);
+    }
+    Ok(gone)
+}
+
 /// Hands some free pages back after a deletion, so that the file does not stay as large as it ever was. The deletion
 /// is done whether this succeeds or not.
 pub(super) fn give_back(db: &Connection) {

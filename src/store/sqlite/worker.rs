@@ -6,8 +6,6 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
 use actors::base::store::StoreError;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -47,20 +45,20 @@ impl Workers {
     }
 
     /// Asks a question; any failure is certain.
-    pub(super) fn read<T: Send + 'static, E: Into<Failed>>(
+    pub(super) async fn read<T: Send + 'static, E: Into<Failed>>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
-        self.reader.run(stopped, move |db| question(db).map_err(E::into))
+    ) -> Result<T, StoreError> {
+        self.reader.run(stopped, move |db| question(db).map_err(E::into)).await
     }
 
     /// Makes a change.
-    pub(super) fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
+    ) -> Result<T, StoreError> {
         // The thread ended with the change in its hands.
-        self.writer.run(|| StoreError::Unknown("the store has stopped".into()), change)
+        self.writer.run(|| StoreError::Unknown("the store has stopped".into()), change).await
     }
 }
 
@@ -110,17 +108,15 @@ impl Worker<Job> {
     }
 
     /// Hands `work` over; `lost` is the answer if the thread ends without one.
-    pub(super) fn run<T: Send + 'static, E: Into<StoreError>>(
+    pub(super) async fn run<T: Send + 'static, E: Into<StoreError>>(
         &self,
         lost: fn() -> StoreError,
         work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> BoxFuture<'static, Result<T, StoreError>> {
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         // A caller that has gone is no error.
-        match self.offer(Box::new(move |db| drop(reply.send(work(db).map_err(E::into))))) {
-            Ok(()) => answer.map(move |answer| answer.unwrap_or_else(|_| Err(lost()))).boxed(),
-            Err(refused) => ready(Err(refused)).boxed(),
-        }
+        self.offer(Box::new(move |db| drop(reply.send(work(db).map_err(E::into)))))?;
+        answer.await.unwrap_or_else(|_| Err(lost()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! SQLite in a directory of its own.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use actors::testing::contract::{Step, walk};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::sqlite::SqliteStore;
 use device_flow_proxy::store::{Counted, OpenError, StoreCounts};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -113,12 +116,13 @@ fn a_locked_file_aborts_the_group_and_delays_no_read() {
     let place = tempfile::tempdir().expect("a directory");
     let sessions = Samples::new(21).pendings(4);
     block_on(async {
-        let store = SqliteStore::open(place.path()).expect("a store");
+        let store = Arc::new(SqliteStore::open(place.path()).expect("a store"));
         assert!(store.commit(inserts(&sessions[..1])).await[0].is_ok());
         let intruder =
             rusqlite::Connection::open(place.path().join("sessions.sqlite")).expect("a connection");
         intruder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-        let commit = tokio::spawn(store.commit(inserts(&sessions[1..])));
+        let (writer, group) = (Arc::clone(&store), inserts(&sessions[1..]));
+        let commit = tokio::spawn(async move { writer.commit(group).await });
         let asked = Instant::now();
         for _ in 0..20 {
             let found = store.find(SessionKey::Device(sessions[0].device), NOW).await.expect("an answer");
@@ -143,11 +147,12 @@ fn what_is_queued_is_finished_before_the_store_goes() {
     let sessions = Samples::new(22).pendings(40);
     block_on(async {
         let store = SqliteStore::open(place.path()).expect("a store");
-        let commits: Vec<_> = sessions.chunks(2).map(|group| store.commit(inserts(group))).collect();
-        drop(store);
-        for commit in commits {
-            assert!(commit.await.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
+        {
+            let commits = join_all(sessions.chunks(2).map(|group| store.commit(inserts(group))));
+            // Asked, but not waited for.
+            assert!(commits.now_or_never().is_none());
         }
+        drop(store);
         let store = SqliteStore::open(place.path()).expect("a store");
         assert_eq!(store.page(None, NOW).await.expect("a page").sessions.len(), 40);
     });
@@ -163,15 +168,16 @@ fn a_queue_that_is_full_refuses_at_once() {
             rusqlite::Connection::open(place.path().join("sessions.sqlite")).expect("a connection");
         intruder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
         let asked = Instant::now();
-        let commits: Vec<_> = sessions.chunks(1).map(|group| store.commit(inserts(group))).collect();
+        let mut commits = pin!(join_all(sessions.chunks(1).map(|group| store.commit(inserts(group)))));
+        assert!(commits.as_mut().now_or_never().is_none());
         assert!(asked.elapsed() < Duration::from_secs(1), "asking blocks nobody");
         intruder.execute_batch("ROLLBACK").expect("the lock is released");
         let mut refused = 0;
-        for commit in commits {
-            match commit.await[0] {
+        for outcome in commits.await.concat() {
+            match outcome {
                 Ok(Written::Applied) => {}
                 Err(StoreError::Aborted(_)) => refused += 1,
-                ref other => panic!("{other:?}"),
+                other => panic!("{other:?}"),
             }
         }
         let stored = store.page(None, NOW).await.expect("a page").sessions.len();
@@ -208,7 +214,6 @@ fn operations_are_counted() {
             errors: 0,
         };
         assert_eq!(store.counts(), want);
-        assert_eq!(want.caused(), 4);
     });
 }
 

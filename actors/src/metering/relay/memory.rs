@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use futures_util::future::BoxFuture;
 use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -239,11 +238,12 @@ impl Memory {
     }
 
     /// Forgets a meter: in memory at once, in the store when the future has ended.
-    pub fn forget(&mut self, meter: Meter) -> BoxFuture<'static, Result<u64, StoreError>> {
+    pub fn forget(&mut self, meter: Meter) -> impl Future<Output = Result<u64, StoreError>> + use<> {
         let owner = self.keys.cache(&owner_text(meter));
         self.hot.remove_where(|kept| kept.owner == owner);
         self.fresh.retain(|entry| entry.owner != owner);
-        self.cache.forget(owner)
+        let cache = self.cache();
+        async move { cache.forget(owner).await }
     }
 
     /// Hands what is new to the store.
@@ -251,7 +251,8 @@ impl Memory {
         if self.fresh.is_empty() {
             return;
         }
-        let put = self.cache.put(std::mem::take(&mut self.fresh));
+        let (cache, fresh) = (self.cache(), std::mem::take(&mut self.fresh));
+        let put = async move { cache.put(fresh).await };
         self.writing += 1;
         ctx.spawn(actix::fut::wrap_future::<_, MeterRelay>(put).map(|put, act, _| {
             act.memory.writing -= 1;

@@ -4,8 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -35,40 +34,37 @@ impl Model {
     }
 }
 
+#[async_trait]
 impl MeterCache for Model {
-    fn get(
-        &self,
-        keys: Vec<CacheKey>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>> {
+    async fn get(&self, keys: Vec<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
         let entries = self.lock();
         let live = |key: &CacheKey| entries.get(key).filter(|entry| entry.expires > now).cloned();
-        ready(Ok(keys.iter().filter_map(live).collect())).boxed()
+        Ok(keys.iter().filter_map(live).collect())
     }
 
-    fn put(&self, new: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
+    async fn put(&self, new: Vec<CacheEntry>) -> Result<(), StoreError> {
         let mut entries = self.lock();
         for entry in new {
             if entries.get(&entry.key).is_none_or(|stored| stored.fetched <= entry.fetched) {
                 entries.insert(entry.key, entry);
             }
         }
-        ready(Ok(())).boxed()
+        Ok(())
     }
 
-    fn evict(&self, now: Timestamp, max_bytes: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
+    async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError> {
         let mut entries = self.lock();
         let stored: Vec<_> = entries.values().cloned().collect();
         let gone = evictions(weights(&stored), now, max_bytes);
         let gone = gone.iter().take(CHUNK).filter(|key| entries.remove(*key).is_some()).count();
-        ready(Ok(gone as u64)).boxed()
+        Ok(gone as u64)
     }
 
-    fn forget(&self, owner: CacheKey) -> BoxFuture<'static, Result<u64, StoreError>> {
+    async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {
         let mut entries = self.lock();
         let before = entries.len();
         entries.retain(|_, entry| entry.owner != owner);
-        ready(Ok((before - entries.len()) as u64)).boxed()
+        Ok((before - entries.len()) as u64)
     }
 }
 

@@ -7,8 +7,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -100,61 +99,46 @@ impl Inner {
     }
 }
 
+#[async_trait]
 impl TokenStore for Model {
-    fn add(
-        &self,
-        grant: MeterGrant,
-        access: Option<Access>,
-    ) -> BoxFuture<'static, Result<Written, StoreError>> {
-        ready(Ok(self.lock().add(grant, access))).boxed()
+    async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError> {
+        Ok(self.lock().add(grant, access))
     }
 
-    fn issue(&self, access: Access) -> BoxFuture<'static, Result<Written, StoreError>> {
-        ready(Ok(self.lock().issue(access))).boxed()
+    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
+        Ok(self.lock().issue(access))
     }
 
-    fn find_refresh(
+    async fn find_refresh(
         &self,
         refresh: TokenHash,
         now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
-        ready(Ok(self.lock().grant(refresh, now).cloned())).boxed()
+    ) -> Result<Option<MeterGrant>, StoreError> {
+        Ok(self.lock().grant(refresh, now).cloned())
     }
 
-    fn find_access(
-        &self,
-        token: TokenHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Option<MeterGrant>, StoreError>> {
+    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
         let inner = self.lock();
         let live = inner.access.get(&token).filter(|access| access.expires_at > now);
-        ready(Ok(live.and_then(|access| inner.grant(access.refresh, now)).cloned())).boxed()
+        Ok(live.and_then(|access| inner.grant(access.refresh, now)).cloned())
     }
 
-    fn of_meter(
-        &self,
-        owner: MeterHash,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<Vec<MeterGrant>, StoreError>> {
-        ready(Ok(self.lock().of_meter(owner, now))).boxed()
+    async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
+        Ok(self.lock().of_meter(owner, now))
     }
 
-    fn grants(
-        &self,
-        after: Option<TokenHash>,
-        now: Timestamp,
-    ) -> BoxFuture<'static, Result<GrantPage, StoreError>> {
-        ready(Ok(self.lock().page(after, now))).boxed()
+    async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
+        Ok(self.lock().page(after, now))
     }
 
-    fn revoke(&self, refresh: TokenHash) -> BoxFuture<'static, Result<bool, StoreError>> {
+    async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         inner.access.retain(|_, access| access.refresh != refresh);
-        ready(Ok(inner.grants.remove(&refresh).is_some())).boxed()
+        Ok(inner.grants.remove(&refresh).is_some())
     }
 
-    fn purge(&self, now: Timestamp) -> BoxFuture<'static, Result<u64, StoreError>> {
-        ready(Ok(self.lock().purge(now))).boxed()
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.lock().purge(now))
     }
 }
 

@@ -10,6 +10,8 @@ use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::sqlite::{SqliteStore, SqliteTokens};
 use device_flow_proxy::store::{MeteringStores, OpenError, Stores, open_tokens};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tempfile::TempDir;
 
 struct Directory(TempDir);
@@ -110,10 +112,11 @@ fn a_locked_file_aborts_a_change_and_delays_no_question() {
     let mut samples = Samples::new(134);
     let (first, second) = (samples.meter_grant(), samples.meter_grant());
     block_on(async {
-        let store = SqliteTokens::open(place.path()).expect("a store");
+        let store = Arc::new(SqliteTokens::open(place.path()).expect("a store"));
         assert_eq!(store.add(first.clone(), None).await.expect("stored"), Written::Applied);
         let intruder = execute(&place.path().join("tokens.sqlite"), "BEGIN IMMEDIATE");
-        let change = tokio::spawn(store.add(second.clone(), None));
+        let (writer, grant) = (Arc::clone(&store), second.clone());
+        let change = tokio::spawn(async move { writer.add(grant, None).await });
         let asked = Instant::now();
         for _ in 0..20 {
             assert!(store.find_refresh(first.refresh, NOW).await.expect("an answer").is_some());
@@ -168,11 +171,12 @@ fn what_is_queued_is_finished_before_the_store_goes() {
     let mut samples = Samples::new(135);
     block_on(async {
         let store = SqliteTokens::open(place.path()).expect("a store");
-        let adds: Vec<_> = (0..40).map(|_| store.add(samples.meter_grant(), None)).collect();
-        drop(store);
-        for add in adds {
-            assert_eq!(add.await.expect("stored"), Written::Applied);
+        {
+            let adds = join_all((0..40).map(|_| store.add(samples.meter_grant(), None)));
+            // Asked, but not waited for.
+            assert!(adds.now_or_never().is_none());
         }
+        drop(store);
         let store = SqliteTokens::open(place.path()).expect("a store");
         assert_eq!(store.grants(None, NOW).await.expect("a page").grants.len(), 40);
     });

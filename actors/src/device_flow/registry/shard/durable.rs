@@ -135,8 +135,9 @@ impl CodeRegistry {
             return waiting.push(work);
         }
         self.reading.insert(key, vec![work]);
-        let found = self.ports.store.find(key, self.ports.clock.now()).into_actor(self);
-        ctx.spawn(found.map(move |found, act, ctx| {
+        let (store, now) = (Arc::clone(&self.ports.store), self.ports.clock.now());
+        let found = async move { store.find(key, now).await };
+        ctx.spawn(found.into_actor(self).map(move |found, act, ctx| {
             let waiting = act.reading.remove(&key).unwrap_or_default();
             match found {
                 Ok(Some(session)) => {

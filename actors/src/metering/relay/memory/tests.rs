@@ -1,5 +1,4 @@
-use futures_util::FutureExt;
-use futures_util::future::ready;
+use async_trait::async_trait;
 use jiff::civil::date as civil_date;
 
 use super::*;
@@ -10,21 +9,22 @@ const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// What is written is handed over by the tests.
 struct Nowhere;
 
+#[async_trait]
 impl MeterCache for Nowhere {
-    fn get(&self, _: Vec<CacheKey>, _: Timestamp) -> BoxFuture<'static, Result<Vec<CacheEntry>, StoreError>> {
-        ready(Ok(Vec::new())).boxed()
+    async fn get(&self, _: Vec<CacheKey>, _: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
+        Ok(Vec::new())
     }
 
-    fn put(&self, _: Vec<CacheEntry>) -> BoxFuture<'static, Result<(), StoreError>> {
-        ready(Ok(())).boxed()
+    async fn put(&self, _: Vec<CacheEntry>) -> Result<(), StoreError> {
+        Ok(())
     }
 
-    fn evict(&self, _: Timestamp, _: u64) -> BoxFuture<'static, Result<u64, StoreError>> {
-        ready(Ok(0)).boxed()
+    async fn evict(&self, _: Timestamp, _: u64) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
-    fn forget(&self, _: CacheKey) -> BoxFuture<'static, Result<u64, StoreError>> {
-        ready(Ok(0)).boxed()
+    async fn forget(&self, _: CacheKey) -> Result<u64, StoreError> {
+        Ok(0)
     }
 }
 
