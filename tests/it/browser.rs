@@ -120,8 +120,7 @@ async fn reloading_while_the_consent_is_recorded_does_no_harm() {
 async fn enedis_may_send_people_to_another_origin() {
     let world = World::start(Store::Sqlite).await;
     let port = world.enedis.address().port();
-    let headers = vec![("Location".to_owned(), format!("http://localhost:{port}/sign-in"))];
-    let onward = Fault::Status { code: 302, headers, body: String::new() };
+    let onward = Fault::answer(302, &[("Location", &format!("http://localhost:{port}/sign-in"))], "");
     world.enedis.script(Endpoint::Authorize, [onward.clone(), onward]);
     play(&world, "sign_in_at_another_origin", "fr").await;
     assert_eq!(world.enedis.faults_left(Endpoint::Authorize), 0);

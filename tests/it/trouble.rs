@@ -137,8 +137,8 @@ async fn an_enedis_that_is_not_there_is_no_final_answer() {
 async fn a_refresh_comes_back_as_enedis_sent_it() {
     let world = World::start(Store::Sqlite).await;
     let device = world.device().await;
-    let html = [("content-type".to_owned(), "text/html; charset=utf-8".to_owned())];
-    let fault = Fault::Status { code: 500, headers: html.to_vec(), body: "<b>trouble</b>".into() };
+    let html = [("content-type", "text/html; charset=utf-8")];
+    let fault = Fault::answer(500, &html, "<b>trouble</b>");
     world.enedis.script(Endpoint::Token, [fault, Fault::too_many(1)]);
     let answer = device.refresh("x", &[]).await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (500, "<b>trouble</b>"));

@@ -1,7 +1,7 @@
 //! Consents: what the v1 and the v2 page return, honest and forged.
 
 use testkit::device::Device;
-use testkit::enedis::{Api, FOREIGN_AUTHORISATION, GeneratedMeters, Meters, Options};
+use testkit::enedis::{Endpoint, FOREIGN_AUTHORISATION, GeneratedMeters, Meters, Options};
 use testkit::person::{Choice, Person, Visit};
 
 use super::{METER, deliver, link, world};
@@ -20,7 +20,7 @@ async fn the_v1_page_names_the_meters(store: Store) {
     let linked = link(&world).await;
     assert_eq!(linked.meters, METER);
     let seen = world.enedis.seen();
-    assert_eq!(seen.authorize_requests[0].version, 1);
+    assert_eq!(seen.authorize_requests[0].endpoint, Endpoint::Authorize);
     assert_eq!(seen.token_requests_of("authorization_code").count(), 0, "the code is good for nothing");
 }
 
@@ -32,7 +32,7 @@ async fn the_v2_page_names_an_authorisation(store: Store) {
     let person = Person::new();
     let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
     assert_eq!(page.status, 200, "{}", page.html);
-    let asked = world.enedis.counts().requests(Api::SubscribedServices);
+    let asked = world.enedis.counts().requests(Endpoint::SubscribedServices);
     assert_eq!(asked, 3);
     let request = world.enedis.seen().api_requests[0].clone();
     assert_eq!(request.path, "/subscribed_services/v1/");
@@ -40,7 +40,7 @@ async fn the_v2_page_names_an_authorisation(store: Store) {
     // A reload shows the same and asks nothing.
     let again = person.open(page.url.as_str()).await.unwrap();
     assert_eq!(again.status, 200);
-    assert_eq!(world.enedis.counts().requests(Api::SubscribedServices), asked);
+    assert_eq!(world.enedis.counts().requests(Endpoint::SubscribedServices), asked);
     assert_eq!(deliver(device).await.meters, METER);
     let token = world.enedis.seen().token_requests_of("client_credentials").next().unwrap().clone();
     assert!(token.header("authorization").unwrap().starts_with("Basic "), "what Enedis is sure to take");
@@ -192,13 +192,13 @@ async fn forged_and_malformed_returns_change_nothing() {
     assert_eq!(person.open(&in_path).await.unwrap().status, 400);
     let honest = callback(&world, &format!("autorisation_id={id}&state={state}"));
     assert_eq!(Person::new().open(&honest).await.unwrap().status, 400, "another browser");
-    assert_eq!(world.enedis.counts().requests(Api::SubscribedServices), 0, "Enedis saw nothing of it");
+    assert_eq!(world.enedis.counts().requests(Endpoint::SubscribedServices), 0, "Enedis saw nothing of it");
     assert!(pending(&device).await);
     // The honest return still works, once; what comes after it under the same state sees the same end.
     assert_eq!(person.open(&honest).await.unwrap().status, 200);
     let replayed = callback(&world, &format!("autorisation_id={}&state={state}", id ^ 1));
     assert_eq!(person.open(&replayed).await.unwrap().status, 200, "a page, and nothing else");
-    assert_eq!(world.enedis.counts().requests(Api::SubscribedServices), 1);
+    assert_eq!(world.enedis.counts().requests(Endpoint::SubscribedServices), 1);
     assert_eq!(deliver(device).await.meters, METER);
 }
 
@@ -215,7 +215,7 @@ async fn guesses_at_authorisations_are_limited() {
     let looked_at = statuses.iter().filter(|status| **status == 502).count();
     assert!((15..=16).contains(&looked_at), "{statuses:?}");
     assert!(statuses.iter().all(|status| matches!(status, 502 | 429)), "{statuses:?}");
-    assert!(world.enedis.counts().requests(Api::SubscribedServices) <= 64);
+    assert!(world.enedis.counts().requests(Endpoint::SubscribedServices) <= 64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -235,7 +235,7 @@ async fn a_kill_after_the_tokens_and_before_the_session_costs_nothing() {
     let meters = lock("meters.sqlite");
     let killed = async {
         crate::fixture::eventually("the consent is being taken", || async {
-            (world.enedis.counts().requests(Api::SubscribedServices) > 0).then_some(())
+            (world.enedis.counts().requests(Endpoint::SubscribedServices) > 0).then_some(())
         })
         .await;
         let sessions = lock("sessions.sqlite");

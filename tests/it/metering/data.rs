@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::enedis::{Api, Endpoint, Fault, Meters, Options, Quirks, Resource};
+use testkit::enedis::{Endpoint, Fault, Meters, Options, Resource};
 
 use super::{Linked, METER, get, link, question, world, yesterday};
 use crate::fixture::{Plan, Store, World};
@@ -18,21 +18,14 @@ async fn on_api(mode: &str, options: Options) -> (World, Linked) {
 }
 
 /// Test client 6 has both directions.
-fn self_consumption(quirks: Quirks) -> Options {
-    Options { meters: Meters::Client(6), quirks, ..Options::default() }
+fn self_consumption() -> Options {
+    Options { meters: Meters::Client(6), quirks: true, ..Options::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_apis_give_the_same_answers() {
-    let quirks = Quirks {
-        null_values: true,
-        unsorted: true,
-        several_grandeurs: true,
-        split_grandeur: true,
-        kilo: true,
-    };
-    let (new, boxed_new) = on_api("new", self_consumption(quirks)).await;
-    let (legacy, boxed_legacy) = on_api("legacy", self_consumption(quirks)).await;
+    let (new, boxed_new) = on_api("new", self_consumption()).await;
+    let (legacy, boxed_legacy) = on_api("legacy", self_consumption()).await;
     for resource in Resource::ALL {
         let start = yesterday(&new.enedis).plus(-6);
         let answers = [
@@ -60,8 +53,8 @@ async fn both_apis_give_the_same_answers() {
             answers[1].json["meter_reading"]["reading_type"]
         );
     }
-    assert_eq!(new.enedis.counts().requests(Api::DataV5), 0);
-    assert_eq!(legacy.enedis.counts().requests(Api::Data2026), 0);
+    assert_eq!(new.enedis.counts().requests(Endpoint::DataV5), 0);
+    assert_eq!(legacy.enedis.counts().requests(Endpoint::Data2026), 0);
 }
 
 async fn a_day_asked_again_costs_nothing(store: Store) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actors::base::clock::{Clock, SystemClock};
-use testkit::enedis::{Api, Endpoint, Fault, GeneratedMeters, Meters, Options, Quota, Resource};
+use testkit::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Quota, Resource};
 
 use super::{Linked, get, link, question, yesterday};
 use crate::fixture::{Plan, Store, World};
@@ -26,13 +26,13 @@ fn troubles() -> Vec<(&'static str, Fault, u16)> {
         ("500 of 2026", json(500, r#"{"code":"500","message":"Erreur technique"}"#), 429),
         ("nested 500", json(500, r#"{"error":{"code":500,"message":"Erreur Technique - 500"}}"#), 429),
         ("503", Fault::unavailable(), 429),
-        ("504", Fault::Status { code: 504, headers: vec![], body: String::new() }, 429),
+        ("504", Fault::answer(504, &[], ""), 429),
         ("cut", Fault::CutBefore, 429),
         ("html", Fault::Html, 429),
         ("hang", Fault::Hang, 429),
         ("not subscribed", Fault::not_subscribed(), 503),
-        ("403 in html", Fault::Status { code: 403, headers: vec![], body: "<html>".into() }, 429),
-        ("404 in html", Fault::Status { code: 404, headers: vec![], body: "<html>".into() }, 503),
+        ("403 in html", Fault::answer(403, &[], "<html>"), 429),
+        ("404 in html", Fault::answer(404, &[], "<html>"), 503),
         ("400 ADAM-DC-0007", json(400, r#"{"error":"ADAM-DC-0007","error_description":"x"}"#), 429),
         ("403 ADAM-DC-0008", json(403, r#"{"error":"ADAM-DC-0008","error_description":"x"}"#), 429),
         ("quota", Fault::quota_for(Duration::from_secs(1)), 429),
@@ -217,14 +217,14 @@ async fn a_restart_does_not_begin_the_hours_quota_anew() {
 async fn auto_prefers_the_new_api_and_falls_back_on_the_old() {
     let (world, linked) = impatient("auto").await;
     let day = yesterday(&world.enedis);
-    world.enedis.set_subscribed(Api::Data2026, false);
+    world.enedis.set_subscribed(Endpoint::Data2026, false);
     for back in 1..=6 {
         let answer = linked.read(&world, Resource::MaxPower, day.plus(-20 * back), 1).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
     let counts = world.enedis.counts();
-    assert_eq!(counts.requests(Api::DataV5), 6);
-    assert_eq!(counts.requests(Api::Data2026), 2, "then it is remembered that this one is closed");
+    assert_eq!(counts.requests(Endpoint::DataV5), 6);
+    assert_eq!(counts.requests(Endpoint::Data2026), 2, "then it is remembered that this one is closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,7 +244,7 @@ async fn auto_never_falls_back_on_an_error_about_data() {
     let (world, linked) = impatient("auto").await;
     let answer = linked.read(&world, Resource::ProductionCurve, yesterday(&world.enedis), 1).await;
     assert_eq!(answer.error(), Some("ADAM-ERR0069"));
-    assert_eq!(world.enedis.counts().requests(Api::DataV5), 0);
+    assert_eq!(world.enedis.counts().requests(Endpoint::DataV5), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,58 +19,52 @@
 
 mod authorize;
 mod book;
-mod consents;
 mod control;
-mod counts;
 mod data;
 mod fault;
-mod gateway;
-mod mesure;
 mod meters;
 mod quota;
 mod seen;
 mod services;
+mod shapes;
 #[cfg(test)]
 mod tests;
 mod token;
-mod v5;
 mod values;
 mod wire;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use self::book::Book;
-pub use self::consents::FOREIGN_AUTHORISATION;
-pub use self::counts::{Api, Counts, Resource};
-pub use self::fault::{Endpoint, Fault, next_access_time};
-pub use self::mesure::Quirks;
+pub use self::data::Resource;
+pub use self::fault::{Fault, Response};
 pub use self::meters::{GeneratedMeters, Meters, revokes, usage_points};
-pub use self::quota::{Quota, QuotaBody};
-pub use self::seen::{ApiRequest, AuthorizeRequest, Outcome, Seen, TokenRequest};
-pub use self::values::{Direction, SLOTS, daily, half_hour, max_power};
+pub use self::quota::Quota;
+pub use self::seen::{Counts, Endpoint, Request, Seen};
 use crate::calendar::Day;
 
 /// Path of the consent page.
-pub const AUTHORIZE_PATH: &str = "/dataconnect/v1/oauth2/authorize";
+const AUTHORIZE_PATH: &str = "/dataconnect/v1/oauth2/authorize";
 /// Path of the consent page since 2026.
-pub const AUTHORIZE_V2_PATH: &str = "/dataconnect/v2/oauth2/authorize";
+const AUTHORIZE_V2_PATH: &str = "/dataconnect/v2/oauth2/authorize";
 /// Path of the service that tells which meter an authorisation is for; also answered without the last slash.
-pub const SERVICES_PATH: &str = "/subscribed_services/v1/";
+const SERVICES_PATH: &str = "/subscribed_services/v1/";
 /// Path that the buttons of both consent pages post to.
 pub const CONSENT_PATH: &str = "/dataconnect/v1/oauth2/consent";
 /// Path of the token endpoint.
-pub const TOKEN_PATH: &str = "/oauth2/v3/token";
+const TOKEN_PATH: &str = "/oauth2/v3/token";
 /// Longest `state` that Enedis takes, in characters.
-pub const STATE_MAX: usize = 100;
+const STATE_MAX: usize = 100;
+/// An authorisation that exists, but of another application: asking for it is answered 403.
+pub const FOREIGN_AUTHORISATION: i64 = 424_242_424_242;
 
 /// How the simulator is set up. [`Options::default`] is Enedis in production with one holder of one meter.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent switches of a test")]
 pub struct Options {
     /// The one registered application.
     pub client_id: String,
@@ -88,29 +82,15 @@ pub struct Options {
     pub require_pkce: bool,
     /// Take `redirect_uri` on the consent page if it is the registered one. Enedis' firewall answers 404 to it.
     pub allow_redirect_uri: bool,
-    /// Also put the usage points, joined by `,`, in the token answer under this name. Enedis sends them on the
-    /// callback only.
-    pub usage_point_field: Option<String>,
-    /// `expires_in` of the application's tokens is a number, not a string.
-    pub expires_in_number: bool,
     /// What each API takes.
     pub quota: Quota,
     /// What the token endpoint takes; `None`: anything, and nothing is counted.
     pub token_quota: Option<Quota>,
-    /// APIs that the application has not subscribed to.
-    pub unsubscribed: Vec<Api>,
-    /// Data is given out only for meters whose holder consented here, or that were told to [`Simulator::grant`].
-    pub consent_required: bool,
-    /// Data requests need `Content-Type: application/json`, though they have no body; else 500, as since 2026.
-    pub json_content_type: bool,
-    /// For how many questions after a consent its services stay unlisted.
-    pub services_empty_first: u32,
-    /// A second consent for the same meter on the page of version 2 ends there, without a return to the callback.
-    pub reshare_fails: bool,
     /// Today, for Enedis; `None`: the real day.
     pub today: Option<Day>,
-    /// Oddities of answers of the API of 2026.
-    pub quirks: Quirks,
+    /// Answers of the API of 2026 come with every oddity that a translation must cope with. About one point in eleven
+    /// has no value: `"v": null` there, no point at all in API v5.
+    pub quirks: bool,
 }
 
 impl Default for Options {
@@ -124,17 +104,10 @@ impl Default for Options {
             code_lifetime: Duration::from_secs(180),
             require_pkce: false,
             allow_redirect_uri: false,
-            usage_point_field: None,
-            expires_in_number: false,
             quota: Quota::ENEDIS,
             token_quota: None,
-            unsubscribed: Vec::new(),
-            consent_required: true,
-            json_content_type: true,
-            services_empty_first: 0,
-            reshare_fails: false,
             today: None,
-            quirks: Quirks::default(),
+            quirks: false,
         }
     }
 }
@@ -160,10 +133,9 @@ impl Simulator {
     /// # Panics
     /// If no loopback port can be bound.
     pub async fn start(options: Options) -> Self {
-        let listener =
-            tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port for the simulator");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port for the simulator");
         let address = listener.local_addr().expect("the address of a bound listener");
-        let book = Mutex::new(Book::new(&options));
+        let book = Mutex::new(Book::new(options.callback.clone(), options.today));
         let shared = Arc::new(Shared { options, book });
         let server = tokio::spawn(wire::serve(listener, Arc::clone(&shared)));
         Self { address, shared, server }
@@ -181,12 +153,22 @@ impl Simulator {
 
     /// URL of the consent page.
     pub fn authorize_url(&self) -> String {
-        format!("{}{AUTHORIZE_PATH}", self.base_url())
+        self.base_url() + AUTHORIZE_PATH
+    }
+
+    /// URL of the consent page of version 2, which returns an authorisation and no meter.
+    pub fn authorize_v2_url(&self) -> String {
+        self.base_url() + AUTHORIZE_V2_PATH
+    }
+
+    /// URL of the service that tells which meter an authorisation is for.
+    pub fn services_url(&self) -> String {
+        self.base_url() + SERVICES_PATH
     }
 
     /// URL of the token endpoint.
     pub fn token_url(&self) -> String {
-        format!("{}{TOKEN_PATH}", self.base_url())
+        self.base_url() + TOKEN_PATH
     }
 
     /// The options it was started with.
@@ -194,34 +176,8 @@ impl Simulator {
         &self.shared.options
     }
 
-    /// Registers the redirect URI, once the port of the proxy is known.
-    pub fn set_callback(&self, url: impl Into<String>) {
-        self.shared.book().callback = Some(url.into());
-    }
-
-    /// Appends faults for `endpoint`; each request consumes one, and passes when none is left.
-    pub fn script(&self, endpoint: Endpoint, faults: impl IntoIterator<Item = Fault>) {
-        self.shared.book().scripts.entry(endpoint).or_default().extend(faults);
-    }
-
-    /// Scripted faults of `endpoint` that no request has consumed yet.
-    pub fn faults_left(&self, endpoint: Endpoint) -> usize {
-        self.shared.book().scripts.get(&endpoint).map_or(0, VecDeque::len)
-    }
-
-    /// Forgets the scripted faults of `endpoint` that no request has consumed yet.
-    pub fn clear_script(&self, endpoint: Endpoint) {
-        self.shared.book().scripts.remove(&endpoint);
-    }
-
-    /// What it has seen so far.
-    pub fn seen(&self) -> Seen {
-        self.shared.book().seen.clone()
-    }
-
-    /// Token requests being handled at this moment, hanging ones included.
-    pub fn token_requests_in_flight(&self) -> usize {
-        self.shared.book().in_flight
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.shared.book()
     }
 }
 

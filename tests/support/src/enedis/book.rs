@@ -1,32 +1,34 @@
-//! Owns the simulator's memory: consents begun, codes, refresh tokens, scripted faults, the record. Decisions here
-//! take no lock and touch no socket.
+//! Owns the simulator's memory: consents, codes, tokens, scripted faults, the record. Decisions here take no lock and
+//! touch no socket.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use super::consents::Grants;
-use super::counts::Counts;
 use super::meters::Holder;
-use super::quota::{Busy, Meter};
-use super::{Api, Endpoint, Fault, Options, Seen};
+use super::quota::{Quota, Taken};
+use super::{Counts, Endpoint, Fault, Seen};
 use crate::calendar::{Day, wall_clock};
 
 /// Everything the simulator remembers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Book {
     pub(super) callback: Option<String>,
     pub(super) scripts: HashMap<Endpoint, VecDeque<Fault>>,
-    pub(super) seen: Seen,
-    pub(super) in_flight: usize,
+    /// What is wrong with every request that no scripted fault is left for.
     pub(super) outages: HashMap<Endpoint, Fault>,
-    pub(super) counts: Counts,
-    pub(super) quotas: HashMap<Api, Meter>,
-    pub(super) busy: HashMap<Api, Busy>,
+    pub(super) seen: Seen,
+    /// Requests to the gateway and to the token endpoint that are not counted any more.
+    uncounted: (usize, usize),
+    /// Token requests being handled.
+    pub(super) in_flight: usize,
+    taken: HashMap<Endpoint, Taken>,
     /// What the simulator's clock is ahead of the wall's.
     pub(super) clock_ahead: Duration,
     /// APIs the application has not subscribed to.
-    pub(super) unsubscribed: HashSet<Api>,
-    pub(super) grants: Grants,
+    pub(super) unsubscribed: HashSet<Endpoint>,
+    /// For how many questions after a consent its services stay unlisted.
+    pub(super) services_empty_first: u32,
     /// Today, if it is not the real one.
     pub(super) today: Option<Day>,
     /// First day whose data is not out yet, if it is not today.
@@ -34,8 +36,11 @@ pub(super) struct Book {
     /// The generated meter whose turn it is.
     pub(super) next_meter: u32,
     /// When each was issued, by the simulator's clock.
-    application_tokens: HashMap<String, Duration>,
-    consents: HashMap<String, Consent>,
+    pub(super) application_tokens: HashMap<String, Duration>,
+    /// Valid requests to the consent pages.
+    pub(super) consents: HashMap<String, Consent>,
+    /// By usage point.
+    pub(super) grants: HashMap<String, Grant>,
     codes: HashMap<String, Code>,
     refresh_tokens: HashMap<String, Refresh>,
 }
@@ -48,9 +53,28 @@ pub(super) struct Consent {
     pub(super) challenge: Option<String>,
     /// `redirect_uri`, if the request had one.
     pub(super) redirect_uri: Option<String>,
-    /// Version of the consent page, 1 or 2.
-    pub(super) version: u8,
     pub(super) holder: Holder,
+}
+
+/// A consent for one meter.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) authorisation: i64,
+    pub(super) since: Day,
+    pub(super) state: GrantState,
+    /// Times it was asked for since the consent.
+    pub(super) questions: u32,
+}
+
+/// Where a consent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GrantState {
+    /// Given.
+    Active,
+    /// Taken back a moment ago: still listed, data is refused already.
+    Fading,
+    /// Taken back.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -66,36 +90,9 @@ struct Refresh {
     consumed: bool,
 }
 
-/// The tokens of one grant.
-#[derive(Debug)]
-pub(super) struct Tokens {
-    pub(super) access: String,
-    pub(super) refresh: String,
-    pub(super) holder: Holder,
-}
-
 impl Book {
-    pub(super) fn new(options: &Options) -> Self {
-        Self {
-            callback: options.callback.clone(),
-            scripts: HashMap::new(),
-            seen: Seen::default(),
-            in_flight: 0,
-            outages: HashMap::new(),
-            counts: Counts::default(),
-            quotas: HashMap::new(),
-            busy: HashMap::new(),
-            clock_ahead: Duration::ZERO,
-            unsubscribed: options.unsubscribed.iter().copied().collect(),
-            grants: Grants::new(&options.client_id, options.services_empty_first),
-            today: options.today,
-            published_until: None,
-            next_meter: 0,
-            application_tokens: HashMap::new(),
-            consents: HashMap::new(),
-            codes: HashMap::new(),
-            refresh_tokens: HashMap::new(),
-        }
+    pub(super) fn new(callback: Option<String>, today: Option<Day>) -> Self {
+        Self { callback, today, ..Self::default() }
     }
 
     pub(super) fn next_fault(&mut self, endpoint: Endpoint) -> Fault {
@@ -113,20 +110,35 @@ impl Book {
         self.today.unwrap_or_else(|| Day::in_france(self.now()))
     }
 
-    /// The first day whose data is not out yet: today unless told otherwise.
-    pub(super) fn published_until(&self) -> Day {
-        self.published_until.unwrap_or_else(|| self.today())
+    /// Takes one call from the quota of `endpoint`; the fault is the answer to one that comes too early.
+    pub(super) fn take(&mut self, endpoint: Endpoint, quota: Quota) -> Result<(), Fault> {
+        let now = self.now();
+        self.taken.entry(endpoint).or_default().take(quota, now).map_err(Fault::quota_until)
     }
 
-    /// Remembers a valid request to the consent page; the answer names it in the forms.
-    pub(super) fn begin(&mut self, consent: Consent) -> String {
-        let id = random_hex(16);
-        self.consents.insert(id.clone(), consent);
-        id
+    pub(super) fn counts(&self) -> Counts {
+        let (apis, tokens) = self.uncounted;
+        Counts::of(
+            self.seen.api_requests.iter().skip(apis).chain(self.seen.token_requests.iter().skip(tokens)),
+        )
     }
 
-    pub(super) fn consent(&self, id: &str) -> Option<Consent> {
-        self.consents.get(id).cloned()
+    pub(super) fn reset_counts(&mut self) {
+        self.uncounted = (self.seen.api_requests.len(), self.seen.token_requests.len());
+    }
+
+    /// Notes a consent of `holder` for `point` and returns its authorisation, which is the same each time.
+    pub(super) fn grant(&mut self, client_id: &str, point: &str, fades: bool) -> i64 {
+        let authorisation = authorisation(client_id, point);
+        let state = if fades { GrantState::Fading } else { GrantState::Active };
+        let grant = Grant { authorisation, since: self.today(), state, questions: 0 };
+        self.grants.insert(point.to_owned(), grant);
+        authorisation
+    }
+
+    /// Tells whether data of `point` may be given out.
+    pub(super) fn is_granted(&self, point: &str) -> bool {
+        self.grants.get(point).is_some_and(|grant| grant.state == GrantState::Active)
     }
 
     /// Issues a code for `consent`.
@@ -142,14 +154,14 @@ impl Book {
             || self.refresh_tokens.get(code_or_token).is_some_and(|refresh| refresh.consumed)
     }
 
-    /// Consumes `code` if `check` accepts the request that led to it (RFC 6749 section 4.1.2: single use). The error
-    /// is a description of `invalid_grant`.
+    /// Consumes `code` if `check` accepts the request that led to it (RFC 6749 section 4.1.2: single use), and issues an
+    /// access token and a refresh token. The error is a description of `invalid_grant`.
     pub(super) fn redeem(
         &mut self,
         code: &str,
         lifetime: Duration,
         check: impl FnOnce(&Consent) -> Result<(), &'static str>,
-    ) -> Result<Tokens, &'static str> {
+    ) -> Result<(String, String), &'static str> {
         let entry = self.codes.get_mut(code).ok_or("unknown code")?;
         if entry.consumed {
             return Err("code already used");
@@ -163,8 +175,9 @@ impl Book {
         Ok(self.issue_tokens(holder))
     }
 
-    /// Consumes refresh token `token` and issues its successor. The error is a description of `invalid_grant`.
-    pub(super) fn rotate(&mut self, token: &str) -> Result<Tokens, &'static str> {
+    /// Consumes refresh token `token` and issues an access token and its successor. The error is a description of
+    /// `invalid_grant`.
+    pub(super) fn rotate(&mut self, token: &str) -> Result<(String, String), &'static str> {
         let entry = self.refresh_tokens.get_mut(token).ok_or("unknown refresh token")?;
         if entry.consumed {
             return Err("refresh token already used");
@@ -179,34 +192,34 @@ impl Book {
 
     /// Issues a token of the application itself.
     pub(super) fn issue_application_token(&mut self) -> String {
-        let access = random_hex(32);
-        self.seen.access_tokens.push(access.clone());
+        let access = self.issue_access_token();
         self.application_tokens.insert(access.clone(), self.now());
-        self.counts.application_tokens += 1;
         access
     }
 
-    /// Tells whether `token` is the application's own and younger than `lifetime`.
-    pub(super) fn is_application_token(&self, token: &str, lifetime: Duration) -> bool {
-        let age = |issued: &Duration| self.now().saturating_sub(*issued);
-        self.application_tokens.get(token).is_some_and(|issued| age(issued) < lifetime)
-    }
-
-    /// Ends the life of every token of the application.
-    pub(super) fn expire_application_tokens(&mut self) {
-        self.application_tokens.clear();
-    }
-
-    fn issue_tokens(&mut self, holder: Holder) -> Tokens {
-        let (access, refresh) = (random_hex(32), random_hex(32));
+    fn issue_tokens(&mut self, holder: Holder) -> (String, String) {
+        let refresh = random_hex(32);
         self.refresh_tokens.insert(refresh.clone(), Refresh { holder, consumed: false });
-        self.seen.access_tokens.push(access.clone());
         self.seen.refresh_tokens.push(refresh.clone());
-        Tokens { access, refresh, holder }
+        (self.issue_access_token(), refresh)
+    }
+
+    fn issue_access_token(&mut self) -> String {
+        let access = random_hex(32);
+        self.seen.access_tokens.push(access.clone());
+        access
     }
 }
 
+/// The number of the authorisation that `client_id` has for `point`: positive, and often too large for a double,
+/// as an int64 may be.
+pub(super) fn authorisation(client_id: &str, point: &str) -> i64 {
+    let mut hasher = DefaultHasher::new();
+    (client_id, point).hash(&mut hasher);
+    hasher.finish().cast_signed() & i64::MAX
+}
+
 /// `bytes` random bytes as hex digits; `bytes` is at most 32.
-fn random_hex(bytes: usize) -> String {
+pub(super) fn random_hex(bytes: usize) -> String {
     hex::encode(&rand::random::<[u8; 32]>()[..bytes])
 }

@@ -1,25 +1,36 @@
-//! Owns the levers of a running simulator that concern data, consents and the quota.
+//! Owns the levers of a running simulator.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::consents;
-use super::{AUTHORIZE_V2_PATH, Api, Counts, Endpoint, Fault, SERVICES_PATH, Simulator};
+use super::book::{GrantState, authorisation};
+use super::{Counts, Endpoint, Fault, Seen, Simulator};
 use crate::calendar::Day;
 
 impl Simulator {
-    /// URL of the consent page of version 2, which returns an authorisation and no meter.
-    pub fn authorize_v2_url(&self) -> String {
-        format!("{}{AUTHORIZE_V2_PATH}", self.base_url())
+    /// Registers the redirect URI, once the port of the proxy is known.
+    pub fn set_callback(&self, url: impl Into<String>) {
+        self.book().callback = Some(url.into());
     }
 
-    /// URL of the service that tells which meter an authorisation is for.
-    pub fn services_url(&self) -> String {
-        format!("{}{SERVICES_PATH}", self.base_url())
+    /// Appends faults for `endpoint`; each request consumes one, and passes when none is left.
+    pub fn script(&self, endpoint: Endpoint, faults: impl IntoIterator<Item = Fault>) {
+        self.book().scripts.entry(endpoint).or_default().extend(faults);
+    }
+
+    /// Scripted faults of `endpoint` that no request has consumed yet.
+    pub fn faults_left(&self, endpoint: Endpoint) -> usize {
+        self.book().scripts.get(&endpoint).map_or(0, VecDeque::len)
+    }
+
+    /// Forgets the scripted faults of `endpoint` that no request has consumed yet.
+    pub fn clear_script(&self, endpoint: Endpoint) {
+        self.book().scripts.remove(&endpoint);
     }
 
     /// Commits `fault` on every request to `endpoint` that no scripted fault is left for, until told `None`.
     pub fn set_outage(&self, endpoint: Endpoint, fault: Option<Fault>) {
-        let mut book = self.shared.book();
+        let mut book = self.book();
         match fault {
             Some(fault) => book.outages.insert(endpoint, fault),
             None => book.outages.remove(&endpoint),
@@ -33,76 +44,86 @@ impl Simulator {
         }
     }
 
+    /// What it has seen so far.
+    pub fn seen(&self) -> Seen {
+        self.book().seen.clone()
+    }
+
+    /// What it has seen since the last [`Simulator::reset_counts`], in numbers.
+    pub fn counts(&self) -> Counts {
+        self.book().counts()
+    }
+
+    /// Starts [`Simulator::counts`] anew; the quota stays as it is.
+    pub fn reset_counts(&self) {
+        self.book().reset_counts();
+    }
+
+    /// Token requests being handled at this moment, hanging ones included.
+    pub fn token_requests_in_flight(&self) -> usize {
+        self.book().in_flight
+    }
+
     /// Sets today's date for Enedis; `None`: the real one.
     pub fn set_today(&self, today: Option<Day>) {
-        self.shared.book().today = today;
+        self.book().today = today;
     }
 
     /// Today's date for Enedis.
     pub fn today(&self) -> Day {
-        self.shared.book().today()
+        self.book().today()
     }
 
     /// Puts the simulator's clock so far ahead of the wall's: quota windows, the times in its answers, the age of the
     /// application's tokens, and today unless [`Simulator::set_today`] names it.
     pub fn set_clock_ahead(&self, ahead: Duration) {
-        self.shared.book().clock_ahead = ahead;
+        self.book().clock_ahead = ahead;
     }
 
     /// The simulator's clock, since 1970 (UTC).
     pub fn now(&self) -> Duration {
-        self.shared.book().now()
+        self.book().now()
     }
 
     /// Sets the first day whose data is not out yet; `None`: today, so that yesterday's data is.
     pub fn set_published_until(&self, day: Option<Day>) {
-        self.shared.book().published_until = day;
+        self.book().published_until = day;
     }
 
-    /// Gives or takes the application's subscription to `api`; without it, the gateway answers 403 900908.
-    pub fn set_subscribed(&self, api: Api, subscribed: bool) {
-        let mut book = self.shared.book();
+    /// Gives or takes the application's subscription to an API; without it, the gateway answers 403 900908.
+    pub fn set_subscribed(&self, api: Endpoint, subscribed: bool) {
+        let mut book = self.book();
         if subscribed {
-            book.unsubscribed.remove(&api);
+            book.unsubscribed.remove(&api)
         } else {
-            book.unsubscribed.insert(api);
-        }
+            book.unsubscribed.insert(api)
+        };
     }
 
     /// Leaves the services of every authorisation unlisted for its first `questions` questions after the consent.
     pub fn set_services_empty_first(&self, questions: u32) {
-        self.shared.book().grants.empty_first = questions;
+        self.book().services_empty_first = questions;
     }
 
     /// Notes a consent for usage point `point` as if its holder had given it today; returns the authorisation.
     pub fn grant(&self, point: &str) -> i64 {
-        let mut book = self.shared.book();
-        let today = book.today();
-        book.grants.give(point, today, false)
+        self.book().grant(&self.options().client_id, point, false)
     }
 
     /// Takes back the consent for usage point `point`: its data is refused and its services are over.
     pub fn revoke(&self, point: &str) {
-        self.shared.book().grants.end(point);
+        if let Some(grant) = self.book().grants.get_mut(point) {
+            grant.state = GrantState::Ended;
+        }
     }
 
     /// The authorisation that the application gets for usage point `point`, whether or not it was given.
     pub fn authorisation(&self, point: &str) -> i64 {
-        consents::authorisation(&self.options().client_id, point)
+        authorisation(&self.options().client_id, point)
     }
 
     /// Ends the life of every token of the application.
     pub fn expire_application_tokens(&self) {
-        self.shared.book().expire_application_tokens();
-    }
-
-    /// What reached the gateway, in numbers.
-    pub fn counts(&self) -> Counts {
-        self.shared.book().counts.clone()
-    }
-
-    /// Starts [`Simulator::counts`] anew; quota windows stay as they are.
-    pub fn reset_counts(&self) {
-        self.shared.book().counts = Counts::default();
+        self.book().application_tokens.clear();
     }
 }

@@ -1,10 +1,11 @@
-//! Owns what both data APIs share: which questions are refused, and the points that answer the others. How either is
-//! written is up to [`super::v5`] and [`super::mesure`].
+//! Owns the gateway and the data behind it: it asks, in this order, for a live token of the application, a
+//! subscription to the API, room in the quota and the right content type; then whether the question can be answered.
+//! How questions and answers are written is up to [`super::shapes`].
 
 use super::book::Book;
-use super::counts::Resource;
-use super::values::{SLOTS, daily, half_hour, is_lost, max_power};
-use super::{Options, Quirks};
+use super::shapes::{Ask, Dialect};
+use super::values::{Direction, SLOTS, daily, half_hour, is_lost, max_power};
+use super::{Endpoint, Fault, Options, Request, Response, services};
 use crate::calendar::Day;
 
 /// Most days in one answer of a load curve.
@@ -15,20 +16,81 @@ const CURVE_MONTHS: i64 = 24;
 const DAILY_MONTHS: i64 = 36;
 const GRACE_DAYS: i64 = 15;
 
-/// A well-formed question; `end` is excluded.
-#[derive(Clone, Debug)]
-pub(super) struct Ask {
-    pub(super) point: String,
-    pub(super) resource: Resource,
-    pub(super) start: Day,
-    pub(super) end: Day,
+/// What can be asked about a meter, in either API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Half-hour curve of consumption.
+    ConsumptionCurve,
+    /// Half-hour curve of production.
+    ProductionCurve,
+    /// Energy consumed per day.
+    DailyConsumption,
+    /// Energy produced per day.
+    DailyProduction,
+    /// Largest power drawn per day.
+    MaxPower,
+}
+
+impl Resource {
+    /// Every resource.
+    pub const ALL: [Self; 5] = [
+        Self::ConsumptionCurve,
+        Self::ProductionCurve,
+        Self::DailyConsumption,
+        Self::DailyProduction,
+        Self::MaxPower,
+    ];
+
+    /// Path in API v5.
+    pub const fn v5_path(self) -> &'static str {
+        match self {
+            Self::ConsumptionCurve => "/metering_data_clc/v5/consumption_load_curve",
+            Self::ProductionCurve => "/metering_data_plc/v5/production_load_curve",
+            Self::DailyConsumption => "/metering_data_dc/v5/daily_consumption",
+            Self::DailyProduction => "/metering_data_dp/v5/daily_production",
+            Self::MaxPower => "/metering_data_dcmp/v5/daily_consumption_max_power",
+        }
+    }
+
+    /// Path in the API of 2026.
+    pub const fn path_2026(self) -> &'static str {
+        match self {
+            Self::ConsumptionCurve => "/mesure_synchrone_auto/v2/courbe_de_charge_consommation",
+            Self::ProductionCurve => "/mesure_synchrone_auto/v2/courbe_de_charge_production",
+            Self::DailyConsumption => "/mesure_synchrone_auto/v2/consommation_quotidienne",
+            Self::DailyProduction => "/mesure_synchrone_auto/v2/production_quotidienne",
+            Self::MaxPower => "/mesure_synchrone_auto/v2/puissance_conso_max_quotidienne",
+        }
+    }
+
+    /// The API and resource behind `path`.
+    pub(super) fn at(path: &str) -> Option<(Endpoint, Self)> {
+        let of =
+            |path_of: fn(Self) -> &'static str| Self::ALL.into_iter().find(|each| path_of(*each) == path);
+        let v5 = of(Self::v5_path).map(|resource| (Endpoint::DataV5, resource));
+        v5.or_else(|| of(Self::path_2026).map(|resource| (Endpoint::Data2026, resource)))
+    }
+
+    pub(super) const fn direction(self) -> Direction {
+        match self {
+            Self::ConsumptionCurve | Self::DailyConsumption | Self::MaxPower => Direction::Consumption,
+            Self::ProductionCurve | Self::DailyProduction => Direction::Production,
+        }
+    }
+
+    /// Tells whether it has a value per half hour.
+    pub(super) const fn is_curve(self) -> bool {
+        matches!(self, Self::ConsumptionCurve | Self::ProductionCurve)
+    }
 }
 
 /// Why a question has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// A parameter is missing or wrong; which one.
+    /// A parameter is missing or wrong; why.
     BadRequest(&'static str),
+    /// A parameter that the API does not know, or no JSON where it wants some.
+    Technical,
     /// No such meter among those of the people who consent here.
     NotHolder,
     /// The holder has not consented, or no longer does.
@@ -45,43 +107,6 @@ pub(super) enum Refusal {
     NoData,
 }
 
-impl Refusal {
-    /// HTTP status, code and text in the form of API v5.
-    pub(super) const fn v5(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::BadRequest(what) => (400, "invalid_request", what),
-            Self::NotHolder => (403, "ADAM-DC-0007", "The customer is not the holder of this usage point."),
-            Self::NoConsent => {
-                (403, "ADAM-DC-0008", "No consent can be found for this customer and this usage point.")
-            }
-            Self::NoSuchDirection => (
-                400,
-                "ADAM-ERR0069",
-                "The requested direction of measurement does not exist on this usage point.",
-            ),
-            Self::TooLong => (400, "ADAM-ERR0126", "The requested period cannot exceed 7 consecutive days."),
-            Self::TooOld => (400, "ADAM-ERR0125", "The requested period is too far back in time."),
-            Self::BeforeActivation => (
-                400,
-                "ADAM-ERR0123",
-                "The requested period cannot be anterior to the meter's last activation date.",
-            ),
-            Self::NoData => (404, "no_data_found", "no measure found for this usage point"),
-        }
-    }
-}
-
-/// The parameter `name` of a question, as an Enedis date.
-pub(super) fn date(text: Option<&str>, missing: &'static str, wrong: &'static str) -> Result<Day, Refusal> {
-    let text = text.ok_or(Refusal::BadRequest(missing))?;
-    Day::parse(text).ok_or(Refusal::BadRequest(wrong))
-}
-
-/// Tells whether `text` is written like a usage point.
-pub(super) fn is_point(text: &str) -> bool {
-    text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 /// One measured value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Point {
@@ -91,60 +116,72 @@ pub(super) struct Point {
     pub(super) value: Option<u32>,
 }
 
-/// Answers `ask`, with at least one point that has a value.
-pub(super) fn answer(options: &Options, book: &Book, ask: &Ask) -> Result<Vec<Point>, Refusal> {
-    let profile = options.meters.profile(&ask.point).ok_or(Refusal::NotHolder)?;
-    if options.consent_required && !book.grants.allows(&ask.point) {
-        return Err(Refusal::NoConsent);
+/// Answers a request to the services behind the gateway.
+pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> Result<Response, Fault> {
+    let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let issued = token.and_then(|token| book.application_tokens.get(token));
+    if !issued.is_some_and(|issued| book.now().saturating_sub(*issued) < options.token_lifetime) {
+        return Err(Fault::invalid_credentials());
     }
-    if ask.start >= ask.end {
-        return Err(Refusal::BadRequest("the start date must be before the end date"));
+    if book.unsubscribed.contains(&request.endpoint) {
+        return Err(Fault::not_subscribed());
     }
-    let today = book.today();
-    if ask.end > today {
-        return Err(Refusal::BadRequest("the end date must not be in the future"));
-    }
-    let measured = match ask.resource {
-        Resource::ConsumptionCurve | Resource::DailyConsumption | Resource::MaxPower => profile.consumption,
-        Resource::ProductionCurve | Resource::DailyProduction => profile.production,
+    book.take(request.endpoint, options.quota)?;
+    let Some((api, resource)) = Resource::at(&request.path) else {
+        return Ok(services::answer(options, book, request));
     };
-    if !measured {
-        return Err(Refusal::NoSuchDirection);
+    let dialect = if api == Endpoint::DataV5 { Dialect::V5 } else { Dialect::Of2026 };
+    let answered = dialect.read(resource, request).and_then(|ask| {
+        let points = points(options, book, &ask)?;
+        Ok(dialect.written(options.quirks, &ask, &points))
+    });
+    let (status, body) = answered.unwrap_or_else(|refusal| dialect.refused(refusal));
+    Ok(Response::json(status, &body))
+}
+
+/// The points that answer `ask`; at least one has a value.
+fn points(options: &Options, book: &Book, ask: &Ask) -> Result<Vec<Point>, Refusal> {
+    let profile = options.meters.profile(&ask.point).ok_or(Refusal::NotHolder)?;
+    let (today, curve) = (book.today(), ask.resource.is_curve());
+    let measured = match ask.resource.direction() {
+        Direction::Consumption => profile.consumption,
+        Direction::Production => profile.production,
+    };
+    let oldest = today.months_ago(if curve { CURVE_MONTHS } else { DAILY_MONTHS }).plus(-GRACE_DAYS);
+    let refusals = [
+        (!book.is_granted(&ask.point), Refusal::NoConsent),
+        (ask.start >= ask.end, Refusal::BadRequest("the start date must be before the end date")),
+        (ask.end > today, Refusal::BadRequest("the end date must not be in the future")),
+        (!measured, Refusal::NoSuchDirection),
+        (curve && ask.end.since(ask.start) > CURVE_DAYS, Refusal::TooLong),
+        (ask.start < oldest, Refusal::TooOld),
+        (ask.start < profile.in_service(), Refusal::BeforeActivation),
+    ];
+    if let Some((_, refusal)) = refusals.into_iter().find(|(refused, _)| *refused) {
+        return Err(refusal);
     }
-    let curve = ask.resource.is_curve();
-    if curve && ask.end.since(ask.start) > CURVE_DAYS {
-        return Err(Refusal::TooLong);
-    }
-    let months = if curve { CURVE_MONTHS } else { DAILY_MONTHS };
-    if ask.start < today.months_ago(months).plus(-GRACE_DAYS) {
-        return Err(Refusal::TooOld);
-    }
-    if ask.start < profile.in_service() {
-        return Err(Refusal::BeforeActivation);
-    }
-    let end = ask.end.min(book.published_until());
+    let end = ask.end.min(book.published_until.unwrap_or(today));
     let days = ask.start.until(end).filter(|day| profile.measured(*day) && (!curve || profile.curve));
     let points: Vec<_> = days.flat_map(|day| of_day(options.quirks, ask, day)).collect();
     if points.iter().any(|point| point.value.is_some()) { Ok(points) } else { Err(Refusal::NoData) }
 }
 
-fn of_day(quirks: Quirks, ask: &Ask, day: Day) -> Vec<Point> {
-    let direction = ask.resource.direction();
-    let kept =
-        |slot, value| (!(quirks.null_values && is_lost(&ask.point, direction, day, slot))).then_some(value);
+fn of_day(quirks: bool, ask: &Ask, day: Day) -> Vec<Point> {
+    let (meter, direction) = (ask.point.as_str(), ask.resource.direction());
+    let point = |date, slot, value| {
+        let lost = quirks && is_lost(meter, direction, day, slot);
+        Point { date, value: (!lost).then_some(value) }
+    };
     match ask.resource {
         Resource::ConsumptionCurve | Resource::ProductionCurve => (0..SLOTS)
-            .map(|slot| Point {
-                date: moment(day, (slot + 1) * 1_800),
-                value: kept(slot, half_hour(&ask.point, direction, day, slot)),
-            })
+            .map(|slot| point(moment(day, (slot + 1) * 1_800), slot, half_hour(meter, direction, day, slot)))
             .collect(),
         Resource::DailyConsumption | Resource::DailyProduction => {
-            vec![Point { date: day.to_string(), value: kept(SLOTS, daily(&ask.point, direction, day)) }]
+            vec![point(day.to_string(), SLOTS, daily(meter, direction, day))]
         }
         Resource::MaxPower => {
-            let (power, second) = max_power(&ask.point, day);
-            vec![Point { date: moment(day, second), value: kept(SLOTS, power) }]
+            let (power, second) = max_power(meter, day);
+            vec![point(moment(day, second), SLOTS, power)]
         }
     }
 }

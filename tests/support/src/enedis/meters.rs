@@ -39,9 +39,9 @@ impl GeneratedMeters {
         format!("{GENERATED_PREFIX}{index:010}")
     }
 
-    fn index(self, point: &str) -> Option<u32> {
-        let digits = point.strip_prefix(GENERATED_PREFIX).filter(|rest| rest.len() == 10)?;
-        digits.parse().ok().filter(|index| *index < self.count)
+    /// Tells whether meter `index` also produces.
+    pub const fn produces(self, index: u32) -> bool {
+        self.producer_every > 0 && (index + 1).is_multiple_of(self.producer_every)
     }
 }
 
@@ -73,10 +73,9 @@ impl Meters {
     pub(super) fn holder(self, state: &str, next: &mut u32) -> Holder {
         match self {
             Self::Client(client) => Holder::Client(client % 10),
-            Self::ByState => {
-                let digit = state.chars().last().and_then(|last| last.to_digit(10)).unwrap_or(0);
-                Holder::Client(u8::try_from(digit).unwrap_or(0))
-            }
+            Self::ByState => Holder::Client(
+                state.bytes().last().filter(u8::is_ascii_digit).map_or(0, |digit| digit - b'0'),
+            ),
             Self::Generated(fleet) => {
                 let named = state.rsplit_once('m').and_then(|(_, digits)| digits.parse::<u32>().ok());
                 let index = named.unwrap_or_else(|| {
@@ -90,18 +89,15 @@ impl Meters {
 
     /// What is behind `point`; `None`: no meter of any holder here.
     pub(super) fn profile(self, point: &str) -> Option<Profile> {
-        let client = (0..9).find(|client| {
-            usage_points(*client).is_some_and(|points| points.split(';').any(|known| known == point))
-        });
-        match (client, self) {
-            (Some(client), _) => Some(Profile::of_client(client, point)),
-            (None, Self::Generated(fleet)) => {
-                let index = fleet.index(point)?;
-                let production = fleet.producer_every > 0 && (index + 1).is_multiple_of(fleet.producer_every);
-                Some(Profile { production, ..Profile::CONSUMER })
-            }
-            (None, _) => None,
+        let holds =
+            |client: &u8| usage_points(*client).is_some_and(|held| held.split(';').any(|each| each == point));
+        if let Some(client) = (0..9).find(holds) {
+            return Some(Profile::of_client(client, point));
         }
+        let Self::Generated(fleet) = self else { return None };
+        let digits = point.strip_prefix(GENERATED_PREFIX).filter(|rest| rest.len() == 10)?;
+        let index = digits.parse().ok().filter(|index| *index < fleet.count)?;
+        Some(Profile { production: fleet.produces(index), ..Profile::CONSUMER })
     }
 }
 
@@ -114,7 +110,7 @@ pub(super) struct Profile {
     /// The holder has load curves recorded.
     pub(super) curve: bool,
     /// Nothing is measured on Tuesdays and Wednesdays.
-    pub(super) holes: bool,
+    holes: bool,
     /// In service since; year, month, day.
     in_service: (i64, i64, i64),
 }
@@ -179,18 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_digit_of_the_state_picks_the_client() {
+    fn the_state_picks_the_holder() {
         let client = |meters: Meters, state| meters.holder(state, &mut 0);
-        assert_eq!(client(Meters::ByState, "abc7"), Holder::Client(7));
-        assert_eq!(client(Meters::ByState, "7abc"), Holder::Client(0));
-        assert_eq!(client(Meters::ByState, ""), Holder::Client(0));
+        let picked = ["abc7", "7abc", ""].map(|state| client(Meters::ByState, state));
+        assert_eq!(picked, [7, 0, 0].map(Holder::Client));
         assert_eq!(client(Meters::Client(3), "abc7"), Holder::Client(3));
-        assert_eq!(usage_points(7).map(|points| points.split(';').count()), Some(3));
-        assert_eq!(usage_points(9), None);
-    }
-
-    #[test]
-    fn generated_meters_come_in_turn_or_by_name() {
         let meters = Meters::Generated(GeneratedMeters { count: 3, producer_every: 3 });
         let mut next = 0;
         let mut holder = |state| meters.holder(state, &mut next);
@@ -199,7 +188,6 @@ mod tests {
         assert_eq!(meters.profile(&GeneratedMeters::point(0)), Some(Profile::CONSUMER));
         assert!(meters.profile(&GeneratedMeters::point(2)).is_some_and(|profile| profile.production));
         assert_eq!(meters.profile(&GeneratedMeters::point(3)), None);
-        assert_eq!(GeneratedMeters::point(3).len(), 14);
     }
 
     #[test]

@@ -1,25 +1,107 @@
-//! Owns the record of what reached the simulator. It is kept for assertions, so it grows without bound: a
-//! simulator lives as long as one test or one demonstration.
+//! Owns the record of what reached the simulator, and every number drawn from it. It is kept for assertions, so it
+//! grows without bound: a simulator lives as long as one test or one demonstration.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::Api;
+use super::Resource;
+
+/// What faults can be scripted for, and what has a quota of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// `GET /dataconnect/v1/oauth2/authorize`, the consent page.
+    Authorize,
+    /// `GET /dataconnect/v2/oauth2/authorize`, the consent page since 2026.
+    AuthorizeV2,
+    /// `POST /oauth2/v3/token`, whose quota is [`super::Options::token_quota`].
+    Token,
+    /// `POST /subscribed_services/v1/`.
+    SubscribedServices,
+    /// `GET /metering_data_…/v5/…`.
+    DataV5,
+    /// `GET /mesure_synchrone_auto/v2/…`.
+    Data2026,
+}
+
+impl Endpoint {
+    /// Every endpoint: for an Enedis that is down as a whole.
+    pub const ALL: [Self; 6] = [
+        Self::Authorize,
+        Self::AuthorizeV2,
+        Self::Token,
+        Self::SubscribedServices,
+        Self::DataV5,
+        Self::Data2026,
+    ];
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When its head arrived.
+    pub at: Instant,
+    /// The same by the simulator's clock, since 1970 (UTC).
+    pub clock: Duration,
+    /// What it asked.
+    pub endpoint: Endpoint,
+    /// Its path.
+    pub path: String,
+    /// Parameters of the URL, decoded, in order.
+    pub query: Vec<(String, String)>,
+    /// Form fields of the body, decoded, in order.
+    pub fields: Vec<(String, String)>,
+    /// Header fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Its body, which is empty for a `GET`.
+    pub body: String,
+    /// The code or refresh token it carries had been consumed before it arrived.
+    pub after_success: bool,
+    /// Status of the answer that its effect led to; `None`: a fault came first, or it is still being handled.
+    pub status: Option<u16>,
+}
+
+impl Request {
+    /// The first parameter `name` of the URL.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        first(&self.query, name)
+    }
+
+    /// The first form field `name`.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        first(&self.fields, name)
+    }
+
+    /// The first header field `name`, given in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        first(&self.headers, name)
+    }
+
+    /// Its body has this media type, whatever its parameters.
+    pub(super) fn is_of_type(&self, media_type: &str) -> bool {
+        let sent = self.header("content-type").and_then(|sent| sent.split(';').next()).unwrap_or_default();
+        sent.trim().eq_ignore_ascii_case(media_type)
+    }
+}
+
+fn first<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
 
 /// A snapshot of everything the simulator saw since it started.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Requests to the consent page, in order of arrival, faulty answers included.
-    pub authorize_requests: Vec<AuthorizeRequest>,
+    /// Requests to the consent pages, in order of arrival, faulty answers included.
+    pub authorize_requests: Vec<Request>,
     /// Requests to the data and subscription services, in order of arrival, faulty answers included.
-    pub api_requests: Vec<ApiRequest>,
+    pub api_requests: Vec<Request>,
+    /// Requests to the token endpoint, in order of arrival, faulty answers included.
+    pub token_requests: Vec<Request>,
     /// Paths asked for that Enedis has not.
     pub unknown_paths: Vec<String>,
     /// Consents given: redirections that carried a code (v1) or an authorisation (v2).
     pub consents_allowed: usize,
     /// Consents refused: redirections with `access_denied`.
     pub consents_refused: usize,
-    /// Requests to the token endpoint, in order of arrival, faulty answers included.
-    pub token_requests: Vec<TokenRequest>,
     /// Authorization codes issued.
     pub codes: Vec<String>,
     /// Access tokens issued, those of the application itself included.
@@ -30,145 +112,44 @@ pub struct Seen {
     pub max_concurrent_token_requests: usize,
 }
 
-/// One request to a service behind the gateway.
-#[derive(Clone, Debug)]
-pub struct ApiRequest {
-    /// When its head arrived.
-    pub at: Instant,
-    /// The API it belongs to, for the quota.
-    pub api: Api,
-    /// Its path.
-    pub path: String,
-    /// Parameters of the URL, decoded, in order.
-    pub query: Vec<(String, String)>,
-    /// Header fields, names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// Its body, which is empty for a `GET`.
-    pub body: String,
-    /// Status of the answer; `None`: a fault came first, or it is still being handled.
-    pub status: Option<u16>,
-}
-
-/// One request to the consent page.
-#[derive(Clone, Debug)]
-pub struct AuthorizeRequest {
-    /// 1 or 2: the version of the consent page.
-    pub version: u8,
-    /// When it arrived.
-    pub at: Instant,
-    /// Its parameters, decoded, in order.
-    pub query: Vec<(String, String)>,
-    /// Its header fields, names in lower case.
-    pub headers: Vec<(String, String)>,
-}
-
-/// One request to the token endpoint.
-#[derive(Clone, Debug)]
-pub struct TokenRequest {
-    /// When its head arrived.
-    pub at: Instant,
-    /// Parameters of the URL, decoded, in order.
-    pub query: Vec<(String, String)>,
-    /// Form fields, decoded, in order.
-    pub fields: Vec<(String, String)>,
-    /// Header fields, names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The code or refresh token it carries had been consumed before it arrived.
-    pub after_success: bool,
-    /// The effect it had.
-    pub outcome: Outcome,
-}
-
-/// The effect of a token request, whatever became of the answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// None: a fault came first, or the request is still being handled.
-    None,
-    /// Tokens were issued, and a code or refresh token consumed.
-    Granted,
-    /// Refused with this OAuth error code.
-    Refused(String),
-}
-
-impl ApiRequest {
-    /// The first parameter `name`.
-    pub fn param(&self, name: &str) -> Option<&str> {
-        first(&self.query, name)
-    }
-
-    /// The first header field `name`, given in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        first(&self.headers, name)
-    }
-}
-
-impl AuthorizeRequest {
-    /// The first parameter `name`.
-    pub fn param(&self, name: &str) -> Option<&str> {
-        first(&self.query, name)
-    }
-}
-
-impl TokenRequest {
-    /// The first form field `name`.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        first(&self.fields, name)
-    }
-
-    /// The first header field `name`, given in lower case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        first(&self.headers, name)
-    }
-}
-
 impl Seen {
-    /// Requests to `api`.
-    pub fn api_requests_of(&self, api: Api) -> impl Iterator<Item = &ApiRequest> {
-        self.api_requests.iter().filter(move |request| request.api == api)
+    /// The requests among which those to `endpoint` are.
+    pub(super) fn requests_mut(&mut self, endpoint: Endpoint) -> &mut Vec<Request> {
+        match endpoint {
+            Endpoint::Authorize | Endpoint::AuthorizeV2 => &mut self.authorize_requests,
+            Endpoint::Token => &mut self.token_requests,
+            Endpoint::SubscribedServices | Endpoint::DataV5 | Endpoint::Data2026 => &mut self.api_requests,
+        }
     }
 
     /// Token requests with this `grant_type`.
-    pub fn token_requests_of(&self, grant_type: &str) -> impl Iterator<Item = &TokenRequest> {
+    pub fn token_requests_of(&self, grant_type: &str) -> impl Iterator<Item = &Request> {
         self.token_requests.iter().filter(move |request| request.field("grant_type") == Some(grant_type))
     }
 
-    /// How often authorization code `code` was presented, whatever came of it.
-    pub fn presentations(&self, code: &str) -> usize {
-        self.token_requests_of("authorization_code")
-            .filter(|request| request.field("code") == Some(code))
-            .count()
-    }
-
-    /// How often each issued code was presented, in order of issue.
+    /// How often each issued code was presented, whatever came of it, in order of issue.
     pub fn presentations_per_code(&self) -> Vec<(String, usize)> {
-        self.codes.iter().map(|code| (code.clone(), self.presentations(code))).collect()
+        let times = |code: &String| {
+            let presented = self.token_requests_of("authorization_code");
+            presented.filter(|request| request.field("code") == Some(code)).count()
+        };
+        self.codes.iter().map(|code| (code.clone(), times(code))).collect()
     }
 
     /// Authorization codes presented again after they had been consumed, one entry per such presentation.
     pub fn codes_presented_after_success(&self) -> Vec<String> {
-        self.token_requests_of("authorization_code")
-            .filter(|request| request.after_success)
-            .filter_map(|request| request.field("code").map(ToOwned::to_owned))
-            .collect()
-    }
-
-    /// The shortest time between the arrivals of two token requests; `None` with fewer than two.
-    pub fn min_token_spacing(&self) -> Option<Duration> {
-        let mut arrivals: Vec<_> = self.token_requests.iter().map(|request| request.at).collect();
-        arrivals.sort_unstable();
-        arrivals.windows(2).map(|pair| pair[1].duration_since(pair[0])).min()
+        let again = self.token_requests_of("authorization_code").filter(|request| request.after_success);
+        again.filter_map(|request| request.field("code").map(ToOwned::to_owned)).collect()
     }
 
     /// The largest number of token requests that arrived within any span of length `window`.
     pub fn max_token_requests_within(&self, window: Duration) -> usize {
         let mut arrivals: Vec<_> = self.token_requests.iter().map(|request| request.at).collect();
         arrivals.sort_unstable();
-        (0..arrivals.len())
-            .map(|first| {
-                arrivals[first..].iter().take_while(|at| at.duration_since(arrivals[first]) < window).count()
-            })
-            .max()
-            .unwrap_or(0)
+        let within = |first: usize| {
+            arrivals[first..].iter().take_while(|at| at.duration_since(arrivals[first]) < window).count()
+        };
+        (0..arrivals.len()).map(within).max().unwrap_or(0)
     }
 
     /// Everything the simulator issued that must never be seen in a log or a store: codes and tokens.
@@ -177,6 +158,80 @@ impl Seen {
     }
 }
 
-fn first<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+/// What reached the gateway and the token endpoint since the start, or since the last
+/// [`super::Simulator::reset_counts`], in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests that arrived, whatever became of them.
+    pub requests: HashMap<Endpoint, u64>,
+    /// Data requests that arrived, on either API, by usage point as it was sent, and resource.
+    pub per_meter: HashMap<(String, Resource), u64>,
+    /// Requests answered 429 because the quota was spent; scripted answers are not among them.
+    pub throttled: HashMap<Endpoint, u64>,
+    /// Tokens of the application issued.
+    pub application_tokens: u64,
+    /// Most requests that arrived in one second of the clock, refused ones included.
+    pub most_in_a_second: HashMap<Endpoint, u32>,
+    /// Most requests that arrived in one hour of the clock, refused ones included.
+    pub most_in_an_hour: HashMap<Endpoint, u32>,
+}
+
+impl Counts {
+    pub(super) fn of<'a>(requests: impl Iterator<Item = &'a Request> + Clone) -> Self {
+        let mut counts = Self::default();
+        for request in requests.clone() {
+            *counts.requests.entry(request.endpoint).or_default() += 1;
+            if let Some((_, resource)) = Resource::at(&request.path) {
+                let point = request.param("usage_point_id").or(request.param("pointId")).unwrap_or_default();
+                *counts.per_meter.entry((point.to_owned(), resource)).or_default() += 1;
+            }
+            if request.status == Some(429) {
+                *counts.throttled.entry(request.endpoint).or_default() += 1;
+            }
+            let of_the_application = request.field("grant_type") == Some("client_credentials");
+            counts.application_tokens += u64::from(of_the_application && request.status == Some(200));
+        }
+        counts.most_in_a_second = busiest(requests.clone(), 1);
+        counts.most_in_an_hour = busiest(requests, 3_600);
+        counts
+    }
+
+    /// Requests to `endpoint` that arrived.
+    pub fn requests(&self, endpoint: Endpoint) -> u64 {
+        self.requests.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    /// Requests to both data APIs that arrived.
+    pub fn data_requests(&self) -> u64 {
+        self.requests(Endpoint::DataV5) + self.requests(Endpoint::Data2026)
+    }
+
+    /// Data requests about usage point `point` for `resource` that arrived, on either API.
+    pub fn of_meter(&self, point: &str, resource: Resource) -> u64 {
+        self.per_meter.get(&(point.to_owned(), resource)).copied().unwrap_or(0)
+    }
+
+    /// Requests to `endpoint` answered 429 because the quota was spent.
+    pub fn throttled(&self, endpoint: Endpoint) -> u64 {
+        self.throttled.get(&endpoint).copied().unwrap_or(0)
+    }
+
+    /// The same over all endpoints.
+    pub fn throttled_in_all(&self) -> u64 {
+        self.throttled.values().sum()
+    }
+}
+
+/// The most of `requests` to each endpoint that arrived in one window of the clock, `secs` long.
+fn busiest<'a>(requests: impl Iterator<Item = &'a Request>, secs: u64) -> HashMap<Endpoint, u32> {
+    let mut windows: HashMap<_, u32> = HashMap::new();
+    for request in requests {
+        *windows.entry((request.endpoint, request.clock.as_secs() / secs)).or_default() += 1;
+    }
+    let mut most = HashMap::new();
+    for ((endpoint, _), count) in windows {
+        let most = most.entry(endpoint).or_default();
+        *most = count.max(*most);
+    }
+    most
 }

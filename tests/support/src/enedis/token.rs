@@ -1,161 +1,112 @@
 //! Owns the token endpoint: RFC 6749 with Enedis' shapes of answers.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::book::{Book, Consent, Tokens};
-use super::seen::{Outcome, TokenRequest};
-use super::wire::{Page, only, respond, scripted};
-use super::{Api, Fault, Options, Quota, Shared};
+use super::book::{Book, Consent};
+use super::wire::only;
+use super::{Endpoint, Fault, Options, Request, Response};
 
+const FORM: &str = "application/x-www-form-urlencoded";
 const SCOPE: &str = "/v3/metering_data/consumption_load_curve.GET /v3/metering_data/daily_consumption.GET";
 
 /// A refusal: HTTP status, OAuth error code, description.
 struct Refusal(u16, &'static str, &'static str);
 
-/// Answers the recorded token request number `index` and notes its outcome.
-pub(super) fn answer(shared: &Shared, index: usize) -> Page {
-    let mut book = shared.book();
-    if let Some(quota) = &shared.options.token_quota
-        && let Some(refusal) = refusal(&mut book, quota)
-    {
-        book.seen.token_requests[index].outcome = Outcome::Refused("quota".into());
-        return refusal;
+const REPEATED: Refusal = Refusal(400, "invalid_request", "repeated parameter");
+const MISSING: Refusal = Refusal(400, "invalid_request", "missing parameter");
+
+/// Answers a token request, if the quota allows.
+pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> Result<Response, Fault> {
+    if let Some(quota) = options.token_quota {
+        book.take(Endpoint::Token, quota)?;
     }
-    let request = book.seen.token_requests[index].clone();
-    let result = grant(&shared.options, &mut book, &request);
-    let (status, body, outcome) = match result {
-        Ok(body) => (200, body, Outcome::Granted),
+    Ok(match grant(options, book, request) {
+        Ok(body) => Response::json(200, &body),
         Err(Refusal(status, error, description)) => {
-            let body = json!({"error": error, "error_description": description});
-            (status, body, Outcome::Refused(error.into()))
+            Response::json(status, &json!({"error": error, "error_description": description}))
         }
-    };
-    book.seen.token_requests[index].outcome = outcome;
-    drop(book);
-    let mut headers =
-        vec![("content-type", "application/json"), ("cache-control", "no-store"), ("pragma", "no-cache")];
-    if status == 401 {
-        headers.push(("www-authenticate", "Basic realm=\"simulated Enedis\""));
-    }
-    respond(status, &headers, body.to_string())
+    })
 }
 
-/// Counts one call; the answer to it if the quota of the token endpoint is spent.
-fn refusal(book: &mut Book, quota: &Quota) -> Option<Page> {
-    let now = book.now();
-    *book.counts.requests.entry(Api::Token).or_default() += 1;
-    let (second, hour) = book.busy.entry(Api::Token).or_default().count(quota, now);
-    book.counts.note_rate(Api::Token, second, hour);
-    let until = book.quotas.entry(Api::Token).or_default().take(quota, now).err()?;
-    *book.counts.throttled.entry(Api::Token).or_default() += 1;
-    match quota.refusal(until) {
-        Fault::Status { code, headers, body } => Some(scripted(code, &headers, body)),
-        _ => unreachable!("a quota refuses with a status"),
-    }
-}
-
-fn grant(options: &Options, book: &mut Book, request: &TokenRequest) -> Result<Value, Refusal> {
-    let form = "application/x-www-form-urlencoded";
-    let content_type = request.header("content-type").unwrap_or_default();
-    if !content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(form) {
+fn grant(options: &Options, book: &mut Book, request: &Request) -> Result<Value, Refusal> {
+    if !request.is_of_type(FORM) {
         return Err(Refusal(415, "invalid_request", "the body must be a form"));
     }
-    let field = |name: &str| {
-        only(&request.fields, name).map_err(|()| Refusal(400, "invalid_request", "repeated parameter"))
-    };
     authenticate(options, request)?;
-    let missing = Refusal(400, "invalid_request", "missing parameter");
-    match field("grant_type")? {
-        None => Err(missing),
-        Some("authorization_code") => {
-            let code = field("code")?.ok_or(missing)?;
-            let sent_uri = field("redirect_uri")?.or(query_redirect_uri(request));
-            let verifier = field("code_verifier")?;
-            let callback = book.callback.clone();
-            let tokens = book
-                .redeem(code, options.code_lifetime, |consent| {
-                    check_redirect_uri(consent, callback.as_deref(), sent_uri)?;
-                    check_verifier(consent, verifier)
-                })
-                .map_err(|reason| Refusal(400, "invalid_grant", reason))?;
-            Ok(token_answer(options, &tokens, book.now()))
+    let field = |name: &str| only(&request.fields, name).map_err(|()| REPEATED);
+    let lifetime = options.token_lifetime.as_secs();
+    let granted = match field("grant_type")?.ok_or(MISSING)? {
+        "authorization_code" => {
+            let code = field("code")?.ok_or(MISSING)?;
+            // Enedis' own examples put `redirect_uri` in the query.
+            let uri = field("redirect_uri")?.or(only(&request.query, "redirect_uri").ok().flatten());
+            let (verifier, callback) = (field("code_verifier")?, book.callback.clone());
+            book.redeem(code, options.code_lifetime, |consent| {
+                check_redirect_uri(consent, callback.as_deref(), uri)?;
+                check_verifier(consent, verifier)
+            })
         }
-        Some("refresh_token") => {
-            let token = field("refresh_token")?.ok_or(missing)?;
-            let tokens = book.rotate(token).map_err(|reason| Refusal(400, "invalid_grant", reason))?;
-            Ok(token_answer(options, &tokens, book.now()))
+        "refresh_token" => book.rotate(field("refresh_token")?.ok_or(MISSING)?),
+        "client_credentials" if options.client_secret.is_some() => {
+            // A string, as in Enedis' documents.
+            return Ok(json!({"access_token": book.issue_application_token(), "token_type": "Bearer",
+                "expires_in": lifetime.to_string(), "scope": ""}));
         }
-        Some("client_credentials") if options.client_secret.is_none() => {
-            Err(Refusal(400, "unauthorized_client", "a public application has no token of its own"))
+        "client_credentials" => {
+            return Err(Refusal(400, "unauthorized_client", "a public application has no token of its own"));
         }
-        Some("client_credentials") => Ok(json!({
-            "access_token": book.issue_application_token(),
-            "token_type": "Bearer",
-            "expires_in": expires_in(options),
-            "scope": "",
-        })),
-        Some(_) => Err(Refusal(400, "unsupported_grant_type", "unknown grant type")),
-    }
+        _ => return Err(Refusal(400, "unsupported_grant_type", "unknown grant type")),
+    };
+    let (access, refresh) = granted.map_err(|why| Refusal(400, "invalid_grant", why))?;
+    let issued_ms = book.now().as_millis().to_string();
+    Ok(
+        json!({"access_token": access, "token_type": "Bearer", "expires_in": lifetime, "refresh_token": refresh,
+        "scope": SCOPE, "refresh_token_issued_at": issued_ms, "issued_at": issued_ms}),
+    )
 }
 
 /// Takes credentials from HTTP Basic or the body, not both, and never from the query string, which Enedis has
 /// refused since July 2026 (RFC 6749 section 2.3.1).
-fn authenticate(options: &Options, request: &TokenRequest) -> Result<(), Refusal> {
+fn authenticate(options: &Options, request: &Request) -> Result<(), Refusal> {
     let wrong = |description| Refusal(401, "invalid_client", description);
-    if request.query.iter().any(|(name, _)| name == "client_id" || name == "client_secret") {
+    if request.param("client_id").or(request.param("client_secret")).is_some() {
         return Err(wrong("credentials in the query string"));
     }
-    let repeated = |()| Refusal(400, "invalid_request", "repeated parameter");
-    let body_id = only(&request.fields, "client_id").map_err(repeated)?.map(ToOwned::to_owned);
-    let body_secret = only(&request.fields, "client_secret").map_err(repeated)?.map(ToOwned::to_owned);
+    let field = |name| only(&request.fields, name).map_err(|()| REPEATED);
+    let in_body =
+        (field("client_id")?.map(ToOwned::to_owned), field("client_secret")?.map(ToOwned::to_owned));
     let (id, secret) = match request.header("authorization") {
-        Some(_) if body_secret.is_some() => {
+        Some(_) if in_body.1.is_some() => {
             return Err(Refusal(400, "invalid_request", "two ways of client authentication"));
         }
         Some(header) => {
             let (id, secret) = basic(header).ok_or(wrong("malformed Basic credentials"))?;
-            if body_id.is_some_and(|body_id| body_id != id) {
+            if in_body.0.is_some_and(|other| other != id) {
                 return Err(wrong("two client_id that differ"));
             }
             (Some(id), Some(secret).filter(|secret| !secret.is_empty()))
         }
-        None => (body_id, body_secret),
+        None => in_body,
     };
     if id.as_deref() != Some(options.client_id.as_str()) {
         return Err(wrong("unknown client_id"));
     }
-    if secret != options.client_secret {
-        return Err(wrong("wrong client_secret"));
-    }
-    Ok(())
+    if secret == options.client_secret { Ok(()) } else { Err(wrong("wrong client_secret")) }
 }
 
 /// Decodes `Basic base64(form-encoded id ":" form-encoded secret)` (RFC 6749 section 2.3.1).
 fn basic(header: &str) -> Option<(String, String)> {
     let (scheme, encoded) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
     let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
     let (id, secret) = text.split_once(':')?;
-    Some((form_decode(id), form_decode(secret)))
-}
-
-fn form_decode(text: &str) -> String {
-    form_urlencoded::parse(text.replace('=', "%3D").replace('&', "%26").as_bytes())
-        .next()
-        .map(|(name, _)| name.into_owned())
-        .unwrap_or_default()
-}
-
-/// `redirect_uri` in the query of the token endpoint, where Enedis' own examples put it.
-fn query_redirect_uri(request: &TokenRequest) -> Option<&str> {
-    only(&request.query, "redirect_uri").ok().flatten()
+    let decoded = |text: &str| {
+        let form = format!("={}", text.replace('&', "%26"));
+        form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned())
+    };
+    Some((decoded(id)?, decoded(secret)?)).filter(|_| scheme.eq_ignore_ascii_case("basic"))
 }
 
 /// A `redirect_uri` sent to the consent page must be repeated (RFC 6749 section 4.1.3); one that is sent only here
@@ -184,28 +135,4 @@ fn check_verifier(consent: &Consent, verifier: Option<&str>) -> Result<(), &'sta
             if *challenge == hash { Ok(()) } else { Err("code_verifier mismatch") }
         }
     }
-}
-
-/// A string, as in Enedis' documents, or a number, as in some answers.
-fn expires_in(options: &Options) -> Value {
-    let secs = options.token_lifetime.as_secs();
-    if options.expires_in_number { secs.into() } else { secs.to_string().into() }
-}
-
-/// Enedis' token answer, API v1, at `now` (since 1970).
-fn token_answer(options: &Options, tokens: &Tokens, now: Duration) -> Value {
-    let issued_ms = now.as_millis().to_string();
-    let mut answer = json!({
-        "access_token": tokens.access,
-        "token_type": "Bearer",
-        "expires_in": options.token_lifetime.as_secs(),
-        "refresh_token": tokens.refresh,
-        "scope": SCOPE,
-        "refresh_token_issued_at": issued_ms,
-        "issued_at": issued_ms,
-    });
-    if let (Some(name), Some(points)) = (&options.usage_point_field, tokens.holder.points()) {
-        answer[name.as_str()] = points.replace(';', ",").into();
-    }
-    answer
 }

@@ -1,16 +1,18 @@
 //! Owns what the meters measured: the same value for the same meter, direction, day and half hour, for ever and on
 //! every interface.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use crate::calendar::Day;
 
 /// Half hours in a day.
-pub const SLOTS: u32 = 48;
-/// Of so many points, about one is missing with [`super::Quirks::null_values`].
+pub(super) const SLOTS: u32 = 48;
+/// Of so many points, about one is missing with [`super::Options::quirks`].
 const ONE_NULL_IN: u64 = 11;
 
 /// What a value is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Direction {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Direction {
     /// Energy taken from the grid.
     Consumption,
     /// Energy given to the grid.
@@ -19,7 +21,7 @@ pub enum Direction {
 
 /// Mean power in W of usage point `point` over half hour `slot` (0 to 47) of `day`. A day's sum is even, so that
 /// its energy is a whole number of Wh.
-pub fn half_hour(point: &str, direction: Direction, day: Day, slot: u32) -> u32 {
+pub(super) fn half_hour(point: &str, direction: Direction, day: Day, slot: u32) -> u32 {
     let noise = u32::try_from(hash(point, direction, day, slot) % 400).unwrap_or(0);
     match direction {
         Direction::Consumption => {
@@ -42,35 +44,27 @@ pub fn half_hour(point: &str, direction: Direction, day: Day, slot: u32) -> u32 
 }
 
 /// Energy in Wh over `day`.
-pub fn daily(point: &str, direction: Direction, day: Day) -> u32 {
+pub(super) fn daily(point: &str, direction: Direction, day: Day) -> u32 {
     (0..SLOTS).map(|slot| half_hour(point, direction, day, slot)).sum::<u32>() / 2
 }
 
 /// The largest power drawn on `day` in VA, and the second of the day it was reached.
-pub fn max_power(point: &str, day: Day) -> (u32, u32) {
-    let (slot, power) = (0..SLOTS)
-        .map(|slot| (slot, half_hour(point, Direction::Consumption, day, slot)))
-        .max_by_key(|(_, power)| *power)
-        .unwrap_or((0, 0));
+pub(super) fn max_power(point: &str, day: Day) -> (u32, u32) {
+    let of_slot = |slot| (slot, half_hour(point, Direction::Consumption, day, slot));
+    let (slot, power) = (0..SLOTS).map(of_slot).max_by_key(|(_, power)| *power).unwrap_or_default();
     let more = u32::try_from(hash(point, Direction::Consumption, day, SLOTS) % 1_800).unwrap_or(0);
     (power + 300 + more / 2, slot * 1_800 + more)
 }
 
-/// Tells whether the point was lost, under the quirk of null values. `slot` is [`SLOTS`] for a value of a day.
+/// Tells whether the point has no value, under the quirks. `slot` is [`SLOTS`] for a value of a day.
 pub(super) fn is_lost(point: &str, direction: Direction, day: Day, slot: u32) -> bool {
     (hash(point, direction, day, slot) >> 32).is_multiple_of(ONE_NULL_IN)
 }
 
-/// Spreads its arguments over 64 bits (FNV-1a, then the finaliser of `SplitMix64`).
 fn hash(point: &str, direction: Direction, day: Day, slot: u32) -> u64 {
-    let day = day.since_epoch().to_le_bytes();
-    let tail = [direction as u8].into_iter().chain(day).chain(slot.to_le_bytes());
-    let mixed = point.bytes().chain(tail).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    let mut hasher = DefaultHasher::new();
+    (point, direction, day, slot).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -94,10 +88,6 @@ mod tests {
         assert_ne!(daily(POINT, Direction::Consumption, day), daily("1", Direction::Consumption, day));
         let other = half_hour(POINT, Direction::Consumption, day, 5);
         assert_eq!(other, half_hour(POINT, Direction::Consumption, day, 5));
-    }
-
-    #[test]
-    fn some_points_are_lost() {
         let days = Day::from_epoch(20_000).until(Day::from_epoch(20_100));
         let lost = days.filter(|day| is_lost(POINT, Direction::Consumption, *day, SLOTS)).count();
         assert!((3..25).contains(&lost), "{lost}");

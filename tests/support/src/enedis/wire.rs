@@ -1,5 +1,5 @@
-//! Owns the sockets of the simulator: reads requests, applies the scripted fault, routes. Refuses bodies over
-//! 64 KiB by cutting the connection.
+//! Owns the sockets of the simulator: reads requests, records them, applies the scripted fault, routes. Refuses bodies
+//! over 64 KiB by cutting the connection.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,21 +9,18 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response as Answer};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::gateway::{self, Target};
-use super::seen::{AuthorizeRequest, Outcome, TokenRequest};
 use super::{
-    AUTHORIZE_PATH, AUTHORIZE_V2_PATH, CONSENT_PATH, Endpoint, Fault, Shared, TOKEN_PATH, authorize, token,
+    AUTHORIZE_PATH, AUTHORIZE_V2_PATH, CONSENT_PATH, Endpoint, Fault, Request, Resource, Response,
+    SERVICES_PATH, Shared, TOKEN_PATH, authorize, data, token,
 };
 
 /// Longest request body that is read, in bytes.
 const BODY_MAX: usize = 64 * 1024;
-
-pub(super) type Page = Response<Full<Bytes>>;
 
 /// The connection is to be closed without an answer: hyper does so when a service returns an error.
 #[derive(Debug, thiserror::Error)]
@@ -51,59 +48,86 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Page, Cut> {
+async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Answer<Full<Bytes>>, Cut> {
     let at = Instant::now();
     let (head, body) = request.into_parts();
     let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Cut)?.to_bytes();
-    let query = pairs(head.uri.query().unwrap_or_default().as_bytes());
-    let headers: Vec<_> = head
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
-    match (&head.method, head.uri.path()) {
-        (&Method::GET, path @ (AUTHORIZE_PATH | AUTHORIZE_V2_PATH)) => {
-            let (version, endpoint) =
-                if path == AUTHORIZE_PATH { (1, Endpoint::Authorize) } else { (2, Endpoint::AuthorizeV2) };
-            let seen = AuthorizeRequest { version, at, query: query.clone(), headers };
-            shared.book().seen.authorize_requests.push(seen);
-            with_fault(&shared, endpoint, || authorize::page(&shared, version, &query)).await
+    let path = head.uri.path();
+    let (method, endpoint) = match path {
+        AUTHORIZE_PATH => (Method::GET, Some(Endpoint::Authorize)),
+        AUTHORIZE_V2_PATH => (Method::GET, Some(Endpoint::AuthorizeV2)),
+        CONSENT_PATH => (Method::POST, None),
+        TOKEN_PATH => (Method::POST, Some(Endpoint::Token)),
+        path if path.trim_end_matches('/') == SERVICES_PATH.trim_end_matches('/') => {
+            (Method::POST, Some(Endpoint::SubscribedServices))
         }
-        (&Method::POST, CONSENT_PATH) => Ok(authorize::consent(&shared, &pairs(&body))),
-        (&Method::POST, TOKEN_PATH) => {
-            let request = TokenRequest {
+        path => (Method::GET, Resource::at(path).map(|(api, _)| api)),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let response = match endpoint {
+        None if path != CONSENT_PATH => {
+            shared.book().seen.unknown_paths.push(path.to_owned());
+            Response::html(404, "Page introuvable", "")
+        }
+        _ if head.method != method => Response::html(405, "Méthode non autorisée", ""),
+        None => {
+            let (Ok(response) | Err(response)) =
+                authorize::consent(&shared.options, &mut shared.book(), &pairs(&body));
+            response
+        }
+        Some(endpoint) => {
+            let headers = head.headers.iter();
+            let request = Request {
                 at,
-                query,
+                clock: shared.book().now(),
+                endpoint,
+                path: path.to_owned(),
+                query: pairs(head.uri.query().unwrap_or_default().as_bytes()),
                 fields: pairs(&body),
-                headers,
+                headers: headers.map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
+                body: text(&body),
                 after_success: false,
-                outcome: Outcome::None,
+                status: None,
             };
-            let (index, _in_flight) = InFlight::enter(&shared, request);
-            with_fault(&shared, Endpoint::Token, || token::answer(&shared, index)).await
+            respond(&shared, request).await?
         }
-        (_, AUTHORIZE_PATH | AUTHORIZE_V2_PATH | CONSENT_PATH | TOKEN_PATH) => {
-            Ok(html(405, "Méthode non autorisée", ""))
-        }
-        (method, path) => {
-            let Some(target) = Target::at(method.as_str(), path) else {
-                shared.book().seen.unknown_paths.push(path.to_owned());
-                return Ok(html(404, "Page introuvable", ""));
-            };
-            let request = gateway::request(at, target, path, query, headers, &body);
-            let index = gateway::arrive(&shared, target, request);
-            with_fault(&shared, target.endpoint(), || gateway::answer(&shared, target, index)).await
-        }
+    };
+    let mut answer = Answer::builder().status(response.status);
+    for (name, value) in response.headers {
+        answer = answer.header(name, value);
     }
+    Ok(answer.body(Full::from(response.body)).expect("a status and header fields that HTTP can carry"))
 }
 
-/// Applies the next scripted fault of `endpoint`, or its standing one, around `effect`.
-async fn with_fault(
-    shared: &Shared,
-    endpoint: Endpoint,
-    effect: impl FnOnce() -> Page + Send,
-) -> Result<Page, Cut> {
-    let fault = shared.book().next_fault(endpoint);
+/// Records `request` and answers it, but for the next scripted fault of its endpoint, or the standing one.
+async fn respond(shared: &Shared, mut request: Request) -> Result<Response, Cut> {
+    let _in_flight = InFlight::enter(shared, request.endpoint);
+    let (fault, index) = {
+        let mut book = shared.book();
+        let presented = request.field("code").or_else(|| request.field("refresh_token"));
+        request.after_success = presented.is_some_and(|presented| book.is_consumed(presented));
+        let recorded = book.seen.requests_mut(request.endpoint);
+        recorded.push(request.clone());
+        let index = recorded.len() - 1;
+        (book.next_fault(request.endpoint), index)
+    };
+    let effect = || {
+        let (options, mut book) = (&shared.options, shared.book());
+        let response = match request.endpoint {
+            Endpoint::Authorize | Endpoint::AuthorizeV2 => {
+                authorize::page(options, &mut book, &request).map_err(Fault::Answer)
+            }
+            Endpoint::Token => token::answer(options, &mut book, &request),
+            Endpoint::SubscribedServices | Endpoint::DataV5 | Endpoint::Data2026 => {
+                data::answer(options, &mut book, &request)
+            }
+        };
+        let (Ok(response) | Err(Fault::Answer(response))) = response else {
+            unreachable!("a service refuses with an answer")
+        };
+        book.seen.requests_mut(request.endpoint)[index].status = Some(response.status);
+        response
+    };
     match fault {
         Fault::Pass => Ok(effect()),
         Fault::Delay(wait) => {
@@ -111,11 +135,11 @@ async fn with_fault(
             Ok(effect())
         }
         Fault::SlowAnswer(wait) => {
-            let page = effect();
+            let response = effect();
             tokio::time::sleep(wait).await;
-            Ok(page)
+            Ok(response)
         }
-        Fault::Status { code, headers, body } => Ok(scripted(code, &headers, body)),
+        Fault::Answer(response) => Ok(response),
         Fault::CutBefore => Err(Cut),
         Fault::CutAfter => {
             effect();
@@ -123,63 +147,34 @@ async fn with_fault(
         }
         Fault::NotJson => {
             effect();
-            Ok(html(200, "Maintenance", "<p>Le service est momentanément indisponible.</p>"))
+            Ok(Response::maintenance())
         }
-        Fault::Html => Ok(html(200, "Maintenance", "<p>Le service est momentanément indisponible.</p>")),
+        Fault::Html => Ok(Response::maintenance()),
         Fault::Hang => std::future::pending().await,
     }
 }
 
-/// Records a token request and counts it as in flight until it is answered, cut or abandoned.
-struct InFlight(Arc<Shared>);
+/// Counts a token request as in flight until it is answered, cut or abandoned.
+struct InFlight<'a>(Option<&'a Shared>);
 
-impl InFlight {
-    fn enter(shared: &Arc<Shared>, mut request: TokenRequest) -> (usize, Self) {
+impl<'a> InFlight<'a> {
+    fn enter(shared: &'a Shared, endpoint: Endpoint) -> Self {
+        if endpoint != Endpoint::Token {
+            return Self(None);
+        }
         let mut book = shared.book();
-        let presented = request.field("code").or_else(|| request.field("refresh_token"));
-        request.after_success = presented.is_some_and(|presented| book.is_consumed(presented));
-        book.seen.token_requests.push(request);
         book.in_flight += 1;
         book.seen.max_concurrent_token_requests = book.seen.max_concurrent_token_requests.max(book.in_flight);
-        (book.seen.token_requests.len() - 1, Self(Arc::clone(shared)))
+        Self(Some(shared))
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.book().in_flight -= 1;
+        if let Some(shared) = self.0 {
+            shared.book().in_flight -= 1;
+        }
     }
-}
-
-/// A French page; `title` and `body` are trusted HTML.
-pub(super) fn html(status: u16, title: &str, body: &str) -> Page {
-    let text = format!(
-        "<!DOCTYPE html>\n<html lang=\"fr\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
-         <body>\n<h1>{title}</h1>\n{body}\n</body>\n</html>\n"
-    );
-    respond(status, &[("content-type", "text/html; charset=utf-8")], text)
-}
-
-/// An answer made of parts known to be valid.
-pub(super) fn respond(status: u16, headers: &[(&'static str, &str)], body: String) -> Page {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(*name, *value);
-    }
-    response.body(Full::from(body)).expect("valid status and header fields")
-}
-
-/// An answer that a test wrote; a part that HTTP cannot carry becomes a 500 which says so.
-pub(super) fn scripted(code: u16, headers: &[(String, String)], body: String) -> Page {
-    let mut response = Response::builder().status(code);
-    for (name, value) in headers {
-        response = response.header(name, value);
-    }
-    response.body(Full::from(body)).unwrap_or_else(|error| {
-        let mut page = html(500, "Scripted answer is not HTTP", &error.to_string());
-        *page.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        page
-    })
 }
 
 fn pairs(encoded: &[u8]) -> Vec<(String, String)> {

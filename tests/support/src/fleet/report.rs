@@ -12,7 +12,7 @@ use super::Plan;
 use super::boxes::{State, point};
 use super::crowd::Crowd;
 use crate::calendar::Day;
-use crate::enedis::{Api, Counts};
+use crate::enedis::{Counts, Endpoint};
 use crate::plugin::Outcomes;
 
 /// Most data calls at Enedis for a meter that only consumes, on any day but the first.
@@ -145,7 +145,7 @@ impl DayReport {
         let [mut consumer_calls, mut producer_calls] = [0, 0];
         let producing: HashSet<_> =
             (0..plan.boxes).filter(|index| plan.produces(*index)).map(point).collect();
-        for ((_, asked, _), count) in &counts.per_meter {
+        for ((asked, _), count) in &counts.per_meter {
             if producing.contains(asked) {
                 producer_calls += count;
             } else {
@@ -175,11 +175,11 @@ impl DayReport {
             consumer_calls,
             producers,
             producer_calls,
-            service_calls: counts.requests(Api::SubscribedServices),
+            service_calls: counts.requests(Endpoint::SubscribedServices),
             tokens: counts.application_tokens,
             throttled: counts.throttled_in_all(),
-            most_in_a_second: counts.busiest_second(),
-            most_in_an_hour: counts.busiest_hour(),
+            most_in_a_second: counts.most_in_a_second.values().copied().max().unwrap_or(0),
+            most_in_an_hour: counts.most_in_an_hour.values().copied().max().unwrap_or(0),
             skipped_secs: skipped.as_secs(),
             served_after_secs: served_after.map(|after| after.as_secs_f64()),
             outage,

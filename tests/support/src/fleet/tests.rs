@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::crowd::Tally;
 use super::*;
-use crate::enedis::{GeneratedMeters, SLOTS};
+use crate::enedis::GeneratedMeters;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -88,7 +88,7 @@ fn readings(point: &str, line: &str) -> Value {
         let (_, rest) = line.split_once(name).expect("a parameter");
         Day::parse(&rest[..10]).expect("a date")
     };
-    let slots = if line.contains("max_power") { 1 } else { SLOTS };
+    let slots = if line.contains("max_power") { 1 } else { 48 };
     let of = |day: Day| (0..slots).map(move |slot| format!("{day} {:02}:{:02}:00", slot / 2, slot % 2 * 30));
     let readings: Vec<_> = param("start=")
         .until(param("end="))

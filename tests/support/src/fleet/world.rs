@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::report::{OutageReport, name};
 use super::{Authorize, FleetError, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
-use crate::enedis::{Api, Endpoint, Fault, GeneratedMeters, Meters, Options, Simulator};
+use crate::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Simulator};
 use crate::plugin::CLIENT_ID;
 use crate::server::Server;
 use crate::world::{self, complaints};
@@ -177,7 +177,7 @@ impl World {
         Some(OutageReport {
             kind: name(&kind),
             data_calls: counts.data_requests(),
-            service_calls: counts.requests(Api::SubscribedServices),
+            service_calls: counts.requests(Endpoint::SubscribedServices),
             token_calls: self.enedis().seen().token_requests.len().saturating_sub(tokens_before),
         })
     }

@@ -12,7 +12,7 @@ use super::schedule::seconds;
 use super::tally::{Errors, Percentiles, Tally, Times};
 use super::world::{Cpu, Taken, quota};
 use super::{Machine, Mode, Plan};
-use crate::enedis::{Api, Counts};
+use crate::enedis::{Counts, Endpoint};
 use crate::fleet::Verdict;
 
 /// Part of the polls that may be sent late by the generator before the offer counts as not made.
@@ -270,10 +270,11 @@ fn cores(cpu: &Cpu, length: Duration) -> [f64; 3] {
 impl Enedis {
     pub(super) fn new(plan: &Plan, counts: &Counts) -> Self {
         let quota = quota(plan);
-        let most = |of: &std::collections::HashMap<Api, u32>| of.get(&Api::Token).copied().unwrap_or(0);
+        let most =
+            |of: &std::collections::HashMap<Endpoint, u32>| of.get(&Endpoint::Token).copied().unwrap_or(0);
         Self {
-            calls: counts.requests(Api::Token),
-            throttled: counts.throttled(Api::Token),
+            calls: counts.requests(Endpoint::Token),
+            throttled: counts.throttled(Endpoint::Token),
             most_in_a_second: most(&counts.most_in_a_second),
             most_in_an_hour: most(&counts.most_in_an_hour),
             quota: (quota.per_second.unwrap_or(u32::MAX), quota.per_hour.unwrap_or(u32::MAX)),

@@ -7,7 +7,7 @@ use super::report::{Consents, Ending, Enedis, Polls, Report, Setup, Use};
 use super::tally::{Tally, Times};
 use super::world::{Cpu, Taken, quota};
 use super::{LATE, LoadError, Mode, Plan, page};
-use crate::enedis::{Api, Counts};
+use crate::enedis::{Counts, Endpoint};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -101,7 +101,7 @@ fn each_requirement_is_judged() {
 
     let mut unfinished = flows();
     unfinished.completed = 1;
-    let refused = Counts { throttled: [(Api::Token, 1)].into(), ..Counts::default() };
+    let refused = Counts { throttled: [(Endpoint::Token, 1)].into(), ..Counts::default() };
     let failed = failed(&report(&tally(ms(5)), &unfinished, &refused));
     assert_eq!(failed, ["every consent ends with a token", "Enedis' quota is never exceeded"]);
 }

@@ -1,94 +1,65 @@
 //! The gateway, the data services and the consent of version 2, over real sockets.
 
-use std::time::Duration;
+use super::super::values::{Direction, daily, half_hour, max_power};
+use super::*;
 
-use reqwest::Client;
-use serde_json::{Value, json};
-
-use super::super::*;
-use crate::http::Answer;
-use crate::person::Person;
-
-const POINT: &str = "22516914714270";
-const CALLBACK: &str = "http://127.0.0.1:9/auth/redirect";
-
-fn day(text: &str) -> Day {
-    Day::parse(text).expect("a day")
-}
-
-/// A simulator on 23 November 2026 without a quota, where client 0 has consented.
+/// The same simulator, where client 0 has consented.
 async fn start(change: impl FnOnce(&mut Options)) -> Simulator {
-    let mut options = Options {
-        callback: Some(CALLBACK.into()),
-        quota: Quota::UNLIMITED,
-        today: Some(day("2026-11-23")),
-        ..Options::default()
-    };
-    change(&mut options);
-    let sim = Simulator::start(options).await;
+    let sim = super::start(change).await;
     sim.grant(POINT);
     sim
 }
 
-fn client() -> Client {
-    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("a client")
+fn point(client: u8) -> &'static str {
+    usage_points(client).expect("a meter")
 }
 
 async fn token(sim: &Simulator) -> String {
-    let request = client()
-        .post(sim.token_url())
-        .basic_auth("simulated-client", Some("simulated-secret"))
-        .form(&[("grant_type", "client_credentials")]);
-    let answer = Answer::read(request.send().await.expect("an answer")).await.expect("a body");
+    let answer = send(posted(sim, &[("grant_type", "client_credentials")])).await;
     answer.text("access_token").expect("a token").to_owned()
 }
 
 async fn get_as(sim: &Simulator, token: &str, path: &str) -> Answer {
-    let request = client()
-        .get(format!("{}{path}", sim.base_url()))
-        .bearer_auth(token)
-        .header("Content-Type", "application/json");
-    Answer::read(request.send().await.expect("an answer")).await.expect("a body")
+    let url = sim.base_url() + path;
+    send(plain().get(url).bearer_auth(token).header("Content-Type", "application/json")).await
 }
 
 async fn get(sim: &Simulator, path: &str) -> Answer {
     get_as(sim, &token(sim).await, path).await
 }
 
+/// The path and query of a question about the days from `start` to `end`, on either API.
+fn v5_path(resource: Resource, point: &str, start: &str, end: &str) -> String {
+    format!("{}?usage_point_id={point}&start={start}&end={end}", resource.v5_path())
+}
+
+fn path_2026(resource: Resource, point: &str, start: &str, end: &str) -> String {
+    let more = if resource == Resource::MaxPower { "&mesuresPas=P1D&grandeurPhysique=PMA" } else { "" };
+    format!("{}?pointId={point}&dateDebut={start}&dateFin={end}{more}", resource.path_2026())
+}
+
 async fn v5(sim: &Simulator, resource: Resource, point: &str, start: &str, end: &str) -> Answer {
-    get(sim, &format!("{}?usage_point_id={point}&start={start}&end={end}", resource.v5_path())).await
+    get(sim, &v5_path(resource, point, start, end)).await
 }
 
 async fn of_2026(sim: &Simulator, resource: Resource, point: &str, start: &str, end: &str) -> Answer {
-    let more = if resource == Resource::MaxPower { "&mesuresPas=P1D&grandeurPhysique=PMA" } else { "" };
-    let query = format!("?pointId={point}&dateDebut={start}&dateFin={end}{more}");
-    get(sim, &format!("{}{query}", resource.path_2026())).await
+    get(sim, &path_2026(resource, point, start, end)).await
 }
 
-async fn services(sim: &Simulator, slash: bool, body: &Value) -> Answer {
-    let url = sim.services_url();
-    let url = if slash { url.as_str() } else { url.trim_end_matches('/') };
-    let request = client().post(url).bearer_auth(token(sim).await).json(body);
-    Answer::read(request.send().await.expect("an answer")).await.expect("a body")
+/// The status of a question about one day, on either API.
+async fn asked(sim: &Simulator, api: Endpoint) -> u16 {
+    let path = if api == Endpoint::DataV5 { v5_path } else { path_2026 };
+    get(sim, &path(Resource::MaxPower, POINT, "2026-11-20", "2026-11-21")).await.status
+}
+
+async fn services(sim: &Simulator, body: &Value) -> Answer {
+    send(plain().post(sim.services_url()).bearer_auth(token(sim).await).json(body)).await
 }
 
 /// Presses the button that says `label` on the page of version 2 and returns the parameters of the redirection.
 async fn consent_v2(sim: &Simulator, label: &str) -> Vec<(String, String)> {
     let url = format!("{}?response_type=code&client_id=simulated-client&state=abc", sim.authorize_v2_url());
-    let page = Person::new().open(&url).await.expect("the page");
-    let says = |form: &&crate::html::Form| form.buttons.iter().any(|button| button.label.starts_with(label));
-    let form = page.document.forms.iter().find(says).expect("the button");
-    let url = format!("{}{}", sim.base_url(), form.action);
-    let answer = client().post(url).form(&form.fields).send().await.expect("the redirection");
-    let Some(location) = answer.headers().get("location") else {
-        return vec![("status".into(), answer.status().as_u16().to_string())];
-    };
-    let location = url::Url::parse(location.to_str().expect("text")).expect("a URL");
-    location.query_pairs().into_owned().collect()
-}
-
-fn value<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    press(sim, &url, label).await
 }
 
 #[tokio::test]
@@ -99,10 +70,8 @@ async fn a_curve_has_a_point_per_half_hour_whose_date_is_its_end() {
     let reading = &answer.json["meter_reading"];
     assert_eq!(reading["usage_point_id"], POINT);
     assert_eq!((&reading["start"], &reading["end"]), (&json!("2026-11-20"), &json!("2026-11-22")));
-    assert_eq!(
-        reading["reading_type"],
-        json!({"measurement_kind": "power", "unit": "W", "aggregate": "average"})
-    );
+    let kind = json!({"measurement_kind": "power", "unit": "W", "aggregate": "average"});
+    assert_eq!(reading["reading_type"], kind);
     let points = reading["interval_reading"].as_array().expect("points");
     assert_eq!(points.len(), 96);
     let first = half_hour(POINT, Direction::Consumption, day("2026-11-20"), 0).to_string();
@@ -112,96 +81,76 @@ async fn a_curve_has_a_point_per_half_hour_whose_date_is_its_end() {
 }
 
 #[tokio::test]
-async fn values_of_a_day_have_the_shape_of_v5() {
+async fn values_of_a_day_have_the_shape_of_either_api() {
     let sim = start(|_| {}).await;
+    let energy = |text| daily(POINT, Direction::Consumption, day(text)).to_string();
     let answer = v5(&sim, Resource::DailyConsumption, POINT, "2026-11-01", "2026-11-03").await;
-    let energy = daily(POINT, Direction::Consumption, day("2026-11-02")).to_string();
-    assert_eq!(
-        answer.json["meter_reading"]["interval_reading"][1],
-        json!({"value": energy, "date": "2026-11-02"})
-    );
-    assert_eq!(answer.json["meter_reading"]["reading_type"]["measuring_period"], "P1D");
+    let reading = &answer.json["meter_reading"];
+    assert_eq!(reading["interval_reading"][1], json!({"value": energy("2026-11-02"), "date": "2026-11-02"}));
+    assert_eq!(reading["reading_type"]["measuring_period"], "P1D");
     let answer = v5(&sim, Resource::MaxPower, POINT, "2026-11-01", "2026-11-02").await;
     let point = &answer.json["meter_reading"]["interval_reading"][0];
     assert_eq!(point["value"], max_power(POINT, day("2026-11-01")).0.to_string());
     assert!(point["date"].as_str().is_some_and(|date| date.len() == 19 && date.starts_with("2026-11-01 ")));
-}
 
-/// (date, value as a number) of both answers, nulls left out, in the order of dates.
-fn pairs(v5: &Answer, other: &Answer, wanted: &str) -> [Vec<(String, f64)>; 2] {
-    let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
-    let read = |points: &Value, date: &str, name: &str, factor: f64| -> Vec<(String, f64)> {
-        let points = points.as_array().expect("points").iter();
-        points
-            .filter_map(|each| {
-                Some((each[date].as_str()?.to_owned(), (number(&each[name])? * factor).round()))
-            })
-            .collect()
-    };
-    let old = read(&v5.json["meter_reading"]["interval_reading"], "date", "value", 1.0);
-    let quantities = other.json["grandeur"].as_array().expect("quantities").iter();
-    let mut new = quantities
-        .filter(|each| each["grandeurPhysique"] == wanted)
-        .flat_map(|each| {
-            let kilo = each["unite"].as_str().is_some_and(|unit| unit.starts_with('k'));
-            read(&each["points"], "d", "v", if kilo { 1_000.0 } else { 1.0 })
-        })
-        .collect::<Vec<_>>();
-    new.sort_by(|one, other| one.0.cmp(&other.0));
-    [old, new]
-}
-
-#[tokio::test]
-async fn both_apis_give_the_same_values_whatever_the_quirks() {
-    let all = Quirks {
-        null_values: true,
-        unsorted: true,
-        several_grandeurs: true,
-        split_grandeur: true,
-        kilo: true,
-    };
-    for quirks in [Quirks::default(), all] {
-        let sim = start(|options| options.quirks = quirks).await;
-        let self_consumption = usage_points(6).expect("a meter");
-        sim.grant(self_consumption);
-        for (resource, physical) in Resource::ALL.into_iter().zip(["PA", "PA", "EA", "EA", "PMA"]) {
-            let old = v5(&sim, resource, self_consumption, "2026-11-10", "2026-11-17").await;
-            let new = of_2026(&sim, resource, self_consumption, "2026-11-10", "2026-11-17").await;
-            assert_eq!((old.status, new.status), (200, 200), "{resource:?} {}", new.body);
-            let [old, translated] = pairs(&old, &new, physical);
-            assert!(!old.is_empty());
-            assert_eq!(old, translated, "{resource:?}");
-            let curve = resource.is_curve();
-            assert!(quirks != all || !curve || new.body.contains("\"v\":null"), "{resource:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_api_of_2026_has_its_own_shape() {
-    let sim = start(|_| {}).await;
     let answer = of_2026(&sim, Resource::DailyConsumption, POINT, "2026-11-20", "2026-11-22").await;
-    let energy = |text| daily(POINT, Direction::Consumption, day(text)).to_string();
     let expected = json!({"idPrm": POINT, "etapeMetier": "BRUT", "typeValeur": "GLOBALE", "modeCalcul": "DIFF.INDEX",
         "pas": "P1D", "periode": {"dateDebut": "2026-11-20", "dateFin": "2026-11-22"}, "contexte": [],
         "grandeur": [{"grandeurMetier": "CONS", "grandeurPhysique": "EA", "unite": "Wh", "calendrier": [],
             "points": [{"v": energy("2026-11-20"), "d": "2026-11-20"}, {"v": energy("2026-11-21"), "d": "2026-11-21"}]}]});
     assert_eq!(answer.json, expected);
-    let path =
-        format!("{}?pointId={POINT}&dateDebut=2026-11-20&dateFin=2026-11-21", Resource::MaxPower.path_2026());
-    assert_eq!(get(&sim, &path).await.status, 400, "mesuresPas is required");
-    let extra = format!("{path}&mesuresPas=P1D&grandeurPhysique=PMA&usage_point_id={POINT}");
-    assert_eq!(get(&sim, &extra).await.status, 500, "an unknown parameter");
+    let full = path_2026(Resource::MaxPower, POINT, "2026-11-20", "2026-11-21");
+    let (short, _) = full.split_once("&mesuresPas").expect("a parameter");
+    assert_eq!(get(&sim, short).await.status, 400, "mesuresPas is required");
+    assert_eq!(
+        get(&sim, &format!("{full}&usage_point_id={POINT}")).await.status,
+        500,
+        "an unknown parameter"
+    );
+}
+
+/// Date and value of every point in `points`, nulls left out, in the order of dates.
+fn pairs(points: &[Value], date: &str, name: &str, factor: f64) -> Vec<(String, f64)> {
+    let read = |point: &Value| {
+        let value: f64 = point[name].as_str()?.parse().ok()?;
+        Some((point[date].as_str()?.to_owned(), (value * factor).round()))
+    };
+    let mut pairs: Vec<_> = points.iter().filter_map(read).collect();
+    pairs.sort_by(|one, other| one.0.cmp(&other.0));
+    pairs
+}
+
+#[tokio::test]
+async fn both_apis_give_the_same_values_whatever_the_quirks() {
+    for quirks in [false, true] {
+        let sim = start(|options| options.quirks = quirks).await;
+        sim.grant(point(6));
+        for (resource, physical) in Resource::ALL.into_iter().zip(["PA", "PA", "EA", "EA", "PMA"]) {
+            let old = v5(&sim, resource, point(6), "2026-11-10", "2026-11-17").await;
+            let new = of_2026(&sim, resource, point(6), "2026-11-10", "2026-11-17").await;
+            assert_eq!((old.status, new.status), (200, 200), "{resource:?} {}", new.body);
+            let readings = old.json["meter_reading"]["interval_reading"].as_array().expect("points");
+            let quantities = new.json["grandeur"].as_array().expect("quantities").iter();
+            let wanted: Vec<_> = quantities.filter(|each| each["grandeurPhysique"] == physical).collect();
+            let points: Vec<_> =
+                wanted.iter().flat_map(|each| each["points"].as_array().expect("points")).cloned().collect();
+            let kilo = wanted[0]["unite"].as_str().is_some_and(|unit| unit.starts_with('k'));
+            let read = pairs(readings, "date", "value", 1.0);
+            assert!(!read.is_empty());
+            assert_eq!(read, pairs(&points, "d", "v", if kilo { 1_000.0 } else { 1.0 }), "{resource:?}");
+            assert_eq!((wanted.len(), kilo), (1 + usize::from(quirks), quirks));
+            assert!(!quirks || !resource.is_curve() || new.body.contains("\"v\":null"), "{resource:?}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn questions_are_refused_as_enedis_does() {
     let sim = start(|_| {}).await;
     for client in [1, 2, 4, 5] {
-        sim.grant(usage_points(client).expect("a meter"));
+        sim.grant(point(client));
     }
     let clc = Resource::ConsumptionCurve;
-    let point = |client| usage_points(client).expect("a meter");
     let cases = [
         (clc, POINT, "2026-11-10", "2026-11-18", 400, "ADAM-ERR0126"),
         (clc, POINT, "2024-11-07", "2024-11-10", 400, "ADAM-ERR0125"),
@@ -246,61 +195,46 @@ async fn data_comes_out_day_by_day() {
 
 #[tokio::test]
 async fn the_gateway_wants_a_live_token_a_subscription_and_json() {
-    let sim = start(|options| options.unsubscribed = vec![Api::Data2026]).await;
-    let path = format!(
-        "{}?usage_point_id={POINT}&start=2026-11-20&end=2026-11-21",
-        Resource::ConsumptionCurve.v5_path()
-    );
+    let sim = start(|_| {}).await;
+    sim.set_subscribed(Endpoint::Data2026, false);
+    let path = v5_path(Resource::ConsumptionCurve, POINT, "2026-11-20", "2026-11-21");
     let live = token(&sim).await;
     assert_eq!(get_as(&sim, &live, &path).await.status, 200);
     let unknown = get_as(&sim, "x", &path).await;
     assert_eq!((unknown.status, unknown.text("code")), (401, Some("900901")));
-    let bare =
-        client().get(format!("{}{path}", sim.base_url())).bearer_auth(&live).send().await.expect("an answer");
-    assert_eq!(bare.status(), 500);
+    assert_eq!(send(plain().get(sim.base_url() + &path).bearer_auth(&live)).await.status, 500);
     let other = of_2026(&sim, Resource::ConsumptionCurve, POINT, "2026-11-20", "2026-11-21").await;
     assert_eq!((other.status, other.text("code")), (403, Some("900908")));
-    sim.set_subscribed(Api::Data2026, true);
-    let other = of_2026(&sim, Resource::ConsumptionCurve, POINT, "2026-11-20", "2026-11-21").await;
-    assert_eq!(other.status, 200);
+    sim.set_subscribed(Endpoint::Data2026, true);
+    assert_eq!(asked(&sim, Endpoint::Data2026).await, 200);
     sim.expire_application_tokens();
     assert_eq!(get_as(&sim, &live, &path).await.status, 401);
     assert_eq!(get_as(&sim, &token(&sim).await, "/metering_data_clc/v5/other").await.status, 404);
     assert_eq!(sim.seen().unknown_paths, ["/metering_data_clc/v5/other"]);
     assert_eq!(sim.counts().application_tokens, 4);
-}
-
-#[tokio::test]
-async fn application_tokens_expire() {
-    let sim = start(|options| options.token_lifetime = Duration::ZERO).await;
-    assert_eq!(v5(&sim, Resource::MaxPower, POINT, "2026-11-20", "2026-11-21").await.status, 401);
+    let brief = start(|options| options.token_lifetime = Duration::ZERO).await;
+    assert_eq!(asked(&brief, Endpoint::DataV5).await, 401, "it has expired");
 }
 
 #[tokio::test]
 async fn each_api_has_its_quota_and_refusals_are_counted() {
-    let quota = Quota { per_second: None, per_hour: Some(2), ..Quota::ENEDIS };
-    let sim = start(|options| options.quota = quota).await;
-    let clc = Resource::ConsumptionCurve;
+    let sim = start(|options| options.quota = Quota { per_hour: Some(2), ..Quota::UNLIMITED }).await;
     for expected in [200, 200, 429] {
-        assert_eq!(v5(&sim, clc, POINT, "2026-11-20", "2026-11-21").await.status, expected);
+        assert_eq!(asked(&sim, Endpoint::DataV5).await, expected);
     }
-    let refused = v5(&sim, clc, POINT, "2026-11-20", "2026-11-21").await;
+    let refused = v5(&sim, Resource::MaxPower, POINT, "2026-11-20", "2026-11-21").await;
     assert_eq!((refused.status, refused.text("code")), (429, Some("900804")));
-    assert!(
-        refused.text("nextAccessTime").is_some_and(|time| time.ends_with(":00:00+0000 UTC")),
-        "{}",
-        refused.body
-    );
-    assert_eq!(of_2026(&sim, clc, POINT, "2026-11-20", "2026-11-21").await.status, 200);
+    let until = refused.text("nextAccessTime").expect("a time");
+    assert!(until.ends_with(":00:00+0000 UTC"), "{until}");
+    assert_eq!(asked(&sim, Endpoint::Data2026).await, 200);
     let counts = sim.counts();
-    assert_eq!(
-        (counts.requests(Api::DataV5), counts.served(Api::DataV5), counts.throttled(Api::DataV5)),
-        (4, 2, 2)
-    );
-    assert_eq!((counts.data_requests(), counts.throttled_in_all(), counts.of_meter(POINT, clc)), (5, 2, 5));
-    assert_eq!(
-        sim.seen().api_requests_of(Api::DataV5).filter(|request| request.status == Some(429)).count(),
-        2
+    assert_eq!((counts.requests(Endpoint::DataV5), counts.throttled(Endpoint::DataV5)), (4, 2));
+    assert_eq!((counts.data_requests(), counts.throttled_in_all()), (5, 2));
+    assert_eq!((counts.of_meter(POINT, Resource::MaxPower), counts.application_tokens), (5, 5));
+    let busiest = counts.most_in_an_hour[&Endpoint::DataV5];
+    assert!(
+        busiest >= 3 && counts.most_in_a_second[&Endpoint::DataV5] <= busiest,
+        "refused ones count as well"
     );
     sim.reset_counts();
     assert_eq!(sim.counts(), Counts::default());
@@ -308,13 +242,12 @@ async fn each_api_has_its_quota_and_refusals_are_counted() {
 
 #[tokio::test]
 async fn the_clock_can_be_put_ahead() {
-    let quota = Quota { per_second: None, per_hour: Some(1), ..Quota::ENEDIS };
+    let quota = Quota { per_hour: Some(1), ..Quota::UNLIMITED };
     let sim = start(|options| (options.quota, options.today) = (quota, None)).await;
     let (began, hour) = (sim.now(), Duration::from_secs(3_600));
-    let (yesterday, today) = (sim.today().plus(-1).to_string(), sim.today().to_string());
     let token = token(&sim).await;
-    let clc = Resource::ConsumptionCurve.v5_path();
-    let question = format!("{clc}?usage_point_id={POINT}&start={yesterday}&end={today}");
+    let (yesterday, today) = (sim.today().plus(-1).to_string(), sim.today().to_string());
+    let question = v5_path(Resource::ConsumptionCurve, POINT, &yesterday, &today);
     let ask = async || get_as(&sim, &token, &question).await;
     assert_eq!(ask().await.status, 200);
     // A new window of the quota, whose end is told by the new clock.
@@ -322,16 +255,16 @@ async fn the_clock_can_be_put_ahead() {
     assert_eq!(ask().await.status, 200);
     let refused = ask().await;
     let ends = |ahead| {
-        let hours = (began.as_secs() + ahead) / 3_600 + 1;
-        next_access_time(Duration::from_secs(hours * 3_600))
+        Fault::quota_until(hour * u32::try_from((began.as_secs() + ahead) / 3_600 + 1).expect("hours"))
     };
-    let told = refused.text("nextAccessTime").expect("a time").to_owned();
-    assert!([ends(7_200), ends(7_230)].contains(&told), "{told}");
-    assert_eq!((sim.counts().busiest_second() > 0, sim.counts().throttled_in_all()), (true, 1));
+    let told =
+        [ends(7_200), ends(7_230)].map(|fault| matches!(fault, Fault::Answer(it) if it.body == refused.body));
+    assert!(told.contains(&true), "{}", refused.body);
+    assert_eq!(sim.counts().throttled_in_all(), 1);
     // Tokens age by it, and days pass.
     sim.set_clock_ahead(24 * hour);
     assert_eq!(ask().await.status, 401);
-    assert_eq!(sim.today().to_string(), Day::in_france(sim.now()).to_string());
+    assert_eq!(sim.today(), Day::in_france(sim.now()));
     assert!(sim.now() >= began + 24 * hour);
 }
 
@@ -341,58 +274,57 @@ async fn outages_stand_until_they_are_cleared() {
     sim.set_outage(Endpoint::DataV5, Some(Fault::server_error()));
     sim.script(Endpoint::DataV5, [Fault::unavailable()]);
     for expected in [503, 500, 500] {
-        assert_eq!(v5(&sim, Resource::MaxPower, POINT, "2026-11-20", "2026-11-21").await.status, expected);
+        assert_eq!(asked(&sim, Endpoint::DataV5).await, expected);
     }
-    assert_eq!(of_2026(&sim, Resource::MaxPower, POINT, "2026-11-20", "2026-11-21").await.status, 200);
+    assert_eq!(asked(&sim, Endpoint::Data2026).await, 200);
     sim.set_outage_everywhere(Some(&Fault::unavailable()));
-    assert_eq!(client().post(sim.token_url()).send().await.expect("an answer").status(), 503);
+    assert_eq!(send(plain().post(sim.token_url())).await.status, 503);
     sim.set_outage_everywhere(None);
-    assert_eq!(v5(&sim, Resource::MaxPower, POINT, "2026-11-20", "2026-11-21").await.status, 200);
-    assert_eq!(sim.counts().requests(Api::DataV5), 4, "refused ones are counted as well");
+    assert_eq!(asked(&sim, Endpoint::DataV5).await, 200);
+    assert_eq!(sim.counts().requests(Endpoint::DataV5), 4, "refused ones are counted as well");
 }
 
 #[tokio::test]
 async fn a_consent_of_version_2_names_an_authorisation_and_the_service_its_meter() {
-    let sim = start(|options| (options.meters, options.services_empty_first) = (Meters::Client(7), 1)).await;
-    let back = consent_v2(&sim, "Autoriser 63695879465986").await;
-    let id = sim.authorisation("63695879465986");
-    assert_eq!(
-        back,
-        [("autorisation_id".to_owned(), id.to_string()), ("state".to_owned(), "abc".to_owned())]
-    );
+    let sim = start(|options| options.meters = Meters::Client(7)).await;
+    sim.set_services_empty_first(1);
+    let meter = "63695879465986";
+    let back = consent_v2(&sim, &format!("Autoriser {meter}")).await;
+    let id = sim.authorisation(meter);
+    let expected = [("autorisation_id".to_owned(), id.to_string()), ("state".to_owned(), "abc".to_owned())];
+    assert_eq!(back, expected);
+    assert_ne!(id, sim.authorisation(POINT));
     let ask = json!({"autorisationId": id, "comptage": false, "etatCode": ["ACTIF", "DEMANDE"], "serviceType": "ACCES"});
-    let empty = services(&sim, true, &ask).await;
-    assert_eq!(empty.json, json!({"nbTotalServices": 0, "serviceSouscrit": []}));
-    let listed = services(&sim, false, &ask).await;
+    assert_eq!(services(&sim, &ask).await.json, json!({"nbTotalServices": 0, "serviceSouscrit": []}));
+    let url = sim.services_url();
+    let listed = plain().post(url.trim_end_matches('/')).bearer_auth(token(&sim).await).json(&ask);
+    let listed = send(listed).await;
     assert_eq!(listed.json["nbTotalServices"], 3);
     let row = &listed.json["serviceSouscrit"][0];
-    assert_eq!((&row["pointId"], &row["etatCode"]), (&json!("63695879465986"), &json!("ACTIF")));
+    assert_eq!((&row["pointId"], &row["etatCode"]), (&json!(meter), &json!("ACTIF")));
     assert_eq!(row["autorisation"]["autorisationId"], id);
     assert_eq!((&row["dateDebut"], &row["dateFin"]), (&json!("2026-11-23"), &json!("2029-11-22")));
-    assert_eq!(v5(&sim, Resource::MaxPower, "63695879465986", "2026-11-20", "2026-11-21").await.status, 200);
-    sim.revoke("63695879465986");
-    assert_eq!(services(&sim, true, &ask).await.json["nbTotalServices"], 0);
+    assert_eq!(v5(&sim, Resource::MaxPower, meter, "2026-11-20", "2026-11-21").await.status, 200);
+    sim.revoke(meter);
+    assert_eq!(services(&sim, &ask).await.json["nbTotalServices"], 0);
     let over = json!({"autorisationId": id, "comptage": true, "etatCode": ["TERMINE"]});
-    assert_eq!(services(&sim, true, &over).await.json, json!({"nbTotalServices": 3}));
-    let refused = v5(&sim, Resource::MaxPower, "63695879465986", "2026-11-20", "2026-11-21").await;
+    assert_eq!(services(&sim, &over).await.json, json!({"nbTotalServices": 3}));
+    let refused = v5(&sim, Resource::MaxPower, meter, "2026-11-20", "2026-11-21").await;
     assert_eq!((refused.status, refused.error()), (403, Some("ADAM-DC-0008")));
-    assert_eq!(sim.seen().authorize_requests[0].version, 2);
+    assert_eq!(sim.seen().authorize_requests[0].endpoint, Endpoint::AuthorizeV2);
 }
 
 #[tokio::test]
 async fn a_consent_of_version_2_can_fail() {
-    let sim = start(|options| options.reshare_fails = true).await;
+    let sim = start(|_| {}).await;
     let refused = consent_v2(&sim, "Refuser").await;
     assert_eq!((value(&refused, "error"), value(&refused, "state")), (Some("access_denied"), Some("abc")));
     assert_eq!(value(&consent_v2(&sim, "Abandonner").await, "error"), Some("demande_non_aboutie"));
-    assert_eq!(value(&consent_v2(&sim, "Autoriser").await, "status"), Some("409"), "shared already");
-    sim.revoke(POINT);
-    assert!(value(&consent_v2(&sim, "Autoriser").await, "autorisation_id").is_some());
     let short = format!("{}?client_id=simulated-client&state=abc", sim.authorize_v2_url());
-    let page = Person::new().open_once(&short).await.expect("a page");
+    let page = open(&short).await;
     assert!(page.location().is_some_and(|url| url.as_str().contains("error=invalid_request")));
     sim.script(Endpoint::AuthorizeV2, [Fault::unavailable()]);
-    assert_eq!(Person::new().open_once(&short).await.expect("a page").status, 503);
+    assert_eq!(open(&short).await.status, 503);
 }
 
 #[tokio::test]
@@ -411,12 +343,11 @@ async fn questions_about_authorisations_are_checked() {
         (json!({"autorisationId": id, "comptage": false}), 200),
     ];
     for (body, status) in cases {
-        let answer = services(&sim, true, &body).await;
+        let answer = services(&sim, &body).await;
         assert_eq!(answer.status, status, "{body}");
         assert!(status == 200 || answer.json["message"].is_string());
     }
-    let unknown = client().post(sim.services_url()).json(&json!({})).send().await.expect("an answer");
-    assert_eq!(unknown.status(), 401);
+    assert_eq!(send(plain().post(sim.services_url()).json(&json!({}))).await.status, 401);
 }
 
 #[tokio::test]
@@ -424,7 +355,7 @@ async fn a_revoking_holder_is_listed_but_gives_no_data() {
     let sim = start(|options| options.meters = Meters::Client(8)).await;
     let back = consent_v2(&sim, "Autoriser").await;
     let id: i64 = value(&back, "autorisation_id").and_then(|id| id.parse().ok()).expect("an id");
-    let listed = services(&sim, true, &json!({"autorisationId": id, "comptage": false})).await;
+    let listed = services(&sim, &json!({"autorisationId": id, "comptage": false})).await;
     let point = listed.json["serviceSouscrit"][0]["pointId"].as_str().expect("a meter").to_owned();
     assert_eq!(v5(&sim, Resource::MaxPower, &point, "2026-11-20", "2026-11-21").await.status, 403);
 }
