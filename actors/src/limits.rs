@@ -1,6 +1,7 @@
 //! How often something may be done, each of them a value that is told the time: rates, quotas, and when to leave alone
 //! what does not answer.
 
+pub mod allowance;
 pub mod backoff;
 pub mod breaker;
 pub mod quota;

@@ -35,6 +35,16 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// The clock hour (UTC), in hours since the Unix epoch.
+    pub const fn hour(self) -> u64 {
+        self.0 / 3_600_000
+    }
+
+    /// The beginning of the next clock hour.
+    pub const fn next_hour(self) -> Self {
+        Self((self.hour() + 1) * 3_600_000)
+    }
+
     /// Time elapsed since `earlier`, zero if `earlier` lies in the future.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

@@ -1,68 +1,98 @@
-//! Circuit breaker: when Enedis does not answer, callers learn it at once instead of queueing behind time-outs,
-//! and Enedis sees one probe at a time until it is back.
+//! Circuit breaker: what does not answer is left alone for a while, callers learn it at once instead of queueing behind
+//! time-outs, and one call at a time (the probe) finds out whether it is back.
 
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 
-/// Failures in a row that open the breaker.
-const TRIP_AFTER: u32 = 5;
-/// First pause; doubles with each failed probe.
-const PAUSE_FIRST: Duration = Duration::from_secs(5);
-/// Longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A probe of which nothing is heard for so long is given up. No attempt is waited for longer.
+const PROBE_LOST: Duration = Duration::from_secs(60);
+/// Trouble after so long without any is another one.
+const APART: Duration = Duration::from_secs(600);
 
-/// The state of the breaker.
-#[derive(Clone, Debug, Default)]
+/// When a failure opens the breaker, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerSettings {
+    /// Failures in a row that open it.
+    pub trip_after: u32,
+    /// First pause; doubles with each failed probe.
+    pub first_pause: Duration,
+    /// Longest pause.
+    pub longest_pause: Duration,
+}
+
+/// The state of the breaker. Closed at first.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Breaker {
     failures: u32,
     pause: Duration,
     open_until: Option<Timestamp>,
-    probing: bool,
+    probe: Option<Timestamp>,
+    /// When trouble began, and when it was last met.
+    trouble: Option<(Timestamp, Timestamp)>,
 }
 
 impl Breaker {
     /// Whether a call may go out; else how long to wait.
     pub fn check(&self, now: Timestamp) -> Result<(), Duration> {
-        match self.open_until {
-            Some(until) if now < until => Err(until.since(now)),
-            Some(_) if self.probing => Err(Duration::from_secs(1)),
+        match (self.open_until, self.probe) {
+            (Some(until), _) if now < until => Err(until.since(now)),
+            (Some(_), Some(at)) if now.since(at) < PROBE_LOST => Err(Duration::from_secs(1)),
             _ => Ok(()),
         }
     }
 
     /// A call goes out; behind an open breaker it is the probe.
-    pub fn begin(&mut self) {
-        self.probing = self.open_until.is_some();
+    pub fn begin(&mut self, now: Timestamp) {
+        self.probe = self.open_until.map(|_| now);
     }
 
     /// The call did not go out after all.
     pub fn withdrawn(&mut self) {
-        self.probing = false;
+        self.probe = None;
     }
 
-    /// Enedis answered, whatever it said.
+    /// There was an answer, whatever it said.
     pub fn answered(&mut self) {
         *self = Self::default();
     }
 
-    /// Enedis did not answer, or only to say that it cannot.
-    pub fn failed(&mut self, now: Timestamp) {
-        if self.is_open(now) {
-            // It was under way when the breaker opened: no failed probe.
-            return;
-        }
+    /// There was no answer, or only one that it cannot answer. What kind of failure it is decides when it opens the
+    /// breaker and for how long.
+    pub fn failed(&mut self, now: Timestamp, settings: &BreakerSettings) {
         self.failures = self.failures.saturating_add(1);
-        self.probing = false;
-        if self.failures >= TRIP_AFTER {
-            self.pause = (self.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX);
+        self.probe = None;
+        // A call that was under way when the breaker opened is no failed probe.
+        if self.failures >= settings.trip_after && !self.is_open(now) {
+            self.pause = (self.pause * 2).clamp(settings.first_pause, settings.longest_pause);
             self.open_until = Some(now + self.pause);
         }
+        self.note_trouble(now);
+    }
+
+    /// Nothing can be asked, for a reason that may pass: tells nothing of when to ask again.
+    pub fn note_trouble(&mut self, now: Timestamp) {
+        let since = self.current_trouble(now).unwrap_or(now);
+        self.trouble = Some((since, now));
+    }
+
+    /// How long there has been trouble at `now`, without an answer in between.
+    pub fn in_trouble_for(&self, now: Timestamp) -> Duration {
+        self.current_trouble(now).map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// Whether calls are held back at `now`.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.open_until.is_some_and(|until| now < until)
+    }
+
+    /// The end of the pause, for as long as no probe has been answered.
+    pub const fn open_until(&self) -> Option<Timestamp> {
+        self.open_until
+    }
+
+    fn current_trouble(&self, now: Timestamp) -> Option<Timestamp> {
+        self.trouble.filter(|(_, last)| now.since(*last) < APART).map(|(since, _)| since)
     }
 }
 
@@ -70,50 +100,72 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    #[test]
-    fn opens_probes_and_closes() {
+    const SETTINGS: BreakerSettings = BreakerSettings {
+        trip_after: 5,
+        first_pause: Duration::from_secs(5),
+        longest_pause: Duration::from_secs(60),
+    };
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000_000 + secs * 1_000)
+    }
+
+    fn opened(now: Timestamp) -> Breaker {
         let mut breaker = Breaker::default();
-        let mut now = Timestamp::from_millis(1_000);
-        for _ in 0..TRIP_AFTER {
+        for _ in 0..SETTINGS.trip_after {
             assert!(breaker.check(now).is_ok());
-            breaker.begin();
-            breaker.failed(now);
+            breaker.begin(now);
+            breaker.failed(now, &SETTINGS);
         }
-        assert!(breaker.is_open(now));
-        assert_eq!(breaker.check(now), Err(PAUSE_FIRST));
-        now = now + PAUSE_FIRST;
-        assert!(breaker.check(now).is_ok(), "one probe");
-        breaker.begin();
-        assert!(breaker.check(now).is_err(), "and only one");
-        breaker.failed(now);
-        assert_eq!(breaker.check(now), Err(PAUSE_FIRST * 2));
-        now = now + PAUSE_FIRST * 2;
-        assert!(breaker.check(now).is_ok());
-        breaker.answered();
-        assert!(breaker.check(now).is_ok());
+        breaker
     }
 
     #[test]
-    fn calls_under_way_when_it_opens_are_no_probes() {
-        let (mut breaker, now) = (Breaker::default(), Timestamp::from_millis(1_000));
-        for _ in 0..TRIP_AFTER + 4 {
-            breaker.failed(now);
-        }
-        assert_eq!(breaker.check(now), Err(PAUSE_FIRST));
+    fn opens_probes_and_closes() {
+        let mut breaker = opened(at(0));
+        // Calls that were under way when it opened.
+        breaker.failed(at(0), &SETTINGS);
+        assert!(breaker.is_open(at(0)));
+        assert_eq!(breaker.check(at(0)), Err(Duration::from_secs(5)));
+        assert!(breaker.check(at(5)).is_ok(), "one probe");
+        breaker.begin(at(5));
+        assert!(breaker.check(at(5)).is_err(), "and only one");
+        breaker.failed(at(5), &SETTINGS);
+        assert_eq!(breaker.check(at(5)), Err(Duration::from_secs(10)));
+        breaker.begin(at(15));
+        assert!(breaker.check(at(74)).is_err());
+        assert!(breaker.check(at(75)).is_ok(), "a lost probe is given up");
+        breaker.begin(at(75));
+        breaker.withdrawn();
+        assert!(breaker.check(at(75)).is_ok());
+        breaker.answered();
+        assert_eq!((breaker.check(at(75)), breaker.open_until()), (Ok(()), None));
     }
 
     #[test]
     fn an_hour_of_outage_costs_few_calls() {
-        let mut breaker = Breaker::default();
-        let mut calls = 0;
-        for second in 0..3_600 {
-            let now = Timestamp::from_millis(second * 1000);
+        let (mut breaker, mut calls) = (Breaker::default(), 0);
+        for now in (0..3_600).map(at) {
             if breaker.check(now).is_ok() {
-                breaker.begin();
+                breaker.begin(now);
                 calls += 1;
-                breaker.failed(now);
+                breaker.failed(now, &SETTINGS);
             }
         }
         assert!(calls < 80, "{calls}");
+    }
+
+    #[test]
+    fn trouble_of_another_day_is_not_this_one() {
+        let mut breaker = Breaker::default();
+        breaker.failed(at(0), &SETTINGS);
+        assert_eq!(breaker.in_trouble_for(at(60)).as_secs(), 60);
+        breaker.note_trouble(at(130));
+        assert_eq!(breaker.in_trouble_for(at(130)).as_secs(), 130);
+        // Ten hours later, with nothing asked in between.
+        breaker.failed(at(36_000), &SETTINGS);
+        assert_eq!(breaker.in_trouble_for(at(36_000)), Duration::ZERO);
+        breaker.answered();
+        assert_eq!(breaker.in_trouble_for(at(36_200)), Duration::ZERO);
     }
 }

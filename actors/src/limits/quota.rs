@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 
-const HOUR_SECS: u64 = 3600;
 /// Enedis' windows are clock hours: a longer `Retry-After` or `nextAccessTime` is not believed.
 pub const CLOSED_MAX: Duration = Duration::from_secs(3_600);
 
@@ -40,8 +39,7 @@ pub struct Quota {
 impl Quota {
     /// A fresh quota.
     pub fn new(settings: QuotaSettings, now: Timestamp) -> Self {
-        let hour = now.as_secs() / HOUR_SECS;
-        Self { settings, recent: VecDeque::new(), hour, used: 0, closed_until: Timestamp::EPOCH }
+        Self { settings, recent: VecDeque::new(), hour: now.hour(), used: 0, closed_until: Timestamp::EPOCH }
     }
 
     /// Takes one call, or says how long to wait for it. `reserve` calls of the hour are left to others.
@@ -49,16 +47,13 @@ impl Quota {
         if now < self.closed_until {
             return Err(self.closed_until.since(now));
         }
-        let hour = now.as_secs() / HOUR_SECS;
-        if hour != self.hour {
-            self.hour = hour;
-            self.used = 0;
+        if now.hour() != self.hour {
+            (self.hour, self.used) = (now.hour(), 0);
         }
         // A reserve never takes the whole hour.
         let allowed = self.settings.per_hour.saturating_sub(reserve).max(1);
         if self.used >= allowed {
-            let next_hour = Timestamp::from_millis((hour + 1) * HOUR_SECS * 1000);
-            return Err(next_hour.since(now));
+            return Err(now.next_hour().since(now));
         }
         while self.recent.front().is_some_and(|oldest| now.since(*oldest) >= SECOND || now < *oldest) {
             self.recent.pop_front();
@@ -87,11 +82,6 @@ impl Quota {
     /// The clock hour (hours since the epoch) and the calls made in it, to be [resumed](Self::resume).
     pub const fn usage(&self) -> (u64, u32) {
         (self.hour, self.used)
-    }
-
-    /// Calls made in the current clock hour.
-    pub const fn used_this_hour(&self) -> u32 {
-        self.used
     }
 }
 
@@ -148,7 +138,7 @@ mod tests {
         assert_eq!(made, 2);
         let mut late = Quota::new(settings, now + Duration::from_secs(3_600));
         late.resume(hour, used);
-        assert_eq!(late.used_this_hour(), 0);
+        assert_eq!(late.usage().1, 0);
     }
 
     #[test]

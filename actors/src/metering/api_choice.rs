@@ -7,19 +7,16 @@
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
+use crate::limits::breaker::{Breaker, BreakerSettings};
 
-/// Failures in a row after which an API is left alone for a while.
-const TROUBLE_AFTER: u32 = 3;
-/// Answers of a closed API in a row that count: the first may have been about one meter.
-const NOT_THERE_AFTER: u32 = 2;
-/// First pause after trouble; doubles with each failed probe.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(2 * 60);
-/// First pause when the API is closed or not subscribed; doubles likewise.
-const NOT_THERE_PAUSE: Duration = Duration::from_secs(3_600);
 /// Longest pause of either kind.
 const PAUSE_MAX: Duration = Duration::from_secs(6 * 3_600);
-/// A probe of which nothing is heard for so long is given up.
-const PROBE_LOST: Duration = Duration::from_secs(60);
+/// An API in trouble.
+const TROUBLE: BreakerSettings =
+    BreakerSettings { trip_after: 3, first_pause: Duration::from_secs(2 * 60), longest_pause: PAUSE_MAX };
+/// An API that is closed or not subscribed. Once is not enough: the first such answer may have been about one meter.
+const NOT_THERE: BreakerSettings =
+    BreakerSettings { trip_after: 2, first_pause: Duration::from_secs(3_600), longest_pause: PAUSE_MAX };
 
 /// One of Enedis' metering APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,100 +68,59 @@ pub struct Route {
     pub second: Option<Api>,
 }
 
-/// Chooses the API of each call.
-#[derive(Clone, Debug)]
+/// Chooses the API of each call: one breaker for each, and the order in which they are asked.
+#[derive(Clone, Copy, Debug)]
 pub struct ApiChooser {
     mode: ApiMode,
-    new: Health,
-    legacy: Health,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Health {
-    failures: u32,
-    pause: Duration,
-    paused_until: Option<Timestamp>,
-    probe: Option<Timestamp>,
+    new: Breaker,
+    legacy: Breaker,
 }
 
 impl ApiChooser {
     /// Nothing is known yet.
     pub fn new(mode: ApiMode) -> Self {
-        Self { mode, new: Health::default(), legacy: Health::default() }
+        Self { mode, new: Breaker::default(), legacy: Breaker::default() }
     }
 
     /// Where the next call goes. Every call that is sent must be [reported](Self::report).
     pub fn route(&mut self, now: Timestamp) -> Route {
         let only = |first| Route { first, second: None };
+        let new_first = Route { first: Api::New, second: Some(Api::Legacy) };
         match self.mode {
             ApiMode::New => only(Api::New),
             ApiMode::Legacy => only(Api::Legacy),
-            ApiMode::Auto => {
-                if self.new.admits(now) {
-                    let second = self.legacy.admits(now).then_some(Api::Legacy);
+            ApiMode::Auto => match (self.new.check(now), self.legacy.check(now)) {
+                (Ok(()), legacy) => {
                     self.new.begin(now);
-                    return Route { first: Api::New, second };
+                    if legacy.is_ok() { new_first } else { only(Api::New) }
                 }
-                if self.legacy.admits(now) {
+                (Err(_), Ok(())) => {
                     self.legacy.begin(now);
-                    return only(Api::Legacy);
+                    only(Api::Legacy)
                 }
-                // Neither works: the breaker keeps calls few, and whichever comes back first shall be found.
-                if self.new.paused_until <= self.legacy.paused_until {
-                    Route { first: Api::New, second: Some(Api::Legacy) }
-                } else {
-                    Route { first: Api::Legacy, second: Some(Api::New) }
-                }
-            }
+                // Neither works: the quota's breaker keeps calls few, and whichever comes back first shall be found.
+                _ if self.new.open_until() <= self.legacy.open_until() => new_first,
+                _ => Route { first: Api::Legacy, second: Some(Api::New) },
+            },
         }
     }
 
     /// A call to `api` told this about it.
     pub fn report(&mut self, now: Timestamp, api: Api, report: Report) {
-        let health = match api {
+        let breaker = match api {
             Api::New => &mut self.new,
             Api::Legacy => &mut self.legacy,
         };
-        health.report(now, report);
-    }
-
-    /// The API that calls go to at `now`, for the metrics.
-    pub fn preferred(&self, now: Timestamp) -> Api {
-        self.clone().route(now).first
-    }
-}
-
-impl Health {
-    fn admits(&self, now: Timestamp) -> bool {
-        match self.paused_until {
-            None => true,
-            Some(until) => now >= until && self.probe.is_none_or(|at| now.since(at) >= PROBE_LOST),
+        match report {
+            Report::Works => breaker.answered(),
+            Report::Trouble => breaker.failed(now, &TROUBLE),
+            Report::NotThere => breaker.failed(now, &NOT_THERE),
         }
     }
 
-    fn begin(&mut self, now: Timestamp) {
-        if self.paused_until.is_some() {
-            self.probe = Some(now);
-        }
-    }
-
-    fn report(&mut self, now: Timestamp, report: Report) {
-        let (first, enough) = match report {
-            Report::Works => {
-                *self = Self::default();
-                return;
-            }
-            Report::Trouble => (TROUBLE_PAUSE, TROUBLE_AFTER),
-            Report::NotThere => (NOT_THERE_PAUSE, NOT_THERE_AFTER),
-        };
-        self.failures = self.failures.saturating_add(1);
-        // A call that was under way when the pause began is no failed probe.
-        let probed = self.paused_until.is_none_or(|until| now >= until);
-        if self.failures >= enough && probed {
-            self.pause = (self.pause * 2).clamp(first, PAUSE_MAX);
-            self.paused_until = Some(now + self.pause);
-        }
-        self.probe = None;
+    /// The API that calls go to at `now`.
+    pub fn preferred(mut self, now: Timestamp) -> Api {
+        self.route(now).first
     }
 }
 
@@ -200,7 +156,7 @@ mod tests {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         assert_eq!(chooser.route(at(0)), BOTH);
         chooser.report(at(0), Api::New, Report::NotThere);
-        assert_eq!(chooser.route(at(0)), BOTH, "once is a rumour");
+        assert_eq!(chooser.route(at(0)), BOTH, "once is not enough");
         chooser.report(at(0), Api::New, Report::NotThere);
         chooser.report(at(1), Api::Legacy, Report::Works);
         assert_eq!(chooser.route(at(2)), OLD, "remembered");
@@ -245,16 +201,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_lost_probe_is_given_up() {
-        let mut chooser = ApiChooser::new(ApiMode::Auto);
-        chooser.report(at(0), Api::New, Report::NotThere);
-        chooser.report(at(0), Api::New, Report::NotThere);
-        assert_eq!(chooser.route(at(3_600)), BOTH);
-        assert_eq!(chooser.route(at(3_630)), OLD);
-        assert_eq!(chooser.route(at(3_660)), BOTH);
-    }
-
     proptest! {
         /// Whatever happened, an API that works again is used again: the new one within its longest pause.
         #[test]
@@ -268,7 +214,7 @@ mod tests {
                 let report = [Report::Works, Report::Trouble, Report::NotThere][usize::from(what)];
                 chooser.report(at(secs), api, report);
             }
-            secs += PAUSE_MAX.as_secs() + PROBE_LOST.as_secs();
+            secs += PAUSE_MAX.as_secs() + 60;
             prop_assert_eq!(chooser.route(at(secs)).first, Api::New);
             chooser.report(at(secs), Api::New, Report::Works);
             prop_assert_eq!(chooser.route(at(secs + 1)).first, Api::New);

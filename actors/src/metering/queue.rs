@@ -17,6 +17,7 @@ use self::ring::Ring;
 use super::civil::plus;
 use super::request::MeterRequest;
 use crate::base::clock::Timestamp;
+use crate::limits::allowance::Allowance;
 use crate::limits::quota::{Quota, QuotaSettings};
 
 mod ring;
@@ -79,6 +80,12 @@ impl QueueSettings {
 pub trait Budget: Clone {
     /// Takes one call, or says how long to wait for it.
     fn take(&mut self, now: Timestamp) -> Result<(), Duration>;
+}
+
+impl Budget for Allowance {
+    fn take(&mut self, now: Timestamp) -> Result<(), Duration> {
+        Self::take(self, now, 0)
+    }
 }
 
 impl Budget for Quota {

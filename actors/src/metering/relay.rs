@@ -17,7 +17,6 @@
 mod calls;
 mod caps;
 mod counters;
-mod governor;
 mod memory;
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,7 +29,6 @@ use jiff::civil::Date;
 
 use self::caps::Caps;
 pub use self::counters::{ApiSnapshot, RelaySnapshot};
-use self::governor::Governor;
 use self::memory::{Known, Memory};
 use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
@@ -38,6 +36,7 @@ use crate::base::keyring::Keyring;
 use crate::base::meter::Meter;
 use crate::enedis::exchanger::TokenExchangerHandle;
 use crate::enedis::port::{Bearer, ResourceServer};
+use crate::limits::allowance::Allowance;
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::{Api, ApiChooser, ApiMode};
 use crate::metering::cache::MeterCache;
@@ -51,6 +50,9 @@ use crate::metering::split::{self, Settled};
 
 /// What a box is told to wait where nothing better is known: the plugin asks again by itself some seconds later.
 const COME_BACK: Duration = Duration::from_secs(10);
+/// How long trouble is taken for short. The plugin asks again three times, within some two minutes, if it is told 429;
+/// told 503, it gives up for an hour.
+const SHORT: Duration = Duration::from_secs(120);
 /// Requests that may wait at a time.
 const REQUESTS_MAX: usize = 20_000;
 /// What the handle waits beyond [`WAIT`]: the look into the store.
@@ -116,7 +118,7 @@ pub struct MeterRelay {
     clock: SharedClock,
     settings: RelaySettings,
     chooser: ApiChooser,
-    governors: [Governor; 2],
+    allowances: [Allowance; 2],
     queue: FairQueue<Meter, MeterRequest, u64>,
     asked: HashMap<u64, Asked>,
     serial: u64,
@@ -166,7 +168,7 @@ impl MeterRelay {
                 clock: ports.clock,
                 settings,
                 chooser: ApiChooser::new(settings.mode),
-                governors: [Api::New, Api::Legacy].map(|_| Governor::new(settings.quota, now)),
+                allowances: [Api::New, Api::Legacy].map(|_| Allowance::new(settings.quota, now)),
                 queue: FairQueue::new(QueueSettings::of(settings.quota)),
                 asked: HashMap::new(),
                 serial: 0,
@@ -241,13 +243,13 @@ impl MeterRelay {
                 break;
             }
             let class = Class::of(*call, today);
-            let governor = &self.governors[self.chooser.preferred(now) as usize];
-            match self.queue.offer(now, &call.meter, call, class, id, governor) {
+            let allowance = &self.allowances[self.chooser.preferred(now) as usize];
+            match self.queue.offer(now, &call.meter, call, class, id, allowance) {
                 Ok(place) => {
                     asked.outstanding += 1;
                     self.stats.shared += u64::from(place == Place::Joined);
                 }
-                Err(_) if governor.is_open(now) => asked.troubles.push(Gateway::Unavailable),
+                Err(_) if allowance.is_open(now) => asked.troubles.push(Gateway::Unavailable),
                 Err(refused) => {
                     asked.troubles.push(Gateway::Busy { until: now + refused.retry_after });
                     // The rest would wait behind it.
@@ -277,10 +279,10 @@ impl MeterRelay {
     /// What a box is told of trouble: while it is young, to ask again at once.
     fn trouble(&self, trouble: Gateway) -> Relayed {
         let now = self.clock.now();
-        let governor = &self.governors[self.chooser.preferred(now) as usize];
+        let allowance = &self.allowances[self.chooser.preferred(now) as usize];
         match trouble.answer(now) {
             (429, retry_after) => Relayed::Busy { retry_after },
-            (_, _) if trouble == Gateway::Unavailable && !governor.is_down_for_long(now) => {
+            (_, _) if trouble == Gateway::Unavailable && allowance.in_trouble_for(now) < SHORT => {
                 Relayed::Busy { retry_after: COME_BACK }
             }
             (_, retry_after) => Relayed::Unavailable { retry_after },
@@ -325,7 +327,7 @@ impl Actor for MeterRelay {
             for entry in entries {
                 let at = keys.iter().position(|key| *key == entry.key);
                 if let (Some(at), Some(usage)) = (at, act.memory.usage(entry)) {
-                    act.governors[at].resume(usage);
+                    act.allowances[at].resume(usage);
                 }
             }
         }));

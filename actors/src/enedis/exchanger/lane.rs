@@ -10,9 +10,9 @@ use super::{Exchanged, ExchangerSettings, NotDone};
 use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
 use crate::enedis::port::{Answer, Call, CallError, Grant, Meaning, TokenCall, meaning};
+use crate::limits::allowance::Allowance;
 use crate::limits::backoff;
-use crate::limits::breaker::Breaker;
-use crate::limits::quota::{CLOSED_MAX, Quota};
+use crate::limits::quota::CLOSED_MAX;
 
 /// The share of each hour's quota that is kept for authorization codes: one in so many calls.
 const RESERVE: u32 = 10;
@@ -62,8 +62,7 @@ impl Job {
 pub(super) struct Lane {
     name: &'static str,
     settings: ExchangerSettings,
-    quota: Quota,
-    breaker: Breaker,
+    allowance: Allowance,
     queue: VecDeque<Job>,
     in_flight: usize,
     stats: LaneSnapshot,
@@ -74,8 +73,7 @@ impl Lane {
         Self {
             name,
             settings,
-            quota: Quota::new(settings.quota, now),
-            breaker: Breaker::default(),
+            allowance: Allowance::new(settings.quota, now),
             queue: VecDeque::new(),
             in_flight: 0,
             stats: LaneSnapshot::default(),
@@ -92,14 +90,14 @@ impl Lane {
         while self.in_flight < self.settings.in_flight.max(1) {
             let due = self.next_due(now)?;
             let refresh = self.queue.get(due).is_some_and(Job::is_refresh);
-            if let Err(wait) = self.breaker.check(now) {
+            if let Err(wait) = self.allowance.check(now) {
                 if let Some(job) = self.queue.remove(due) {
                     self.not_done(job, NotDone::Down, wait);
                 }
                 continue;
             }
             let reserve = if refresh { self.settings.quota.per_hour / RESERVE } else { 0 };
-            if let Err(wait) = self.quota.take(now, reserve) {
+            if let Err(wait) = self.allowance.take(now, reserve) {
                 // All that is of this kind waits for the quota; who cannot wait that long hears it now. Refreshes are
                 // only looked at when no code is due, so nothing else is held up.
                 let until = now + wait;
@@ -111,7 +109,7 @@ impl Lane {
                 return None;
             }
             let mut job = self.queue.remove(due)?;
-            self.breaker.begin();
+            self.allowance.begin(now);
             self.in_flight += 1;
             self.stats.attempts += 1;
             self.stats.retries += u64::from(job.attempts > 0);
@@ -132,14 +130,14 @@ impl Lane {
         self.in_flight -= 1;
         let throttled = matches!(&result, Ok(answer) if answer.status == 429);
         match &result {
-            Ok(answer) if answer.status < 500 => self.breaker.answered(),
+            Ok(answer) if answer.status < 500 => self.allowance.answered(),
             Ok(answer) => {
                 tracing::warn!(api = self.name, status = answer.status, "Enedis is in trouble");
-                self.breaker.failed(now);
+                self.allowance.failed(now);
             }
             Err(error) => {
                 tracing::warn!(api = self.name, %error, "Enedis did not answer");
-                self.breaker.failed(now);
+                self.allowance.failed(now);
             }
         }
         match meaning(result, job.call.is_repeatable()) {
@@ -154,7 +152,7 @@ impl Lane {
             Meaning::Again(retry_at) => {
                 let retry_at = retry_at.map(|at| at.min(now + CLOSED_MAX));
                 if let Some(at) = retry_at {
-                    self.quota.close_until(at);
+                    self.allowance.close_until(at);
                 }
                 job.last = if throttled { NotDone::Busy } else { NotDone::Down };
                 let backoff = now + backoff::delay(job.attempts, rng);
@@ -180,8 +178,8 @@ impl Lane {
         LaneSnapshot {
             queued: self.queue.len(),
             in_flight: self.in_flight,
-            used_this_hour: self.quota.used_this_hour(),
-            breaker_open: self.breaker.is_open(now),
+            used_this_hour: self.allowance.used_this_hour(),
+            breaker_open: self.allowance.is_open(now),
             ..self.stats
         }
     }

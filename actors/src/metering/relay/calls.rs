@@ -17,7 +17,7 @@ use crate::metering::api_choice::Api;
 use crate::metering::civil::today;
 use crate::metering::day::{Day, days_of};
 use crate::metering::errors::{Cause, DataError, Gateway, Verdict, judge};
-use crate::metering::queue::{ADMIT, Budget, Class, Next};
+use crate::metering::queue::{ADMIT, Class, Next};
 use crate::metering::refusals::{Belief, ConsentDoubt, is_young};
 use crate::metering::request::{DayRange, MeterRequest};
 use crate::metering::translate::upstream_query;
@@ -56,7 +56,7 @@ impl MeterRelay {
         self.leave_out_the_gone(now);
         let late = self.queue.expire(now);
         if !late.is_empty() {
-            let down = self.governors[self.chooser.preferred(now) as usize].is_open(now);
+            let down = self.allowances[self.chooser.preferred(now) as usize].is_open(now);
             let why = if down { Gateway::Unavailable } else { Gateway::Busy { until: now + COME_BACK } };
             for id in late {
                 self.give_up(id, why);
@@ -88,7 +88,7 @@ impl MeterRelay {
     ) -> Option<Timestamp> {
         loop {
             let api = self.chooser.preferred(now);
-            match self.queue.next(now, &mut self.governors[api as usize]) {
+            match self.queue.next(now, &mut self.allowances[api as usize]) {
                 Next::Call(call) => {
                     let route = self.chooser.route(now);
                     self.attempt(Attempt { call, api, second: route.second }, bearer.clone(), ctx);
@@ -143,8 +143,8 @@ impl MeterRelay {
     fn no_token(&mut self, now: Timestamp, why: NotDone, retry_after: Duration) {
         let retry_after = retry_after.clamp(NO_TOKEN_MIN, NO_TOKEN_MAX);
         self.no_token_until = now + retry_after;
-        for governor in &mut self.governors {
-            governor.no_token(now, retry_after);
+        for allowance in &mut self.allowances {
+            allowance.no_token(now, retry_after);
         }
         let gateway = match why {
             NotDone::Busy => Gateway::Busy { until: now + retry_after },
@@ -157,7 +157,7 @@ impl MeterRelay {
 
     /// Answers at once those who would wait in vain, where waiting is of no use to the box either.
     fn shed(&mut self, now: Timestamp, api: Api, wait: Duration) {
-        let down = self.governors[api as usize].is_open(now);
+        let down = self.allowances[api as usize].is_open(now);
         if down || wait > ADMIT {
             let why = if down { Gateway::Unavailable } else { Gateway::Busy { until: now + wait } };
             for id in self.queue.shed(now + wait) {
@@ -177,9 +177,9 @@ impl MeterRelay {
     fn attempt(&mut self, attempt: Attempt, bearer: Bearer, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         let Attempt { call, api, .. } = attempt;
-        let governor = &mut self.governors[api as usize];
-        governor.begin();
-        let usage = governor.usage();
+        let allowance = &mut self.allowances[api as usize];
+        allowance.begin(now);
+        let usage = allowance.usage();
         match api {
             Api::New => self.stats.new.calls += 1,
             Api::Legacy => self.stats.legacy.calls += 1,
@@ -213,7 +213,7 @@ impl MeterRelay {
             // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
             if self.queue.put_back(&call) {
                 tracing::warn!(?api, "the application's token is not accepted");
-                return self.governors[api as usize].withdrawn();
+                return self.allowances[api as usize].withdrawn();
             }
             verdict = Verdict::Gateway(Gateway::Unavailable);
         }
@@ -221,7 +221,7 @@ impl MeterRelay {
             self.chooser.report(now, api, report);
         }
         let Verdict::Gateway(gateway) = verdict else {
-            self.governors[api as usize].answered();
+            self.allowances[api as usize].answered();
             return self.finish(now, call, verdict, ctx);
         };
         let status = answer.as_ref().map_or(0, |answer| answer.status);
@@ -232,20 +232,20 @@ impl MeterRelay {
             Api::Legacy => self.stats.legacy.failed += 1,
         }
         let other = second.filter(|_| gateway.other_api_may_do());
-        let other = other.filter(|other| self.governors[*other as usize].take(now).is_ok());
-        let governor = &mut self.governors[api as usize];
+        let other = other.filter(|other| self.allowances[*other as usize].take(now, 0).is_ok());
+        let allowance = &mut self.allowances[api as usize];
         match gateway {
             // Closed, and known to be so where another serves: no trouble.
-            Gateway::NotThere if other.is_some() => governor.withdrawn(),
+            Gateway::NotThere if other.is_some() => allowance.withdrawn(),
             Gateway::NotThere | Gateway::Unavailable | Gateway::RenewToken => {
-                governor.failed(now);
+                allowance.failed(now);
                 if let Some(at) = answer.as_ref().ok().and_then(|answer| answer.retry_at) {
-                    governor.close_until(at.min(now + CLOSED_MAX));
+                    allowance.close_until(at.min(now + CLOSED_MAX));
                 }
             }
             Gateway::Busy { until } => {
-                governor.answered();
-                governor.close_until(until);
+                allowance.answered();
+                allowance.close_until(until);
             }
         }
         match other {
@@ -348,8 +348,8 @@ impl MeterRelay {
     /// Puts the narrower call in line for the request `id`.
     fn ask_again(&mut self, now: Timestamp, id: u64, call: MeterRequest) {
         let class = Class::of(call, today(now));
-        let governor = &self.governors[self.chooser.preferred(now) as usize];
-        let offered = self.queue.offer(now, &call.meter, &call, class, id, governor);
+        let allowance = &self.allowances[self.chooser.preferred(now) as usize];
+        let offered = self.queue.offer(now, &call.meter, &call, class, id, allowance);
         let Some(asked) = self.asked.get_mut(&id) else { return };
         match offered {
             Ok(_) => asked.outstanding += 1,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::base::meter::Meter;
 
-const HOUR_SECS: u64 = 3_600;
 /// The share of an hour's quota that one meter may take: one in so many calls.
 const SHARE: u32 = 4;
 /// Where the quota is small: the calls of two years of load curve and a little.
@@ -44,7 +43,7 @@ impl Caps {
     /// How long meters that Enedis has never answered for have to wait, because too many of them were refused.
     pub fn strangers_wait(&mut self, now: Timestamp) -> Option<Duration> {
         self.turn(now);
-        (self.refused >= self.most_refused).then(|| self.rest(now))
+        (self.refused >= self.most_refused).then(|| now.next_hour().since(now))
     }
 
     /// A call for `meter` goes out.
@@ -57,18 +56,12 @@ impl Caps {
     pub fn wait(&mut self, meter: Meter, now: Timestamp) -> Option<Duration> {
         self.turn(now);
         let spent = self.calls.get(&meter).is_some_and(|calls| *calls >= self.most);
-        spent.then(|| self.rest(now))
-    }
-
-    /// What is left of the hour.
-    fn rest(&self, now: Timestamp) -> Duration {
-        Timestamp::from_millis((self.hour + 1) * HOUR_SECS * 1_000).since(now)
+        spent.then(|| now.next_hour().since(now))
     }
 
     fn turn(&mut self, now: Timestamp) {
-        let hour = now.as_secs() / HOUR_SECS;
-        if hour != self.hour {
-            self.hour = hour;
+        if now.hour() != self.hour {
+            self.hour = now.hour();
             self.calls.clear();
             self.refused = 0;
         }

@@ -45,10 +45,10 @@ impl MeterRelay {
     pub(super) fn snapshot(&self) -> RelaySnapshot {
         let now = self.clock.now();
         let api = |api: Api, so_far: ApiSnapshot| {
-            let governor = &self.governors[api as usize];
+            let allowance = &self.allowances[api as usize];
             ApiSnapshot {
-                used_this_hour: governor.used_this_hour(),
-                breaker_open: governor.is_open(now),
+                used_this_hour: allowance.used_this_hour(),
+                breaker_open: allowance.is_open(now),
                 ..so_far
             }
         };

@@ -1,0 +1,96 @@
+//! What one of Enedis' APIs allows at a moment: its quota, and the circuit breaker in front of it.
+
+use std::time::Duration;
+
+use super::breaker::{Breaker, BreakerSettings};
+use super::quota::{Quota, QuotaSettings};
+use crate::base::clock::Timestamp;
+
+const BREAKER: BreakerSettings = BreakerSettings {
+    trip_after: 5,
+    first_pause: Duration::from_secs(5),
+    longest_pause: Duration::from_secs(60),
+};
+
+/// The allowance of one API. A call is [taken](Self::take), [begun](Self::begin), and then its end reported:
+/// [answered](Self::answered), [failed](Self::failed) or [withdrawn](Self::withdrawn).
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    quota: Quota,
+    breaker: Breaker,
+}
+
+impl Allowance {
+    /// Nothing used, nothing known.
+    pub fn new(quota: QuotaSettings, now: Timestamp) -> Self {
+        Self { quota: Quota::new(quota, now), breaker: Breaker::default() }
+    }
+
+    /// Takes one call, or says how long to wait for it. `reserve` calls of the hour are left to others.
+    pub fn take(&mut self, now: Timestamp, reserve: u32) -> Result<(), Duration> {
+        self.breaker.check(now)?;
+        self.quota.take(now, reserve)
+    }
+
+    /// Whether the breaker lets a call through; else how long to wait.
+    pub fn check(&self, now: Timestamp) -> Result<(), Duration> {
+        self.breaker.check(now)
+    }
+
+    /// A call that was taken goes out.
+    pub fn begin(&mut self, now: Timestamp) {
+        self.breaker.begin(now);
+    }
+
+    /// The API answered, whatever it said.
+    pub fn answered(&mut self) {
+        self.breaker.answered();
+    }
+
+    /// It did not, or only to say that it cannot.
+    pub fn failed(&mut self, now: Timestamp) {
+        self.breaker.failed(now, &BREAKER);
+    }
+
+    /// A call that was begun did not go out after all.
+    pub fn withdrawn(&mut self) {
+        self.breaker.withdrawn();
+    }
+
+    /// Enedis said: nothing before `until`.
+    pub fn close_until(&mut self, until: Timestamp) {
+        self.quota.close_until(until);
+    }
+
+    /// There is no token of the application, and may be one after `wait`: until then nothing can be sent, whatever the
+    /// state of this API.
+    pub fn no_token(&mut self, now: Timestamp, wait: Duration) {
+        self.quota.close_until(now + wait);
+        self.breaker.note_trouble(now);
+    }
+
+    /// Whether the breaker holds calls back.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.breaker.is_open(now)
+    }
+
+    /// How long there has been trouble, without an answer in between.
+    pub fn in_trouble_for(&self, now: Timestamp) -> Duration {
+        self.breaker.in_trouble_for(now)
+    }
+
+    /// Takes over what a process before has used of a clock hour.
+    pub fn resume(&mut self, (hour, used): (u64, u32)) {
+        self.quota.resume(hour, used);
+    }
+
+    /// The clock hour (hours since the epoch) and the calls made in it, to be [resumed](Self::resume).
+    pub const fn usage(&self) -> (u64, u32) {
+        self.quota.usage()
+    }
+
+    /// Calls made in the current clock hour.
+    pub const fn used_this_hour(&self) -> u32 {
+        self.quota.usage().1
+    }
+}
