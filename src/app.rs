@@ -13,7 +13,8 @@ use actors::base::clock::{SharedClock, ShiftedClock};
 use actors::base::keyring::Keyring;
 use actors::base::store::StoreError;
 use actors::device_flow::store::SessionStore;
-use actors::enedis::port::{AuthorizationServer, ResourceServer};
+use actors::enedis::port::AuthorizationServer;
+use actors::metering::resource_server::ResourceServer;
 use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
 use socket2::{Domain, Protocol, Socket, Type};
 

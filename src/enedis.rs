@@ -1,5 +1,6 @@
-//! Enedis over HTTP: the authorization server ([`authorization`]) and the resource server ([`data`]). The only files that
-//! know Enedis' addresses, headers and field names of requests.
+//! Enedis over HTTP: the authorization server ([`authorization`]), the service of subscriptions beside it, and the
+//! resource server ([`data`]). The only files that know Enedis' paths, headers, JSON and error codes: everything else
+//! hears verdicts, and another supplier's API would be another folder like this one.
 //!
 //! One request is one connection: on a connection kept from before, a failure to send could not be told from a
 //! lost answer, and an authorization code would be given up for nothing. Redirects are not followed, because the
@@ -7,18 +8,40 @@
 
 pub mod authorization;
 pub mod data;
+mod subscriptions;
 
 use std::time::Duration;
 
 use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use actors::base::clock::{SharedClock, Timestamp};
-use actors::enedis::port::{Answer, CallError};
+use actors::base::clock::{Clock, Timestamp};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, Connector, SendClientRequest};
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 use url::Url;
+
+/// What Enedis answered to one request.
+#[derive(Debug)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// `Content-Type`, as sent.
+    pub content_type: Option<String>,
+    /// Body, bounded.
+    pub body: Vec<u8>,
+    /// `Retry-After` or `nextAccessTime`: not before this instant.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// A request that brought no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// No connection was made: Enedis saw nothing.
+    #[error("no connection: {0}")]
+    NotSent(String),
+    /// The request left, no whole answer came back: Enedis may have acted on it.
+    #[error("no answer: {0}")]
+    Lost(String),
+}
 
 /// A client that gives a connection half of `attempt` to be made (name look-up included), so that a host that does
 /// not answer is recognised as such before the attempt as a whole times out. Stays on its thread.
@@ -39,12 +62,12 @@ fn address(endpoint: &Url, path: &str) -> String {
 }
 
 /// Waits for the whole answer to a request that was sent, at most for `limit`; `body_max` bounds its body.
-fn receive(
+async fn receive(
     sent: SendClientRequest,
-    clock: SharedClock,
+    clock: &dyn Clock,
     limit: Duration,
     body_max: usize,
-) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+) -> Result<Response, CallError> {
     let exchange = async move {
         let mut response =
             sent.await.map_err(|error| not_sent(error).unwrap_or_else(|error| lost(&error)))?;
@@ -55,13 +78,10 @@ fn receive(
         let body = response.body().limit(body_max).await;
         let body = body.map_err(|_| CallError::Lost("the answer broke off".to_owned()))?.to_vec();
         let retry_at = after.into_iter().chain(next_access_time(&body)).max();
-        Ok(Answer { status, content_type, body, retry_at })
+        Ok(Response { status, content_type, body, retry_at })
     };
-    async move {
-        let late = || Err(CallError::Lost("no whole answer in time".to_owned()));
-        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| late())
-    }
-    .boxed_local()
+    let late = |_| Err(CallError::Lost("no whole answer in time".to_owned()));
+    tokio::time::timeout(limit, exchange).await.unwrap_or_else(late)
 }
 
 /// Errors that can only come before anything was sent. `Disconnected` is not one of them: the client reports it

@@ -2,9 +2,9 @@
 //! answers mean for the box, and who is served when the quota is short.
 //!
 //! ```text
-//!   box ─▶ request ─▶ cache (days known?) ─▶ split (calls for the rest) ─▶ queue ─▶ mode ─▶ Enedis, v5 or 2026
-//!    ▲                                                                                        │
-//!    └── v5 answer ◀─ split::join ◀─ cache (days to keep) ◀─ day ◀─ v5 / translate ◀─ errors ◀─┘
+//!   box ─▶ request ─▶ cache (days known?) ─▶ split (calls for the rest) ─▶ queue ─▶ api_choice ─▶ resource_server
+//!    ▲                                                                                                  │
+//!    └── answer ◀─ split::merge ◀─ cache (days to keep) ◀─ day ◀─ values, or what is said instead ◀─────┘
 //! ```
 //!
 //! Nothing here waits, reads a clock, or does I/O: everything takes `now` or dates and returns values. The unit of
@@ -13,12 +13,13 @@
 //! # Promises
 //!
 //! - A request that is not one of the five whitelisted ones never becomes a call ([`request`]).
-//! - The box sees 403 only where its owner must consent again and that can be believed ([`errors`], [`refusals`]);
+//! - The box sees 403 only where its owner must consent again and that can be believed ([`resource_server`], [`refusals`]);
 //!   trouble at the gateway is 429 or 503, never 400, 403, 404 or 500: the plugin draws lasting conclusions
 //!   from each of those.
 //! - Days of one meter are never mixed with another's: an answer about another meter is trouble at Enedis.
 //! - Every queue and map has a bound.
 
+pub mod answer;
 pub mod api_choice;
 pub mod cache;
 pub mod civil;
@@ -26,13 +27,11 @@ pub mod consent;
 pub mod day;
 #[cfg(test)]
 mod day_of_7000;
-pub mod errors;
 pub mod policy;
 pub mod queue;
 pub mod refusals;
 pub mod relay;
 pub mod request;
+pub mod resource_server;
 pub mod split;
 pub mod tokens;
-pub mod translate;
-pub mod v5;

@@ -27,10 +27,11 @@ use crate::device_flow::store::SessionStore;
 use crate::device_flow::throttler::PollThrottler;
 use crate::device_flow::writer::{StoreWriter, WriterHandle};
 use crate::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
-use crate::enedis::port::{AuthorizationServer, ConfiguredClient, ResourceServer};
+use crate::enedis::port::{AuthorizationServer, ConfiguredClient};
 use crate::metering::cache::MeterCache;
 use crate::metering::consent::MeterGrantIssuer;
 use crate::metering::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
+use crate::metering::resource_server::ResourceServer;
 use crate::metering::tokens::TokenStore;
 use crate::metering::tokens::service::TokenService;
 

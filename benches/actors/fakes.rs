@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use actors::base::meter::Meter;
-use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, MeterCall, ResourceServer};
+use actors::base::token_set::TokenSet;
+use actors::enedis::port::{Answer, Attempt, AuthorizationServer, Call, NoMeters, RawAnswer};
 use actors::metering::civil::{days_between, moment_text, plus, today};
 use actors::metering::request::{DayRange, MeterRequest, Resource};
-use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, ready};
+use actors::metering::resource_server::{MeterCall, ResourceServer, Verdict};
+use async_trait::async_trait;
+use device_flow_proxy::enedis::Response;
+use device_flow_proxy::enedis::data::judge;
 use jiff::SignedDuration;
 use jiff::civil::Date;
 
@@ -20,10 +23,19 @@ pub const PRM: &str = "12345678901234";
 /// Gives a token for whatever is presented.
 pub struct Tokens;
 
+#[async_trait(?Send)]
 impl AuthorizationServer for Tokens {
-    fn call(&self, _: Call, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+    async fn call(&self, call: Call, _: Duration) -> Attempt {
         let body = br#"{"access_token":"oNOmvxyCQZSwjXYQJZSTIVrrJcrcLYzAWAnFTuWSDmVnKEQAKhQS7t","expires_in":12600,"token_type":"Bearer","scope":"","refresh_token":"ijRNFTbbRLEGbyyWCBmmJvqCQ5CfaxJmoYL9xlI7BCWLMN"}"#;
-        ready(Ok(json(body.to_vec()))).boxed_local()
+        let answer = match call {
+            Call::Token(_) => Answer::Token(Ok(TokenSet::from_bytes(body).expect("a token answer"))),
+            Call::Refresh(_) => {
+                let content_type = Some("application/json".to_owned());
+                Answer::Refresh(RawAnswer { status: 200, content_type, body: body.to_vec() })
+            }
+            Call::Meters(_) => Answer::Meters(Err(NoMeters::NotYet)),
+        };
+        Attempt::Answered(answer)
     }
 }
 
@@ -38,17 +50,18 @@ impl Default for Curves {
     }
 }
 
+#[async_trait(?Send)]
 impl ResourceServer for Curves {
-    fn get(&self, call: MeterCall, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
-        let meter = call.query.pairs.iter().find(|(name, _)| *name == "pointId");
-        let meter = meter.map_or(PRM, |(_, meter)| meter.as_str());
-        ready(Ok(json(self.body.replace(PRM, meter).into_bytes()))).boxed_local()
+    async fn read(&self, call: MeterCall, _: Duration) -> Verdict {
+        let MeterCall { api, request, .. } = call;
+        let answer = json(self.body.replace(PRM, &request.meter.to_string()).into_bytes());
+        judge(api, request, &Ok(answer), START)
     }
 }
 
 /// An answer with this body.
-pub fn json(body: Vec<u8>) -> Answer {
-    Answer { status: 200, content_type: Some("application/json".into()), body, retry_at: None }
+pub fn json(body: Vec<u8>) -> Response {
+    Response { status: 200, content_type: Some("application/json".into()), body, retry_at: None }
 }
 
 /// The days until yesterday.

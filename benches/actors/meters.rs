@@ -9,12 +9,12 @@ use actors::metering::api_choice::Api;
 use actors::metering::cache::{HotCache, Subject, key_text};
 use actors::metering::civil::{moment_text, parse_date, parse_moment, plus, today};
 use actors::metering::day::Fullness;
-use actors::metering::errors::DataError;
 use actors::metering::policy::{Refusal, day_life};
 use actors::metering::request::{MeterRequest, Resource};
+use actors::metering::resource_server::DataError;
 use actors::metering::split;
-use actors::metering::translate::upstream_query;
 use criterion::Criterion;
+use device_flow_proxy::enedis::data::question;
 
 use crate::fakes::{PRM, about, until_yesterday, week};
 use crate::running::START;
@@ -45,7 +45,7 @@ pub fn questions(c: &mut Criterion) {
     }
     let request = about(Resource::ConsumptionCurve, week());
     group.bench_function("asked of the API of 2026", |b| {
-        b.iter(|| upstream_query(Api::New, black_box(request)));
+        b.iter(|| question(Api::New, black_box(request)));
     });
     group.bench_function("date of today in France", |b| b.iter(|| today(black_box(START))));
     group.bench_function("date parsed", |b| b.iter(|| parse_date(black_box("2026-11-24"))));

@@ -1,14 +1,14 @@
-//! Enedis' answers of 2026 on their way to a box: translated into v5, taken apart into days, packed, put together again.
+//! Enedis' answers of 2026 on their way to a box: read, taken apart into days, packed, put together again.
 
 use std::hint::black_box;
 
 use actors::metering::api_choice::Api;
 use actors::metering::day::{Day, days_of};
-use actors::metering::errors::{Verdict, judge};
 use actors::metering::request::Resource;
-use actors::metering::split::{Settled, settle};
-use actors::metering::translate::to_v5;
+use actors::metering::resource_server::Verdict;
+use actors::metering::split::{Merged, merge};
 use criterion::{Criterion, Throughput};
+use device_flow_proxy::enedis::data::judge;
 
 use crate::fakes::{about, curve, daily, json, until_yesterday};
 use crate::running::START;
@@ -25,14 +25,11 @@ pub fn pages(c: &mut Criterion) {
         let request = about(resource, range);
         let mut group = c.benchmark_group(what);
         group.throughput(Throughput::Bytes(body.len() as u64)).sample_size(20);
-        group
-            .bench_function("translated into v5", |b| b.iter(|| to_v5(resource, black_box(body.as_bytes()))));
         let answer = Ok(json(body.clone().into_bytes()));
-        assert!(matches!(judge(Api::New, request, &answer, START), Verdict::Data(_)));
-        group.bench_function("judged and translated", |b| {
+        let Verdict::Values(reading) = judge(Api::New, request, &answer, START) else { panic!("no values") };
+        group.bench_function("read", |b| {
             b.iter(|| judge(Api::New, request, black_box(&answer), START));
         });
-        let reading = to_v5(resource, body.as_bytes()).expect("a page of 2026").meter_reading;
         group.bench_function("taken apart into days", |b| {
             b.iter(|| days_of(resource, range, black_box(&reading)));
         });
@@ -44,9 +41,9 @@ pub fn pages(c: &mut Criterion) {
             });
         });
         group.bench_function("put together and written", |b| {
-            b.iter(|| match settle(request, black_box(&days), &[], &[]) {
-                Settled::Answer(answer) => answer.to_body().len(),
-                Settled::Error(_) | Settled::Trouble(_) => 0,
+            b.iter(|| match merge(request, black_box(&days), &[], &[]) {
+                Merged::Answer(answer) => answer.to_body().len(),
+                Merged::Error(_) | Merged::Trouble(_) => 0,
             });
         });
         group.finish();

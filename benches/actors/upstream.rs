@@ -7,7 +7,7 @@ use actors::base::clock::Clock;
 use actors::base::code::{BearerToken, StateSuffix, StateToken};
 use actors::base::meter::Meter;
 use actors::enedis::exchanger::{Acquired, Exchanged};
-use actors::enedis::port::{Call, Grant, TokenCall};
+use actors::enedis::port::{Grant, TokenCall};
 use actors::metering::relay::Relayed;
 use actors::metering::request::{MeterRequest, Resource};
 use actors::metering::tokens::Origin;
@@ -45,7 +45,7 @@ pub fn exchanger(c: &mut Criterion) {
             running.clock.advance(PAUSE);
             let grant = Grant::RefreshToken { refresh_token: "ijRNFTbbRLEGbyyW".into(), scope: None };
             let call = TokenCall { client_id: CLIENT.into(), client_secret: None, grant };
-            let exchanged = runner.block_on(running.system.exchanger.call(Call::Token(call)));
+            let exchanged = runner.block_on(running.system.exchanger.refresh(call));
             assert!(matches!(exchanged, Exchanged::Answered(_)));
         });
     });

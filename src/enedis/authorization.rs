@@ -1,42 +1,44 @@
-//! The token endpoint (RFC 6749 section 3.2) and the service of subscriptions (Enedis' swagger `Services-souscrits`, 2026).
+//! The token endpoint (RFC 6749 section 3.2) and the way to the service of subscriptions; and what became of a call,
+//! which decides whether it may be sent again.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use actors::base::clock::SharedClock;
-use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, Grant, ServicesCall, TokenCall};
+use actors::base::token_set::TokenSet;
+use actors::enedis::port::{
+    Answer, Attempt, AuthorizationServer, Call, Grant, MetersCall, NoToken, RawAnswer, TokenCall,
+};
+use async_trait::async_trait;
 use awc::Client;
-use futures_util::future::LocalBoxFuture;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::Value;
 
-use super::{address, client, receive};
+use super::{CallError, Response, address, client, receive, subscriptions};
 use crate::config::{AuthMethod, Flow, Upstream};
 
 /// Largest answer read. A token answer has under 4 KB, a list of services some more.
 const BODY_MAX: usize = 64 * 1024;
-/// Path of the service of subscriptions, below the data endpoint. Enedis wants the slash at its end.
-const SERVICES_PATH: &str = "subscribed_services/v1/";
 
 /// The authorization server.
 pub struct EnedisAuthorization {
     client: Client,
     upstream: Upstream,
-    services: Option<String>,
+    subscriptions: Option<String>,
     clock: SharedClock,
 }
 
 impl EnedisAuthorization {
     /// Made on the thread where it stays.
     pub fn new(upstream: Upstream, flow: &Flow, clock: SharedClock, attempt: Duration) -> Rc<Self> {
-        let services = match flow {
+        let subscriptions = match flow {
             Flow::Device => None,
-            Flow::ClientCredentials(metering) => Some(address(&metering.data, SERVICES_PATH)),
+            Flow::ClientCredentials(metering) => Some(address(&metering.data, subscriptions::PATH)),
         };
-        Rc::new(Self { client: client(attempt), upstream, services, clock })
+        Rc::new(Self { client: client(attempt), upstream, subscriptions, clock })
     }
 
-    fn token(&self, call: &TokenCall, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
+    async fn token(&self, call: &TokenCall, limit: Duration) -> Result<Response, CallError> {
         let mut request = self.client.post(self.upstream.token.as_str()).force_close().timeout(limit);
         if let (AuthMethod::Basic, Some(secret)) = (self.upstream.auth_method, &call.client_secret) {
             // RFC 6749 section 2.3.1: both halves are form-encoded first.
@@ -44,7 +46,7 @@ impl EnedisAuthorization {
             request = request.basic_auth(encode(&call.client_id), encode(secret));
         }
         let sent = request.send_form(&self.form(call));
-        receive(sent, SharedClock::clone(&self.clock), limit, BODY_MAX)
+        receive(sent, self.clock.as_ref(), limit, BODY_MAX).await
     }
 
     fn form(&self, call: &TokenCall) -> Vec<(&'static str, String)> {
@@ -73,32 +75,126 @@ impl EnedisAuthorization {
         form
     }
 
-    fn services(
-        &self,
-        call: &ServicesCall,
-        limit: Duration,
-    ) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
-        let Some(address) = &self.services else {
-            return Box::pin(async { Err(CallError::NotSent("no data endpoint".to_owned())) });
+    async fn meters(&self, call: &MetersCall, limit: Duration) -> Result<Response, CallError> {
+        let Some(address) = &self.subscriptions else {
+            return Err(CallError::NotSent("no data endpoint".to_owned()));
         };
-        let question = json!({
-            "autorisationId": call.authorisation,
-            // Rows, and not their number.
-            "comptage": false,
-            "etatCode": ["ACTIF", "DEMANDE"],
-            "serviceType": "ACCES",
-        });
         let request =
             self.client.post(address).force_close().timeout(limit).bearer_auth(call.bearer.expose());
-        receive(request.send_json(&question), SharedClock::clone(&self.clock), limit, BODY_MAX)
+        let sent = request.send_json(&subscriptions::question(call.authorisation));
+        receive(sent, self.clock.as_ref(), limit, BODY_MAX).await
     }
 }
 
+#[async_trait(?Send)]
 impl AuthorizationServer for EnedisAuthorization {
-    fn call(&self, call: Call, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
-        match &call {
-            Call::Token(call) => self.token(call, limit),
-            Call::Services(call) => self.services(call, limit),
+    async fn call(&self, call: Call, limit: Duration) -> Attempt {
+        let attempt = match &call {
+            Call::Token(call) | Call::Refresh(call) => self.token(call, limit).await,
+            Call::Meters(call) => self.meters(call, limit).await,
+        };
+        judge(&call, attempt)
+    }
+}
+
+/// What became of `call`. 429 and 503 say that the request was not processed (RFC 9110 section 15.6.4, RFC 6585
+/// section 4); so does a connection that was never made. A broken connection, a time-out, 500, 502 and 504
+/// leave it open, which does not matter to a call that is [repeatable](Call::is_repeatable).
+fn judge(call: &Call, attempt: Result<Response, CallError>) -> Attempt {
+    let api = if matches!(call, Call::Meters(_)) { "subscribed_services" } else { "token" };
+    let answer = match attempt {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::warn!(api, %error, "Enedis did not answer");
+            let may_be_repeated = call.is_repeatable() || matches!(error, CallError::NotSent(_));
+            return if may_be_repeated { Attempt::Down(None) } else { Attempt::Lost };
         }
+    };
+    let status = answer.status;
+    if status >= 500 {
+        tracing::warn!(api, status, "Enedis is in trouble");
+    }
+    match status {
+        429 => Attempt::Busy(answer.retry_at),
+        503 => Attempt::Down(answer.retry_at),
+        500.. if call.is_repeatable() => Attempt::Down(answer.retry_at),
+        500.. => Attempt::Failed(read(call, answer)),
+        _ => Attempt::Answered(read(call, answer)),
+    }
+}
+
+fn read(call: &Call, answer: Response) -> Answer {
+    match call {
+        Call::Token(_) => Answer::Token(read_token(&answer)),
+        Call::Refresh(_) => {
+            let Response { status, content_type, body, .. } = answer;
+            Answer::Refresh(RawAnswer { status, content_type, body })
+        }
+        Call::Meters(call) => Answer::Meters(subscriptions::read(&answer, call.authorisation)),
+    }
+}
+
+fn read_token(answer: &Response) -> Result<TokenSet, NoToken> {
+    let status = answer.status;
+    let Ok(Value::Object(members)) = serde_json::from_slice(&answer.body) else {
+        return Err(NoToken::Garbled { status });
+    };
+    // A 200 that carries an error is an error (seen at Enedis).
+    if let Some(Value::String(error)) = members.get("error") {
+        return Err(NoToken::Refused { status, error: error.chars().take(100).collect() });
+    }
+    let success = (200..300).contains(&status);
+    TokenSet::new(members).filter(|_| success).ok_or(NoToken::Garbled { status })
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::enedis::port::Bearer;
+
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Response {
+        Response { status, content_type: None, body: body.into(), retry_at: None }
+    }
+
+    fn token(grant: Grant) -> Call {
+        Call::Token(TokenCall { client_id: "box".into(), client_secret: None, grant })
+    }
+
+    #[test]
+    fn only_unprocessed_requests_are_tried_again() {
+        let meters = Call::Meters(MetersCall { authorisation: 1, bearer: Bearer::from("b") });
+        let code = token(Grant::AuthorizationCode { code: "c".into(), verifier: None });
+        let not_sent = || Err(CallError::NotSent(String::new()));
+        let lost = || Err(CallError::Lost(String::new()));
+        for call in [&code, &token(Grant::ClientCredentials), &meters] {
+            assert_eq!(judge(call, Ok(answer(429, ""))), Attempt::Busy(None));
+            assert_eq!(judge(call, Ok(answer(503, ""))), Attempt::Down(None));
+            assert_eq!(judge(call, not_sent()), Attempt::Down(None));
+            for status in [200, 400, 401, 403] {
+                let attempt = judge(call, Ok(answer(status, "")));
+                assert!(matches!(attempt, Attempt::Answered(_)), "{status}");
+            }
+            for status in [500, 502, 504] {
+                let attempt = judge(call, Ok(answer(status, "")));
+                match call.is_repeatable() {
+                    true => assert_eq!(attempt, Attempt::Down(None), "{status}"),
+                    false => assert!(matches!(attempt, Attempt::Failed(_)), "{status}"),
+                }
+            }
+        }
+        assert_eq!(judge(&code, lost()), Attempt::Lost);
+        assert_eq!(judge(&meters, lost()), Attempt::Down(None));
+    }
+
+    #[test]
+    fn token_answers_are_told_from_the_rest() {
+        let refused = read_token(&answer(400, r#"{"error":"invalid_grant"}"#));
+        assert_eq!(refused, Err(NoToken::Refused { status: 400, error: "invalid_grant".into() }));
+        for (status, body) in [(200, "<html>"), (200, "{}"), (200, "[]"), (500, r#"{"access_token":"a"}"#)] {
+            assert_eq!(read_token(&answer(status, body)), Err(NoToken::Garbled { status }), "{body}");
+        }
+        assert!(read_token(&answer(200, r#"{"error":"unauthorized"}"#)).is_err());
+        assert!(read_token(&answer(200, r#"{"access_token":"a"}"#)).is_ok());
     }
 }

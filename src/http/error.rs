@@ -14,7 +14,7 @@ use actix_web::http::header::{
 };
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actors::base::admission::AskError;
-use actors::metering::errors::DataError;
+use actors::metering::resource_server::DataError;
 use serde::Serialize;
 
 /// An error answer of the device endpoints.

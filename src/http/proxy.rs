@@ -12,7 +12,7 @@ use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_T
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::enedis::exchanger::Exchanged;
-use actors::enedis::port::{Call, Grant};
+use actors::enedis::port::Grant;
 
 use super::App;
 use super::client::Client;
@@ -53,7 +53,7 @@ pub async fn refresh(
     }
     let grant = Grant::RefreshToken { refresh_token, scope };
     let call = app.settings.client.call(&client.id, client.secret, grant);
-    let exchanged = app.system().exchanger.call(Call::Token(call)).await;
+    let exchanged = app.system().exchanger.refresh(call).await;
     if !matches!(&exchanged, Exchanged::Answered(answer) if (400..500).contains(&answer.status)) {
         app.shared.refresh_limiter.give_back(&address);
     }

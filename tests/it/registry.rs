@@ -10,6 +10,7 @@ use actors::base::clock::{Clock, ManualClock, Timestamp};
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
 use actors::base::keyring::{DeviceHash, Keyring};
 use actors::base::store::{StoreError, Written};
+use actors::base::token_set::TokenSet;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{
@@ -18,13 +19,11 @@ use actors::device_flow::registry::{
 use actors::device_flow::session::{Lifetimes, Request, Session};
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use actors::enedis::exchanger::ExchangerSettings;
-use actors::enedis::port::{Answer, AuthorizationServer, Call, CallError, ConfiguredClient};
+use actors::enedis::port::{Answer, Attempt, AuthorizationServer, Call, ConfiguredClient};
 use actors::limits::quota::QuotaSettings;
 use actors::system::{Ports, Settings, System};
 use async_trait::async_trait;
 use device_flow_proxy::store::sqlite::SqliteStore;
-use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -88,10 +87,12 @@ impl SessionStore for Faulty {
 /// A token endpoint that always grants.
 struct Granting;
 
+#[async_trait(?Send)]
 impl AuthorizationServer for Granting {
-    fn call(&self, _: Call, _: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>> {
-        let body = br#"{"access_token":"a","refresh_token":"r","expires_in":12600}"#.to_vec();
-        async { Ok(Answer { status: 200, content_type: None, body, retry_at: None }) }.boxed_local()
+    async fn call(&self, _: Call, _: Duration) -> Attempt {
+        let tokens =
+            [("access_token", "a".into()), ("refresh_token", "r".into()), ("expires_in", 12_600.into())];
+        Attempt::Answered(Answer::Token(Ok(TokenSet::own(tokens))))
     }
 }
 

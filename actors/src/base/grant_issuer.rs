@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
 use super::keyring::{GrantHash, StateHash};
 use super::meter::Meter;
@@ -56,10 +56,11 @@ pub enum NotIssued {
 }
 
 /// Issues tokens of our own.
+#[async_trait]
 pub trait GrantIssuer: Send + Sync + 'static {
     /// The first tokens of a consent, durable before the answer. For the same consent they are the same each time.
-    fn issue(&self, consent: ReturnedConsent) -> BoxFuture<'_, Result<TokenSet, NotIssued>>;
+    async fn issue(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued>;
 
     /// Takes tokens back that nobody will receive. Best effort.
-    fn withdraw(&self, state: StateHash, grant: GrantHash) -> BoxFuture<'_, ()>;
+    async fn withdraw(&self, state: StateHash, grant: GrantHash);
 }

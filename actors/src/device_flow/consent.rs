@@ -23,12 +23,13 @@ use crate::base::code::{BrowserToken, StateToken};
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::Keyring;
 use crate::base::meter::{Meter, meters_text};
+use crate::base::token_set::TokenSet;
 use crate::device_flow::registry::{
     BeginAnswer, BeginExchange, CodeRegistryHandle, Failure, FinishAnswer, FinishExchange, Lease, Outcome,
 };
 use crate::device_flow::session::{Presentation, Settled};
 use crate::enedis::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
-use crate::enedis::port::{Call, ConfiguredClient, Grant, NoToken, read_token};
+use crate::enedis::port::{ConfiguredClient, Grant, NoToken};
 
 /// How long a token in hand is offered to a store that does not take it.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
@@ -228,7 +229,7 @@ impl Inner {
         let Lease { client_id, client_secret, verifier, .. } = lease;
         let presented = Grant::AuthorizationCode { code, verifier };
         let call = self.client.call(&client_id, client_secret, presented);
-        read(self.exchanger.call(Call::Token(call)).await, usage_point_id)
+        read(self.exchanger.token(call).await, usage_point_id)
     }
 
     /// Makes the end of an exchange durable, with patience; `told` is what the person is told if that succeeds.
@@ -266,20 +267,23 @@ async fn issue(issuer: &dyn GrantIssuer, consent: ReturnedConsent) -> (Outcome, 
 }
 
 /// What an exchange means for the session, and what the person is told.
-fn read(exchanged: Exchanged, usage_point_id: Option<&str>) -> (Outcome, ConsentOutcome) {
+fn read(
+    exchanged: Exchanged<Result<TokenSet, NoToken>>,
+    usage_point_id: Option<&str>,
+) -> (Outcome, ConsentOutcome) {
     let consumed = Outcome::Failed { consumed: true };
     match exchanged {
-        Exchanged::Answered(answer) => match read_token(&answer) {
-            Ok(token) => (Outcome::Token(token.with_usage_point(usage_point_id)), ConsentOutcome::Approved),
-            Err(NoToken::Refused { status, error }) => {
-                tracing::warn!(status, error, "Enedis refused an authorization code");
-                (consumed, ConsentOutcome::Rejected { error })
-            }
-            Err(NoToken::Garbled { status }) => {
-                tracing::warn!(status, "Enedis answered an authorization code without a token");
-                (consumed, ConsentOutcome::Garbled)
-            }
-        },
+        Exchanged::Answered(Ok(token)) => {
+            (Outcome::Token(token.with_usage_point(usage_point_id)), ConsentOutcome::Approved)
+        }
+        Exchanged::Answered(Err(NoToken::Refused { status, error })) => {
+            tracing::warn!(status, error, "Enedis refused an authorization code");
+            (consumed, ConsentOutcome::Rejected { error })
+        }
+        Exchanged::Answered(Err(NoToken::Garbled { status })) => {
+            tracing::warn!(status, "Enedis answered an authorization code without a token");
+            (consumed, ConsentOutcome::Garbled)
+        }
         Exchanged::Lost => (consumed, ConsentOutcome::Lost),
         Exchanged::NotDone { why, retry_after } => {
             let told = match why {

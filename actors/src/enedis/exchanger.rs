@@ -26,7 +26,11 @@ pub use self::lane::LaneSnapshot;
 use self::lane::{Job, Lane};
 use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::clock::SharedClock;
-use crate::enedis::port::{Answer, AuthorizationServer, Bearer, Call, Grant, TokenCall};
+use crate::base::token_set::TokenSet;
+use crate::enedis::port::{
+    Answer, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer, Subscription,
+    TokenCall,
+};
 use crate::limits::quota::QuotaSettings;
 
 /// Calls that may wait at a time.
@@ -48,10 +52,10 @@ pub struct ExchangerSettings {
 }
 
 /// How a call ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exchanged {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exchanged<T = Answer> {
     /// Enedis answered.
-    Answered(Answer),
+    Answered(T),
     /// Enedis may have acted on it, but no answer came back.
     Lost,
     /// Enedis did not act on it.
@@ -61,6 +65,17 @@ pub enum Exchanged {
         /// When it is worth another try.
         retry_after: Duration,
     },
+}
+
+impl Exchanged {
+    /// Takes what `pick` takes from the answer. An answer to another question tells nothing of this one.
+    fn pick<T>(self, pick: impl FnOnce(Answer) -> Option<T>) -> Exchanged<T> {
+        match self {
+            Self::Answered(answer) => pick(answer).map_or(Exchanged::Lost, Exchanged::Answered),
+            Self::Lost => Exchanged::Lost,
+            Self::NotDone { why, retry_after } => Exchanged::NotDone { why, retry_after },
+        }
+    }
 }
 
 /// Why a call was not done.
@@ -107,8 +122,8 @@ impl Door {
 
     const fn of(call: &Call) -> Self {
         match call {
-            Call::Token(_) => Self::Token,
-            Call::Services(_) => Self::Services,
+            Call::Token(_) | Call::Refresh(_) => Self::Token,
+            Call::Meters(_) => Self::Services,
         }
     }
 }
@@ -146,7 +161,7 @@ impl TokenExchanger {
         });
         let addr = Self::start_in_arbiter(arbiter, move |_| Self {
             server: server(),
-            lanes: ["token", "subscribed_services"].map(|name| Lane::new(name, settings, clock.now())),
+            lanes: Door::ALL.map(|_| Lane::new(settings, clock.now())),
             clock,
             settings,
             application: Application::default(),
@@ -176,7 +191,8 @@ impl TokenExchanger {
     }
 
     fn attempt(&self, door: Door, job: Job, ctx: &mut Context<Self>) {
-        let call = self.server.call(job.call.clone(), self.settings.attempt);
+        let (server, call, limit) = (Rc::clone(&self.server), job.call.clone(), self.settings.attempt);
+        let call = async move { server.call(call, limit).await };
         ctx.spawn(call.into_actor(self).map(move |result, act, ctx| {
             act.lanes[door as usize].ended(act.clock.now(), job, result, &mut act.rng);
             act.pump(ctx);
@@ -232,9 +248,9 @@ impl Handler<AcquireToken> for TokenExchanger {
         };
         if self.application.acquire(self.clock.now(), msg.rejected.as_ref(), msg.reply) {
             self.application.begin();
-            let call = Call::Token(own.clone());
+            let call = own.clone();
             let door = TokenExchangerHandle { addr: ctx.address(), admission: self.renewal.clone() };
-            let renewal = async move { door.call(call).await };
+            let renewal = async move { door.token(call).await };
             ctx.spawn(renewal.into_actor(self).map(|ended, act, _| {
                 act.application.ended(act.clock.now(), ended);
             }));
@@ -269,8 +285,32 @@ pub struct TokenExchangerHandle {
 }
 
 impl TokenExchangerHandle {
+    /// Presents a grant for tokens.
+    pub async fn token(&self, call: TokenCall) -> Exchanged<Result<TokenSet, NoToken>> {
+        self.call(Call::Token(call)).await.pick(|answer| match answer {
+            Answer::Token(tokens) => Some(tokens),
+            Answer::Refresh(_) | Answer::Meters(_) => None,
+        })
+    }
+
+    /// Presents a device's refresh token; the answer is as it came.
+    pub async fn refresh(&self, call: TokenCall) -> Exchanged<RawAnswer> {
+        self.call(Call::Refresh(call)).await.pick(|answer| match answer {
+            Answer::Refresh(answer) => Some(answer),
+            Answer::Token(_) | Answer::Meters(_) => None,
+        })
+    }
+
+    /// Asks for the meters of a consent.
+    pub async fn meters(&self, call: MetersCall) -> Exchanged<Result<Subscription, NoMeters>> {
+        self.call(Call::Meters(call)).await.pick(|answer| match answer {
+            Answer::Meters(meters) => Some(meters),
+            Answer::Token(_) | Answer::Refresh(_) => None,
+        })
+    }
+
     /// Sends one call and says how it ended, within the deadline of the settings.
-    pub async fn call(&self, call: Call) -> Exchanged {
+    async fn call(&self, call: Call) -> Exchanged {
         match self.admission.ask(|reply| self.addr.do_send(CallEnedis { call, reply })).await {
             Ok(exchanged) => exchanged,
             Err(AskError::Overloaded) => {

@@ -1,19 +1,18 @@
-//! The ports to Enedis, named after the roles of RFC 6749 section 1.1: the authorization server (tokens, and the service
-//! that tells which meter a consent is for) and the resource server (metering data); and what an answer means for an
-//! authorization code or refresh token that is good for one presentation only.
+//! The port to the authorization server (RFC 6749 section 1.1): tokens, and the service that tells which meter a consent
+//! is for. It speaks in verdicts: what became of a call, and whether it may be sent again. An authorization code or
+//! refresh token is good for one presentation only, so what may have been acted on is told from what was not.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-use serde_json::Value;
+use async_trait::async_trait;
+use jiff::civil::Date;
 
 use crate::base::clock::Timestamp;
 use crate::base::code::PkceVerifier;
+use crate::base::meter::Meter;
 use crate::base::token_set::TokenSet;
-use crate::metering::api_choice::Api;
-use crate::metering::translate::UpstreamQuery;
 
 /// Longest life of an application token that is believed; Enedis' is 12 600 s.
 const BEARER_LIFE_MAX: Duration = Duration::from_secs(86_400);
@@ -111,10 +110,10 @@ impl fmt::Debug for Bearer {
     }
 }
 
-/// A question to `subscribed_services/v1`: which meter is an authorisation of the v2 consent page for?
+/// A question for the meters of a consent.
 #[derive(Clone, Debug)]
-pub struct ServicesCall {
-    /// `autorisation_id` of the callback.
+pub struct MetersCall {
+    /// The authorisation that the consent page named.
     pub authorisation: i64,
     /// The application's token.
     pub bearer: Bearer,
@@ -125,96 +124,71 @@ pub struct ServicesCall {
 pub enum Call {
     /// To the token endpoint.
     Token(TokenCall),
+    /// To the token endpoint for a device, which receives the answer as it came.
+    Refresh(TokenCall),
     /// To the service of subscriptions.
-    Services(ServicesCall),
+    Meters(MetersCall),
 }
 
 impl Call {
-    /// Whether Enedis changes nothing by answering it, so that it may be sent again whatever became of it.
+    /// Whether nothing changes by its being answered, so that it may be sent again whatever became of it.
     pub const fn is_repeatable(&self) -> bool {
         match self {
             Self::Token(call) => matches!(call.grant, Grant::ClientCredentials),
-            Self::Services(_) => true,
+            Self::Refresh(_) => false,
+            Self::Meters(_) => true,
         }
     }
 }
 
-/// A question for metering data. Holds the meter's number: not for logs.
-#[derive(Clone)]
-pub struct MeterCall {
-    /// Which API.
-    pub api: Api,
-    /// Path and parameters.
-    pub query: UpstreamQuery,
-    /// The application's token.
-    pub bearer: Bearer,
+/// What was answered; each variant to the call of its name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Tokens, or why there are none.
+    Token(Result<TokenSet, NoToken>),
+    /// As it came.
+    Refresh(RawAnswer),
+    /// The meters, or why they are not told.
+    Meters(Result<Subscription, NoMeters>),
 }
 
-/// Whatever the token endpoint answered. `Debug` shows neither body nor headers.
+/// An answer that is handed on unread. `Debug` does not show the body.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct RawAnswer {
     /// HTTP status.
     pub status: u16,
     /// `Content-Type`, as sent.
     pub content_type: Option<String>,
     /// Body, bounded by the client.
     pub body: Vec<u8>,
-    /// `Retry-After` or `nextAccessTime`: not before this instant.
-    pub retry_at: Option<Timestamp>,
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for RawAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+        write!(f, "RawAnswer({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-/// A call that brought no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// No connection was made: Enedis saw nothing.
-    #[error("no connection: {0}")]
-    NotSent(String),
-    /// The request left, no whole answer came back: Enedis may have acted on it.
-    #[error("no answer: {0}")]
-    Lost(String),
-}
-
-/// Enedis' token endpoint and service of subscriptions. Lives on the exchanger's own thread, hence no `Send`.
-pub trait AuthorizationServer: 'static {
-    /// Sends one request, once, within `limit`.
-    fn call(&self, call: Call, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>>;
-}
-
-/// Enedis' metering data. Lives on the relay's thread.
-pub trait ResourceServer: 'static {
-    /// Sends one request, once, within `limit`.
-    fn get(&self, call: MeterCall, limit: Duration) -> LocalBoxFuture<'static, Result<Answer, CallError>>;
-}
-
-/// What an attempt means for the request behind it.
+/// What is known of an authorisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// Enedis acted on it or refused it for good: hand the answer on.
-    Final(Answer),
-    /// Enedis certainly did not act on it: try again, not before the instant if one is given.
-    Again(Option<Timestamp>),
-    /// Enedis may have acted on it: presenting it again could burn it.
-    Lost,
+pub struct Subscription {
+    /// Its meters, usually one; at most [`METERS_MAX`](crate::base::meter::METERS_MAX).
+    pub meters: Vec<Meter>,
+    /// The latest beginning of its services; `None` if none says.
+    pub since: Option<Date>,
 }
 
-/// Reads an attempt. 429 and 503 say that the request was not processed (RFC 9110 section 15.6.4, RFC 6585
-/// section 4); so does a connection that was never made. A broken connection, a time-out, 500, 502 and 504
-/// leave it open, which does not matter to a call that is [repeatable](Call::is_repeatable).
-pub fn meaning(attempt: Result<Answer, CallError>, repeatable: bool) -> Meaning {
-    match attempt {
-        Ok(answer) if matches!(answer.status, 429 | 503) || (repeatable && answer.status >= 500) => {
-            Meaning::Again(answer.retry_at)
-        }
-        Ok(answer) => Meaning::Final(answer),
-        Err(CallError::Lost(_)) if !repeatable => Meaning::Lost,
-        Err(CallError::NotSent(_) | CallError::Lost(_)) => Meaning::Again(None),
-    }
+/// Why the meters of a consent are not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoMeters {
+    /// Nothing yet: services are listed some time after the consent.
+    NotYet,
+    /// The application's token was not accepted.
+    TokenRejected,
+    /// Not an authorisation of this application.
+    Refused,
+    /// The gateway's trouble, or an answer that is none.
+    Trouble,
 }
 
 /// A token endpoint's answer that is no token.
@@ -236,64 +210,39 @@ pub enum NoToken {
     },
 }
 
-/// Reads a token endpoint's answer.
-pub fn read_token(answer: &Answer) -> Result<TokenSet, NoToken> {
-    let status = answer.status;
-    let Ok(Value::Object(members)) = serde_json::from_slice(&answer.body) else {
-        return Err(NoToken::Garbled { status });
-    };
-    if let Some(Value::String(error)) = members.get("error") {
-        return Err(NoToken::Refused { status, error: error.chars().take(100).collect() });
-    }
-    let success = (200..300).contains(&status);
-    TokenSet::new(members).filter(|_| success).ok_or(NoToken::Garbled { status })
+/// What became of a call that was sent once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attempt {
+    /// It was dealt with, or refused for good.
+    Answered(Answer),
+    /// The server is in trouble and may have acted on it: the answer is handed on, the call not sent again.
+    Failed(Answer),
+    /// It was not acted on, because the quota is used up: not again before the instant, if one is given.
+    Busy(Option<Timestamp>),
+    /// It was not acted on, or changes nothing: it may be sent again, not before the instant, if one is given.
+    Down(Option<Timestamp>),
+    /// No answer came, and it may have been acted on: to send it again could spend a code for nothing.
+    Lost,
+}
+
+/// The authorization server. Lives on the exchanger's own thread, hence no `Send`.
+#[async_trait(?Send)]
+pub trait AuthorizationServer: 'static {
+    /// Sends one request, once, within `limit`.
+    async fn call(&self, call: Call, limit: Duration) -> Attempt;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, content_type: None, body: body.into(), retry_at: None }
-    }
-
-    #[test]
-    fn only_unprocessed_requests_are_tried_again() {
-        let lost = || Err(CallError::Lost(String::new()));
-        for repeatable in [false, true] {
-            assert_eq!(meaning(Ok(answer(429, "")), repeatable), Meaning::Again(None));
-            assert_eq!(meaning(Ok(answer(503, "")), repeatable), Meaning::Again(None));
-            assert_eq!(meaning(Err(CallError::NotSent(String::new())), repeatable), Meaning::Again(None));
-            for status in [200, 400, 401, 403] {
-                let meaning = meaning(Ok(answer(status, "")), repeatable);
-                assert!(matches!(meaning, Meaning::Final(_)), "{status}");
-            }
-        }
-        for status in [500, 502, 504] {
-            assert!(matches!(meaning(Ok(answer(status, "")), false), Meaning::Final(_)), "{status}");
-            assert_eq!(meaning(Ok(answer(status, "")), true), Meaning::Again(None), "{status}");
-        }
-        assert_eq!(meaning(lost(), false), Meaning::Lost);
-        assert_eq!(meaning(lost(), true), Meaning::Again(None));
-    }
-
-    #[test]
-    fn token_answers_are_told_from_the_rest() {
-        let refused = read_token(&answer(400, r#"{"error":"invalid_grant"}"#));
-        assert_eq!(refused, Err(NoToken::Refused { status: 400, error: "invalid_grant".into() }));
-        for (status, body) in [(200, "<html>"), (200, "{}"), (200, "[]"), (500, r#"{"access_token":"a"}"#)] {
-            assert_eq!(read_token(&answer(status, body)), Err(NoToken::Garbled { status }), "{body}");
-        }
-        // A 200 that carries an error is an error (seen at Enedis).
-        assert!(read_token(&answer(200, r#"{"error":"unauthorized"}"#)).is_err());
-    }
-
     #[test]
     fn the_applications_token_has_a_bounded_life() {
-        let read = |body: &str| Bearer::of(&read_token(&answer(200, body)).unwrap()).unwrap().1.as_secs();
-        assert_eq!(read(r#"{"access_token":"a","expires_in":"12600","scope":""}"#), 12_600);
-        assert_eq!(read(r#"{"access_token":"a"}"#), 600);
-        assert_eq!(read(r#"{"access_token":"a","expires_in":1e8}"#), 86_400);
-        assert_eq!(format!("{:?}", Bearer::from("secret")), "Bearer(…)");
+        for (life, believed) in [("\"12600\"", 12_600), ("null", 600), ("1e8", 86_400)] {
+            let body = format!(r#"{{"access_token":"a","expires_in":{life}}}"#);
+            let (bearer, life) = Bearer::of(&TokenSet::from_bytes(body.as_bytes()).unwrap()).unwrap();
+            assert_eq!((bearer.expose(), life.as_secs()), ("a", believed));
+            assert_eq!(format!("{bearer:?}"), "Bearer(…)");
+        }
     }
 }

@@ -7,20 +7,16 @@
 //! where that is the page people are sent to (an owner whose box lost its token consents again, and v1 shows no
 //! difference). The rest is for the operator, and `docs/security.md` says so.
 
-pub mod services;
-
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use async_trait::async_trait;
 
-use self::services::{Services, Subscription};
 use crate::base::clock::SharedClock;
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{GrantHash, StateHash};
 use crate::base::token_set::TokenSet;
 use crate::enedis::exchanger::{Acquired, Exchanged, NotDone, TokenExchangerHandle};
-use crate::enedis::port::{Bearer, Call, ServicesCall};
+use crate::enedis::port::{Bearer, MetersCall, NoMeters, Subscription};
 use crate::metering::civil::{days_between, today};
 use crate::metering::relay::MeterRelayHandle;
 use crate::metering::tokens::Origin;
@@ -36,7 +32,7 @@ const FRESH_DAYS: i64 = 1;
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two offers.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
-/// When to come back, where Enedis' answer makes no sense.
+/// When to come back, where Enedis does not tell the meters and says nothing of another try.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(60);
 
 /// Issues tokens for consents.
@@ -53,23 +49,9 @@ pub struct MeterGrantIssuer {
     pub asks_v2: bool,
 }
 
+#[async_trait]
 impl GrantIssuer for MeterGrantIssuer {
-    fn issue(&self, consent: ReturnedConsent) -> BoxFuture<'_, Result<TokenSet, NotIssued>> {
-        self.issue_for(consent).boxed()
-    }
-
-    fn withdraw(&self, state: StateHash, grant: GrantHash) -> BoxFuture<'_, ()> {
-        async move {
-            if let Err(error) = self.tokens.withdraw(&state, &grant).await {
-                tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
-            }
-        }
-        .boxed()
-    }
-}
-
-impl MeterGrantIssuer {
-    async fn issue_for(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
+    async fn issue(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
         let ReturnedConsent { state, grant, client_id, subject } = consent;
         let (meters, origin, is_fresh) = match subject {
             ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, !self.asks_v2),
@@ -88,6 +70,14 @@ impl MeterGrantIssuer {
         self.give(&consented).await
     }
 
+    async fn withdraw(&self, state: StateHash, grant: GrantHash) {
+        if let Err(error) = self.tokens.withdraw(&state, &grant).await {
+            tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
+        }
+    }
+}
+
+impl MeterGrantIssuer {
     /// Refuses a consent that names a meter that a box holds already.
     async fn refuse_linked(&self, consented: &Consented) -> Result<(), NotIssued> {
         match self.tokens.is_held(consented).await {
@@ -137,26 +127,25 @@ impl MeterGrantIssuer {
                 Acquired::Bearer(bearer) => bearer,
                 Acquired::NotDone { why, retry_after } => return Err(not_done(why, retry_after)),
             };
-            let call = Call::Services(ServicesCall { authorisation: id, bearer: bearer.clone() });
-            let answer = match self.exchanger.call(call).await {
-                Exchanged::Answered(answer) => answer,
+            let call = MetersCall { authorisation: id, bearer: bearer.clone() };
+            let told = match self.exchanger.meters(call).await {
+                Exchanged::Answered(told) => told,
                 Exchanged::NotDone { why, retry_after } => return Err(not_done(why, retry_after)),
                 Exchanged::Lost => return Err(NotIssued::Down { retry_after: STORE_PAUSE }),
             };
-            match services::read(&answer, id) {
-                Services::Found(found) => return Ok(found),
-                Services::NewToken if !renewed => rejected = Some(bearer),
+            match told {
+                Ok(found) => return Ok(found),
+                Err(NoMeters::TokenRejected) if !renewed => rejected = Some(bearer),
                 // A consent that was given a moment ago is refused now and then, as if it were not there.
-                told @ (Services::NotYet | Services::Refused) => match pauses.next() {
+                Err(NoMeters::NotYet | NoMeters::Refused) => match pauses.next() {
                     Some(pause) => tokio::time::sleep(*pause).await,
-                    None if told == Services::NotYet => return Err(NotIssued::NotListed),
+                    None if told == Err(NoMeters::NotYet) => return Err(NotIssued::NotListed),
                     None => {
                         tracing::warn!("Enedis refuses to tell the meter of an authorisation");
                         return Err(NotIssued::Foreign);
                     }
                 },
-                Services::NewToken | Services::Trouble => {
-                    tracing::warn!(status = answer.status, "Enedis does not tell the meter of a consent");
+                Err(NoMeters::TokenRejected | NoMeters::Trouble) => {
                     return Err(NotIssued::Down { retry_after: TROUBLE_PAUSE });
                 }
             }

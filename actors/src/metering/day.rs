@@ -8,16 +8,17 @@ use std::collections::BTreeMap;
 use jiff::civil::{Date, DateTime};
 use serde::{Deserialize, Serialize};
 
+use super::answer::Answer;
 use super::civil::{hours_in, moment_text, parse_moment, plus};
 use super::request::{DayRange, MeterRequest, Resource};
-use super::v5::{MeterReading, Point, ReadingType, V5Answer};
+use super::resource_server::{Point, Reading};
 
 /// The values of one day, in order of time. May be empty: Enedis was asked and had nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Day {
     /// `BRUT`, `CORRIGE` or `BEST`; empty if unknown.
     pub quality: String,
-    /// The values as v5 writes them.
+    /// The values.
     pub points: Vec<Point>,
 }
 
@@ -91,9 +92,9 @@ impl Day {
 
 /// Takes an answer apart: every day of `range` is there, empty if the answer has nothing about it; what lies
 /// outside, or has no readable date, is left out. Points are put in order; of two with one date the first counts.
-pub fn days_of(resource: Resource, range: DayRange, reading: &MeterReading) -> BTreeMap<Date, Day> {
+pub fn days_of(resource: Resource, range: DayRange, reading: &Reading) -> BTreeMap<Date, Day> {
     let mut dated: BTreeMap<Date, Vec<(DateTime, &Point)>> = BTreeMap::new();
-    for point in &reading.interval_reading {
+    for point in &reading.points {
         let Some(at) = parse_moment(&point.date) else { continue };
         let ends_the_day_before = resource.is_curve() && at.time() == jiff::civil::Time::midnight();
         let day = if ends_the_day_before { plus(at.date(), -1) } else { at.date() };
@@ -117,8 +118,8 @@ pub fn days_of(resource: Resource, range: DayRange, reading: &MeterReading) -> B
 }
 
 /// Puts the days of `request` together. Days that are missing from `days` are left out; so is everything of days
-/// outside the range. `None` if there is not one value: v5 then answers 404 `no_data_found`.
-pub fn answer_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<V5Answer> {
+/// outside the range. `None` if there is not one value: a box is then told 404 `no_data_found`.
+pub fn answer_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<Answer> {
     let range = request.range;
     let within =
         || days.range(range.start()..range.end()).map(|(_, day)| day).filter(|d| !d.points.is_empty());
@@ -126,16 +127,8 @@ pub fn answer_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<V5
     let first = qualities.next()?;
     // Raw is the weaker claim: a mixture is raw.
     let quality = if qualities.all(|q| q == first) && !first.is_empty() { first } else { "BRUT" };
-    Some(V5Answer {
-        meter_reading: MeterReading {
-            usage_point_id: request.meter.to_string(),
-            start: range.start().to_string(),
-            end: range.end().to_string(),
-            quality: quality.to_owned(),
-            reading_type: ReadingType::of(request.resource),
-            interval_reading: within().flat_map(|day| day.points.iter().cloned()).collect(),
-        },
-    })
+    let points = within().flat_map(|day| day.points.iter().cloned()).collect();
+    Some(Answer { request, reading: Reading { quality: quality.to_owned(), points } })
 }
 
 /// Minutes of `PT5M` … `PT60M`, and of `PT1H`; others are not steps of a curve.

@@ -16,10 +16,10 @@ use jiff::civil::{Date, date};
 use super::cache::{HotCache, Subject, key_text};
 use super::civil::{days_between, paris, plus, today};
 use super::day::Fullness;
-use super::errors::DataError;
 use super::policy::{Refusal, day_life};
 use super::queue::{Class, FairQueue, Next, QueueSettings};
 use super::request::{DayRange, MeterRequest, Resource};
+use super::resource_server::{Cause, DataError};
 use super::split;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::CacheKey;
@@ -182,7 +182,8 @@ impl World {
     fn ask(&mut self, n: usize) {
         let call = self.request(n, self.boxes[n].step);
         if call.resource == Resource::ProductionCurve && !has_panels(n) {
-            let error = DataError { status: 400, code: "ADAM-ERR0069".into(), description: String::new() };
+            let cause = Cause::NoDirection;
+            let error = DataError { status: 400, code: String::new(), description: String::new(), cause };
             let (known, _) = Refusal::remember(None, &error, call, false, DAY).unwrap();
             assert!(known.answers(call).is_some(), "404 at no cost: the plugin goes on");
             self.answered(n, true);

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::civil::{self, days_between, plus};
 use super::day::Fullness;
-use super::errors::{Cause, DataError};
 use super::request::MeterRequest;
+use super::resource_server::{Cause, DataError};
 
 /// For good: longer than Enedis keeps daily values (36 months and 15 days).
 pub const FOR_GOOD: Duration = days(1_130);
@@ -63,13 +63,13 @@ impl Refusal {
         had_data: bool,
         today: Date,
     ) -> Option<(Self, Duration)> {
-        let same = before.filter(|before| before.error.cause() == error.cause());
+        let same = before.filter(|before| before.error.cause == error.cause);
         let strikes = same.map_or(0, |before| before.strikes).saturating_add(1).min(10);
         let start = days_between(civil::FIRST, call.range.start());
         let latest_start = Some(same.and_then(|before| before.latest_start).map_or(start, |d| d.max(start)));
         let whole_week = call.range.day_count() >= 7;
         let recent = call.range.end() >= plus(today, -1);
-        let (latest_start, life) = match error.cause() {
+        let (latest_start, life) = match error.cause {
             Cause::NoDirection => (None, days(14)),
             // Nothing for a week until yesterday, and nothing ever: there are no panels. Less than that may be a
             // day that is late.
@@ -125,8 +125,8 @@ mod tests {
         MeterRequest { resource, meter: Meter::parse("12345678901234").unwrap(), range }
     }
 
-    fn error(code: &str) -> DataError {
-        DataError { status: 400, code: code.into(), description: String::new() }
+    fn error(cause: Cause) -> DataError {
+        DataError { status: 400, code: "ADAM-ERR".into(), description: String::new(), cause }
     }
 
     #[test]
@@ -146,9 +146,12 @@ mod tests {
     #[test]
     fn no_panels_is_remembered_for_two_weeks() {
         let plc = call(Resource::ProductionCurve, 1, 1);
-        let (refusal, life) = Refusal::remember(None, &error("ADAM-ERR0069"), plc, false, TODAY).unwrap();
+        let (refusal, life) = Refusal::remember(None, &error(Cause::NoDirection), plc, false, TODAY).unwrap();
         assert_eq!(life, days(14));
-        assert_eq!(refusal.answers(call(Resource::ProductionCurve, 300, 7)), Some(&error("ADAM-ERR0069")));
+        assert_eq!(
+            refusal.answers(call(Resource::ProductionCurve, 300, 7)),
+            Some(&error(Cause::NoDirection))
+        );
     }
 
     #[test]
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn before_activation_is_remembered_up_to_its_day() {
-        let early = error("ADAM-ERR0123");
+        let early = error(Cause::TooEarly);
         let clc = Resource::ConsumptionCurve;
         let (first, life) = Refusal::remember(None, &early, call(clc, 60, 7), false, TODAY).unwrap();
         assert_eq!(life, hours(24));
@@ -187,7 +190,7 @@ mod tests {
         let (second, _) = Refusal::remember(Some(&first), &early, call(clc, 53, 7), false, TODAY).unwrap();
         let (third, _) = Refusal::remember(Some(&second), &early, call(clc, 90, 7), false, TODAY).unwrap();
         assert!(third.answers(call(clc, 53, 7)).is_some(), "the latest start counts");
-        assert_eq!(Refusal::remember(None, &error("invalid_request"), call(clc, 7, 7), false, TODAY), None);
+        assert_eq!(Refusal::remember(None, &error(Cause::Other), call(clc, 7, 7), false, TODAY), None);
     }
 
     proptest! {

@@ -35,24 +35,28 @@ use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::keyring::Keyring;
 use crate::base::meter::Meter;
 use crate::enedis::exchanger::TokenExchangerHandle;
-use crate::enedis::port::{Bearer, ResourceServer};
+use crate::enedis::port::Bearer;
 use crate::limits::allowance::Allowance;
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::{Api, ApiChooser, ApiMode};
 use crate::metering::cache::MeterCache;
 use crate::metering::civil::today;
 use crate::metering::day::Day;
-use crate::metering::errors::{DataError, Gateway};
 use crate::metering::queue::{Class, FairQueue, Place, QueueSettings, WAIT};
 use crate::metering::refusals::{Belief, Census, is_young};
 use crate::metering::request::MeterRequest;
-use crate::metering::split::{self, Settled};
+use crate::metering::resource_server::{DataError, ResourceServer};
+use crate::metering::split::{self, Merged, Trouble};
 
 /// What a box is told to wait where nothing better is known: the plugin asks again by itself some seconds later.
 const COME_BACK: Duration = Duration::from_secs(10);
 /// How long trouble is taken for short. The plugin asks again three times, within some two minutes, if it is told 429;
 /// told 503, it gives up for an hour.
 const SHORT: Duration = Duration::from_secs(120);
+/// Shortest wait a box is told.
+const BUSY_MIN: Duration = Duration::from_secs(1);
+/// What a box is told to wait while Enedis does not answer. The plugin comes back after an hour anyway.
+const DOWN_RETRY: Duration = Duration::from_secs(60);
 /// Requests that may wait at a time.
 const REQUESTS_MAX: usize = 20_000;
 /// What the handle waits beyond [`WAIT`]: the look into the store.
@@ -106,7 +110,7 @@ struct Asked {
     consented: Timestamp,
     days: BTreeMap<Date, Day>,
     errors: Vec<DataError>,
-    troubles: Vec<Gateway>,
+    troubles: Vec<Trouble>,
     outstanding: usize,
     reply: Reply<Relayed>,
 }
@@ -228,7 +232,7 @@ impl MeterRelay {
             asked.days.is_empty() && refusal.is_none() && !self.census.has_answered(request.meter, now);
         let wait = if is_stranger { self.caps.strangers_wait(now) } else { None };
         if let Some(wait) = wait.filter(|_| is_young(now, consented)) {
-            asked.troubles.push(Gateway::Busy { until: now + wait });
+            asked.troubles.push(Trouble::Busy { until: now + wait });
             return self.settle(asked, false);
         }
         self.serial += 1;
@@ -239,7 +243,7 @@ impl MeterRelay {
                 continue;
             }
             if let Some(wait) = self.caps.wait(call.meter, now) {
-                asked.troubles.push(Gateway::Busy { until: now + wait });
+                asked.troubles.push(Trouble::Busy { until: now + wait });
                 break;
             }
             let class = Class::of(*call, today);
@@ -249,9 +253,9 @@ impl MeterRelay {
                     asked.outstanding += 1;
                     self.stats.shared += u64::from(place == Place::Joined);
                 }
-                Err(_) if allowance.is_open(now) => asked.troubles.push(Gateway::Unavailable),
+                Err(_) if allowance.is_open(now) => asked.troubles.push(Trouble::Down),
                 Err(refused) => {
-                    asked.troubles.push(Gateway::Busy { until: now + refused.retry_after });
+                    asked.troubles.push(Trouble::Busy { until: now + refused.retry_after });
                     // The rest would wait behind it.
                     break;
                 }
@@ -267,25 +271,25 @@ impl MeterRelay {
 
     /// Answers a request whose calls have all ended.
     fn settle(&mut self, asked: Asked, from_memory: bool) {
-        let relayed = match split::settle(asked.request, &asked.days, &asked.errors, &asked.troubles) {
-            Settled::Answer(answer) => Relayed::Answer(answer.to_body()),
-            Settled::Error(error) => Relayed::Error(error),
-            Settled::Trouble(trouble) => self.trouble(trouble),
+        let relayed = match split::merge(asked.request, &asked.days, &asked.errors, &asked.troubles) {
+            Merged::Answer(answer) => Relayed::Answer(answer.to_body()),
+            Merged::Error(error) => Relayed::Error(error),
+            Merged::Trouble(trouble) => self.trouble(trouble),
         };
         self.stats.from_memory += u64::from(from_memory);
         asked.reply.send(relayed);
     }
 
     /// What a box is told of trouble: while it is young, to ask again at once.
-    fn trouble(&self, trouble: Gateway) -> Relayed {
+    fn trouble(&self, trouble: Trouble) -> Relayed {
         let now = self.clock.now();
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
-        match trouble.answer(now) {
-            (429, retry_after) => Relayed::Busy { retry_after },
-            (_, _) if trouble == Gateway::Unavailable && allowance.in_trouble_for(now) < SHORT => {
+        match trouble {
+            Trouble::Busy { until } => Relayed::Busy { retry_after: until.since(now).max(BUSY_MIN) },
+            Trouble::Down if allowance.in_trouble_for(now) < SHORT => {
                 Relayed::Busy { retry_after: COME_BACK }
             }
-            (_, retry_after) => Relayed::Unavailable { retry_after },
+            Trouble::Down | Trouble::Closed => Relayed::Unavailable { retry_after: DOWN_RETRY },
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::civil::{Date, date};
 
+use super::answer::Answer;
 use super::civil::{days_between, plus};
 use super::day::{Day, answer_of};
-use super::errors::{DataError, Gateway};
 use super::request::{DayRange, MeterRequest, Resource};
-use super::v5::V5Answer;
+use super::resource_server::DataError;
+use crate::base::clock::Timestamp;
 
 /// Most days of a load curve in one call (Enedis: ADAM-DC-0015, ADAM-ERR0126 beyond).
 pub const CURVE_CALL_DAYS: i64 = 7;
@@ -66,37 +67,51 @@ fn cover(days: &[Date], limit: impl Fn(Date) -> Date) -> Vec<DayRange> {
     ranges
 }
 
+/// Why a call brought nothing. Ordered by how long it keeps a box waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// No API serves it.
+    Closed,
+    /// The supplier does not answer, or says that it cannot.
+    Down,
+    /// The quota is used up, or too much waits.
+    Busy {
+        /// When to come back.
+        until: Timestamp,
+    },
+}
+
 /// What a request comes to once its calls are done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Merged {
     /// 200.
-    Answer(V5Answer),
+    Answer(Answer),
     /// Enedis' own error, or 404 `no_data_found` if there is nothing to show.
     Error(DataError),
     /// A call is missing. What the others brought is kept, so that the next try costs less.
-    Trouble(Gateway),
+    Trouble(Trouble),
 }
 
-/// Settles a request from the days known now and the errors of its calls. An error of status 403 is a withdrawn
+/// Makes one of the days known now and the errors of its calls. An error of status 403 is a withdrawn
 /// consent, and is passed in only once it is believed ([`super::refusals`]); before that it is a trouble. A withdrawn consent comes before
 /// everything, remembered days included; trouble before data, because half an answer would look like a whole one;
 /// data before errors, because an error about some days says nothing of the others.
-pub fn settle(
+pub fn merge(
     request: MeterRequest,
     days: &BTreeMap<Date, Day>,
     errors: &[DataError],
-    troubles: &[Gateway],
-) -> Settled {
+    troubles: &[Trouble],
+) -> Merged {
     if let Some(gone) = errors.iter().find(|error| error.status == 403) {
-        return Settled::Error(gone.clone());
+        return Merged::Error(gone.clone());
     }
     // Ordered by how long it keeps the box waiting.
     if let Some(worst) = troubles.iter().max() {
-        return Settled::Trouble(*worst);
+        return Merged::Trouble(*worst);
     }
     match answer_of(request, days) {
-        Some(answer) => Settled::Answer(answer),
-        None => Settled::Error(errors.first().cloned().unwrap_or_else(DataError::no_data)),
+        Some(answer) => Merged::Answer(answer),
+        None => Merged::Error(errors.first().cloned().unwrap_or_else(DataError::no_data)),
     }
 }
 
@@ -105,9 +120,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::clock::Timestamp;
     use crate::base::meter::Meter;
-    use crate::metering::v5::Point;
+    use crate::metering::resource_server::{Cause, Point};
 
     const TODAY: Date = date(2026, 11, 23);
 
@@ -178,16 +192,21 @@ mod tests {
             measure_type: None,
         };
         let days = BTreeMap::from([(date(2026, 11, 1), Day { quality: "BEST".into(), points: vec![point] })]);
-        let error = |status, code: &str| DataError { status, code: code.into(), description: String::new() };
+        let error = |status, code: &str| DataError {
+            status,
+            code: code.into(),
+            description: String::new(),
+            cause: Cause::Other,
+        };
         let early = error(400, "ADAM-ERR0123");
         let gone = error(403, "ADAM-DC-0008");
-        let busy = Gateway::Busy { until: Timestamp::from_millis(5_000) };
-        assert!(matches!(settle(ask, &days, std::slice::from_ref(&early), &[]), Settled::Answer(_)));
-        let trouble = settle(ask, &days, std::slice::from_ref(&early), &[Gateway::Unavailable, busy]);
-        assert_eq!(trouble, Settled::Trouble(busy));
-        assert_eq!(settle(ask, &days, std::slice::from_ref(&gone), &[busy]), Settled::Error(gone));
-        assert_eq!(settle(ask, &BTreeMap::new(), std::slice::from_ref(&early), &[]), Settled::Error(early));
-        assert_eq!(settle(ask, &BTreeMap::new(), &[], &[]), Settled::Error(DataError::no_data()));
+        let busy = Trouble::Busy { until: Timestamp::from_millis(5_000) };
+        assert!(matches!(merge(ask, &days, std::slice::from_ref(&early), &[]), Merged::Answer(_)));
+        let trouble = merge(ask, &days, std::slice::from_ref(&early), &[Trouble::Down, busy]);
+        assert_eq!(trouble, Merged::Trouble(busy));
+        assert_eq!(merge(ask, &days, std::slice::from_ref(&gone), &[busy]), Merged::Error(gone));
+        assert_eq!(merge(ask, &BTreeMap::new(), std::slice::from_ref(&early), &[]), Merged::Error(early));
+        assert_eq!(merge(ask, &BTreeMap::new(), &[], &[]), Merged::Error(DataError::no_data()));
     }
 
     proptest! {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::{Acquired, Exchanged, NotDone};
 use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
-use crate::enedis::port::{Bearer, read_token};
+use crate::base::token_set::TokenSet;
+use crate::enedis::port::{Bearer, NoToken};
 
 /// Left of a token's life when it is renewed while it still serves.
 const AHEAD: Duration = Duration::from_secs(600);
@@ -57,7 +58,7 @@ impl Application {
     }
 
     /// A renewal has ended: answers whoever waited.
-    pub fn ended(&mut self, now: Timestamp, exchanged: Exchanged) {
+    pub fn ended(&mut self, now: Timestamp, exchanged: Exchanged<Result<TokenSet, NoToken>>) {
         self.renewing = false;
         let acquired = self.read(now, exchanged);
         for reply in self.waiting.drain(..) {
@@ -69,12 +70,10 @@ impl Application {
         !self.renewing && self.refused_until.is_none_or(|until| now >= until)
     }
 
-    fn read(&mut self, now: Timestamp, exchanged: Exchanged) -> Acquired {
+    fn read(&mut self, now: Timestamp, exchanged: Exchanged<Result<TokenSet, NoToken>>) -> Acquired {
         let refused = match exchanged {
-            Exchanged::Answered(answer) => match read_token(&answer) {
-                Ok(token) => Bearer::of(&token).ok_or_else(|| "no access token".to_owned()),
-                Err(error) => Err(error.to_string()),
-            },
+            Exchanged::Answered(Ok(token)) => Bearer::of(&token).ok_or_else(|| "no access token".to_owned()),
+            Exchanged::Answered(Err(error)) => Err(error.to_string()),
             Exchanged::NotDone { why, retry_after } => return Acquired::NotDone { why, retry_after },
             Exchanged::Lost => Err("no answer".to_owned()),
         };
@@ -100,15 +99,14 @@ impl Application {
 mod tests {
     use super::*;
     use crate::base::admission::Admission;
-    use crate::enedis::port::Answer;
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(1_000_000_000 + secs * 1_000)
     }
 
-    fn token(name: &str) -> Exchanged {
-        let body = format!(r#"{{"access_token":"{name}","expires_in":"12600"}}"#).into_bytes();
-        Exchanged::Answered(Answer { status: 200, content_type: None, body, retry_at: None })
+    fn token(name: &str) -> Exchanged<Result<TokenSet, NoToken>> {
+        let members = [("access_token", name.into()), ("expires_in", "12600".into())];
+        Exchanged::Answered(Ok(TokenSet::own(members)))
     }
 
     /// Asks at `now`; answers whether a renewal begins, which then brings `brings`, and what the caller hears.
@@ -116,7 +114,7 @@ mod tests {
         app: &mut Application,
         now: Timestamp,
         rejected: Option<&str>,
-        brings: Exchanged,
+        brings: Exchanged<Result<TokenSet, NoToken>>,
     ) -> (bool, Acquired) {
         let admission = Admission::new(9, Duration::from_secs(1));
         let mut renews = false;
@@ -161,8 +159,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_not_asked_for_again_at_once() {
-        let body = br#"{"error":"invalid_client"}"#.to_vec();
-        let refusal = Exchanged::Answered(Answer { status: 401, content_type: None, body, retry_at: None });
+        let error = "invalid_client".to_owned();
+        let refusal = Exchanged::Answered(Err(NoToken::Refused { status: 401, error }));
         let mut app = Application::default();
         let (renews, told) = ask(&mut app, at(0), None, refusal).await;
         assert!(renews && matches!(told, Acquired::NotDone { why: NotDone::Down, .. }));

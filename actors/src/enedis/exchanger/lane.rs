@@ -9,7 +9,7 @@ use rand::Rng;
 use super::{Exchanged, ExchangerSettings, NotDone};
 use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
-use crate::enedis::port::{Answer, Call, CallError, Grant, Meaning, TokenCall, meaning};
+use crate::enedis::port::{Attempt, Call};
 use crate::limits::allowance::Allowance;
 use crate::limits::backoff;
 use crate::limits::quota::CLOSED_MAX;
@@ -55,12 +55,11 @@ impl Job {
     }
 
     fn is_refresh(&self) -> bool {
-        matches!(&self.call, Call::Token(TokenCall { grant: Grant::RefreshToken { .. }, .. }))
+        matches!(self.call, Call::Refresh(_))
     }
 }
 
 pub(super) struct Lane {
-    name: &'static str,
     settings: ExchangerSettings,
     allowance: Allowance,
     queue: VecDeque<Job>,
@@ -69,9 +68,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub fn new(name: &'static str, settings: ExchangerSettings, now: Timestamp) -> Self {
+    pub fn new(settings: ExchangerSettings, now: Timestamp) -> Self {
         Self {
-            name,
             settings,
             allowance: Allowance::new(settings.quota, now),
             queue: VecDeque::new(),
@@ -120,47 +118,33 @@ impl Lane {
     }
 
     /// An attempt has ended: answers the caller, or puts the job back.
-    pub fn ended(
-        &mut self,
-        now: Timestamp,
-        mut job: Job,
-        result: Result<Answer, CallError>,
-        rng: &mut impl Rng,
-    ) {
+    pub fn ended(&mut self, now: Timestamp, mut job: Job, attempt: Attempt, rng: &mut impl Rng) {
         self.in_flight -= 1;
-        let throttled = matches!(&result, Ok(answer) if answer.status == 429);
-        match &result {
-            Ok(answer) if answer.status < 500 => self.allowance.answered(),
-            Ok(answer) => {
-                tracing::warn!(api = self.name, status = answer.status, "Enedis is in trouble");
-                self.allowance.failed(now);
-            }
-            Err(error) => {
-                tracing::warn!(api = self.name, %error, "Enedis did not answer");
-                self.allowance.failed(now);
-            }
+        match attempt {
+            Attempt::Answered(_) | Attempt::Busy(_) => self.allowance.answered(),
+            Attempt::Failed(_) | Attempt::Down(_) | Attempt::Lost => self.allowance.failed(now),
         }
-        match meaning(result, job.call.is_repeatable()) {
-            Meaning::Final(answer) => {
+        let (why, retry_at) = match attempt {
+            Attempt::Answered(answer) | Attempt::Failed(answer) => {
                 self.stats.answered += 1;
-                job.reply.send(Exchanged::Answered(answer));
+                return job.reply.send(Exchanged::Answered(answer));
             }
-            Meaning::Lost => {
+            Attempt::Lost => {
                 self.stats.lost += 1;
-                job.reply.send(Exchanged::Lost);
+                return job.reply.send(Exchanged::Lost);
             }
-            Meaning::Again(retry_at) => {
-                let retry_at = retry_at.map(|at| at.min(now + CLOSED_MAX));
-                if let Some(at) = retry_at {
-                    self.allowance.close_until(at);
-                }
-                job.last = if throttled { NotDone::Busy } else { NotDone::Down };
-                let backoff = now + backoff::delay(job.attempts, rng);
-                job.not_before = retry_at.unwrap_or(backoff).max(backoff);
-                // Ahead of later arrivals: it has waited longest.
-                self.queue.push_front(job);
-            }
+            Attempt::Busy(retry_at) => (NotDone::Busy, retry_at),
+            Attempt::Down(retry_at) => (NotDone::Down, retry_at),
+        };
+        let retry_at = retry_at.map(|at| at.min(now + CLOSED_MAX));
+        if let Some(at) = retry_at {
+            self.allowance.close_until(at);
         }
+        job.last = why;
+        let backoff = now + backoff::delay(job.attempts, rng);
+        job.not_before = retry_at.unwrap_or(backoff).max(backoff);
+        // Ahead of later arrivals: it has waited longest.
+        self.queue.push_front(job);
     }
 
     /// When something is to be done next, unless an answer comes first.

@@ -16,21 +16,14 @@ fn request(resource: Resource, start: Date, end: Date) -> MeterRequest {
 }
 
 /// A curve of half hours over whole days.
-fn curve(range: DayRange) -> MeterReading {
+fn curve(range: DayRange) -> Reading {
     let mut points = Vec::new();
     for day in range.days() {
         for (n, end) in step_ends(day, 30).enumerate() {
             points.push(point(&(n + 100).to_string(), &end, Some("PT30M")));
         }
     }
-    MeterReading {
-        usage_point_id: "12345678901234".into(),
-        start: range.start().to_string(),
-        end: range.end().to_string(),
-        quality: "BRUT".into(),
-        reading_type: ReadingType::of(Resource::ConsumptionCurve),
-        interval_reading: points,
-    }
+    Reading { quality: "BRUT".into(), points }
 }
 
 #[test]
@@ -38,8 +31,8 @@ fn midnight_belongs_to_the_day_before() {
     let ask = request(Resource::ConsumptionCurve, date(2026, 11, 1), date(2026, 11, 3));
     let mut reading = curve(ask.range);
     // What Enedis sent before and after the range is left out.
-    reading.interval_reading.insert(0, point("1", "2026-11-01 00:00:00", Some("PT30M")));
-    reading.interval_reading.push(point("2", "2026-11-03 00:30:00", Some("PT30M")));
+    reading.points.insert(0, point("1", "2026-11-01 00:00:00", Some("PT30M")));
+    reading.points.push(point("2", "2026-11-03 00:30:00", Some("PT30M")));
     let days = days_of(ask.resource, ask.range, &reading);
     assert_eq!(days.len(), 2);
     for (date, day) in &days {
@@ -47,14 +40,14 @@ fn midnight_belongs_to_the_day_before() {
         assert_eq!(day.points[47].date, format!("{} 00:00:00", plus(*date, 1)));
         assert_eq!(day.fullness(ask.resource, *date), Fullness::Complete);
     }
-    assert_eq!(answer_of(ask, &days).unwrap().meter_reading, curve(ask.range));
+    assert_eq!(answer_of(ask, &days).unwrap().reading, curve(ask.range));
 }
 
 #[test]
 fn max_power_at_midnight_belongs_to_its_own_day() {
     let ask = request(Resource::DailyMaxPower, date(2026, 11, 1), date(2026, 11, 3));
-    let reading = MeterReading {
-        interval_reading: vec![
+    let reading = Reading {
+        points: vec![
             point("2", "2026-11-02 18:00:00", None),
             point("1", "2026-11-01 00:00:00", None),
             point("3", "2026-11-02 19:00:00", None),
@@ -71,7 +64,7 @@ fn max_power_at_midnight_belongs_to_its_own_day() {
 fn holes_and_empty_days_are_told_apart() {
     let ask = request(Resource::ConsumptionCurve, date(2026, 11, 1), date(2026, 11, 4));
     let mut reading = curve(DayRange::new(date(2026, 11, 1), date(2026, 11, 3)).unwrap());
-    reading.interval_reading.remove(60);
+    reading.points.remove(60);
     let days = days_of(ask.resource, ask.range, &reading);
     let fullness: Vec<Fullness> = days.iter().map(|(date, day)| day.fullness(ask.resource, *date)).collect();
     assert_eq!(fullness, [Fullness::Complete, Fullness::Partial, Fullness::Empty]);
@@ -86,14 +79,14 @@ fn the_hour_that_comes_twice_is_kept() {
     let mut reading = curve(ask.range);
     let again =
         [point("7", "2026-10-25 02:30:00", Some("PT30M")), point("8", "2026-10-25 03:00:00", Some("PT30M"))];
-    reading.interval_reading.splice(6..6, again);
+    reading.points.splice(6..6, again);
     let days = days_of(ask.resource, ask.range, &reading);
-    assert_eq!(days[&day].points, reading.interval_reading, "50 half hours, order kept");
+    assert_eq!(days[&day].points, reading.points, "50 half hours, order kept");
     assert_eq!(Day::unpack(&days[&day].pack(day), day).unwrap(), days[&day]);
     // On any other day a repeated date is a mistake.
     let ask = request(Resource::ConsumptionCurve, date(2026, 10, 26), date(2026, 10, 27));
     let mut reading = curve(ask.range);
-    reading.interval_reading.insert(6, point("7", "2026-10-26 02:30:00", Some("PT30M")));
+    reading.points.insert(6, point("7", "2026-10-26 02:30:00", Some("PT30M")));
     assert_eq!(days_of(ask.resource, ask.range, &reading)[&date(2026, 10, 26)].points.len(), 48);
 }
 
@@ -101,7 +94,7 @@ fn the_hour_that_comes_twice_is_kept() {
 fn short_days_need_no_more_than_they_have() {
     let day = date(2026, 3, 29);
     let mut reading = curve(DayRange::new(day, plus(day, 1)).unwrap());
-    reading.interval_reading.drain(4..6);
+    reading.points.drain(4..6);
     let days = days_of(Resource::ConsumptionCurve, DayRange::new(day, plus(day, 1)).unwrap(), &reading);
     assert_eq!(days[&day].fullness(Resource::ConsumptionCurve, day), Fullness::Complete);
 }
@@ -130,18 +123,18 @@ proptest! {
         let ask = request(Resource::ConsumptionCurve, start, plus(start, days));
         let mut whole = curve(ask.range);
         let mut n = 0;
-        whole.interval_reading.retain(|_| { n += 1; !holes.contains(&(n - 1)) });
-        prop_assume!(!whole.interval_reading.is_empty());
+        whole.points.retain(|_| { n += 1; !holes.contains(&(n - 1)) });
+        prop_assume!(!whole.points.is_empty());
         let mut mixed = whole.clone();
-        let len = mixed.interval_reading.len();
+        let len = mixed.points.len();
         let turn = usize::try_from(order % u64::try_from(len).unwrap()).unwrap();
-        mixed.interval_reading.rotate_left(turn);
+        mixed.points.rotate_left(turn);
         if order % 2 == 0 {
-            mixed.interval_reading.reverse();
+            mixed.points.reverse();
         }
         let taken = days_of(ask.resource, ask.range, &mixed);
         let back: BTreeMap<Date, Day> =
             taken.iter().map(|(d, day)| (*d, Day::unpack(&day.pack(*d), *d).unwrap())).collect();
-        prop_assert_eq!(answer_of(ask, &back).unwrap().meter_reading, whole);
+        prop_assert_eq!(answer_of(ask, &back).unwrap().reading, whole);
     }
 }

@@ -2,6 +2,7 @@
 //! to the requests that wait.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -11,16 +12,16 @@ use super::memory::Moment;
 use super::{COME_BACK, MeterRelay};
 use crate::base::clock::Timestamp;
 use crate::enedis::exchanger::{Acquired, NotDone};
-use crate::enedis::port::{Answer, Bearer, CallError, MeterCall};
+use crate::enedis::port::Bearer;
 use crate::limits::quota::CLOSED_MAX;
-use crate::metering::api_choice::Api;
+use crate::metering::api_choice::{Api, Report};
 use crate::metering::civil::today;
 use crate::metering::day::{Day, days_of};
-use crate::metering::errors::{Cause, DataError, Gateway, Verdict, judge};
 use crate::metering::queue::{ADMIT, Class, Next};
 use crate::metering::refusals::{Belief, ConsentDoubt, is_young};
 use crate::metering::request::{DayRange, MeterRequest};
-use crate::metering::translate::upstream_query;
+use crate::metering::resource_server::{Cause, DataError, MeterCall, Verdict};
+use crate::metering::split::Trouble;
 
 /// How long a token is used before the exchanger is asked for it again.
 const BEARER_HELD: Duration = Duration::from_secs(5);
@@ -46,7 +47,7 @@ enum Ended {
     /// An error that may be about days nobody asked for: this is asked in its place.
     OfOtherDays(MeterRequest),
     NoConsent(ConsentDoubt),
-    Trouble(Gateway),
+    Trouble(Trouble),
 }
 
 impl MeterRelay {
@@ -57,7 +58,7 @@ impl MeterRelay {
         let late = self.queue.expire(now);
         if !late.is_empty() {
             let down = self.allowances[self.chooser.preferred(now) as usize].is_open(now);
-            let why = if down { Gateway::Unavailable } else { Gateway::Busy { until: now + COME_BACK } };
+            let why = if down { Trouble::Down } else { Trouble::Busy { until: now + COME_BACK } };
             for id in late {
                 self.give_up(id, why);
             }
@@ -146,12 +147,12 @@ impl MeterRelay {
         for allowance in &mut self.allowances {
             allowance.no_token(now, retry_after);
         }
-        let gateway = match why {
-            NotDone::Busy => Gateway::Busy { until: now + retry_after },
-            NotDone::Down => Gateway::Unavailable,
+        let trouble = match why {
+            NotDone::Busy => Trouble::Busy { until: now + retry_after },
+            NotDone::Down => Trouble::Down,
         };
         for id in self.queue.shed(now + retry_after) {
-            self.give_up(id, gateway);
+            self.give_up(id, trouble);
         }
     }
 
@@ -159,14 +160,14 @@ impl MeterRelay {
     fn shed(&mut self, now: Timestamp, api: Api, wait: Duration) {
         let down = self.allowances[api as usize].is_open(now);
         if down || wait > ADMIT {
-            let why = if down { Gateway::Unavailable } else { Gateway::Busy { until: now + wait } };
+            let why = if down { Trouble::Down } else { Trouble::Busy { until: now + wait } };
             for id in self.queue.shed(now + wait) {
                 self.give_up(id, why);
             }
         }
     }
 
-    fn give_up(&mut self, id: u64, why: Gateway) {
+    fn give_up(&mut self, id: u64, why: Trouble) {
         // All calls of a request have one deadline, so that the others are given up as well.
         if let Some(mut asked) = self.asked.remove(&id) {
             asked.troubles.push(why);
@@ -187,66 +188,62 @@ impl MeterRelay {
         self.caps.count(call.meter, now);
         self.memory.keep_usage(api, usage, now);
         self.memory.flush(ctx);
-        let query = upstream_query(api, call);
-        let sent = self.server.get(MeterCall { api, query, bearer: bearer.clone() }, self.settings.attempt);
-        ctx.spawn(sent.into_actor(self).map(move |answer, act, ctx| {
-            act.answered(attempt, &answer, bearer, ctx);
+        let call = MeterCall { api, request: call, bearer: bearer.clone() };
+        let (server, limit) = (Rc::clone(&self.server), self.settings.attempt);
+        let read = async move { server.read(call, limit).await };
+        ctx.spawn(read.into_actor(self).map(move |verdict, act, ctx| {
+            act.answered(attempt, verdict, bearer, ctx);
             act.pump(ctx);
         }));
     }
 
-    fn answered(
-        &mut self,
-        attempt: Attempt,
-        answer: &Result<Answer, CallError>,
-        bearer: Bearer,
-        ctx: &mut Context<Self>,
-    ) {
+    fn answered(&mut self, attempt: Attempt, verdict: Verdict, bearer: Bearer, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         let Attempt { call, api, second } = attempt;
-        let mut verdict = judge(api, call, answer, now);
-        if verdict == Verdict::Gateway(Gateway::RenewToken) {
+        if verdict == Verdict::TokenRejected {
+            tracing::warn!(?api, "the application's token is not accepted");
             if self.bearer.as_ref().is_some_and(|(held, _)| *held == bearer) {
                 self.bearer = None;
             }
             self.rejected = Some(bearer.clone());
             // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
             if self.queue.put_back(&call) {
-                tracing::warn!(?api, "the application's token is not accepted");
                 return self.allowances[api as usize].withdrawn();
             }
-            verdict = Verdict::Gateway(Gateway::Unavailable);
         }
-        if let Some(report) = verdict.report() {
-            self.chooser.report(now, api, report);
-        }
-        let Verdict::Gateway(gateway) = verdict else {
+        let (report, trouble) = match &verdict {
+            Verdict::Values(_) | Verdict::DataError(_) | Verdict::ConsentRefused { .. } => {
+                (Report::Works, None)
+            }
+            Verdict::Busy { until } => (Report::Works, Some(Trouble::Busy { until: *until })),
+            Verdict::Closed => (Report::NotThere, Some(Trouble::Closed)),
+            Verdict::TokenRejected | Verdict::Down { .. } => (Report::Trouble, Some(Trouble::Down)),
+        };
+        self.chooser.report(now, api, report);
+        let Some(trouble) = trouble else {
             self.allowances[api as usize].answered();
             return self.finish(now, call, verdict, ctx);
         };
-        let status = answer.as_ref().map_or(0, |answer| answer.status);
-        let resource = call.resource.name();
-        tracing::warn!(?api, status, ?gateway, resource, "a data call failed at the gateway");
         match api {
             Api::New => self.stats.new.failed += 1,
             Api::Legacy => self.stats.legacy.failed += 1,
         }
-        let other = second.filter(|_| gateway.other_api_may_do());
+        // Never because of the quota: that is one reason to leave Enedis alone, not two to ask it twice.
+        let other = second.filter(|_| matches!(trouble, Trouble::Closed | Trouble::Down));
         let other = other.filter(|other| self.allowances[*other as usize].take(now, 0).is_ok());
         let allowance = &mut self.allowances[api as usize];
-        match gateway {
+        match verdict {
             // Closed, and known to be so where another serves: no trouble.
-            Gateway::NotThere if other.is_some() => allowance.withdrawn(),
-            Gateway::NotThere | Gateway::Unavailable | Gateway::RenewToken => {
-                allowance.failed(now);
-                if let Some(at) = answer.as_ref().ok().and_then(|answer| answer.retry_at) {
-                    allowance.close_until(at.min(now + CLOSED_MAX));
-                }
-            }
-            Gateway::Busy { until } => {
+            Verdict::Closed if other.is_some() => allowance.withdrawn(),
+            Verdict::Busy { until } => {
                 allowance.answered();
                 allowance.close_until(until);
             }
+            Verdict::Down { retry_at: Some(at) } => {
+                allowance.failed(now);
+                allowance.close_until(at.min(now + CLOSED_MAX));
+            }
+            _ => allowance.failed(now),
         }
         match other {
             Some(other) => self.attempt(Attempt { call, api: other, second: None }, bearer, ctx),
@@ -284,10 +281,10 @@ impl MeterRelay {
                     if gone && !self.census.is_mass(now) {
                         asked.errors.push(DataError::no_consent());
                     } else {
-                        asked.troubles.push(Gateway::Unavailable);
+                        asked.troubles.push(Trouble::Down);
                     }
                 }
-                Ended::Trouble(gateway) => asked.troubles.push(*gateway),
+                Ended::Trouble(trouble) => asked.troubles.push(*trouble),
             }
             if self.asked.get(&id).is_some_and(|asked| asked.outstanding == 0)
                 && let Some(asked) = self.asked.remove(&id)
@@ -300,32 +297,32 @@ impl MeterRelay {
     fn remember(&mut self, at: Moment, call: MeterRequest, narrow: Option<Date>, verdict: Verdict) -> Ended {
         let now = at.now;
         match verdict {
-            Verdict::Data(answer) => {
+            Verdict::Values(reading) => {
                 self.consent_stands(call, now);
-                let days = days_of(call.resource, call.range, &answer.meter_reading);
+                let days = days_of(call.resource, call.range, &reading);
                 self.memory.keep_days(call, &days, at);
                 Ended::Days(days)
             }
             Verdict::DataError(error) => {
                 self.consent_stands(call, now);
-                let of_days = !matches!(error.cause(), Cause::NoData | Cause::NoDirection);
+                let of_days = !matches!(error.cause, Cause::NoData | Cause::NoDirection);
                 let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
                 if let Some(range) = narrowed.filter(|_| of_days) {
                     self.memory.set_since(call, range.start(), now);
                     return Ended::OfOtherDays(call.with_range(range));
                 }
-                if error.cause() == Cause::NoData {
+                if error.cause == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
                     self.memory.keep_days(call, &empty, at);
                 }
                 self.memory.keep_refusal(call, &error, at);
                 Ended::Error(error)
             }
-            Verdict::NoConsent(error) => {
+            Verdict::ConsentRefused { code } => {
                 let meter = call.meter;
                 self.census.refused(meter, now);
                 let mass = self.census.is_mass(now);
-                tracing::warn!(code = error.code, ?meter, mass, "Enedis says that a consent is gone");
+                tracing::warn!(code, ?meter, mass, "Enedis says that a consent is gone");
                 let mut doubt = self.memory.doubt(meter, at);
                 if mass {
                     doubt.put_off(now);
@@ -336,7 +333,9 @@ impl MeterRelay {
                 self.memory.set_doubt(meter, Some(doubt), now);
                 Ended::NoConsent(doubt)
             }
-            Verdict::Gateway(gateway) => Ended::Trouble(gateway),
+            Verdict::Busy { until } => Ended::Trouble(Trouble::Busy { until }),
+            Verdict::Closed => Ended::Trouble(Trouble::Closed),
+            Verdict::TokenRejected | Verdict::Down { .. } => Ended::Trouble(Trouble::Down),
         }
     }
 
@@ -353,7 +352,7 @@ impl MeterRelay {
         let Some(asked) = self.asked.get_mut(&id) else { return };
         match offered {
             Ok(_) => asked.outstanding += 1,
-            Err(refused) => asked.troubles.push(Gateway::Busy { until: now + refused.retry_after }),
+            Err(refused) => asked.troubles.push(Trouble::Busy { until: now + refused.retry_after }),
         }
     }
 }

@@ -21,10 +21,10 @@ use crate::metering::api_choice::Api;
 use crate::metering::cache::{CacheEntry, HotCache, MeterCache, Subject, key_text, owner_text};
 use crate::metering::civil::{parse_date, today};
 use crate::metering::day::Day;
-use crate::metering::errors::DataError;
 use crate::metering::policy::{FOR_GOOD, Refusal, day_life};
 use crate::metering::refusals::ConsentDoubt;
 use crate::metering::request::MeterRequest;
+use crate::metering::resource_server::DataError;
 
 pub(super) struct Memory {
     hot: HotCache<Kept>,

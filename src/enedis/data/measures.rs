@@ -1,71 +1,43 @@
-//! The two APIs of Enedis: how a request is put to each, and how an answer of the new one (28 September 2026)
-//! becomes a v5 answer.
+//! The measure API of 28 September 2026 (`mesure_synchrone_auto/v2`): how a question is put to it, and its answers.
 
+use actors::metering::civil::{hours_in, moment_text, parse_moment};
+use actors::metering::day::step_minutes;
+use actors::metering::request::{MeterRequest, Resource};
+use actors::metering::resource_server::{Point, Reading};
 use jiff::civil::DateTime;
 use serde::Deserialize;
 
-use super::api_choice::Api;
-use super::civil::{hours_in, moment_text, parse_moment, plus};
-use super::day::step_minutes;
-use super::request::{MeterRequest, Resource};
-use super::v5::{MeterReading, Point, ReadingType, Scalar, V5Answer};
+use super::Scalar;
 
-/// A call as it is sent, below the data endpoint's base address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamQuery {
-    /// Path without a leading slash; plain ASCII, needs no escaping.
-    pub path: &'static str,
-    /// The query, in order; plain ASCII, needs no escaping. Holds the meter's number: not for logs.
-    pub pairs: Vec<(&'static str, String)>,
-}
-
-/// How `request` is put to `api`. Exactly the parameters of the swagger: others make the new API answer 500.
-pub fn upstream_query(api: Api, request: MeterRequest) -> UpstreamQuery {
-    let (meter, start, end) = match api {
-        Api::Legacy => ("usage_point_id", "start", "end"),
-        Api::New => ("pointId", "dateDebut", "dateFin"),
+/// Path and query of a question. Exactly the parameters of the swagger: others make the API answer 500.
+pub fn question(request: MeterRequest) -> (&'static str, String) {
+    let MeterRequest { resource, meter, range } = request;
+    let mut query = format!("pointId={meter}&dateDebut={}&dateFin={}", range.start(), range.end());
+    let path = match resource {
+        Resource::ConsumptionCurve => "mesure_synchrone_auto/v2/courbe_de_charge_consommation",
+        Resource::ProductionCurve => "mesure_synchrone_auto/v2/courbe_de_charge_production",
+        Resource::DailyConsumption => "mesure_synchrone_auto/v2/consommation_quotidienne",
+        Resource::DailyProduction => "mesure_synchrone_auto/v2/production_quotidienne",
+        Resource::DailyMaxPower => {
+            query.push_str("&mesuresPas=P1D&grandeurPhysique=PMA");
+            "mesure_synchrone_auto/v2/puissance_conso_max_quotidienne"
+        }
     };
-    let mut pairs = vec![
-        (meter, request.meter.to_string()),
-        (start, request.range.start().to_string()),
-        (end, request.range.end().to_string()),
-    ];
-    if api == Api::New && request.resource == Resource::DailyMaxPower {
-        pairs.push(("mesuresPas", "P1D".to_owned()));
-        pairs.push(("grandeurPhysique", "PMA".to_owned()));
-    }
-    let path = match api {
-        Api::Legacy => request.resource.v5_path(),
-        Api::New => new_path(request.resource),
-    };
-    UpstreamQuery { path, pairs }
+    (path, query)
 }
 
-/// Why an answer of the new API is no v5 answer. All of them are trouble at Enedis or here, none is the box's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TranslateError {
-    /// Not the JSON of the swagger.
-    #[error("not an answer of the measure API")]
-    Malformed,
-    /// There are quantities, but not the one that was asked for in a known unit.
-    #[error("the quantity asked for is not in the answer")]
-    NoSuchQuantity,
-    /// Values there are, but not one with a date (the sandbox writes `20XX-XX-XX`).
-    #[error("no value has a readable date")]
-    NoDates,
-}
-
-/// Reads an answer of the new API to a request for `resource` as a v5 answer.
+/// Reads an answer to a question for `resource`: which meter it is about, and what was measured. `None` if it is not the
+/// JSON of the swagger, has quantities but not the one asked for in a known unit, or values but not one with a date
+/// (the sandbox writes `20XX-XX-XX`).
 ///
 /// Null values and values that are no number are left out; points are put in order; kW, kWh and kVA become W, Wh
 /// and VA; of several `grandeur` those of the resource count (direction first, then physical quantity), together; a
-/// missing step is taken from `pas`, else from the spacing of the points; equal `dateDebut` and `dateFin`
-/// mean one day. An answer without any value is a v5 answer without points.
-pub fn to_v5(resource: Resource, body: &[u8]) -> Result<V5Answer, TranslateError> {
-    let answer: NewAnswer = serde_json::from_slice(body).map_err(|_| TranslateError::Malformed)?;
+/// missing step is taken from `pas`, else from the spacing of the points.
+pub fn read(resource: Resource, body: &[u8]) -> Option<(String, Reading)> {
+    let answer: Body = serde_json::from_slice(body).ok()?;
     let wanted = choose(resource, &answer.grandeur);
     if wanted.is_empty() && answer.grandeur.iter().any(|g| !g.points.is_empty()) {
-        return Err(TranslateError::NoSuchQuantity);
+        return None;
     }
     let mut points = Vec::new();
     let mut undated = 0;
@@ -80,7 +52,7 @@ pub fn to_v5(resource: Resource, body: &[u8]) -> Result<V5Answer, TranslateError
         points.push((at, value, point));
     }
     if points.is_empty() && undated > 0 {
-        return Err(TranslateError::NoDates);
+        return None;
     }
     // The day of the change to winter time repeats an hour: sorting by local time would mix the two.
     let backward = points.windows(2).filter(|pair| pair[1].0 < pair[0].0);
@@ -92,7 +64,7 @@ pub fn to_v5(resource: Resource, body: &[u8]) -> Result<V5Answer, TranslateError
     }
     let usual_step = answer.pas.filter(|pas| step_minutes(pas).is_some());
     let usual_step = usual_step.or_else(|| spacing(points.iter().map(|(at, ..)| *at)));
-    let point = |(at, value, point): (DateTime, String, &NewPoint)| {
+    let point = |(at, value, point): (DateTime, String, &MeasuredPoint)| {
         let curve = resource.is_curve();
         let day_only = matches!(resource, Resource::DailyConsumption | Resource::DailyProduction);
         Point {
@@ -102,45 +74,17 @@ pub fn to_v5(resource: Resource, body: &[u8]) -> Result<V5Answer, TranslateError
             measure_type: curve.then(|| point.nature.clone()).flatten(),
         }
     };
-    let (start, end) = period(&answer.periode);
-    Ok(V5Answer {
-        meter_reading: MeterReading {
-            usage_point_id: answer.id_prm.text(),
-            start,
-            end,
-            quality: answer.etape_metier.unwrap_or_else(|| "BRUT".to_owned()),
-            reading_type: ReadingType::of(resource),
-            interval_reading: points.into_iter().map(point).collect(),
-        },
-    })
-}
-
-const fn new_path(resource: Resource) -> &'static str {
-    match resource {
-        Resource::ConsumptionCurve => "mesure_synchrone_auto/v2/courbe_de_charge_consommation",
-        Resource::ProductionCurve => "mesure_synchrone_auto/v2/courbe_de_charge_production",
-        Resource::DailyConsumption => "mesure_synchrone_auto/v2/consommation_quotidienne",
-        Resource::DailyProduction => "mesure_synchrone_auto/v2/production_quotidienne",
-        Resource::DailyMaxPower => "mesure_synchrone_auto/v2/puissance_conso_max_quotidienne",
-    }
+    let quality = answer.etape_metier.unwrap_or_else(|| "BRUT".to_owned());
+    Some((answer.id_prm.text(), Reading { quality, points: points.into_iter().map(point).collect() }))
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewAnswer {
+struct Body {
     id_prm: Scalar,
     etape_metier: Option<String>,
-    #[serde(default)]
-    periode: Period,
     pas: Option<String>,
     grandeur: Vec<Quantity>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Period {
-    date_debut: String,
-    date_fin: String,
 }
 
 #[derive(Deserialize)]
@@ -150,11 +94,11 @@ struct Quantity {
     grandeur_physique: Option<String>,
     unite: Option<String>,
     #[serde(default)]
-    points: Vec<NewPoint>,
+    points: Vec<MeasuredPoint>,
 }
 
 #[derive(Deserialize)]
-struct NewPoint {
+struct MeasuredPoint {
     #[serde(rename = "v")]
     value: Option<Scalar>,
     #[serde(rename = "d")]
@@ -223,16 +167,6 @@ fn spacing(moments: impl Iterator<Item = DateTime> + Clone) -> Option<String> {
     let gap = gaps.filter(|gap| *gap > 0).min()?;
     let step = format!("PT{}M", gap / 60);
     (gap % 60 == 0 && step_minutes(&step).is_some()).then_some(step)
-}
-
-fn period(period: &Period) -> (String, String) {
-    match (parse_moment(&period.date_debut), parse_moment(&period.date_fin)) {
-        (Some(start), Some(end)) => {
-            let (start, end) = (start.date(), end.date());
-            (start.to_string(), end.max(plus(start, 1)).to_string())
-        }
-        _ => (period.date_debut.clone(), period.date_fin.clone()),
-    }
 }
 
 #[cfg(test)]

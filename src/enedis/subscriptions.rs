@@ -1,37 +1,26 @@
-//! Reads answers of `subscribed_services/v1`: which meter was consented under an authorisation of the v2 consent page,
-//! and since when. Field names are those of Enedis' swagger of 2026.
+//! The service of subscriptions (Enedis' swagger `Services-souscrits` of 2026): which meter was consented under an
+//! authorisation of the v2 consent page, and since when.
 
-use jiff::civil::Date;
+use actors::base::meter::{METERS_MAX, Meter};
+use actors::enedis::port::{NoMeters, Subscription};
+use actors::metering::civil::parse_moment;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::base::meter::METERS_MAX;
-use crate::base::meter::Meter;
-use crate::enedis::port::Answer;
-use crate::metering::civil::parse_moment;
+use super::Response;
 
-/// What is known of an authorisation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// Its meters, usually one; at most [`METERS_MAX`].
-    pub meters: Vec<Meter>,
-    /// The latest beginning of its services; `None` if none says.
-    pub since: Option<Date>,
-}
+/// Its path, below the data endpoint. Enedis wants the slash at its end.
+pub const PATH: &str = "subscribed_services/v1/";
 
-/// What an answer means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Services {
-    /// These meters.
-    Found(Subscription),
-    /// Nothing yet: Enedis lists services some time after the consent.
-    NotYet,
-    /// The application's token was not accepted.
-    NewToken,
-    /// Not an authorisation of this application.
-    Refused,
-    /// Enedis' gateway, or an answer that is none.
-    Trouble,
+/// The question for the meters of `authorisation`.
+pub fn question(authorisation: i64) -> Value {
+    json!({
+        "autorisationId": authorisation,
+        // Rows, and not their number.
+        "comptage": false,
+        "etatCode": ["ACTIF", "DEMANDE"],
+        "serviceType": "ACCES",
+    })
 }
 
 #[derive(Deserialize)]
@@ -57,16 +46,20 @@ struct Autorisation {
 }
 
 /// Reads the answer to a question for `authorisation`.
-pub fn read(answer: &Answer, authorisation: i64) -> Services {
-    match answer.status {
+pub fn read(answer: &Response, authorisation: i64) -> Result<Subscription, NoMeters> {
+    let read = match answer.status {
         200..300 => listing(&answer.body, authorisation),
-        401 => Services::NewToken,
-        // The gateway's own codes have six digits: the API is not subscribed, which is the operator's to mend.
-        403 if gateway_code(&answer.body) => Services::Trouble,
-        400 | 403 => Services::Refused,
-        404 if serde_json::from_slice::<Value>(&answer.body).is_ok() => Services::NotYet,
-        _ => Services::Trouble,
+        401 => Err(NoMeters::TokenRejected),
+        // The gateway's own codes have six digits: the API is not subscribed, which the operator can change.
+        403 if gateway_code(&answer.body) => Err(NoMeters::Trouble),
+        400 | 403 => Err(NoMeters::Refused),
+        404 if serde_json::from_slice::<Value>(&answer.body).is_ok() => Err(NoMeters::NotYet),
+        _ => Err(NoMeters::Trouble),
+    };
+    if let Err(NoMeters::Trouble) = read {
+        tracing::warn!(status = answer.status, "Enedis does not tell the meter of a consent");
     }
+    read
 }
 
 fn gateway_code(body: &[u8]) -> bool {
@@ -80,11 +73,11 @@ fn gateway_code(body: &[u8]) -> bool {
     }
 }
 
-fn listing(body: &[u8], authorisation: i64) -> Services {
+fn listing(body: &[u8], authorisation: i64) -> Result<Subscription, NoMeters> {
     // A struct is read from a list as well, an empty one even from an empty list.
     let body = serde_json::from_slice::<Value>(body).ok().filter(Value::is_object);
     let Some(listing) = body.and_then(|body| serde_json::from_value::<Listing>(body).ok()) else {
-        return Services::Trouble;
+        return Err(NoMeters::Trouble);
     };
     let mut found = Subscription { meters: Vec::new(), since: None };
     let ours = |row: &&Row| {
@@ -106,9 +99,9 @@ fn listing(body: &[u8], authorisation: i64) -> Services {
         found.since = found.since.max(since);
     }
     match found.meters.len() {
-        0 => Services::NotYet,
-        1..=METERS_MAX => Services::Found(found),
-        _ => Services::Trouble,
+        0 => Err(NoMeters::NotYet),
+        1..=METERS_MAX => Ok(found),
+        _ => Err(NoMeters::Trouble),
     }
 }
 
@@ -118,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, content_type: None, body: body.into(), retry_at: None }
+    fn answer(status: u16, body: &str) -> Response {
+        Response { status, content_type: None, body: body.into(), retry_at: None }
     }
 
     fn row(point: &str, state: &str, id: i64, since: &str) -> String {
@@ -129,7 +122,7 @@ mod tests {
         )
     }
 
-    fn list(rows: &[String]) -> Services {
+    fn list(rows: &[String]) -> Result<Subscription, NoMeters> {
         let body = format!(r#"{{"nbTotalServices":{},"serviceSouscrit":[{}]}}"#, rows.len(), rows.join(","));
         read(&answer(200, &body), i64::MAX - 1)
     }
@@ -143,23 +136,26 @@ mod tests {
             row("99999999999992", "ACTIF", 5, "2026-11-24"),
             row("99999999999993", "TERMINE", id, "2026-11-24"),
         ];
-        let Services::Found(found) = list(&rows) else { panic!("nothing found") };
+        let found = list(&rows).unwrap();
         assert_eq!(found.meters, [Meter::parse("99999999999991").unwrap()]);
         assert_eq!(found.since, Some(date(2026, 11, 23)));
-        assert_eq!(list(&rows[2..]), Services::NotYet, "another's rows are nothing");
-        assert_eq!(list(&[]), Services::NotYet);
+        assert_eq!(list(&rows[2..]), Err(NoMeters::NotYet), "another's rows are nothing");
+        assert_eq!(list(&[]), Err(NoMeters::NotYet));
     }
 
     #[test]
     fn errors_are_told_apart() {
         let read = |status, body| read(&answer(status, body), 1);
-        assert_eq!(read(404, r#"{"code":"404","message":"Aucun service"}"#), Services::NotYet);
-        assert_eq!(read(403, r#"{"code":"403","message":"pas celle de l'application"}"#), Services::Refused);
-        assert_eq!(read(400, r#"{"code":"400","message":"x"}"#), Services::Refused);
-        assert_eq!(read(401, r#"{"code":"900901"}"#), Services::NewToken);
-        assert_eq!(read(403, r#"{"code":"900908","message":"Resource forbidden "}"#), Services::Trouble);
+        assert_eq!(read(404, r#"{"code":"404","message":"Aucun service"}"#), Err(NoMeters::NotYet));
+        assert_eq!(
+            read(403, r#"{"code":"403","message":"pas celle de l'application"}"#),
+            Err(NoMeters::Refused)
+        );
+        assert_eq!(read(400, r#"{"code":"400","message":"x"}"#), Err(NoMeters::Refused));
+        assert_eq!(read(401, r#"{"code":"900901"}"#), Err(NoMeters::TokenRejected));
+        assert_eq!(read(403, r#"{"code":"900908","message":"Resource forbidden "}"#), Err(NoMeters::Trouble));
         for (status, body) in [(200, "<html>"), (403, "<html>"), (404, "<html>"), (200, "[]"), (302, "")] {
-            assert_eq!(read(status, body), Services::Trouble, "{status} {body}");
+            assert_eq!(read(status, body), Err(NoMeters::Trouble), "{status} {body}");
         }
     }
 }
