@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use testkit::device::{Device, PollAnswer};
 use testkit::enedis::{Options, Simulator};
 use testkit::mongod::Mongod;
@@ -146,6 +147,12 @@ impl World {
     pub async fn restart(&mut self) {
         self.server = self.builder.start().await.unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// Tries every case, a few at a time, as each mostly waits.
+pub async fn each<T>(cases: impl IntoIterator<Item = T>, run: impl AsyncFn(T)) {
+    let run = &run;
+    stream::iter(cases).for_each_concurrent(6, |case| async move { run(case).await }).await;
 }
 
 /// Waits until `probe` gives something, looking again and again until [`PATIENCE`] is over.

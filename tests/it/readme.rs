@@ -1,14 +1,17 @@
 //! The README, taken at its word: every command in it is run, every answer it shows is compared with a real one, and
 //! its settings table names every setting.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use clap::Parser as _;
 use serde_json::Value;
+use testkit::demo;
 use testkit::device::Device;
 use testkit::person::{Choice, Person};
 
-use crate::fixture::{CLIENT, Plan, SECRET, Store, World};
+use crate::fixture::{BINARY, CLIENT, Plan, SECRET, Store, World};
 use crate::journey::on_both_stores;
 
 const README: &str = include_str!("../../README.md");
@@ -80,10 +83,9 @@ async fn the_curl_session(store: Store) {
     assert_ne!(refreshed["access_token"], token["access_token"]);
 }
 
+/// What Cargo builds for a command is built for the tests already; `.ci/run` builds it as the command does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_of_the_readme_is_run() {
-    let cargo = env!("CARGO");
-    let root = env!("CARGO_MANIFEST_DIR");
     let known = BTreeSet::from([
         "cargo demo",
         // Runs this very test.
@@ -95,26 +97,18 @@ async fn every_command_of_the_readme_is_run() {
     let there: Vec<_> = commands().into_iter().filter(|command| !command.starts_with("curl ")).collect();
     assert_eq!(there.iter().map(String::as_str).collect::<BTreeSet<_>>(), known);
 
-    let port = testkit::net::free_port().unwrap().to_string();
-    let demo =
-        Command::new(cargo).args(["demo", "--auto", "--port", &port]).current_dir(root).output().unwrap();
-    let printed = String::from_utf8_lossy(&demo.stdout);
-    assert!(demo.status.success(), "{printed}{}", String::from_utf8_lossy(&demo.stderr));
-    assert!(printed.contains("\"usage_point_id\""), "{printed}");
+    let told = RefCell::new(String::new());
+    let arguments = demo::Arguments::try_parse_from(["demo", "--auto"]).unwrap();
+    demo::run(&arguments, BINARY.into(), &|text| told.borrow_mut().push_str(&text)).await.unwrap();
+    assert!(told.borrow().contains("\"usage_point_id\""), "{told:?}");
 
     // The rest, in a directory of its own.
-    let world = Plan::new(Store::Sqlite).await;
-    let directory = world.builder.cwd_path().to_owned();
-    std::fs::copy(format!("{root}/.env.example"), directory.join(".env")).unwrap();
-    let manifest = format!("{root}/Cargo.toml");
-    let check = Command::new(cargo)
-        .args(["run", "--quiet", "--manifest-path", &manifest, "--", "check-config"])
-        .current_dir(&directory)
-        .output()
-        .unwrap();
+    let plan = Plan::new(Store::Sqlite).await;
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
+    std::fs::copy(example, plan.builder.cwd_path().join(".env")).unwrap();
+    let check = plan.builder.run(["check-config"]).unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
-    // `cargo run` in the same place is what every test starts.
-    let world = world.start().await;
+    let world = plan.start().await;
     Device::new(world.server.base_url(), CLIENT).request_code(&[]).await.unwrap();
 }
 

@@ -121,11 +121,13 @@ async fn search(world: &World, mut secrets: Vec<String>) {
 }
 
 fn assert_absent(secrets: &[String], haystack: &[u8], place: &str) {
+    // Any case, and any bytes: each becomes the character of its number, as text is searched fastest.
+    let text = |bytes: &[u8]| bytes.iter().map(|b| char::from(b.to_ascii_lowercase())).collect::<String>();
+    let haystack = text(haystack);
     for secret in secrets {
         let hex = hex::decode(secret).unwrap_or_default();
         for form in [secret.as_bytes(), &hex].into_iter().filter(|form| form.len() >= 8) {
-            let found = haystack.windows(form.len()).any(|window| window.eq_ignore_ascii_case(form));
-            assert!(!found, "{secret} stands in {place}");
+            assert!(!haystack.contains(&text(form)), "{secret} stands in {place}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use testkit::enedis::{Endpoint, Fault};
 use testkit::person::{Choice, Person};
 
-use crate::fixture::{Plan, Store, World, eventually};
+use crate::fixture::{Plan, Store, World, each, eventually};
 use crate::journey::on_both_stores;
 
 on_both_stores!(busy_then_well, html_is_an_error_page_and_another_try_works, a_hang_is_an_error_page_in_time);
@@ -81,7 +81,7 @@ async fn a_device_learns_of_a_failed_consent_when_its_code_ends() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_that_enedis_may_have_taken_is_never_presented_again() {
     let faults = [Fault::CutAfter, Fault::CutBefore, Fault::server_error(), Fault::NotJson, Fault::Html];
-    for fault in faults {
+    each(faults, async |fault| {
         let world = impatient(Store::Sqlite).await;
         let shown = format!("{fault:?}");
         world.enedis.script(Endpoint::Token, [fault]);
@@ -93,7 +93,8 @@ async fn a_code_that_enedis_may_have_taken_is_never_presented_again() {
         assert!((502..=504).contains(&reload.status), "{shown}: {}", reload.status);
         let presented = world.enedis.seen().presentations_per_code();
         assert!(presented.iter().all(|(_, times)| *times == 1), "{shown}: {presented:?}");
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,19 +1,25 @@
 //! MongoDB on a real server, a database for each test.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::store::{SessionKey, SessionStore, Write};
+use actors::metering::cache::MeterCache as _;
+use actors::metering::tokens::TokenStore as _;
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::OpenError;
-use device_flow_proxy::store::mongo::{DEADLINE, MongoSettings, MongoStore};
+use device_flow_proxy::store::mongo::{MongoMeters, MongoSettings, MongoStore, MongoTokens};
+use futures_util::TryStreamExt;
+use futures_util::future::{Either, join_all, select};
 use mongodb::bson::{Document, doc};
 use testkit::cutter::Cutter;
 use testkit::mongod::{Kind, Mongod};
 
 use super::inserts;
+use crate::fixture::{PATIENCE, eventually};
 
 /// A database of the test's own.
 pub(super) fn database() -> String {
@@ -77,23 +83,52 @@ pub(super) async fn peek(mongod: &Mongod, name: &str, collection: &str) -> mongo
     client.database(name).collection(collection)
 }
 
+/// What the server notes of how it answered all that `work` asks of `collection`.
+pub(super) async fn noted(collection: &mongodb::Collection<Document>, work: impl Future) -> Vec<Document> {
+    let database = collection.client().database(&collection.namespace().db);
+    database.run_command(doc! { "profile": 2 }).await.expect("a profile");
+    work.await;
+    database.run_command(doc! { "profile": 0 }).await.expect("no profile");
+    let profile = database.collection::<Document>("system.profile");
+    let noted = profile.find(doc! { "ns": collection.namespace().to_string() }).await.expect("notes");
+    noted.try_collect().await.expect("notes")
+}
+
+/// The three stores of one database.
+async fn stores(uri: &str) -> (MongoStore, MongoTokens, MongoMeters) {
+    let sessions = connect(uri.to_owned()).await;
+    let tokens = MongoTokens::connect(MongoSettings::new(uri.to_owned())).await.expect("a store");
+    let meters = sessions.meters().await.expect("a cache");
+    (sessions, tokens, meters)
+}
+
 #[test]
-fn the_purge_time_is_a_date_that_the_server_acts_on() {
+fn every_end_is_a_date_that_the_server_acts_on() {
     block_on(async {
         let (mongod, name) = (Mongod::shared(), database());
-        let store = connect(mongod.uri(&name)).await;
-        let session = Samples::new(30).pending();
-        store.commit(inserts(std::slice::from_ref(&session))).await;
-        let sessions = peek(&mongod, &name, "device_sessions").await;
-        let stored = sessions.find_one(doc! {}).await.expect("an answer").expect("a session");
-        let date = stored.get_datetime("purge_at").expect("a date");
-        assert_eq!(u64::try_from(date.timestamp_millis()).ok(), Some(session.purge_at.as_millis()));
-        let indexes = sessions.list_indexes().await.expect("indexes");
-        let indexes: Vec<_> = futures_util::TryStreamExt::try_collect(indexes).await.expect("indexes");
-        let ttl: Vec<_> = indexes.iter().filter_map(|i| i.options.as_ref()?.expire_after).collect();
-        assert_eq!(ttl, [Duration::ZERO]);
-        assert_eq!(indexes.len(), 5);
-        drop(connect(mongod.uri(&name)).await);
+        let (sessions, tokens, meters) = stores(&mongod.uri(&name)).await;
+        let mut samples = Samples::new(30);
+        let (session, grant) = (samples.pending(), samples.meter_grant());
+        let owner = samples.cache_key();
+        let entry = samples.cache_entry(owner);
+        sessions.commit(inserts(std::slice::from_ref(&session))).await;
+        tokens.add(grant.clone(), None).await.expect("stored");
+        meters.put(vec![entry.clone()]).await.expect("stored");
+        for (collection, field, end, indexes_wanted) in [
+            ("device_sessions", "purge_at", session.purge_at, 5),
+            ("meter_grants", "expires_at", grant.expires_at, 4),
+            ("meter_cache", "expires_at", entry.expires, 4),
+        ] {
+            let collection = peek(&mongod, &name, collection).await;
+            let stored = collection.find_one(doc! {}).await.expect("an answer").expect("a document");
+            let date = stored.get_datetime(field).expect("a date");
+            assert_eq!(u64::try_from(date.timestamp_millis()).ok(), Some(end.as_millis()));
+            let indexes = collection.list_indexes().await.expect("indexes");
+            let indexes: Vec<_> = indexes.try_collect().await.expect("indexes");
+            let ttl: Vec<_> = indexes.iter().filter_map(|i| i.options.as_ref()?.expire_after).collect();
+            assert_eq!((ttl.as_slice(), indexes.len()), ([Duration::ZERO].as_slice(), indexes_wanted));
+        }
+        drop(stores(&mongod.uri(&name)).await);
     });
 }
 
@@ -130,66 +165,89 @@ fn no_question_scans_the_collection() {
     });
 }
 
-/// Nothing is fetched twice by one follower, and what another instance decides is there within a second.
+/// Nothing is fetched twice by one follower, and what another instance decides is there soon.
 #[test]
-fn a_follower_is_told_once_and_soon() {
+fn a_follower_is_told_once() {
     block_on(async {
         let (mongod, name) = (Mongod::shared(), database());
         let (here, there) = (connect(mongod.uri(&name)).await, connect(mongod.uri(&name)).await);
         let mut samples = Samples::new(32);
         let sessions = samples.pendings(3);
         there.commit(inserts(&sessions)).await;
-        let (_, mut cursor) = here.changes(None).await.expect("an answer");
+        let (_, cursor) = here.changes(None).await.expect("an answer");
+        let cursor = Cell::new(Some(cursor));
+        let changes = async || {
+            let (changed, next) = here.changes(cursor.take()).await.expect("an answer");
+            cursor.set(Some(next));
+            changed
+        };
         let mut told = Vec::new();
         for session in &sessions {
             let to = samples.confirmed(session);
             there.commit(vec![Write::Update { to: to.clone() }]).await;
-            let decided = Instant::now();
-            while !told.contains(&to) {
-                let (changed, next) = here.changes(Some(cursor)).await.expect("an answer");
-                told.extend(changed);
-                cursor = next;
-                assert!(decided.elapsed() < Duration::from_secs(1));
-            }
+            told.extend(
+                eventually("the change is told", async || {
+                    Some(changes().await).filter(|all| !all.is_empty())
+                })
+                .await,
+            );
+            assert_eq!(told.last(), Some(&to));
         }
         for _ in 0..3 {
-            let (changed, next) = here.changes(Some(cursor)).await.expect("an answer");
-            assert!(changed.is_empty());
-            cursor = next;
+            assert!(changes().await.is_empty());
         }
         assert_eq!(told.len(), 3);
     });
 }
 
+/// Every store: an error comes in time, and a certain one for what was never sent.
 #[test]
-fn a_dead_server_is_an_error_in_time_and_a_certain_one_for_new_writes() {
+fn a_dead_server_is_an_error() {
     block_on(async {
         let mongod = Mongod::start(Kind::Standalone);
-        let store = connect(mongod.uri("dead")).await;
+        let (sessions, tokens, meters) = stores(&mongod.uri("dead")).await;
         let mut samples = Samples::new(33);
-        let sessions = samples.pendings(3);
-        assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
+        let (pending, grant, owner) = (samples.pendings(3), samples.meter_grant(), samples.cache_key());
+        let entry = samples.cache_entry(owner);
+        assert!(sessions.commit(inserts(&pending)).await.iter().all(Result::is_ok));
+        tokens.add(grant.clone(), None).await.expect("stored");
+        meters.put(vec![entry.clone()]).await.expect("stored");
         mongod.kill().expect("a running server");
         // The first operation may still find a connection that looks alive; from then on nothing can be sent.
-        let first = store.commit(inserts(&samples.pendings(2))).await;
+        let first = sessions.commit(inserts(&samples.pendings(2))).await;
         assert!(first.iter().all(Result::is_err), "{first:?}");
-        let asked = Instant::now();
+        tokens.add(samples.meter_grant(), None).await.expect_err("no server");
+
         let mut group = inserts(&samples.pendings(2));
-        group.push(Write::Update { to: samples.confirmed(&sessions[0]) });
-        let (outcomes, found, ping, changes) = tokio::join!(
-            store.commit(group),
-            store.find(SessionKey::Device(sessions[0].device), NOW),
-            store.ping(),
-            store.changes(None),
-        );
-        assert!(asked.elapsed() < DEADLINE, "{:?}", asked.elapsed());
-        assert_eq!(outcomes.len(), 3);
-        assert!(
-            outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Aborted(_)))),
-            "{outcomes:?}"
-        );
-        assert!(matches!(found, Err(StoreError::Aborted(_))), "{found:?}");
-        assert!(ping.is_err() && changes.is_err());
+        group.push(Write::Update { to: samples.confirmed(&pending[0]) });
+        let of_sessions = async {
+            let certain = |outcome: &Result<_, _>| matches!(outcome, Err(StoreError::Aborted(_)));
+            let outcomes = sessions.commit(group).await;
+            assert!(outcomes.len() == 3 && outcomes.iter().all(certain), "{outcomes:?}");
+            let found = sessions.find(SessionKey::Device(pending[0].device), NOW).await;
+            assert!(matches!(found, Err(StoreError::Aborted(_))), "{found:?}");
+            assert!(sessions.ping().await.is_err() && sessions.changes(None).await.is_err());
+        };
+        let of_tokens = async {
+            let outcomes = [
+                tokens.add(samples.meter_grant(), None).await.map(drop),
+                tokens.issue(samples.access(&grant, NOW)).await.map(drop),
+                tokens.find_refresh(grant.refresh, NOW).await.map(drop),
+                tokens.revoke(grant.refresh).await.map(drop),
+            ];
+            let certain = |outcome: &Result<_, _>| matches!(outcome, Err(StoreError::Aborted(_)));
+            assert!(outcomes.iter().all(certain), "{outcomes:?}");
+            let refused = MongoTokens::connect(MongoSettings::new(mongod.uri("dead"))).await;
+            assert!(matches!(refused, Err(OpenError::Unreachable(_))), "{:?}", refused.err());
+        };
+        let of_meters = async {
+            meters.get(vec![entry.key], NOW).await.expect_err("no server");
+            meters.put(vec![entry.clone()]).await.expect_err("no server");
+            meters.evict(NOW, 0).await.expect_err("no server");
+            meters.forget(owner).await.expect_err("no server");
+        };
+        let all = async { tokio::join!(of_sessions, of_tokens, of_meters) };
+        tokio::time::timeout(PATIENCE, all).await.expect("every operation ends");
     });
 }
 
@@ -203,12 +261,10 @@ fn an_answer_that_is_lost_leaves_the_outcome_unknown() {
         let sessions = samples.pendings(2);
         assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
         mongod.pause().expect("a running server");
-        let asked = Instant::now();
         let new = samples.pendings(2);
         let mut group = inserts(&new);
         group.push(Write::Update { to: samples.confirmed(&sessions[0]) });
-        let outcomes = store.commit(group).await;
-        assert!(asked.elapsed() < DEADLINE + Duration::from_secs(1), "{:?}", asked.elapsed());
+        let outcomes = tokio::time::timeout(PATIENCE, store.commit(group)).await.expect("an end");
         assert_eq!(outcomes.len(), 3);
         let unknown = |outcome: &Result<_, _>| matches!(outcome, Err(StoreError::Unknown(_)));
         assert!(outcomes.iter().any(unknown), "{outcomes:?}");
@@ -235,10 +291,7 @@ fn a_line_that_is_cut_heals_by_itself() {
         let outcomes = store.commit(inserts(&samples.pendings(5))).await;
         assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
         cutter.restore();
-        let restored = Instant::now();
-        while store.ping().await.is_err() {
-            assert!(restored.elapsed() < Duration::from_secs(15));
-        }
+        eventually("the line is in use again", async || store.ping().await.ok()).await;
         let outcomes = store.commit(inserts(&samples.pendings(5))).await;
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))), "{outcomes:?}");
     });
@@ -283,67 +336,70 @@ fn an_index_that_others_made_differently_is_refused() {
     });
 }
 
-/// Whatever the line does: what is said to be applied is stored, what is said to be certainly not is not, and no
-/// write ever conflicts with itself.
-async fn no_answer_is_wrong_while_the_line_breaks(mongod: &Mongod) {
+/// What each of some clients does again and again through a line that breaks again and again, until some of their
+/// writes were taken and some were not. Returns every outcome, and a store to look for the truth in.
+pub(super) async fn outcomes_while_the_line_breaks<P: Port + ?Sized, T>(
+    mongod: &Mongod,
+    round: impl AsyncFn(&P, &mut Samples) -> Vec<(T, Result<Written, StoreError>)>,
+) -> (Arc<P>, Vec<(T, Result<Written, StoreError>)>) {
     let name = database();
     let cutter = Cutter::start(mongod.addr()).await.expect("a relay");
-    let store: Arc<dyn SessionStore> = Arc::new(connect(mongod.uri_through(cutter.addr(), &name)).await);
-    let tasks: Vec<_> = (0..6)
-        .map(|seed| {
-            let (store, mut samples) = (Arc::clone(&store), Samples::new(40 + seed));
-            tokio::spawn(async move {
-                let mut ends = Vec::new();
-                let started = Instant::now();
-                while started.elapsed() < Duration::from_secs(3) {
-                    let sessions = samples.pendings(5);
-                    let inserted = store.commit(inserts(&sessions)).await;
-                    let applied =
-                        sessions.iter().zip(&inserted).filter(|(_, o)| matches!(o, Ok(Written::Applied)));
-                    let confirmed: Vec<_> = applied.map(|(session, _)| samples.confirmed(session)).collect();
-                    let updates = confirmed.iter().map(|to| Write::Update { to: to.clone() }).collect();
-                    let outcomes = store.commit(updates).await;
-                    ends.extend(sessions.into_iter().zip(inserted));
-                    ends.extend(confirmed.into_iter().zip(outcomes));
-                }
-                ends
-            })
-        })
-        .collect();
-    for _ in 0..60 {
-        tokio::time::sleep(Duration::from_millis(45)).await;
-        cutter.cut_once();
+    let store = P::connect(mongod.uri_through(cutter.addr(), &name)).await;
+    let (taken, failed) = (Cell::new(0), Cell::new(0));
+    let (taken, failed, round, store) = (&taken, &failed, &round, &*store);
+    let clients = (0..6).map(|seed| async move {
+        let (mut samples, mut outcomes) = (Samples::new(40 + seed), Vec::new());
+        while taken.get() < 100 || failed.get() < 20 {
+            let new = round(store, &mut samples).await;
+            let good = new.iter().filter(|(_, outcome)| outcome.is_ok()).count();
+            taken.set(taken.get() + good);
+            failed.set(failed.get() + new.len() - good);
+            outcomes.extend(new);
+        }
+        outcomes
+    });
+    let clients = std::pin::pin!(join_all(clients));
+    let breaks = std::pin::pin!(async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(45)).await;
+            cutter.cut_once();
+        }
+    });
+    let outcomes = match select(clients, breaks).await {
+        Either::Left((outcomes, _)) => outcomes,
+        Either::Right((never, _)) => never,
+    };
+    (P::connect(mongod.uri(&name)).await, outcomes.into_iter().flatten().collect())
+}
+
+/// What is said to be applied is stored, what is said to be certainly not is not, and no write conflicts with itself.
+pub(super) fn assert_true(outcome: Result<Written, StoreError>, stored: bool) {
+    match outcome {
+        Ok(Written::Applied) => assert!(stored, "applied, but not stored"),
+        Ok(Written::Conflict) => panic!("a write conflicts with itself"),
+        Err(StoreError::Aborted(reason)) => assert!(!stored, "certainly not written ({reason}), but stored"),
+        Err(StoreError::Unknown(_)) => {}
     }
-    let mut told = (0, 0, 0);
-    let truth = connect(mongod.uri(&name)).await;
-    for task in tasks {
-        for (session, outcome) in task.await.expect("no panic") {
-            let stored = truth.find(SessionKey::Device(session.device), NOW).await.expect("an answer");
-            let there = stored.is_some_and(|stored| stored.rev >= session.rev);
-            match outcome {
-                Ok(Written::Applied) => {
-                    told.0 += 1;
-                    assert!(there, "applied, but not stored");
-                }
-                Ok(Written::Conflict) => panic!("a write conflicts with itself"),
-                Err(StoreError::Aborted(reason)) => {
-                    told.1 += 1;
-                    assert!(!there, "certainly not written ({reason}), but stored");
-                }
-                Err(StoreError::Unknown(_)) => told.2 += 1,
+}
+
+#[test]
+fn no_answer_is_wrong_while_the_line_breaks() {
+    let round = async |store: &dyn SessionStore, samples: &mut Samples| {
+        let sessions = samples.pendings(5);
+        let inserted = store.commit(inserts(&sessions)).await;
+        let applied = sessions.iter().zip(&inserted).filter(|(_, o)| matches!(o, Ok(Written::Applied)));
+        let confirmed: Vec<_> = applied.map(|(session, _)| samples.confirmed(session)).collect();
+        let updates = confirmed.iter().map(|to| Write::Update { to: to.clone() }).collect();
+        let outcomes = store.commit(updates).await;
+        sessions.into_iter().zip(inserted).chain(confirmed.into_iter().zip(outcomes)).collect::<Vec<_>>()
+    };
+    block_on(async {
+        for mongod in [Mongod::shared(), Mongod::shared_replica_set()] {
+            let (truth, outcomes) = outcomes_while_the_line_breaks(&mongod, round).await;
+            for (session, outcome) in outcomes {
+                let stored = truth.find(SessionKey::Device(session.device), NOW).await.expect("an answer");
+                assert_true(outcome, stored.is_some_and(|stored| stored.rev >= session.rev));
             }
         }
-    }
-    let (applied, aborted, unknown) = told;
-    assert!(applied > 0 && aborted + unknown > 0, "{applied} applied, {aborted} aborted, {unknown} unknown");
-}
-
-#[test]
-fn no_answer_is_wrong_while_the_line_to_a_single_server_breaks() {
-    block_on(async { no_answer_is_wrong_while_the_line_breaks(&Mongod::shared()).await });
-}
-
-#[test]
-fn no_answer_is_wrong_while_the_line_to_a_replica_set_breaks() {
-    block_on(async { no_answer_is_wrong_while_the_line_breaks(&Mongod::shared_replica_set()).await });
+    });
 }

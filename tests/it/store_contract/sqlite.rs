@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
-use actors::device_flow::store::{SessionKey, SessionStore};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::{SessionKey, SessionStore, Write};
 use actors::testing::contract::{Step, walk};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::sqlite::SqliteStore;
@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::inserts;
+use super::kept::{Kept, execute, kept};
 
 struct Directory(TempDir);
 
@@ -57,30 +58,6 @@ fn a_second_process_is_refused_until_the_first_has_gone() {
 }
 
 #[test]
-fn files_of_others_and_of_newer_versions_are_left_alone() {
-    let open = |prepare: fn(&Path)| {
-        let place = tempfile::tempdir().expect("a directory");
-        let file = place.path().join("sessions.sqlite");
-        prepare(&file);
-        let before = std::fs::read(&file).expect("a file");
-        let refused = SqliteStore::open(place.path()).expect_err("not ours");
-        assert_eq!(std::fs::read(&file).expect("a file"), before);
-        refused
-    };
-    let text = open(|file| {
-        std::fs::write(file, "not a database, but long enough to look like one".repeat(50)).expect("text");
-    });
-    assert!(matches!(text, OpenError::Damaged { source: Some(_), .. }), "{text:?}");
-    let foreign = open(|file| execute(file, "CREATE TABLE theirs (x)"));
-    assert!(matches!(foreign, OpenError::Damaged { source: None, .. }), "{foreign:?}");
-    let newer = open(|file| {
-        drop(SqliteStore::open(file.parent().expect("a directory")).expect("a store"));
-        execute(file, "PRAGMA user_version = 99");
-    });
-    assert!(matches!(newer, OpenError::Newer { found: 99, known: 1, .. }), "{newer:?}");
-}
-
-#[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let place = tempfile::tempdir().expect("a directory");
     std::fs::write(place.path().join("file"), "").expect("a file");
@@ -89,74 +66,29 @@ fn a_directory_that_cannot_be_made_is_named() {
     assert!(refused.to_string().contains("file/data"), "{refused}");
 }
 
-/// What is on disk at the moment of an acknowledgement is all that a killed process leaves.
-#[test]
-fn an_acknowledged_group_is_on_disk_before_its_answer() {
-    let (place, copy) =
-        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-    let sessions = Samples::new(20).pendings(50);
-    block_on(async {
-        let store = SqliteStore::open(place.path()).expect("a store");
-        for group in sessions.chunks(10) {
-            assert!(store.commit(inserts(group)).await.iter().all(Result::is_ok));
-        }
-        for file in ["sessions.sqlite", "sessions.sqlite-wal"] {
-            std::fs::copy(place.path().join(file), copy.path().join(file)).expect("a copy");
-        }
-        let survivor = SqliteStore::open(copy.path()).expect("a store");
-        let page = survivor.page(None, NOW).await.expect("a page");
-        assert_eq!(page.sessions.len(), 50);
-    });
+impl Kept for SqliteStore {
+    type Sample = Session;
+
+    const FILE: &str = "sessions.sqlite";
+
+    fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open(dir)
+    }
+
+    fn sample(samples: &mut Samples) -> Session {
+        samples.pending()
+    }
+
+    async fn keep(&self, session: Session) -> Result<Written, StoreError> {
+        self.commit(vec![Write::Insert(session)]).await.remove(0)
+    }
+
+    async fn count(&self) -> usize {
+        self.page(None, NOW).await.expect("a page").sessions.len()
+    }
 }
 
-/// A group may be under way, even a failing one: reads are answered meanwhile, and the group learns in time that it
-/// was not written.
-#[test]
-fn a_locked_file_aborts_the_group_and_delays_no_read() {
-    let place = tempfile::tempdir().expect("a directory");
-    let sessions = Samples::new(21).pendings(4);
-    block_on(async {
-        let store = Arc::new(SqliteStore::open(place.path()).expect("a store"));
-        assert!(store.commit(inserts(&sessions[..1])).await[0].is_ok());
-        let intruder =
-            rusqlite::Connection::open(place.path().join("sessions.sqlite")).expect("a connection");
-        intruder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-        let (writer, group) = (Arc::clone(&store), inserts(&sessions[1..]));
-        let commit = tokio::spawn(async move { writer.commit(group).await });
-        let asked = Instant::now();
-        for _ in 0..20 {
-            let found = store.find(SessionKey::Device(sessions[0].device), NOW).await.expect("an answer");
-            assert!(found.is_some());
-        }
-        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
-        let outcomes = commit.await.expect("no panic");
-        assert!(
-            outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Aborted(_)))),
-            "{outcomes:?}"
-        );
-        intruder.execute_batch("ROLLBACK").expect("the lock is released");
-        assert!(
-            store.commit(inserts(&sessions[1..])).await.iter().all(|o| matches!(o, Ok(Written::Applied)))
-        );
-    });
-}
-
-#[test]
-fn what_is_queued_is_finished_before_the_store_goes() {
-    let place = tempfile::tempdir().expect("a directory");
-    let sessions = Samples::new(22).pendings(40);
-    block_on(async {
-        let store = SqliteStore::open(place.path()).expect("a store");
-        {
-            let commits = join_all(sessions.chunks(2).map(|group| store.commit(inserts(group))));
-            // Asked, but not waited for.
-            assert!(commits.now_or_never().is_none());
-        }
-        drop(store);
-        let store = SqliteStore::open(place.path()).expect("a store");
-        assert_eq!(store.page(None, NOW).await.expect("a page").sessions.len(), 40);
-    });
-}
+kept!(SqliteStore);
 
 #[test]
 fn a_queue_that_is_full_refuses_at_once() {
@@ -164,13 +96,10 @@ fn a_queue_that_is_full_refuses_at_once() {
     let sessions = Samples::new(23).pendings(200);
     block_on(async {
         let store = SqliteStore::open(place.path()).expect("a store");
-        let intruder =
-            rusqlite::Connection::open(place.path().join("sessions.sqlite")).expect("a connection");
-        intruder.execute_batch("BEGIN IMMEDIATE").expect("the lock");
-        let asked = Instant::now();
+        let intruder = execute(&place.path().join("sessions.sqlite"), "BEGIN IMMEDIATE");
         let mut commits = pin!(join_all(sessions.chunks(1).map(|group| store.commit(inserts(group)))));
+        // Asking blocks nobody, or the lock would never be released.
         assert!(commits.as_mut().now_or_never().is_none());
-        assert!(asked.elapsed() < Duration::from_secs(1), "asking blocks nobody");
         intruder.execute_batch("ROLLBACK").expect("the lock is released");
         let mut refused = 0;
         for outcome in commits.await.concat() {
@@ -215,8 +144,4 @@ fn operations_are_counted() {
         };
         assert_eq!(store.counts(), want);
     });
-}
-
-fn execute(file: &Path, sql: &str) {
-    rusqlite::Connection::open(file).and_then(|db| db.execute_batch(sql)).expect("a database");
 }

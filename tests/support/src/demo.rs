@@ -6,6 +6,7 @@
 mod qr;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -13,12 +14,14 @@ use serde_json::Value;
 
 pub use self::qr::qr_code;
 use crate::device::{Device, DeviceCodeAnswer, DeviceError, Tokens};
-use crate::enedis::{Meters, Options, Simulator, revokes, usage_points};
+use crate::enedis::{Meters, Options, revokes, usage_points};
 use crate::http::Answer;
 use crate::net;
 use crate::person::{Choice, Person, PersonError, Visit};
-use crate::proxy_build::{self, BuildError};
+use crate::proxy_build::BuildError;
 use crate::server::{Server, StartError};
+use crate::store::StoreKind;
+use crate::world::World;
 
 /// Time the proxy may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
@@ -68,32 +71,25 @@ pub enum DemoError {
     Unexpected(u16, String),
 }
 
-/// Runs the demonstration to its end or to Ctrl-C; both are a success.
-pub async fn run(arguments: Arguments) -> Result<(), DemoError> {
-    let binary = proxy_build::proxy()?;
-    let sim =
-        Simulator::start(Options { meters: Meters::Client(arguments.client), ..Options::default() }).await;
+/// Runs the demonstration of the proxy `binary` to its end or to Ctrl-C; both are a success. What there is to read goes
+/// to `say`.
+pub async fn run(arguments: &Arguments, binary: PathBuf, say: &dyn Fn(String)) -> Result<(), DemoError> {
     let port = if net::is_free(arguments.port) { arguments.port } else { net::free_port()? };
-    let secret = sim.options().client_secret.clone().unwrap_or_default();
-    let builder = Server::builder(binary)
-        .port(port)
-        .env("FLOW", "DEVICE")
-        .env("CLIENT_ID", &sim.options().client_id)
-        .env("CLIENT_SECRET", secret)
-        .env("AUTHORIZATION_ENDPOINT", sim.authorize_url())
-        .env("TOKEN_ENDPOINT", sim.token_url());
-    sim.set_callback(format!("{}/auth/redirect", builder.base_url()));
-    let server = builder.start().await?;
-    println!("Proxy            {}  (SQLite in {})", server.base_url(), builder.data_path().display());
+    let options = Options { meters: Meters::Client(arguments.client), ..Options::default() };
+    let mut world = World::new(binary, options, StoreKind::Sqlite).await;
+    world.builder = world.builder.port(port);
+    let server = world.start().await?;
+    let data = world.builder.data_path().display();
+    say(format!("Proxy            {}  (SQLite in {data})", server.base_url()));
     if let Some(admin) = server.admin() {
-        println!("Its metrics      http://{admin}/metrics");
+        say(format!("Its metrics      http://{admin}/metrics"));
     }
-    println!("Simulated Enedis {}\n", sim.base_url());
+    say(format!("Simulated Enedis {}\n", world.enedis.base_url()));
 
     let told = tokio::select! {
-        told = tell(&arguments, &sim, &server) => told,
+        told = tell(arguments, &world, &server, say) => told,
         _ = tokio::signal::ctrl_c() => {
-            println!("\nStopped.");
+            say("\nStopped.".to_owned());
             Ok(())
         }
     };
@@ -106,35 +102,38 @@ pub async fn run(arguments: Arguments) -> Result<(), DemoError> {
 }
 
 /// The story itself.
-async fn tell(arguments: &Arguments, sim: &Simulator, server: &Server) -> Result<(), DemoError> {
-    let mut device = Device::new(server.base_url(), sim.options().client_id.as_str());
+async fn tell(
+    arguments: &Arguments,
+    world: &World,
+    server: &Server,
+    say: &dyn Fn(String),
+) -> Result<(), DemoError> {
+    let mut device = Device::new(server.base_url(), world.enedis.options().client_id.as_str());
     let code = device.request_code(&[]).await?;
-    println!("{}", announcement(&code));
+    say(announcement(&code));
     let within = Duration::from_secs(code.expires_in) + PATIENCE;
-    let answer = if arguments.auto {
-        let person = async { play(arguments, &code).await };
-        let device = async { Ok(device.poll_until_final(within).await?) };
-        let ((), answer) = tokio::try_join!(person, device)?;
-        answer
+    if arguments.auto {
+        say(described(&play(arguments, &code).await?));
     } else {
-        println!("Waiting for you (Ctrl-C ends the demonstration) …\n");
-        device.poll_until_final(within).await?
-    };
+        say("Waiting for you (Ctrl-C ends the demonstration) …\n".to_owned());
+    }
+    let answer = device.poll_until_final(within).await?;
     if answer.status != 200 {
-        println!("The box is told: {} {}", answer.status, answer.body);
+        say(format!("The box is told: {} {}", answer.status, answer.body));
         return match answer.error() {
             Some("access_denied" | "expired_token") => Ok(()),
             _ => Err(unexpected(answer)),
         };
     }
-    println!("The box receives its token:\n{}\n", shortened(&answer.json));
+    say(format!("The box receives its token:\n{}\n", shortened(&answer.json)));
     let Some(tokens) = Tokens::read(&answer.json) else { return Err(unexpected(answer)) };
     let refreshed = device.refresh(&tokens.refresh, &[]).await?;
     if refreshed.status == 200 {
-        println!("Later it refreshes it through /device/proxy:\n{}", shortened(&refreshed.json));
+        say(format!("Later it refreshes it through /device/proxy:\n{}", shortened(&refreshed.json)));
         Ok(())
     } else if revokes(arguments.client) {
-        println!("The consent was revoked, so a refresh fails: {} {}", refreshed.status, refreshed.body);
+        let (status, body) = (refreshed.status, &refreshed.body);
+        say(format!("The consent was revoked, so a refresh fails: {status} {body}"));
         Ok(())
     } else {
         Err(unexpected(refreshed))
@@ -142,15 +141,14 @@ async fn tell(arguments: &Arguments, sim: &Simulator, server: &Server) -> Result
 }
 
 /// Plays the person, and fails on an error page that a consent does not lead to.
-async fn play(arguments: &Arguments, code: &DeviceCodeAnswer) -> Result<(), DemoError> {
+async fn play(arguments: &Arguments, code: &DeviceCodeAnswer) -> Result<Visit, DemoError> {
     let choice = if arguments.refuse { Choice::Refuse } else { Choice::Allow };
     let visit = Person::new().link(code.link(), choice).await?;
-    print_visit(&visit);
     let refuses = arguments.refuse || usage_points(arguments.client).is_none();
     if visit.status >= 400 && !refuses {
         return Err(DemoError::Unexpected(visit.status, visit.document.text));
     }
-    Ok(())
+    Ok(visit)
 }
 
 /// What a box prints: the link, the same as a QR code, the code.
@@ -166,14 +164,14 @@ fn announcement(code: &DeviceCodeAnswer) -> String {
     )
 }
 
-fn print_visit(visit: &Visit) {
-    println!("The person:");
-    for hop in &visit.chain {
+/// What the person did and read.
+fn described(visit: &Visit) -> String {
+    let hops = visit.chain.iter().map(|hop| {
         // The path tells the step; queries carry codes.
-        let host = hop.url.authority();
-        println!("  {:<4} http://{host}{} → {}", hop.method.as_str(), hop.url.path(), hop.status);
-    }
-    println!("  reads: {}\n", visit.document.text);
+        let (host, path) = (hop.url.authority(), hop.url.path());
+        format!("  {:<4} http://{host}{path} → {}\n", hop.method.as_str(), hop.status)
+    });
+    format!("The person:\n{}  reads: {}\n", hops.collect::<String>(), visit.document.text)
 }
 
 /// The JSON of a token answer, indented, its tokens cut to a few characters.

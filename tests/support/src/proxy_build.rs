@@ -26,7 +26,7 @@ pub fn proxy() -> Result<PathBuf, BuildError> {
     let binary = own.with_file_name(format!("{PROXY}{}", std::env::consts::EXE_SUFFIX));
     if let Some(cargo) = std::env::var_os("CARGO") {
         let mut command = Command::new(cargo);
-        command.args(["build", "--quiet", "--bin", PROXY]).current_dir(workspace_root());
+        command.args(["build", "--bin", PROXY]).current_dir(workspace_root());
         let profile = own.parent().and_then(|directory| directory.file_name());
         if profile.is_some_and(|profile| profile == "release") {
             command.arg("--release");

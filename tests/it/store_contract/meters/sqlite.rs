@@ -10,6 +10,8 @@ use device_flow_proxy::store::OpenError;
 use device_flow_proxy::store::sqlite::{SqliteMeters, SqliteStore};
 use tempfile::TempDir;
 
+use crate::store_contract::kept::execute;
+
 struct Directory(TempDir);
 
 fn open(dir: &Path) -> SqliteMeters {
@@ -64,8 +66,8 @@ fn a_file_that_cannot_be_used_begins_anew() {
             bytes[100..4_096].fill(0xFF);
             std::fs::write(file, bytes).expect("a file with a hole");
         },
-        |file| execute(file, "PRAGMA user_version = 99"),
-        |file| execute(file, "PRAGMA application_id = 7"),
+        |file| drop(execute(file, "PRAGMA user_version = 99")),
+        |file| drop(execute(file, "PRAGMA application_id = 7")),
     ];
     for damage in damages {
         let place = tempfile::tempdir().expect("a directory");
@@ -129,8 +131,4 @@ fn a_log_without_its_file_is_not_played_into_a_new_one() {
         cache.put(entries.clone()).await.expect("stored");
         assert_eq!(found(&cache, &entries).await.expect("an answer"), 20);
     });
-}
-
-fn execute(file: &Path, sql: &str) {
-    rusqlite::Connection::open(file).and_then(|db| db.execute_batch(sql)).expect("a database");
 }

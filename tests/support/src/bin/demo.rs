@@ -4,11 +4,12 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use testkit::demo::{Arguments, run};
+use testkit::demo::{Arguments, DemoError, run};
+use testkit::proxy_build;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Err(error) = run(Arguments::parse()).await else { return ExitCode::SUCCESS };
+    let Err(error) = demo().await else { return ExitCode::SUCCESS };
     eprintln!("demo: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
@@ -16,4 +17,9 @@ async fn main() -> ExitCode {
         source = cause.source();
     }
     ExitCode::FAILURE
+}
+
+async fn demo() -> Result<(), DemoError> {
+    let arguments = Arguments::parse();
+    run(&arguments, proxy_build::proxy()?, &|text| println!("{text}")).await
 }
