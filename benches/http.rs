@@ -1,30 +1,25 @@
 //! Polls and device codes over HTTP, beside the **floor**: a bare actix-web handler that reads the same form and answers
 //! the same constant. `cargo bench --bench http -- --help` tells what can be asked.
 //!
-//! The server, the floor and the devices are three processes of one machine, so that only ratios of one run mean
-//! something: rounds alternate, medians are told. Nothing is asserted.
+//! The devices are those of `cargo fleet`, but in a closed loop: what is asked for is how much the server can do, not how
+//! long a device waits. The server, the floor and the devices are three processes of one machine, so that only ratios of
+//! one run mean something: rounds alternate, medians are told. Nothing is asserted.
 
-#[path = "http/devices.rs"]
-mod devices;
 #[path = "http/floor.rs"]
 mod floor;
 #[path = "http/report.rs"]
 mod report;
 #[path = "http/run.rs"]
 mod run;
-#[path = "http/sweep.rs"]
-mod sweep;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use serde_json::{Value, json};
+use testkit::report::{Machine, write_json};
+use testkit::store::StoreKind;
 
-use self::devices::Polls;
-use self::report::COMPARED;
-use self::run::Plan;
-use self::sweep::Sweep;
+use self::run::{Plan, Polls};
 
 // The server's own: the floor, which is this program as well, must not lose by another.
 #[global_allocator]
@@ -36,39 +31,17 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 /// Polls and device codes over HTTP, beside a bare handler
 #[derive(Parser)]
 struct Arguments {
-    /// Sessions pending while polls are measured
-    #[arg(long, default_value_t = 100_000)]
-    pending: usize,
-    /// Connections, each with one request under way
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
-    /// Length of a round, in seconds
-    #[arg(long, default_value_t = 10)]
-    seconds: u64,
-    /// Rounds of the server, and as many of the floor
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Where the sessions are kept
-    #[arg(long, value_enum, default_value_t = Store::Sqlite)]
-    store: Store,
-    /// Over which connections devices poll
-    #[arg(long, value_enum, default_value_t = Polls::Own)]
-    polls: Polls,
-    /// A setting of the server, as in WORKERS=2; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
-    settings: Vec<(String, String)>,
+    #[command(flatten)]
+    plan: Plan,
     /// Measure each of these values of a setting, or of pending, connections, store or polls
-    #[arg(long, value_name = "NAME=VALUE,VALUE", value_parser = Sweep::parse)]
-    sweep: Option<Sweep>,
+    #[arg(long, value_name = "NAME=VALUE,VALUE", value_parser = testkit::world::setting)]
+    sweep: Option<(String, String)>,
     /// Write the figures to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Compare with figures that --json wrote
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Draw each figure of a sweep into this directory, as SVG
-    #[arg(long, value_name = "DIRECTORY")]
-    plots: Option<PathBuf>,
     /// Said by `cargo bench`; without it everything is done once, and small
     #[arg(long, hide = true)]
     bench: bool,
@@ -77,86 +50,61 @@ struct Arguments {
     floor: Option<usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Store {
-    Sqlite,
-    Mongodb,
-}
-
 fn main() -> Result<(), Fault> {
     let mut arguments = Arguments::parse();
     if let Some(workers) = arguments.floor {
         return floor::serve(workers);
     }
     if !arguments.bench {
-        arguments = Arguments { pending: 200, connections: 4, seconds: 1, rounds: 1, ..arguments };
+        let plan = arguments.plan;
+        arguments.plan = Plan { pending: 200, connections: 4, seconds: 1, rounds: 1, ..plan };
     }
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?
-        .block_on(arguments.run())
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(arguments.run())
 }
 
 impl Arguments {
     async fn run(self) -> Result<(), Fault> {
-        let plan = Plan {
-            pending: self.pending,
-            connections: self.connections,
-            round: Duration::from_secs(self.seconds),
-            rounds: self.rounds,
-            store: self.store,
-            polls: self.polls,
-            settings: self.settings.clone(),
-        };
+        let plan = &self.plan;
         // Read first: a baseline that cannot be read is told before the minutes of a measurement.
-        let baseline = self.baseline.as_deref().map(read).transpose()?;
-        let (sweep, measured) = if let Some(sweep) = &self.sweep {
-            let points = sweep.run(&plan).await?;
-            if let Some(directory) = &self.plots {
-                std::fs::create_dir_all(directory)?;
-                for (figure, title) in COMPARED {
-                    std::fs::write(
-                        directory.join(format!("{figure}.svg")),
-                        sweep.plot(&points, figure, title)?,
-                    )?;
-                }
+        let baseline = self.baseline.as_deref().map(std::fs::read).transpose()?;
+        let baseline: Option<Value> = baseline.map(|text| serde_json::from_slice(&text)).transpose()?;
+        let (mut points, mut measured) = (Vec::new(), Value::Null);
+        if let Some((name, values)) = &self.sweep {
+            for value in values.split(',') {
+                println!("{name} = {value}");
+                measured = change(plan.clone(), name, value)?.run().await?;
+                points.push(json!({ "value": value, "figures": measured }));
             }
-            (sweep.to_json(&points), points.last().map(|(_, figures)| figures.clone()))
         } else {
             println!("{} sessions pending, {} connections, {:?}", plan.pending, plan.connections, plan.store);
-            let figures = plan.run().await?;
-            println!("{figures}");
-            (Value::Null, Some(figures.to_json()))
-        };
-        if let (Some(baseline), Some(now)) = (baseline, &measured) {
-            println!(
-                "\nsince {}\n{}",
-                baseline["machine"]["commit"],
-                report::compare(now, &baseline["figures"])
-            );
+            measured = plan.run().await?;
+        }
+        if let Some(baseline) = baseline {
+            println!("since {}", baseline["machine"]["commit"]);
+            print!("{}", report::figures(&measured, Some(&baseline["figures"])));
             if baseline["plan"] != json!(format!("{plan:?}")) {
                 println!("the plans differ: {}", baseline["plan"]);
             }
         }
         if let Some(path) = &self.json {
-            let whole = json!({
-                "machine": testkit::load::Machine::this(),
-                "plan": format!("{plan:?}"),
-                "figures": measured,
-                "sweep": sweep,
-            });
-            std::fs::write(path, format!("{whole:#}\n"))?;
+            let sweep = self.sweep.map(|(name, _)| json!({ "name": name, "points": points }));
+            let plan = format!("{plan:?}");
+            let whole =
+                json!({ "machine": Machine::this(), "plan": plan, "figures": measured, "sweep": sweep });
+            write_json(path, &whole)?;
         }
         Ok(())
     }
 }
 
-fn setting(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once('=').ok_or("wants NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-fn read(path: &Path) -> Result<Value, Fault> {
-    Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
+/// The plan with another value of one option, or of a setting of the server.
+fn change(mut plan: Plan, name: &str, value: &str) -> Result<Plan, Fault> {
+    match name {
+        "pending" => plan.pending = value.parse()?,
+        "connections" => plan.connections = value.parse()?,
+        "store" => plan.store = StoreKind::from_str(value, true)?,
+        "polls" => plan.polls = Polls::from_str(value, true)?,
+        setting => plan.settings.push((setting.to_owned(), value.to_owned())),
+    }
+    Ok(plan)
 }

@@ -2,6 +2,7 @@
 //! bytes, on the same allocator. A process of its own, so that its CPU can be told apart.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub fn serve(workers: usize) -> Result<(), Fault> {
 /// The running floor; ends with this value.
 pub struct Floor {
     child: Child,
-    address: String,
+    address: SocketAddr,
 }
 
 impl Floor {
@@ -66,11 +67,11 @@ impl Floor {
         let mut address = String::new();
         let output = child.stdout.take().ok_or("no output")?;
         BufReader::new(output).read_line(&mut address)?;
-        Ok(Self { child, address: address.trim().to_owned() })
+        Ok(Self { child, address: address.trim().parse()? })
     }
 
-    pub fn address(&self) -> &str {
-        &self.address
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn pid(&self) -> u32 {

@@ -1,116 +1,141 @@
 //! One measurement: a server of its own, its sessions, rounds of polls beside the floor's, and a restart.
 
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use testkit::mongod::{Kind, Mongod};
-use testkit::process;
-use testkit::server::{Builder, Server};
+use serde_json::Value;
+use testkit::enedis::Options;
+use testkit::load::{Cpu, Devices, Pace, Settings, Setup, Tally};
+use testkit::plugin::CLIENT_ID;
+use testkit::process::resident;
+use testkit::store::StoreKind;
+use testkit::world::{World, setting};
+use tokio::time::Instant;
 
-use crate::devices::{CLIENT, Crowd, Polls};
+use crate::Fault;
 use crate::floor::Floor;
-use crate::report::{Figures, Round};
-use crate::{Fault, Store};
+use crate::report::{self, Round};
 
 /// What is measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Plan {
-    /// Sessions pending.
-    pub pending: usize,
-    /// Connections, each with one request under way.
-    pub connections: usize,
-    /// Length of a round.
-    pub round: Duration,
-    /// Rounds of the server, and as many of the floor.
+    /// Sessions pending while polls are measured
+    #[arg(long, default_value_t = 100_000)]
+    pub pending: u32,
+    /// Connections, each with one request under way
+    #[arg(long, default_value_t = 64)]
+    pub connections: u32,
+    /// Length of a round, in seconds
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Rounds of the server, and as many of the floor
+    #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Where the sessions are kept.
-    pub store: Store,
-    /// Over which connections they are polled.
+    /// Where the sessions are kept
+    #[arg(long, value_enum, default_value = "sqlite")]
+    pub store: StoreKind,
+    /// Over which connections devices poll
+    #[arg(long, value_enum, default_value = "own")]
     pub polls: Polls,
-    /// Settings of the server.
+    /// A setting of the server, as in WORKERS=2; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
 }
 
-/// Database of one measurement, on a mongod of its own.
-const DATABASE: &str = "bench_http";
+/// Over which connection a device polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Polls {
+    /// The one over which it asked for its code, as the plugin does.
+    Own,
+    /// Any other, as behind a reverse proxy that shares its connections.
+    Shared,
+    /// A new one for each poll.
+    New,
+}
+
 /// Time a restart may take with everything in the store.
 const RESTART_WITHIN: Duration = Duration::from_secs(120);
-/// Time the server may take to stop.
+/// Time the server may take to stop, and an answer to come.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 impl Plan {
-    /// Measures it.
-    pub async fn run(&self) -> Result<Figures, Fault> {
-        let mongod = match self.store {
-            Store::Sqlite => None,
-            Store::Mongodb => Some(Mongod::start(Kind::Standalone)),
-        };
-        let builder = self.builder(mongod.as_ref())?;
-        let server = builder.start().await?;
+    /// Measures it, prints the figures, and returns them.
+    pub async fn run(&self) -> Result<Value, Fault> {
+        let world = self.world().await;
+        let server = world.start().await?;
         let workers = self.settings.iter().rev().find(|(name, _)| name == "WORKERS");
         let floor = Floor::start(match workers {
             Some((_, count)) => count.parse()?,
             None => std::thread::available_parallelism()?.get(),
         })?;
 
-        let empty = process::resident(server.pid())?;
+        let empty = resident(server.pid())?;
+        let grown = |pid| Ok::<_, Fault>(resident(pid)?.saturating_sub(empty));
+        let each = |bytes: u64| bytes as f64 / f64::from(self.pending.max(1));
         eprintln!("asking for {} device codes", self.pending);
-        let (mut devices, codes_a_second) =
-            Crowd::ask_for_codes(server.listen(), self.connections, self.pending).await?;
-        let full = process::resident(server.pid())?;
+        let mut devices = Devices::new(Settings {
+            address: server.listen().parse()?,
+            devices: self.pending,
+            connections: self.connections,
+            reconnects: self.polls == Polls::New,
+            threads: 1,
+        })?;
+        let begun = Instant::now();
+        devices.fill().await?;
+        let setup = Setup::new(self.pending, begun.elapsed(), grown(server.pid())?);
         if self.polls == Polls::Shared {
             devices.mix();
         }
-        let mut beside = devices.elsewhere(floor.address()).await?;
-        let mut figures = Figures { codes_a_second, ..Figures::default() };
-        for round in 1..=self.rounds {
-            let done;
-            (devices, done) = self.round(devices, server.listen(), server.pid()).await?;
-            eprint!("round {round}: {:.0} polls/s", done.done.rate());
-            figures.server.push(done);
-            let done;
-            (beside, done) = self.round(beside, floor.address(), floor.pid()).await?;
-            eprintln!(", floor {:.0} polls/s", done.done.rate());
-            figures.floor.push(done);
+        let mut beside = devices.elsewhere(floor.address())?;
+        let (mut of_server, mut of_floor) = (Vec::new(), Vec::new());
+        for number in 1..=self.rounds {
+            let [one, other] =
+                [self.round(&mut devices, server.pid()).await?, self.round(&mut beside, floor.pid()).await?];
+            eprintln!("round {number}: {:.0} polls/s, floor {:.0} polls/s", one.rate(), other.rate());
+            of_server.push(one);
+            of_floor.push(other);
         }
-        let each = |bytes: u64| bytes.saturating_sub(empty) as f64 / self.pending.max(1) as f64;
-        figures.bytes_pending = each(full);
-        figures.bytes_polled = each(process::resident(server.pid())?);
+        let bytes_polled = each(grown(server.pid())?);
         drop((devices, beside));
         server.stop(STOP_WITHIN).await?;
         let begun = Instant::now();
-        let server = builder.start().await?;
-        figures.restart = begun.elapsed();
-        figures.bytes_restarted = each(process::resident(server.pid())?);
+        let server = world.start().await?;
+        let restart = begun.elapsed();
+        let mut figures = report::of_rounds(&of_server, &of_floor);
+        figures["codes_per_second"] = setup.per_second.into();
+        figures["bytes_per_session"] = setup.bytes_per_session.into();
+        figures["bytes_per_polled_session"] = bytes_polled.into();
+        figures["bytes_per_session_after_restart"] = each(grown(server.pid())?).into();
+        figures["restart_seconds"] = restart.as_secs_f64().into();
+        println!("{}\n{}", report::sides(&of_server, &of_floor), report::figures(&figures, None));
         Ok(figures)
     }
 
-    async fn round(&self, devices: Crowd, address: &str, pid: u32) -> Result<(Crowd, Round), Fault> {
-        let renew = (self.polls == Polls::New).then_some(address);
-        let own = std::process::id();
-        let before = (process::cpu(pid)?, process::cpu(own)?);
-        let (devices, done) = devices.poll(self.round, renew).await?;
-        let after = (process::cpu(pid)?, process::cpu(own)?);
-        let (cpu, own) = (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1));
-        Ok((devices, Round { done, cpu, own }))
+    async fn round(&self, devices: &mut Devices, pid: u32) -> Result<Round, Fault> {
+        let length = Duration::from_secs(self.seconds);
+        let tally = Arc::new(Mutex::new(Tally::new(length)));
+        let (before, begun) = (Cpu::now(pid)?, Instant::now());
+        devices.poll(Pace::Answered(length), begun, STOP_WITHIN, &tally).await;
+        let (took, cpu) = (begun.elapsed(), Cpu::now(pid)?.since(before));
+        let tally = Arc::into_inner(tally).ok_or("devices still poll")?.into_inner()?;
+        if tally.errors.total() > 0 {
+            return Err(format!("polls went wrong: {:?}", tally.errors).into());
+        }
+        Ok(Round { polls: tally.answered, slow_down: tally.slow_down, took, cpu })
     }
 
     /// A server whose sessions outlive the bench, and whose interval is the shortest there is, a second: each session may
     /// be polled 1.25 times a second before it is told to slow down.
-    fn builder(&self, mongod: Option<&Mongod>) -> Result<Builder, Fault> {
-        let mut builder = Server::builder(env!("CARGO_BIN_EXE_device-flow-proxy"))
-            .port(testkit::net::free_port()?)
-            .env("CLIENT_ID", CLIENT)
-            .env("CLIENT_SECRET", "not-used-here")
-            .env("LIMIT_REQUESTS_PER_MINUTE", "60000")
-            .env("CODE_LIFETIME_SECS", "86400")
-            .env("MAX_PENDING_SESSIONS", "10000000")
-            .ready_within(RESTART_WITHIN);
-        if let Some(mongod) = mongod {
-            builder = builder.env("MONGODB_URI", mongod.uri(DATABASE));
-        }
-        for (name, value) in &self.settings {
-            builder = builder.env(name, value);
-        }
-        Ok(builder)
+    async fn world(&self) -> World {
+        let options = Options { client_id: CLIENT_ID.into(), ..Options::default() };
+        let mut world = World::new(env!("CARGO_BIN_EXE_device-flow-proxy"), options, self.store).await;
+        world.builder = world.builder.ready_within(RESTART_WITHIN);
+        world
+            .with([
+                ("LIMIT_REQUESTS_PER_MINUTE", "60000"),
+                ("CODE_LIFETIME_SECS", "86400"),
+                ("MAX_PENDING_SESSIONS", "10000000"),
+            ])
+            .with(self.settings.clone())
     }
 }

@@ -19,7 +19,6 @@
 mod arguments;
 mod boxes;
 mod crowd;
-mod duration;
 mod progress;
 mod report;
 mod table;
@@ -35,11 +34,10 @@ use std::time::{Duration, Instant};
 pub use self::arguments::Arguments;
 use self::boxes::Start;
 use self::crowd::Crowd;
-use self::progress::Progress;
-pub(crate) use self::report::name;
 pub use self::report::{DayReport, OutageReport, Report, Verdict};
 use self::world::World;
 use crate::calendar::Day;
+use crate::progress::Progress;
 use crate::proxy_build::BuildError;
 use crate::server::StartError;
 pub use crate::store::StoreKind;
@@ -231,7 +229,9 @@ async fn run_day(
         crowd
             .round(next, plan.round_within, |tally| {
                 world.end_outage_if_due();
-                progress.tell(name, world.enedis().now(), &tally, world.enedis().counts().data_requests());
+                let calls = world.enedis().counts().data_requests();
+                let line = progress::line(name, world.enedis().now(), &tally, calls);
+                progress.tell((tally.served as u64, plan.boxes.into()), line);
             })
             .await;
         let Some(wait) = crowd.until_next(start.day()).filter(|_| hour < HOURS_A_DAY) else { break };

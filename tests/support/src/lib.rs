@@ -13,10 +13,10 @@
 //! - [`server`] the real binary as a child process, its log captured;
 //! - [`mongod`] a database of one's own; [`store`] which store a server uses; [`cutter`] a TCP relay that fails on demand;
 //! - [`world`] what a server stands between: Enedis and a store;
-//! - [`http`] the answer type that the clients share; [`wire`] is HTTP for load; [`net`], [`process`],
-//!   [`proxy_build`] small helpers;
+//! - [`http`] the answer type that the clients share; [`net`], [`process`], [`proxy_build`] small helpers;
 //! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`; [`load`] more
-//!   devices than a town has, for `cargo fleet polling` and its like; [`plot`] draws what came of it.
+//!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`report`] and [`progress`]
+//!   tell what came of a run, and how far it is.
 
 #![forbid(unsafe_code)]
 
@@ -25,18 +25,22 @@ pub mod cutter;
 pub mod demo;
 pub mod device;
 pub mod enedis;
+#[cfg(feature = "load")]
 pub mod fleet;
 pub mod html;
 pub mod http;
+#[cfg(feature = "load")]
 pub mod load;
 pub mod mongod;
 pub mod net;
 pub mod person;
-pub mod plot;
 pub mod plugin;
 pub mod process;
+#[cfg(feature = "load")]
+pub mod progress;
 pub mod proxy_build;
+#[cfg(feature = "load")]
+pub mod report;
 pub mod server;
 pub mod store;
-pub mod wire;
 pub mod world;

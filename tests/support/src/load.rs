@@ -14,91 +14,105 @@
 //! ```
 //!
 //! It promises a [`Report`] that judges each requirement, an end at the planned length and a grace, and nothing left
-//! behind. It refuses plans that the machine has no descriptors for ([`LoadError::Descriptors`]).
+//! behind. It refuses plans that the machine has no descriptors for ([`LoadError::Plan`]). `cargo bench --bench
+//! http` runs the same [`Devices`] as a closed loop.
 
-mod arguments;
 mod devices;
 mod flows;
 mod line;
-mod machine;
-mod page;
-mod progress;
+mod measure;
 mod report;
 mod schedule;
-mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
-mod world;
+mod wire;
 
+use std::borrow::Cow;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clap::Parser;
 use tokio::time::Instant;
 
-pub use self::arguments::{Consenting, Polling, Reconnecting};
-pub use self::devices::LATE;
-use self::devices::{Devices, Settings};
-use self::flows::Flows;
-pub use self::line::FillError;
-pub use self::machine::Machine;
-use self::progress::Progress;
-pub use self::report::{Consents, Ending, Enedis, Moment, Polls, Report, Setup, Use};
-use self::schedule::Schedule;
-pub use self::tally::{Errors, Percentiles};
-use self::world::World;
-use crate::fleet::StoreKind;
-use crate::plot::PlotError;
-use crate::proxy_build::BuildError;
-use crate::server::StartError;
+pub use self::devices::{Devices, FillError, Settings};
+pub use self::flows::Consents;
+pub use self::measure::Cpu;
+pub use self::report::{Ending, Enedis, Polls, Report, Setup, Use};
+pub use self::schedule::{Pace, Schedule};
+pub use self::tally::{Answer, Errors, LATE, Second, Tally, Times};
+use crate::enedis::{GeneratedMeters, Meters, Options, Quota};
+use crate::plugin::CLIENT_ID;
+use crate::process::resident;
+use crate::progress::Progress;
+use crate::proxy_build::{self, BuildError};
+use crate::report::{Judged as _, write_json};
+use crate::server::{Server, StartError};
+use crate::store::StoreKind;
+use crate::world::{World, complaints, setting};
 
+/// Seconds between two polls of a device, as the server tells it.
+const INTERVAL_SECS: f64 = 5.0;
 /// Descriptors that are used for other things than devices: files, the database, people, Enedis.
 const DESCRIPTORS_KEPT: usize = 500;
 /// Time between the last code and the first poll.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Calls to Enedis allowed for each consent offered.
+const CALLS_PER_CONSENT: f64 = 1.2;
+/// Time the server may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// Who does what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Devices poll over connections that are kept; consents beside them.
-    Polling,
-    /// Consents only.
-    Consenting,
-    /// Devices poll, each time over a new connection.
-    Reconnecting,
-}
-
-/// What a run is to be.
-#[derive(Clone, Debug)]
+/// What a run is to be, as the command line has it.
+#[derive(Clone, Debug, Parser)]
 pub struct Plan {
-    /// The server's binary.
-    pub binary: PathBuf,
-    /// Who does what.
-    pub mode: Mode,
-    /// Devices with a pending code each; 0 when only consents are wanted.
+    /// Devices, each with a pending code; 0: only consents are wanted.
+    #[arg(long, default_value_t = 200_000)]
     pub devices: u32,
-    /// Polls offered in a second, by all devices.
-    pub rate: f64,
-    /// Connections that the devices share; of those that reconnect, how many poll at a time.
+    /// Polls in a second, by all devices; default: each polls every 5 s.
+    #[arg(long, value_name = "PER_SECOND")]
+    pub rate: Option<f64>,
+    /// Connections the devices share; of those that reconnect, how many poll at a time.
+    #[arg(long, default_value_t = 1_000)]
     pub connections: u32,
-    /// Whole device flows begun in a second.
+    /// Whole device flows begun in a second, from the code to the token.
+    #[arg(long, default_value_t = 0.0, value_name = "PER_SECOND")]
     pub consents: f64,
     /// How long load is offered.
+    #[arg(long = "seconds", default_value = "60", value_parser = secs)]
     pub length: Duration,
-    /// How long answers are waited for after that.
-    pub grace: Duration,
     /// Where the server keeps what it must not lose.
+    #[arg(long, value_enum, default_value = "sqlite")]
     pub store: StoreKind,
-    /// Further settings of the server.
+    /// A setting of the server; may be repeated.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
     /// Decides where within its share of time each request is.
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Threads that devices poll from.
+    /// The p99 of polls must stay below this.
+    #[arg(long, default_value = "50", value_name = "MS")]
+    pub p99_ms: Option<f64>,
+    /// Threads that the devices poll from.
+    #[arg(long, default_value_t = 1)]
     pub threads: u32,
-    /// The p99 of polls must stay below; `None`: anything goes.
-    pub p99: Option<Duration>,
+    /// Also write the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Run this server; without it, the workspace's is built.
+    #[arg(long, value_name = "FILE")]
+    pub binary: Option<PathBuf>,
+    /// Each poll has a connection of its own.
+    #[arg(skip)]
+    pub reconnects: bool,
+    /// How long answers are waited for after the last request.
+    #[arg(skip = Duration::from_secs(30))]
+    pub grace: Duration,
     /// Tells on standard error how far it is.
+    #[arg(skip = true)]
     pub progress: bool,
 }
 
@@ -107,20 +121,7 @@ pub struct Plan {
 pub enum LoadError {
     /// The plan cannot be carried out.
     #[error("{0}")]
-    Plan(&'static str),
-    /// The process may not open as many sockets.
-    #[error(
-        "{wanted} connections are wanted, and {allowed} are to be had of the {limit} descriptors of a process: take fewer \
-         --connections, or raise `ulimit -n` for this shell"
-    )]
-    Descriptors {
-        /// Connections of the plan.
-        wanted: usize,
-        /// Connections there is room for.
-        allowed: usize,
-        /// `ulimit -n`.
-        limit: usize,
-    },
+    Plan(Cow<'static, str>),
     /// There is no server to run.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -130,99 +131,168 @@ pub enum LoadError {
     /// The devices got no codes.
     #[error("the devices have no codes to poll with")]
     Fill(#[from] FillError),
-    /// The devices cannot be run, or the kernel does not tell what the server takes.
-    #[error("the load cannot be run or measured")]
+    /// The devices cannot be run, the kernel does not tell what the server takes, or the report cannot be written.
+    #[error("the load cannot be run or told")]
     Io(#[from] io::Error),
-    /// A plot cannot be drawn.
-    #[error(transparent)]
-    Plot(#[from] PlotError),
-    /// The report cannot be written.
-    #[error("cannot write {path}")]
-    Write {
-        /// Where.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
 }
 
 impl Plan {
+    /// The defaults of the command line, for a test: with `binary` as the server, told to nobody, as slow as may be.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self { binary: Some(binary.into()), p99_ms: None, progress: false, ..Self::parse_from(["load"]) }
+    }
+
     fn check(&self) -> Result<(), LoadError> {
-        let rates = [self.rate, self.consents];
+        let rates = [self.rate(), self.consents];
         let wrong = if rates.iter().any(|rate| !(0.0..=10_000_000.0).contains(rate)) {
             "rates must be from 0 to 10000000 a second"
         } else if !(1..=3_600).contains(&self.length.as_secs()) {
             "a run takes 1 to 3600 seconds"
-        } else if self.devices > 0 && (self.rate <= 0.0 || self.connections == 0 || self.threads == 0) {
+        } else if self.devices > 0 && (self.rate() <= 0.0 || self.connections == 0 || self.threads == 0) {
             "devices want a rate, a connection and a thread"
         } else if self.devices == 0 && self.consents <= 0.0 {
             "neither devices nor consents are wanted"
         } else {
-            return self.check_descriptors(machine::descriptors());
+            return self.check_descriptors(measure::descriptors());
         };
-        Err(LoadError::Plan(wrong))
+        Err(LoadError::Plan(wrong.into()))
     }
 
     /// The server, which inherits the limit, needs as many as we do.
     fn check_descriptors(&self, limit: Option<usize>) -> Result<(), LoadError> {
         let Some(limit) = limit else { return Ok(()) };
-        let wanted = if self.devices > 0 { self.connections.min(self.devices) as usize } else { 0 };
+        let wanted = self.connections.min(self.devices) as usize;
         let allowed = limit.saturating_sub(DESCRIPTORS_KEPT);
-        if wanted > allowed { Err(LoadError::Descriptors { wanted, allowed, limit }) } else { Ok(()) }
+        if wanted <= allowed {
+            return Ok(());
+        }
+        let wrong = format!(
+            "{wanted} connections are wanted, and {allowed} are to be had of the {limit} descriptors of a process: take \
+             fewer --connections, or raise `ulimit -n` for this shell"
+        );
+        Err(LoadError::Plan(wrong.into()))
+    }
+
+    fn rate(&self) -> f64 {
+        self.rate.unwrap_or(f64::from(self.devices) / INTERVAL_SECS)
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule {
-            devices: self.devices,
-            connections: self.connections.min(self.devices),
-            rate: self.rate,
-            length: self.length,
-            seed: self.seed,
-        }
+        let Self { devices, length, seed, .. } = *self;
+        Schedule { devices, connections: self.connections.min(devices), rate: self.rate(), length, seed }
     }
 }
 
-/// Runs `plan` to its end. Dropped before, it leaves nothing behind.
+fn secs(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+/// Runs `plan` to its end, and writes the JSON file if one is wanted. Dropped before, it leaves nothing behind.
 ///
 /// # Panics
 /// If no loopback port or temporary directory is to be had, or there is no `mongod` when one is wanted.
-pub async fn run(plan: Plan) -> Result<Report, LoadError> {
+pub async fn run(plan: &Plan) -> Result<Report, LoadError> {
     plan.check()?;
-    let progress = Progress::new(&plan);
-    let world = World::start(&plan).await?;
-    let mut report = Report::new(&plan);
-    let mut devices = None;
-    let empty = world.resident()?;
-    if plan.devices > 0 {
-        let begun = Instant::now();
-        let mut filling = Devices::start(Settings {
-            address: world.address()?,
-            schedule: plan.schedule(),
-            threads: plan.threads,
-            reconnects: plan.mode == Mode::Reconnecting,
-            grace: plan.grace,
-        })?;
-        progress.filling(&mut filling).await?;
-        report.setup =
-            Some(Setup::new(plan.devices, begun.elapsed(), world.resident()?.saturating_sub(empty)));
-        devices = Some(filling);
+    let mut progress = Progress::new(plan.progress);
+    let world = world(plan).await?;
+    let server = world.start().await?;
+    let address: SocketAddr = server.listen().parse().map_err(io::Error::other)?;
+    let mut report = Report::new(plan);
+    let Plan { devices: count, connections, reconnects, threads, length, grace, .. } = *plan;
+    let mut devices = Devices::new(Settings { address, devices: count, connections, reconnects, threads })?;
+    if count > 0 {
+        let (empty, begun, filled) = (resident(server.pid())?, Instant::now(), devices.filled());
+        let look = || ((filled.load(Ordering::Relaxed), count.into()), "device codes".to_owned());
+        progress.during(devices.fill(), look).await?;
+        let grown = resident(server.pid())?.saturating_sub(empty);
+        report.setup = Some(Setup::new(count, begun.elapsed(), grown));
     }
-    let flows = Flows::new(world.address()?, plan.consents, (plan.length, plan.grace), plan.seed);
+    let polls = Arc::new(Mutex::new(Tally::new(length + grace)));
+    let consents = Arc::new(Mutex::new(Consents::new(length + grace)));
     let start = Instant::now() + PAUSE;
-    if let Some(devices) = &devices {
-        devices.run_from(start);
+    let offering = async {
+        let polling = async {
+            if count > 0 {
+                devices.poll(Pace::Planned(plan.schedule()), start, grace, &polls).await;
+            }
+        };
+        tokio::join!(polling, flows::run(plan, server.base_url(), start, &consents))
+    };
+    let look = || {
+        let passed = start.elapsed().min(length).as_secs();
+        ((passed, length.as_secs()), standing(passed, &locked(&polls), &locked(&consents)))
+    };
+    let (taken, _) =
+        tokio::join!(measure::watch(server.pid(), start, length), progress.during(offering, look));
+    report.polls = (count > 0).then(|| Polls::new(plan, locked(&polls).clone()));
+    report.consents = (plan.consents > 0.0).then(|| locked(&consents).clone().finished());
+    report.used = Use::new(taken?, length, report.polls.as_ref());
+    report.enedis = Enedis::new(plan, &world.enedis.counts());
+    report.ending = stop(&server).await;
+    report.server_said = complaints(&server);
+    if let Some(path) = &plan.json {
+        write_json(path, &report.to_json())?;
     }
-    let (used, ()) =
-        tokio::join!(world.watch(start, plan.length), progress.running(start, devices.as_mut(), &flows));
-    let used = used?;
-    if let Some(devices) = &devices {
-        report.polls = Some(Polls::new(&plan, &devices.tally()));
-    }
-    if plan.consents > 0.0 {
-        report.consents = Some(Consents::new(&flows.tally()));
-    }
-    report.used = Use::new(&used, report.polls.as_ref());
-    report.enedis = Enedis::new(&plan, &world.enedis().counts());
-    (report.server_said, report.ending) = world.stop().await;
     Ok(report)
+}
+
+/// A server whose sessions outlive a run, and whose devices are told to poll every five seconds.
+async fn world(plan: &Plan) -> Result<World, LoadError> {
+    let binary = plan.binary.clone().map_or_else(proxy_build::proxy, Ok)?;
+    let quota = quota(plan);
+    let options = Options {
+        client_id: CLIENT_ID.into(),
+        meters: Meters::Generated(GeneratedMeters { count: u32::MAX, producer_every: 0 }),
+        token_quota: Some(quota),
+        ..Options::default()
+    };
+    let world = World::new(binary, options, plan.store).await;
+    // A name would have to be looked up for each person.
+    let base_url = world.builder.base_url().replace("localhost", "127.0.0.1");
+    let calls = |limit: Option<u32>| limit.unwrap_or(u32::MAX).to_string();
+    let settings = [
+        ("BASE_URL", base_url),
+        ("FLOW", "DEVICE".into()),
+        ("ENEDIS_CALLS_PER_SECOND", calls(quota.per_second)),
+        ("ENEDIS_CALLS_PER_HOUR", calls(quota.per_hour)),
+        ("LIMIT_REQUESTS_PER_MINUTE", "12".into()),
+        ("CODE_LIFETIME_SECS", "86400".into()),
+        ("MAX_PENDING_SESSIONS", (u64::from(plan.devices) + 1_000_000).to_string()),
+        // What is needed to know that it is ready.
+        ("RUST_LOG", "warn,device_flow_proxy::app=info".into()),
+    ];
+    Ok(world.with(settings).with(plan.settings.clone()))
+}
+
+/// What Enedis takes, and the server is told it takes: a fifth more calls than consents are offered.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+fn quota(plan: &Plan) -> Quota {
+    let per_second = (plan.consents * CALLS_PER_CONSENT).ceil().max(5.0);
+    let per_hour = (per_second * (plan.length + plan.grace).as_secs_f64()).max(1_000.0);
+    Quota { per_second: Some(per_second as u32), per_hour: Some(per_hour as u32), ..Quota::ENEDIS }
+}
+
+async fn stop(server: &Server) -> Ending {
+    match server.stop(STOP_WITHIN).await {
+        Ok(status) => Ending { well: status.success(), how: status.to_string() },
+        Err(error) => Ending { well: false, how: error.to_string() },
+    }
+}
+
+/// A line that says how far a run is.
+fn standing(passed: u64, polls: &Tally, consents: &Consents) -> String {
+    let mut parts = vec![format!("{passed} s")];
+    if polls.sent > 0 {
+        let errors = polls.errors.total();
+        let waiting = polls.sent.saturating_sub(polls.answered + errors);
+        parts.push(format!("polls {}, under way {waiting}, errors {errors}", polls.answered));
+    }
+    if consents.started > 0 {
+        parts.push(format!("consents {}, failed {}", consents.completed, consents.errors.total()));
+    }
+    parts.join("; ")
+}
+
+fn locked<T>(tally: &Mutex<T>) -> MutexGuard<'_, T> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

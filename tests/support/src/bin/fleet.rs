@@ -5,8 +5,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testkit::fleet;
-use testkit::load::{Consenting, Polling, Reconnecting};
+use testkit::report::Judged as _;
+use testkit::{fleet, load};
 
 /// Boxes of the field, or load, against the real server in front of a simulated Enedis.
 ///
@@ -21,12 +21,19 @@ struct Fleet {
     plugin: fleet::Arguments,
 }
 
+/// The loads differ by their defaults.
 #[derive(Debug, Subcommand)]
 enum Mode {
     Plugin(fleet::Arguments),
-    Polling(Polling),
-    Consenting(Consenting),
-    Reconnecting(Reconnecting),
+    /// Devices that poll over connections kept alive, on a schedule that no answer delays; people who consent beside them.
+    Polling(load::Plan),
+    /// Whole device flows, from the code to the token, on a schedule that no answer delays.
+    #[command(mut_arg("devices", |devices| devices.default_value("0")))]
+    #[command(mut_arg("consents", |consents| consents.default_value("50")))]
+    Consenting(load::Plan),
+    /// Devices that poll over a new connection each time, on a schedule that no answer delays.
+    #[command(mut_arg("devices", |devices| devices.default_value("20000")))]
+    Reconnecting(load::Plan),
 }
 
 /// What a run came to: in words, and whether every requirement is met.
@@ -58,15 +65,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(mode: Mode) -> Outcome {
-    let report = match mode {
+    let plan = match mode {
         Mode::Plugin(plugin) => {
             let report = plugin.run().await?;
             return Ok((report.to_string(), report.passed()));
         }
-        Mode::Polling(polling) => polling.run().await?,
-        Mode::Consenting(consenting) => consenting.run().await?,
-        Mode::Reconnecting(reconnecting) => reconnecting.run().await?,
+        Mode::Polling(plan) | Mode::Consenting(plan) => plan,
+        Mode::Reconnecting(plan) => load::Plan { reconnects: true, ..plan },
     };
+    let report = load::run(&plan).await?;
     Ok((report.to_string(), report.passed()))
 }
 
@@ -91,14 +98,14 @@ mod tests {
 
     #[test]
     fn loads_have_defaults_that_fit_each_other() {
-        let Some(Mode::Polling(polling)) = mode(&["polling", "--set", "WORKERS=1"]) else {
-            panic!("polling")
-        };
-        assert_eq!((polling.devices, polling.rate, polling.connections), (200_000, None, 1_000));
-        assert_eq!(polling.common.settings, [("WORKERS".to_owned(), "1".to_owned())]);
-        let Some(Mode::Reconnecting(each)) = mode(&["reconnecting"]) else { panic!("reconnecting") };
-        assert!((f64::from(each.devices) / each.rate - 5.0).abs() < 1e-9);
-        assert!(matches!(mode(&["consenting"]), Some(Mode::Consenting(some)) if some.consents > 0.0));
+        let Some(Mode::Polling(plan)) = mode(&["polling", "--set", "WORKERS=1"]) else { panic!("polling") };
+        assert_eq!((plan.devices, plan.rate, plan.connections), (200_000, None, 1_000));
+        assert_eq!((plan.consents, plan.p99_ms, plan.length.as_secs()), (0.0, Some(50.0), 60));
+        assert_eq!(plan.settings, [("WORKERS".to_owned(), "1".to_owned())]);
+        let Some(Mode::Reconnecting(plan)) = mode(&["reconnecting"]) else { panic!("reconnecting") };
+        assert_eq!((plan.devices, plan.rate), (20_000, None));
+        let Some(Mode::Consenting(plan)) = mode(&["consenting"]) else { panic!("consenting") };
+        assert_eq!((plan.devices, plan.consents), (0, 50.0));
         assert!(Fleet::try_parse_from(["fleet", "polling", "--set", "WORKERS"]).is_err());
     }
 }

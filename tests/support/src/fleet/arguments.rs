@@ -7,6 +7,7 @@ use clap::Parser;
 
 use super::{ApiMode, Authorize, FleetError, Outage, Plan, Report, StoreKind, run};
 use crate::proxy_build;
+use crate::report::{Judged as _, write_json};
 
 /// Boxes of the field against the real server in front of a simulated Enedis, over several days.
 ///
@@ -65,7 +66,7 @@ impl Arguments {
         let json = self.json.clone();
         let report = run(self.plan()?).await?;
         if let Some(path) = json {
-            std::fs::write(path, format!("{:#}\n", report.to_json())).map_err(FleetError::Write)?;
+            write_json(&path, &report.to_json()).map_err(FleetError::Write)?;
         }
         Ok(report)
     }

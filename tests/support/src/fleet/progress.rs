@@ -1,61 +1,14 @@
-//! Owns the line that tells how far a run is: written over on a terminal, else written now and then.
+//! Owns what is told of a fleet that is under way.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::crowd::Tally;
-use crate::calendar::{DAY_SECS, Day};
+use crate::calendar::Day;
 
-/// Time between two lines on a terminal, and elsewhere.
-const ON_A_TERMINAL: Duration = Duration::from_millis(500);
-const ELSEWHERE: Duration = Duration::from_secs(30);
-
-/// The line.
-pub(super) struct Progress {
-    terminal: bool,
-    /// `None`: silent.
-    every: Option<Duration>,
-    last: Option<Instant>,
-}
-
-impl Progress {
-    /// Tells on standard error if `wanted`.
-    pub(super) fn new(wanted: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let every = wanted.then_some(if terminal { ON_A_TERMINAL } else { ELSEWHERE });
-        Self { terminal, every, last: None }
-    }
-
-    /// On the day called `name` the clock (since 1970) says so late, boxes stand there, and so many calls were made.
-    pub(super) fn tell(&mut self, name: &str, now: Duration, tally: &Tally, calls: u64) {
-        let Some(every) = self.every else { return };
-        if self.last.is_some_and(|last| last.elapsed() < every) {
-            return;
-        }
-        self.last = Some(Instant::now());
-        let line = line(name, now, tally, calls);
-        if self.terminal {
-            eprint!("\r{line}\x1b[K");
-            // A terminal that is gone is no reason to stop.
-            let _ = std::io::stderr().flush();
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    /// Takes the line away, before anything else is written.
-    pub(super) fn clear(&mut self) {
-        if self.every.is_some() && self.terminal && self.last.take().is_some() {
-            eprint!("\r\x1b[K");
-            let _ = std::io::stderr().flush();
-        }
-    }
-}
-
-fn line(name: &str, now: Duration, tally: &Tally, calls: u64) -> String {
+/// Of the day called `name`, when the clock (since 1970) says so late, boxes stand there, and so many calls were made.
+pub(super) fn line(name: &str, now: Duration, tally: &Tally, calls: u64) -> String {
     let Tally { busy, waiting, served, disabled, stuck } = tally;
-    let midnight = Day::in_france(now).at_in_france(0);
-    let second = now.saturating_sub(midnight).as_secs() % DAY_SECS;
+    let second = now.saturating_sub(Day::in_france(now).at_in_france(0)).as_secs();
     let clock = format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60);
     let standing = [
         ("served", served, true),

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::Plan;
 use super::boxes::{State, point};
@@ -14,6 +12,8 @@ use super::crowd::Crowd;
 use crate::calendar::Day;
 use crate::enedis::{Counts, Endpoint};
 use crate::plugin::Outcomes;
+pub use crate::report::Verdict;
+use crate::report::{Judged, name};
 
 /// Most data calls at Enedis for a meter that only consumes, on any day but the first.
 const CALLS_A_DAY: f64 = 2.1;
@@ -103,31 +103,6 @@ pub struct OutageReport {
     pub token_calls: usize,
 }
 
-/// Whether a requirement is met.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verdict {
-    /// It is.
-    pub pass: bool,
-    /// What is required.
-    pub requirement: &'static str,
-    /// What was found.
-    pub found: String,
-}
-
-impl Verdict {
-    /// Every requirement is met.
-    pub(crate) fn all_pass(verdicts: &[Self]) -> bool {
-        verdicts.iter().all(|verdict| verdict.pass)
-    }
-
-    /// A report with what it is judged to be, for a program.
-    pub(crate) fn append(mut report: Value, verdicts: &[Self]) -> Value {
-        report["verdicts"] = json!(verdicts);
-        report["passed"] = Self::all_pass(verdicts).into();
-        report
-    }
-}
-
 impl DayReport {
     /// The day that just ended; `before` is what had become of the boxes when it began, `enedis` what it counted
     /// during an outage and apart from it.
@@ -206,20 +181,20 @@ impl Report {
     pub fn all(&self) -> impl Iterator<Item = &DayReport> {
         self.days.iter().chain(&self.again)
     }
+}
 
-    /// Every requirement that the run can be judged by.
-    pub fn verdicts(&self) -> Vec<Verdict> {
-        let verdict = |requirement, pass, found| Verdict { pass, requirement, found };
+impl Judged for Report {
+    fn verdicts(&self) -> Vec<Verdict> {
         let each = |what: fn(&DayReport) -> String| self.all().map(what).collect::<Vec<_>>().join(", ");
         let disabled = self.all().map(|day| day.disabled).max().unwrap_or(0);
         let mut verdicts = vec![
-            verdict(
+            Verdict::new(
                 "every box is served, every day",
                 self.all().all(|day| day.served == day.boxes),
                 each(|day| format!("{} of {}", day.served, day.boxes)),
             ),
-            verdict("no box stops for good", disabled == 0, format!("{disabled} stopped")),
-            verdict(
+            Verdict::new("no box stops for good", disabled == 0, format!("{disabled} stopped")),
+            Verdict::new(
                 "Enedis never answers 429 for its quota",
                 self.all().all(|day| day.throttled == 0),
                 each(|day| day.throttled.to_string()),
@@ -228,30 +203,20 @@ impl Report {
         let later: Vec<_> = self.days.iter().skip(1).filter(|day| day.consumers > 0).collect();
         if !later.is_empty() {
             let found: Vec<_> = later.iter().map(|day| format!("{:.2}", day.per_consumer())).collect();
-            verdicts.push(verdict(
+            verdicts.push(Verdict::new(
                 "at most 2.1 data calls per meter that only consumes, from day 2 on",
                 later.iter().all(|day| day.per_consumer() <= CALLS_A_DAY),
                 found.join(", "),
             ));
         }
         if let Some(again) = &self.again {
-            verdicts.push(verdict(
+            verdicts.push(Verdict::new(
                 "the same day asked again costs no call",
                 again.data_calls == 0,
                 format!("{} calls", again.data_calls),
             ));
         }
         verdicts
-    }
-
-    /// The report with its verdicts, for a program.
-    pub fn to_json(&self) -> Value {
-        Verdict::append(json!(self), &self.verdicts())
-    }
-
-    /// Every requirement is met.
-    pub fn passed(&self) -> bool {
-        Verdict::all_pass(&self.verdicts())
     }
 }
 
@@ -279,11 +244,6 @@ impl fmt::Display for Plan {
         more.extend(self.outage.map(|outage| format!("Enedis on day 2: {}", name(&outage))));
         if more.is_empty() { Ok(()) } else { write!(f, "\n{}", more.join("; ")) }
     }
-}
-
-/// What an option is called on the command line.
-pub(crate) fn name(option: &impl ValueEnum) -> String {
-    option.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 fn per(calls: u64, meters: u64) -> f64 {

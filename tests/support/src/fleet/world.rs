@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::report::{OutageReport, name};
+use super::report::OutageReport;
 use super::{Authorize, FleetError, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
 use crate::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Simulator};
 use crate::plugin::CLIENT_ID;
+use crate::report::name;
 use crate::server::Server;
 use crate::world::{self, complaints};
 

@@ -1,289 +1,187 @@
-//! Owns the threads that devices poll from, each with a runtime and a share of the connections of its own.
+//! Owns the devices, their connections, and the threads that serve both: the one engine of every load and bench.
 //!
 //! ```text
-//! Devices::start ─► each line asks for its codes ─► filled() ─► run_from(start) ─► each line keeps its schedule
+//! Devices::new ─► fill: each asks for its code ─► poll at a Pace ─► poll again …
 //! ```
 //!
-//! It promises that a poll is sent at its planned instant or as soon after as its connection is free, that each is
-//! answered or counted as an error by the end of the grace, and that threads end when their owner is dropped. How late
-//! the threads were themselves is counted apart ([`Tally::behind`], [`Tally::lag`]).
+//! It promises that each poll is answered, or counted as an error, by the end of the grace, that connections are kept
+//! from one round to the next, and that the threads end with their owner. How late the threads were themselves is counted
+//! apart ([`Tally::generator_behind_ms`], [`Tally::generator_lag_ms`]).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::line::{Answer, FillError, Line};
-use super::schedule::{Schedule, planned, seconds};
+use super::line::Line;
+use super::locked;
+use super::schedule::{Pace, devices_of};
 use super::tally::Tally;
 
-/// Connections that have one source address, unless each poll has a connection of its own.
+/// Connections that have one source address: it has ports for no more than some 28 000.
 const LINES_PER_SOURCE: u32 = 20_000;
-/// How long a closed connection occupies its port, and how many of one address may do so.
-const PORT_OCCUPIED: Duration = Duration::from_secs(60);
-const OPENED_PER_SOURCE: u64 = 10_000;
-/// Devices that ask for codes at a time, per thread.
-const FILLING: usize = 256;
-/// A poll sent later than this, although its connection was free, is the generator's fault.
-pub const LATE: Duration = Duration::from_millis(10);
+/// Connections that ask for codes at a time.
+const FILLING: usize = 1_024;
 /// Time between two looks at how late a thread is.
 const PULSE: Duration = Duration::from_millis(20);
 
 /// How the devices are run.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) address: SocketAddr,
-    pub(super) schedule: Schedule,
-    pub(super) threads: u32,
-    pub(super) reconnects: bool,
-    /// How long answers are waited for after the last poll.
-    pub(super) grace: Duration,
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Where the server listens.
+    pub address: SocketAddr,
+    /// Devices, each with a code of its own.
+    pub devices: u32,
+    /// Connections they share.
+    pub connections: u32,
+    /// Each poll has a connection of its own.
+    pub reconnects: bool,
+    /// Threads they poll from.
+    pub threads: u32,
 }
 
-/// The devices, as the thread that started them sees them.
-pub(super) struct Devices {
-    shared: Arc<Shared>,
-    start: watch::Sender<Option<Instant>>,
-    told: mpsc::UnboundedReceiver<Told>,
-    threads: u32,
-}
-
-struct Shared {
+/// The devices.
+pub struct Devices {
     settings: Settings,
-    filled: AtomicU64,
-    /// One for each thread.
-    tallies: Vec<Mutex<Tally>>,
+    threads: Vec<Thread>,
+    lines: Vec<Line>,
+    filled: Arc<AtomicU64>,
 }
 
-/// What a thread tells.
-enum Told {
-    Filled(Result<(), FillError>),
-    Done,
+/// Why there are no device codes to poll with.
+#[derive(Debug, thiserror::Error)]
+pub enum FillError {
+    /// The connection failed.
+    #[error("a device cannot reach the server")]
+    Io(#[from] io::Error),
+    /// The server refused again and again, the last time with this answer.
+    #[error("no device code in the answer: HTTP {0} {1}")]
+    Refused(u16, String),
 }
 
-/// How far the devices are.
-impl Settings {
-    /// Seconds in which answers may come.
-    fn seconds(&self) -> usize {
-        seconds(self.schedule.length + self.grace)
+/// A runtime with one thread, which ends with this value: a runtime must not be dropped where others run.
+struct Thread(Option<Runtime>);
+
+impl Thread {
+    fn start() -> io::Result<Self> {
+        let mut runtime = Builder::new_multi_thread();
+        Ok(Self(Some(runtime.worker_threads(1).thread_name("devices").enable_all().build()?)))
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("a runtime until the drop").handle()
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
-    pub(super) sent: u64,
-    pub(super) answered: u64,
-    pub(super) errors: u64,
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Devices {
-    /// Starts the threads, which ask for codes at once.
-    pub(super) fn start(settings: Settings) -> io::Result<Self> {
-        let tallies = (0..settings.threads).map(|_| Mutex::new(Tally::new(settings.seconds()))).collect();
-        let shared = Arc::new(Shared { settings, filled: AtomicU64::new(0), tallies });
-        let (start, starts) = watch::channel(None);
-        let (tell, told) = mpsc::unbounded_channel();
-        let threads = shared.settings.threads;
-        for number in 0..threads {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (shared, starts, tell) = (Arc::clone(&shared), starts.clone(), tell.clone());
-            let thread = std::thread::Builder::new().name(format!("devices-{number}"));
-            thread.spawn(move || runtime.block_on(run(&shared, number, starts, &tell)))?;
-        }
-        Ok(Self { shared, start, told, threads })
+    /// Devices without codes and connections.
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        let Settings { address, devices, connections, reconnects, threads } = settings;
+        let source = |number| if reconnects { number } else { number / LINES_PER_SOURCE };
+        let lines = (0..connections.min(devices))
+            .map(|number| Line::new(number, address, source(number), reconnects));
+        let threads = (0..threads.max(1)).map(|_| Thread::start()).collect::<Result<_, _>>()?;
+        Ok(Self { settings, threads, lines: lines.collect(), filled: Arc::default() })
     }
 
-    /// Waits until every device has its code.
-    pub(super) async fn filled(&mut self) -> Result<(), FillError> {
-        for _ in 0..self.threads {
-            match self.told.recv().await {
-                Some(Told::Filled(filled)) => filled?,
-                Some(Told::Done) => {}
-                None => return Err(io::Error::other("a thread of devices has ended").into()),
-            }
+    /// The same devices, with the same codes, in front of another server.
+    pub fn elsewhere(&self, address: SocketAddr) -> io::Result<Self> {
+        let mut others = Self::new(Settings { address, ..self.settings })?;
+        for (line, other) in self.lines.iter().zip(&mut others.lines) {
+            other.codes.clone_from(&line.codes);
         }
+        Ok(others)
+    }
+
+    /// Asks for the code of each device, over the connection that it will poll over.
+    pub async fn fill(&mut self) -> Result<(), FillError> {
+        let turns = Arc::new(Semaphore::new(FILLING));
+        let mut tasks = JoinSet::new();
+        for mut line in std::mem::take(&mut self.lines) {
+            let count = devices_of(line.number, self.settings.devices, self.settings.connections);
+            let (filled, turns) = (Arc::clone(&self.filled), Arc::clone(&turns));
+            let thread = self.thread(&line).clone();
+            let asking = async move {
+                let _turn = turns.acquire().await;
+                line.fill(count, || _ = filled.fetch_add(1, Ordering::Relaxed)).await?;
+                Ok::<_, FillError>(line)
+            };
+            tasks.spawn_on(asking, &thread);
+        }
+        while let Some(line) = tasks.join_next().await {
+            self.lines.push(line.map_err(io::Error::other)??);
+        }
+        self.lines.sort_by_key(|line| line.number);
         Ok(())
     }
 
-    /// Tells how many devices have their code so far.
-    pub(super) fn counter(&self) -> impl Fn() -> u64 + use<> {
-        let shared = Arc::clone(&self.shared);
-        move || shared.filled.load(Ordering::Relaxed)
+    /// How many devices have their code so far.
+    pub fn filled(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.filled)
     }
 
-    /// Begins to poll at `start`.
-    pub(super) fn run_from(&self, start: Instant) {
-        self.start.send_replace(Some(start));
-    }
-
-    /// Tells how far they are.
-    pub(super) fn standing(&self) -> impl Fn() -> Standing + use<> {
-        let shared = Arc::clone(&self.shared);
-        move || {
-            shared.tallies.iter().map(locked).fold(Standing::default(), |sum, tally| Standing {
-                sent: sum.sent + tally.sent,
-                answered: sum.answered + tally.answered,
-                errors: sum.errors + tally.errors.total(),
-            })
+    /// From now on each connection carries polls of devices that asked over all of them, as behind a reverse proxy.
+    pub fn mix(&mut self) {
+        let codes: Vec<_> = self.lines.iter_mut().flat_map(|line| std::mem::take(&mut line.codes)).collect();
+        let count = self.lines.len().max(1);
+        for (number, code) in codes.into_iter().enumerate() {
+            self.lines[number % count].codes.push(code);
         }
     }
 
-    /// Waits until all polls are answered or given up.
-    pub(super) async fn finished(&mut self) {
-        for _ in 0..self.threads {
-            // A thread that is gone has counted what it did.
-            let _ = self.told.recv().await;
+    /// Polls at `pace` from `start` on, and waits for answers for a `grace` after its end.
+    pub async fn poll(&mut self, pace: Pace, start: Instant, grace: Duration, tally: &Arc<Mutex<Tally>>) {
+        let end = start + pace.length() + grace;
+        let mut pulses = JoinSet::new();
+        for thread in &self.threads {
+            pulses.spawn_on(pulse(Arc::clone(tally), start, pace.length()), thread.handle());
         }
-    }
-
-    /// What came of all polls, once they are [finished](Self::finished).
-    pub(super) fn tally(&self) -> Tally {
-        let mut all = Tally::new(self.shared.settings.seconds());
-        for tally in &self.shared.tallies {
-            all.add(&locked(tally));
+        let mut tasks = JoinSet::new();
+        for mut line in std::mem::take(&mut self.lines) {
+            let thread = self.thread(&line).clone();
+            let tally = Arc::clone(tally);
+            let polling = async move {
+                // What is not answered by then is counted below.
+                let _ = timeout_at(end, line.poll_at(pace, start, &tally)).await;
+                line
+            };
+            tasks.spawn_on(polling, &thread);
         }
-        let unanswered =
-            self.shared.settings.schedule.offered().saturating_sub(all.answered + all.errors.total());
-        all.errors.count_many("no answer by the end", unanswered);
-        all
-    }
-}
-
-fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A thread: the lines whose number leaves its own when divided by the number of threads.
-async fn run(
-    shared: &Arc<Shared>,
-    thread: u32,
-    mut starts: watch::Receiver<Option<Instant>>,
-    tell: &mpsc::UnboundedSender<Told>,
-) {
-    let settings = &shared.settings;
-    let owner = starts.clone();
-    let (lines, filled) = tokio::select! {
-        filled = fill(shared, thread) => match filled {
-            Ok(lines) => (lines, Ok(())),
-            Err(error) => (Vec::new(), Err(error)),
-        },
-        () = dropped(owner) => return,
-    };
-    // Whoever does not listen any more has dropped the other end too.
-    let _ = tell.send(Told::Filled(filled));
-    let Ok(start) = starts.wait_for(Option::is_some).await.map(|start| *start) else { return };
-    let start = start.unwrap_or_else(Instant::now);
-    let end = start + settings.schedule.length + settings.grace;
-    let mut tasks = JoinSet::new();
-    for (number, line) in lines {
-        let shared = Arc::clone(shared);
-        tasks.spawn(timeout_at(
-            end,
-            async move { keep_schedule(&shared, thread, (number, line), start).await },
-        ));
-    }
-    let pulse = tokio::spawn(pulse(Arc::clone(shared), thread, start));
-    tokio::select! {
-        () = async { while tasks.join_next().await.is_some() {} } => {}
-        () = dropped(starts) => {}
-    }
-    pulse.abort();
-    let _ = tell.send(Told::Done);
-}
-
-/// Returns once the owner is gone.
-async fn dropped(mut starts: watch::Receiver<Option<Instant>>) {
-    while starts.changed().await.is_ok() {}
-}
-
-async fn fill(shared: &Arc<Shared>, thread: u32) -> Result<Vec<(u32, Line)>, FillError> {
-    let Settings { schedule, threads, reconnects, address, .. } = shared.settings;
-    let turns = Arc::new(Semaphore::new(FILLING));
-    let mut tasks = JoinSet::new();
-    for number in (thread..schedule.connections).step_by(threads as usize) {
-        let own = schedule.devices_of(number);
-        if own == 0 {
-            continue;
-        }
-        let mut line = Line::new(address, source(number, &shared.settings), reconnects);
-        let (shared, turns) = (Arc::clone(shared), Arc::clone(&turns));
-        tasks.spawn(async move {
-            let _turn = turns.acquire().await;
-            line.fill(own, || _ = shared.filled.fetch_add(1, Ordering::Relaxed)).await?;
-            Ok::<_, FillError>((number, line))
-        });
-    }
-    let mut lines = Vec::new();
-    while let Some(line) = tasks.join_next().await {
-        lines.push(line.map_err(io::Error::other)??);
-    }
-    Ok(lines)
-}
-
-/// Where connection `number` comes from, if there are more than one address has ports for.
-fn source(number: u32, settings: &Settings) -> Option<IpAddr> {
-    let schedule = &settings.schedule;
-    let number = if settings.reconnects {
-        let opened = planned(schedule.rate, schedule.length.min(PORT_OCCUPIED));
-        number % u32::try_from(opened.div_ceil(OPENED_PER_SOURCE)).unwrap_or(u32::MAX).max(1)
-    } else if schedule.connections > LINES_PER_SOURCE {
-        number / LINES_PER_SOURCE
-    } else {
-        return None;
-    };
-    let [_, high, middle, low] = (number + 1).to_be_bytes();
-    Some(Ipv4Addr::new(127, high, middle, low).into())
-}
-
-/// Polls for the devices of `line` at their instants.
-async fn keep_schedule(shared: &Shared, thread: u32, (number, mut line): (u32, Line), start: Instant) {
-    let tally = &shared.tallies[thread as usize];
-    let mut free = start;
-    let mut timer = std::pin::pin!(sleep_until(start));
-    for slot in shared.settings.schedule.of_connection(number) {
-        let planned = start + slot.at;
-        let waited = free > planned;
-        let mut now = free.max(start);
-        if !waited {
-            timer.as_mut().reset(planned);
-            timer.as_mut().await;
-            now = Instant::now();
-        }
-        {
-            let mut tally = locked(tally);
-            tally.send(now - start, now - planned.max(free), LATE);
-            tally.waited += u64::from(waited);
-        }
-        let (answer, reopened) = line.poll(slot.device).await;
-        free = Instant::now();
+        self.lines = tasks.join_all().await;
+        pulses.shutdown().await;
+        self.lines.sort_by_key(|line| line.number);
         let mut tally = locked(tally);
-        tally.reopened += u64::from(reopened);
-        match answer {
-            Answer::Pending => tally.answer(slot.at, free - start),
-            Answer::SlowDown => {
-                tally.slow_down += 1;
-                tally.answer(slot.at, free - start);
-            }
-            Answer::Wrong(kind, text) => tally.fail(free - start, &kind, || format!("{kind}: {text}")),
-        }
+        let offered = if let Pace::Planned(schedule) = pace { schedule.offered() } else { tally.sent };
+        let unanswered = offered.saturating_sub(tally.answered + tally.errors.total());
+        tally.errors.count_many("no answer by the end", unanswered);
     }
-    // Thousands of connections that close as the last polls go out would be a load that no plan names.
-    sleep_until(start + shared.settings.schedule.length).await;
+
+    fn thread(&self, line: &Line) -> &Handle {
+        self.threads[line.number as usize % self.threads.len()].handle()
+    }
 }
 
-/// Notes how late this thread wakes up while load is offered.
-async fn pulse(shared: Arc<Shared>, thread: u32, start: Instant) {
-    let end = start + shared.settings.schedule.length;
+/// Notes how late this thread wakes up while polls are sent.
+async fn pulse(tally: Arc<Mutex<Tally>>, start: Instant, length: Duration) {
     let mut next = start;
-    while next < end {
+    while next < start + length {
         sleep_until(next).await;
-        let now = Instant::now();
-        locked(&shared.tallies[thread as usize]).lag.record(now - next);
+        let late = next.elapsed();
+        locked(&tally).generator_lag_ms.record(late);
         // A thread that sleeps through several instants was late at each.
         next += PULSE;
     }

@@ -1,26 +1,24 @@
-//! Owns what a run is judged by: its numbers, and the requirements they must meet.
+//! Owns what a run is judged by: its numbers, the requirements they must meet, and how both are written for a person.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::arguments::INTERVAL_SECS;
-use super::flows::FlowTally;
-use super::schedule::seconds;
-use super::tally::{Errors, Percentiles, Tally, Times};
-use super::world::{Cpu, Taken, quota};
-use super::{Machine, Mode, Plan};
+use super::flows::Consents;
+use super::measure::Cpu;
+use super::tally::{Errors, FIGURES, Second, Tally, Times, seconds};
+use super::{INTERVAL_SECS, Plan, quota};
 use crate::enedis::{Counts, Endpoint};
-use crate::fleet::Verdict;
+use crate::report::{Judged, Machine, Table, Verdict, name};
 
 /// Part of the polls that may be sent late by the generator before the offer counts as not made.
 const LATE_PART: f64 = 0.01;
 /// How late, at most, the generator's threads may wake up (p99) before the offer counts as not made.
 const LAG_MAX_MS: f64 = 20.0;
 
-/// What came of a run. [`std::fmt::Display`] writes it as a table and a list of verdicts.
+/// What came of a run. [`fmt::Display`] writes it as a table and a list of verdicts.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The plan, in words.
@@ -61,76 +59,21 @@ pub struct Setup {
 }
 
 /// What came of the polls.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Polls {
     /// Polls planned.
     pub offered: u64,
-    /// Polls sent.
-    pub sent: u64,
-    /// Polls answered as they must be, those told to slow down included.
-    pub answered: u64,
-    /// Of them, those told to slow down.
-    pub slow_down: u64,
-    /// What went wrong; polls without an answer by the end are among them.
-    pub errors: Errors,
     /// Polls planned in a second.
     pub rate_offered: f64,
     /// Polls answered in a second, in the time that polls were offered.
     pub rate_answered: f64,
-    /// From the planned instant to the answer, in milliseconds.
-    pub latency_ms: Percentiles,
-    /// Pairs of a part of the polls and the milliseconds it was answered within.
-    pub latency_curve: Vec<(f64, f64)>,
-    /// Polls that waited for the answer before on their connection.
-    pub waited_for_connection: u64,
-    /// Polls sent more than [`super::LATE`] late although their connection was free.
-    pub sent_late_by_generator: u64,
-    /// How late polls were sent although their connection was free, in milliseconds.
-    pub generator_behind_ms: Percentiles,
-    /// How late the generator's threads woke up, in milliseconds; answers were read as late.
-    pub generator_lag_ms: Percentiles,
-    /// Connections opened anew because the server had closed them, where they are to be kept.
-    pub reopened: Option<u64>,
     /// Whether each device keeps to the interval it was told, so that none may be told to slow down.
     pub on_schedule: bool,
-    /// Each second.
-    pub series: Vec<Moment>,
-}
-
-/// One second of the polls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Moment {
-    /// Seconds since the start.
-    pub second: usize,
-    /// Polls sent in it.
-    pub sent: u64,
-    /// Polls answered in it.
-    pub answered: u64,
-    /// Errors in it.
-    pub errors: u64,
-    /// Latencies of the polls planned in it, in milliseconds.
-    pub latency_ms: Percentiles,
-}
-
-/// What came of the whole device flows.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Consents {
-    /// Begun.
-    pub started: u64,
-    /// Ended with a token.
-    pub completed: u64,
-    /// Why the others failed.
-    pub errors: Errors,
-    /// From the planned instant to the device code, in milliseconds.
-    pub code_ms: Percentiles,
-    /// All pages of a person, with Enedis' and the exchange of the code there, in milliseconds.
-    pub pages_ms: Percentiles,
-    /// The poll that brought the token, in milliseconds.
-    pub token_ms: Percentiles,
-    /// From the planned instant to the token, with the interval between polls, in milliseconds.
-    pub whole_ms: Percentiles,
-    /// Begun and completed in each second.
-    pub series: Vec<[u64; 2]>,
+    /// Whether each poll has a connection of its own.
+    pub reconnects: bool,
+    /// What was counted.
+    #[serde(flatten)]
+    pub tally: Tally,
 }
 
 /// What was taken of the machine while load was offered.
@@ -148,8 +91,6 @@ pub struct Use {
     pub generator_us_per_poll: Option<f64>,
     /// Resident memory of the server at the end, in bytes.
     pub server_resident_bytes: u64,
-    /// Cores taken by the server, the generator and everything else in each second.
-    pub series: Vec<[f64; 3]>,
 }
 
 /// What reached Enedis' token endpoint.
@@ -177,7 +118,8 @@ pub struct Ending {
 }
 
 impl Setup {
-    pub(super) fn new(codes: u32, took: Duration, grown: u64) -> Self {
+    /// So many `codes` took so long, and the server's memory has grown by so many bytes.
+    pub fn new(codes: u32, took: Duration, grown: u64) -> Self {
         let seconds = took.as_secs_f64();
         let each = f64::from(codes.max(1));
         Self { codes, seconds, per_second: each / seconds.max(1e-9), bytes_per_session: grown as f64 / each }
@@ -185,93 +127,76 @@ impl Setup {
 }
 
 impl Polls {
-    pub(super) fn new(plan: &Plan, tally: &Tally) -> Self {
+    pub(super) fn new(plan: &Plan, mut tally: Tally) -> Self {
         // What came in the grace counts for no rate.
-        let within: u64 = tally.seconds.iter().take(seconds(plan.length)).map(|second| second.answered).sum();
-        let series = tally.seconds.iter().rposition(|second| !second.is_empty()).map_or(0, |last| last + 1);
+        let within: u64 = tally.series.iter().take(seconds(plan.length)).map(|second| second.answered).sum();
+        let busy = |second: &Second| second.sent + second.answered + second.errors > 0;
+        tally.series.truncate(tally.series.iter().rposition(busy).map_or(0, |last| last + 1));
         Self {
             offered: plan.schedule().offered(),
-            sent: tally.sent,
-            answered: tally.answered,
-            slow_down: tally.slow_down,
-            errors: tally.errors.clone(),
-            rate_offered: plan.rate,
+            rate_offered: plan.rate(),
             rate_answered: within as f64 / plan.length.as_secs_f64(),
-            latency_ms: tally.latency.percentiles(),
-            latency_curve: tally.latency.curve(),
-            waited_for_connection: tally.waited,
-            sent_late_by_generator: tally.late,
-            generator_behind_ms: tally.behind.percentiles(),
-            generator_lag_ms: tally.lag.percentiles(),
-            reopened: (plan.mode != Mode::Reconnecting).then_some(tally.reopened),
-            on_schedule: plan.rate * INTERVAL_SECS <= f64::from(plan.devices),
-            series: tally.seconds[..series].iter().enumerate().map(Moment::new).collect(),
+            on_schedule: plan.rate() * INTERVAL_SECS <= f64::from(plan.devices),
+            reconnects: plan.reconnects,
+            tally,
         }
     }
 
-    /// Every poll was sent, and hardly any late by the generator's own fault.
-    fn was_offered(&self) -> bool {
-        let late = self.sent_late_by_generator as f64 <= LATE_PART * self.offered as f64;
-        self.sent == self.offered && late && self.generator_lag_ms.p99 <= LAG_MAX_MS
-    }
-}
-
-impl Moment {
-    fn new((number, second): (usize, &super::tally::Second)) -> Self {
-        let (sent, answered, errors) = (second.sent, second.answered, second.errors);
-        Self { second: number, sent, answered, errors, latency_ms: second.latency.percentiles() }
-    }
-}
-
-impl Consents {
-    pub(super) fn new(tally: &FlowTally) -> Self {
-        let [code_ms, pages_ms, token_ms, whole_ms] =
-            [&tally.code, &tally.pages, &tally.token, &tally.whole].map(Times::percentiles);
-        Self {
-            started: tally.started,
-            completed: tally.completed,
-            errors: tally.errors.clone(),
-            code_ms,
-            pages_ms,
-            token_ms,
-            whole_ms,
-            series: tally.seconds
-                [..tally.seconds.iter().rposition(|counts| *counts != [0, 0]).map_or(0, |last| last + 1)]
-                .to_vec(),
+    fn judge(&self, p99_below_ms: Option<f64>, verdicts: &mut Vec<Verdict>) {
+        let Self { offered, tally, .. } = self;
+        let Tally { sent, answered, slow_down, reopened, sent_late_by_generator, .. } = tally;
+        let errors = tally.errors.total();
+        verdicts.push(Verdict::new(
+            "every poll is answered as it must be",
+            errors == 0 && answered == offered && (*slow_down == 0 || !self.on_schedule),
+            format!("{answered} of {offered}, {errors} errors, {slow_down} told to slow down"),
+        ));
+        if !self.reconnects {
+            let found = format!("{reopened} opened anew");
+            verdicts.push(Verdict::new("connections are kept", *reopened == 0, found));
         }
+        if let Some(below) = p99_below_ms {
+            let p99 = tally.latency_ms.at(0.99);
+            let found = format!("{p99:.2} ms, less than {below} ms wanted");
+            verdicts.push(Verdict::new("the p99 of polls is low", p99 < below && *answered > 0, found));
+        }
+        let lag = tally.generator_lag_ms.at(0.99);
+        verdicts.push(Verdict::new(
+            "the load was really offered",
+            sent == offered
+                && *sent_late_by_generator as f64 <= LATE_PART * *offered as f64
+                && lag <= LAG_MAX_MS,
+            format!(
+                "{sent} sent, {sent_late_by_generator} of them late by the generator, whose threads woke up {lag:.1} ms \
+                 late (p99)"
+            ),
+        ));
     }
 }
 
 impl Use {
-    pub(super) fn new(taken: &Taken, polls: Option<&Polls>) -> Self {
-        let [server_cores, generator_cores, other_cores] = cores(&taken.cpu, taken.length);
+    /// So much was taken in `length`, and the server had so much memory in the end.
+    pub(super) fn new((cpu, resident): (Cpu, u64), length: Duration, polls: Option<&Polls>) -> Self {
+        let [server_cores, generator_cores, other_cores] = cpu.cores(length);
         // Of the time that load was offered, as the CPU is.
-        let answered = polls.map(|polls| polls.rate_answered * taken.length.as_secs_f64());
+        let answered = polls.map(|polls| polls.rate_answered * length.as_secs_f64());
         let answered = answered.filter(|answered| *answered > 0.0);
         let each = |cpu: Duration| answered.map(|answered| cpu.as_secs_f64() * 1e6 / answered);
         Self {
             server_cores,
             generator_cores,
             other_cores,
-            server_us_per_poll: each(taken.cpu.server),
-            generator_us_per_poll: each(taken.cpu.own),
-            server_resident_bytes: taken.resident,
-            series: taken.seconds.iter().map(|cpu| cores(cpu, Duration::from_secs(1))).collect(),
+            server_us_per_poll: each(cpu.server),
+            generator_us_per_poll: each(cpu.own),
+            server_resident_bytes: resident,
         }
     }
-}
-
-/// Cores that the server, the generator and everything else kept busy in a time of this length.
-fn cores(cpu: &Cpu, length: Duration) -> [f64; 3] {
-    let other = cpu.machine.saturating_sub(cpu.server + cpu.own);
-    [cpu.server, cpu.own, other].map(|cpu| cpu.as_secs_f64() / length.as_secs_f64().max(1e-9))
 }
 
 impl Enedis {
     pub(super) fn new(plan: &Plan, counts: &Counts) -> Self {
         let quota = quota(plan);
-        let most =
-            |of: &std::collections::HashMap<Endpoint, u32>| of.get(&Endpoint::Token).copied().unwrap_or(0);
+        let most = |of: &HashMap<Endpoint, u32>| of.get(&Endpoint::Token).copied().unwrap_or(0);
         Self {
             calls: counts.requests(Endpoint::Token),
             throttled: counts.throttled(Endpoint::Token),
@@ -279,10 +204,6 @@ impl Enedis {
             most_in_an_hour: most(&counts.most_in_an_hour),
             quota: (quota.per_second.unwrap_or(u32::MAX), quota.per_hour.unwrap_or(u32::MAX)),
         }
-    }
-
-    fn is_within(&self) -> bool {
-        self.throttled == 0 && self.most_in_a_second <= self.quota.0 && self.most_in_an_hour <= self.quota.1
     }
 }
 
@@ -292,73 +213,133 @@ impl Report {
             plan: plan.to_string(),
             seconds: plan.length.as_secs_f64(),
             machine: Machine::this(),
-            p99_below_ms: plan.p99.map(|p99| p99.as_secs_f64() * 1e3),
+            p99_below_ms: plan.p99_ms,
             ..Self::default()
         }
     }
+}
 
-    /// Every requirement that the run can be judged by.
-    pub fn verdicts(&self) -> Vec<Verdict> {
+impl Judged for Report {
+    fn verdicts(&self) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        let mut verdict = |requirement, pass, found| verdicts.push(Verdict { pass, requirement, found });
         if let Some(polls) = &self.polls {
-            let errors = polls.errors.total();
-            verdict(
-                "every poll is answered as it must be",
-                errors == 0
-                    && polls.answered == polls.offered
-                    && (polls.slow_down == 0 || !polls.on_schedule),
-                format!(
-                    "{} of {}, {errors} errors, {} told to slow down",
-                    polls.answered, polls.offered, polls.slow_down
-                ),
-            );
-            if let Some(reopened) = polls.reopened {
-                verdict("connections are kept", reopened == 0, format!("{reopened} opened anew"));
-            }
-            if let Some(below) = self.p99_below_ms {
-                let p99 = polls.latency_ms.p99;
-                verdict(
-                    "the p99 of polls is low",
-                    p99 < below && polls.answered > 0,
-                    format!("{p99:.2} ms, less than {below} ms wanted"),
-                );
-            }
-            verdict(
-                "the load was really offered",
-                polls.was_offered(),
-                format!(
-                    "{} sent, {} of them late by the generator, whose threads woke up {:.1} ms late (p99)",
-                    polls.sent, polls.sent_late_by_generator, polls.generator_lag_ms.p99
-                ),
-            );
+            polls.judge(self.p99_below_ms, &mut verdicts);
         }
-        if let Some(consents) = &self.consents {
-            verdict(
+        if let Some(Consents { started, completed, errors, .. }) = &self.consents {
+            verdicts.push(Verdict::new(
                 "every consent ends with a token",
-                consents.errors.total() == 0
-                    && consents.completed == consents.started
-                    && consents.started > 0,
-                format!("{} of {}", consents.completed, consents.started),
-            );
-            let Enedis { most_in_a_second, quota, throttled, .. } = self.enedis;
-            verdict(
+                errors.total() == 0 && completed == started && *started > 0,
+                format!("{completed} of {started}"),
+            ));
+            let Enedis { most_in_a_second, most_in_an_hour, quota, throttled, .. } = self.enedis;
+            verdicts.push(Verdict::new(
                 "Enedis' quota is never exceeded",
-                self.enedis.is_within(),
+                throttled == 0 && most_in_a_second <= quota.0 && most_in_an_hour <= quota.1,
                 format!("at most {most_in_a_second} in a second of {}, {throttled} refused", quota.0),
-            );
+            ));
         }
-        verdict("the server ends when it is told to", self.ending.well, self.ending.how.clone());
+        verdicts.push(Verdict::new(
+            "the server ends when it is told to",
+            self.ending.well,
+            &*self.ending.how,
+        ));
         verdicts
     }
+}
 
-    /// The report with its verdicts, for a program.
-    pub fn to_json(&self) -> Value {
-        Verdict::append(json!(self), &self.verdicts())
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}\n", self.plan, self.machine)?;
+        let (mut table, mut times) = (Table::default(), Table::default());
+        let mut texts = Vec::new();
+        times.row("milliseconds", FIGURES.map(|(name, _)| name));
+        if let Some(setup) = &self.setup {
+            table.row("device codes at the start", [setup.codes]);
+            table.row("  in a second", [format!("{:.0}", setup.per_second)]);
+            table.row("  bytes of the server per session", [format!("{:.0}", setup.bytes_per_session)]);
+        }
+        if let Some(Polls { offered, rate_offered, rate_answered, reconnects, tally, .. }) = &self.polls {
+            table.row("polls offered", [offered]);
+            table.row("  sent", [tally.sent]);
+            table.row("  answered", [tally.answered]);
+            table.row("    told to slow down", [tally.slow_down]);
+            errors(&mut table, &mut texts, &tally.errors);
+            table.row("  waited for their connection", [tally.waited_for_connection]);
+            table.row("  sent late by the generator", [tally.sent_late_by_generator]);
+            if !reconnects {
+                table.row("  connections opened anew", [tally.reopened]);
+            }
+            table.row("polls offered in a second", [format!("{rate_offered:.0}")]);
+            table.row("polls answered in a second", [format!("{rate_answered:.0}")]);
+            times.row("polls, planned to answered", cells(&tally.latency_ms));
+            times.row("  generator: sent after planned", cells(&tally.generator_behind_ms));
+            times.row("  generator: woken late", cells(&tally.generator_lag_ms));
+        }
+        if let Some(consents) = &self.consents {
+            table.row("consents started", [consents.started]);
+            table.row("  completed", [consents.completed]);
+            errors(&mut table, &mut texts, &consents.errors);
+            let Enedis { calls, throttled, most_in_a_second, most_in_an_hour, quota } = self.enedis;
+            table.row("token calls to Enedis", [calls]);
+            table.row("  most in a second", [format!("{most_in_a_second} of {}", quota.0)]);
+            table.row("  most in an hour", [format!("{most_in_an_hour} of {}", quota.1)]);
+            table.row("  answered 429 for the quota", [throttled]);
+            times.row("consents, planned to token", cells(&consents.whole_ms));
+            times.row("  device code", cells(&consents.code_ms));
+            times.row("  all pages of the person", cells(&consents.pages_ms));
+            times.row("  poll that brought the token", cells(&consents.token_ms));
+        }
+        let used = &self.used;
+        for (who, cores, each) in [
+            ("CPU of the server, cores", used.server_cores, used.server_us_per_poll),
+            ("CPU of the generator, cores", used.generator_cores, used.generator_us_per_poll),
+            ("CPU of everything else, cores", used.other_cores, None),
+        ] {
+            table.row(who, [format!("{cores:.2}")]);
+            each.inspect(|each| table.row("  µs per poll", [format!("{each:.1}")]));
+        }
+        let resident = format!("{:.1}", used.server_resident_bytes as f64 / 1e6);
+        table.row("resident memory of the server, MB", [resident]);
+        writeln!(f, "{table}\n{times}")?;
+        texts.iter().try_for_each(|text| writeln!(f, "error: {text}"))?;
+        for (message, count) in &self.server_said {
+            writeln!(f, "the server said {count} times: {message}")?;
+        }
+        if !(texts.is_empty() && self.server_said.is_empty()) {
+            writeln!(f)?;
+        }
+        self.verdicts().iter().try_for_each(|verdict| verdict.fmt(f))
     }
+}
 
-    /// Every requirement is met.
-    pub fn passed(&self) -> bool {
-        Verdict::all_pass(&self.verdicts())
+fn errors<'a>(table: &mut Table, texts: &mut Vec<&'a str>, errors: &'a Errors) {
+    table.row("  errors", [errors.total()]);
+    for (kind, count) in &errors.kinds {
+        table.row(format!("    {kind}"), [count]);
+    }
+    texts.extend(errors.texts.iter().map(String::as_str));
+}
+
+fn cells(times: &Times) -> [String; 5] {
+    FIGURES.map(|(_, part)| format!("{:.2}", times.at(part)))
+}
+
+/// A line that says what was tried.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.devices > 0 {
+            write!(f, "{} devices offer {} polls a second ", self.devices, self.rate())?;
+            if self.reconnects {
+                write!(f, "each over a new connection")?;
+            } else {
+                write!(f, "over {} connections", self.connections.min(self.devices))?;
+            }
+        }
+        if self.consents > 0.0 {
+            let and = if self.devices > 0 { ", and " } else { "" };
+            write!(f, "{and}{} consents begin a second", self.consents)?;
+        }
+        write!(f, ", for {} s; {}; seed {}", self.length.as_secs_f64(), name(&self.store), self.seed)?;
+        self.settings.iter().try_for_each(|(name, value)| write!(f, "; {name}={value}"))
     }
 }

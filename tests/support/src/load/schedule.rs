@@ -5,6 +5,15 @@
 
 use std::time::Duration;
 
+/// When the next poll of a connection is due.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// At its planned instant, whatever became of those before (open loop): how long do devices wait?
+    Planned(Schedule),
+    /// As soon as the one before is answered, for so long (closed loop): how much can the server do?
+    Answered(Duration),
+}
+
 /// When which device polls: each at one constant interval, all of them evenly spread over it.
 ///
 /// ```text
@@ -26,13 +35,34 @@ pub struct Schedule {
     pub seed: u64,
 }
 
-/// One poll of a connection's schedule.
+/// One poll of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub(super) struct Slot {
     /// Which of the connection's own devices polls, from 0.
-    pub device: usize,
-    /// When.
-    pub at: Duration,
+    pub(super) device: usize,
+    /// When; `None`: at once.
+    pub(super) at: Option<Duration>,
+}
+
+impl Pace {
+    /// How long polls are sent.
+    pub fn length(&self) -> Duration {
+        match self {
+            Self::Planned(schedule) => schedule.length,
+            Self::Answered(length) => *length,
+        }
+    }
+
+    /// The polls of connection number `connection`, which has `own` devices, in order; without end in a closed loop.
+    pub(super) fn of_connection(self, connection: u32, own: usize) -> impl Iterator<Item = Slot> + Send {
+        (0..own).cycle().enumerate().map_while(move |(count, device)| {
+            let Self::Planned(schedule) = self else { return Some(Slot { device, at: None }) };
+            let number = u64::from(connection) + device as u64 * u64::from(schedule.connections);
+            let poll = (count / own) as u64 * u64::from(schedule.devices) + number;
+            let at = after(poll, schedule.rate, fraction(schedule.seed, number));
+            (poll < schedule.offered()).then_some(Slot { device, at: Some(at) })
+        })
+    }
 }
 
 impl Schedule {
@@ -40,30 +70,15 @@ impl Schedule {
     pub fn offered(&self) -> u64 {
         planned(self.rate, self.length)
     }
+}
 
-    /// Devices of connection number `connection`.
-    pub fn devices_of(&self, connection: u32) -> u32 {
-        self.devices.saturating_sub(connection).div_ceil(self.connections)
-    }
-
-    /// The polls of connection number `connection`, in order.
-    pub fn of_connection(self, connection: u32) -> impl Iterator<Item = Slot> + Send {
-        let offered = self.offered();
-        let own = u64::from(self.devices_of(connection));
-        (0_u64..).map_while(move |count| {
-            let (round, device) = (count.checked_div(own)?, count.checked_rem(own)?);
-            let device_number = u64::from(connection) + device * u64::from(self.connections);
-            let number = round * u64::from(self.devices) + device_number;
-            (number < offered).then(|| Slot {
-                device: usize::try_from(device).unwrap_or(usize::MAX),
-                at: after(number, self.rate, fraction(self.seed, device_number)),
-            })
-        })
-    }
+/// Devices of connection number `connection` when `devices` share `connections`.
+pub(super) fn devices_of(connection: u32, devices: u32, connections: u32) -> u32 {
+    devices.saturating_sub(connection).div_ceil(connections)
 }
 
 /// Instants at `rate` a second for `length`, each moved within its share of time as `seed` has it.
-pub fn instants(rate: f64, length: Duration, seed: u64) -> impl Iterator<Item = Duration> + Send {
+pub(super) fn instants(rate: f64, length: Duration, seed: u64) -> impl Iterator<Item = Duration> + Send {
     (0..planned(rate, length)).map(move |number| after(number, rate, fraction(seed, number)))
 }
 
@@ -72,18 +87,12 @@ pub fn instants(rate: f64, length: Duration, seed: u64) -> impl Iterator<Item = 
     clippy::cast_sign_loss,
     reason = "not negative, and far below 2^53"
 )]
-pub(super) fn planned(rate: f64, length: Duration) -> u64 {
+fn planned(rate: f64, length: Duration) -> u64 {
     (rate * length.as_secs_f64()).round() as u64
 }
 
 fn after(number: u64, rate: f64, fraction: f64) -> Duration {
     Duration::from_secs_f64((number as f64 + fraction) / rate)
-}
-
-/// Seconds that `length` touches, at least 1.
-pub(super) fn seconds(length: Duration) -> usize {
-    let seconds = length.as_secs() + u64::from(length.subsec_nanos() > 0);
-    usize::try_from(seconds).unwrap_or(usize::MAX).max(1)
 }
 
 /// A number from 0 to below 1 that looks random (`SplitMix64`).
@@ -98,19 +107,25 @@ fn fraction(seed: u64, number: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn schedule() -> Schedule {
-        Schedule { devices: 50, connections: 7, rate: 10.0, length: Duration::from_secs(12), seed: 3 }
+    const SCHEDULE: Schedule =
+        Schedule { devices: 50, connections: 7, rate: 10.0, length: Duration::from_secs(12), seed: 3 };
+
+    /// The slots of each connection, with their instants.
+    fn slots(schedule: Schedule) -> Vec<Vec<(usize, Duration)>> {
+        let of = |number| {
+            let own = devices_of(number, schedule.devices, schedule.connections) as usize;
+            let slots = Pace::Planned(schedule).of_connection(number, own);
+            slots.map(|slot| (slot.device, slot.at.expect("a planned poll"))).collect()
+        };
+        (0..schedule.connections).map(of).collect()
     }
 
     #[test]
     fn connections_share_all_polls() {
-        let schedule = schedule();
-        assert_eq!(schedule.offered(), 120);
-        assert_eq!((0..7).map(|number| schedule.devices_of(number)).sum::<u32>(), 50);
-        let slots: Vec<_> = (0..7).flat_map(|number| schedule.of_connection(number)).collect();
-        assert_eq!(slots.len(), 120);
-        let mut at: Vec<_> = slots.iter().map(|slot| slot.at).collect();
+        assert_eq!((0..7).map(|number| devices_of(number, 50, 7)).sum::<u32>(), 50);
+        let mut at: Vec<_> = slots(SCHEDULE).concat().into_iter().map(|(_, at)| at).collect();
         at.sort_unstable();
+        assert_eq!((at.len(), SCHEDULE.offered()), (120, 120));
         for (number, at) in at.iter().enumerate() {
             let earliest = Duration::from_millis(100 * number as u64);
             assert!((earliest..earliest + Duration::from_millis(100)).contains(at), "{number}: {at:?}");
@@ -119,13 +134,11 @@ mod tests {
 
     #[test]
     fn each_device_keeps_its_interval() {
-        for connection in 0..7 {
-            let slots: Vec<_> = schedule().of_connection(connection).collect();
-            assert!(slots.is_sorted_by_key(|slot| slot.at));
-            let own = schedule().devices_of(connection) as usize;
-            for (one, next) in slots.iter().zip(slots.iter().skip(own)) {
-                assert_eq!(one.device, next.device);
-                let apart = next.at.abs_diff(one.at + Duration::from_secs(5));
+        for (number, slots) in (0..).zip(slots(SCHEDULE)) {
+            assert!(slots.is_sorted_by_key(|slot| slot.1));
+            for (one, next) in slots.iter().zip(slots.iter().skip(devices_of(number, 50, 7) as usize)) {
+                assert_eq!(one.0, next.0);
+                let apart = next.1.abs_diff(one.1 + Duration::from_secs(5));
                 assert!(apart < Duration::from_micros(1), "{apart:?}");
             }
         }
@@ -133,18 +146,23 @@ mod tests {
 
     #[test]
     fn more_connections_than_devices_leave_some_idle() {
-        let schedule = Schedule { devices: 2, connections: 3, ..schedule() };
-        assert_eq!(schedule.of_connection(2).count(), 0);
-        assert_eq!(schedule.of_connection(0).count() + schedule.of_connection(1).count(), 120);
+        let slots = slots(Schedule { devices: 2, connections: 3, ..SCHEDULE });
+        assert_eq!((slots[0].len() + slots[1].len(), slots[2].len()), (120, 0));
+    }
+
+    #[test]
+    fn a_closed_loop_goes_round_its_devices() {
+        let slots = Pace::Answered(Duration::from_secs(1)).of_connection(3, 2);
+        let devices: Vec<_> = slots.take(5).map(|slot| (slot.device, slot.at)).collect();
+        assert_eq!(devices, [0, 1, 0, 1, 0].map(|device| (device, None)));
     }
 
     #[test]
     fn the_seed_decides() {
         let of = |seed| instants(4.0, Duration::from_secs(2), seed).collect::<Vec<_>>();
-        assert_eq!(of(1).len(), 8);
+        assert!(of(1).len() == 8 && of(1).is_sorted());
         assert_eq!(of(1), of(1));
         assert_ne!(of(1), of(2));
-        assert!(of(1).is_sorted());
         assert_eq!(instants(0.0, Duration::from_secs(2), 1).count(), 0);
     }
 }

@@ -7,48 +7,29 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 /// Kinds of errors kept apart; more are counted together.
 const KINDS_MAX: usize = 40;
 /// Texts of errors kept, the first ones.
-pub const TEXTS_MAX: usize = 5;
+const TEXTS_MAX: usize = 5;
 /// Longest latency told apart, in microseconds.
 const LONGEST: u64 = 600_000_000;
+/// A poll sent later than this, although its connection was free, is the generator's fault.
+pub const LATE: Duration = Duration::from_millis(10);
 
-/// Times, in microseconds, to three digits.
+/// Names of the figures that times are told by, and the part of them that is not longer.
+pub(super) const FIGURES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// Times, to three digits. Serialized as their count and [`FIGURES`] in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
-/// The usual figures of some times, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Percentiles {
-    /// How many times there are.
-    pub count: u64,
-    /// Half are not longer.
-    pub p50: f64,
-    /// 90 % are not longer.
-    pub p90: f64,
-    /// 99 % are not longer.
-    pub p99: f64,
-    /// 99.9 % are not longer.
-    pub p999: f64,
-    /// The longest.
-    pub max: f64,
-}
-
 impl Times {
-    /// None yet.
-    pub fn new() -> Self {
-        Self::with_digits(3)
-    }
-
     fn with_digits(digits: u8) -> Self {
-        let bounded = Histogram::new_with_bounds(1, LONGEST, digits);
-        // The bounds are right for any number of digits up to five; one without bounds is the same, but grows.
-        Self(
-            bounded.or_else(|_| Histogram::new(digits)).unwrap_or_else(|_| unreachable!("up to five digits")),
-        )
+        Self(Histogram::new_with_bounds(1, LONGEST, digits).expect("bounds that suit up to five digits"))
     }
 
     /// Counts `time`.
@@ -56,63 +37,27 @@ impl Times {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(LONGEST).clamp(1, LONGEST));
     }
 
-    /// Counts all of `other` as well.
-    pub fn add(&mut self, other: &Self) {
-        // Both have the same bounds.
-        let _ = self.0.add(&other.0);
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len()
     }
 
     /// The time that `part` of all are not longer than, in milliseconds.
     pub fn at(&self, part: f64) -> f64 {
-        self.0.value_at_quantile(part) as f64 / 1e3
-    }
-
-    /// The usual figures.
-    pub fn percentiles(&self) -> Percentiles {
-        if self.0.is_empty() {
-            return Percentiles::default();
-        }
-        Percentiles {
-            count: self.0.len(),
-            p50: self.at(0.5),
-            p90: self.at(0.9),
-            p99: self.at(0.99),
-            p999: self.at(0.999),
-            max: self.0.max() as f64 / 1e3,
-        }
-    }
-
-    /// Pairs of a part of all, and the milliseconds that part is not longer than, up to the longest.
-    pub fn curve(&self) -> Vec<(f64, f64)> {
-        let steps = self.0.iter_quantiles(5);
-        let points = steps.map(|step| (step.quantile_iterated_to(), step.value_iterated_to() as f64 / 1e3));
-        points.collect()
+        self.0.value_at_quantile(part).min(self.0.max()) as f64 / 1e3
     }
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self::new()
+        Self::with_digits(3)
     }
 }
 
-/// What one second of a run saw.
-#[derive(Clone, Debug)]
-pub struct Second {
-    /// Requests sent in it.
-    pub sent: u64,
-    /// Good answers that came in it.
-    pub answered: u64,
-    /// Errors in it.
-    pub errors: u64,
-    /// Latencies of the requests planned in it.
-    pub latency: Times,
-}
-
-impl Second {
-    /// Nothing happened.
-    pub fn is_empty(&self) -> bool {
-        self.sent + self.answered + self.errors == 0
+impl Serialize for Times {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let figures = FIGURES.map(|(name, part)| (name, json!(self.at(part))));
+        serializer.collect_map([("count", json!(self.count()))].into_iter().chain(figures))
     }
 }
 
@@ -127,39 +72,40 @@ pub struct Errors {
 
 impl Errors {
     /// Counts one, with the words for it.
-    pub fn count(&mut self, kind: &str, text: impl FnOnce() -> String) {
+    pub fn count(&mut self, kind: &str, text: &str) {
         self.count_many(kind, 1);
         if self.texts.len() < TEXTS_MAX {
-            self.texts.push(text());
+            self.texts.push(format!("{kind}: {text}"));
         }
     }
 
     /// Counts `many` that have no words of their own.
     pub fn count_many(&mut self, kind: &str, many: u64) {
-        if many == 0 {
-            return;
+        if many > 0 {
+            let known = self.kinds.len() < KINDS_MAX || self.kinds.contains_key(kind);
+            *self.kinds.entry(if known { kind } else { "others" }.to_owned()).or_default() += many;
         }
-        let known = self.kinds.len() < KINDS_MAX || self.kinds.contains_key(kind);
-        *self.kinds.entry(if known { kind } else { "others" }.to_owned()).or_default() += many;
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
         self.kinds.values().sum()
     }
-
-    /// Counts all of `other` as well.
-    pub fn add(&mut self, other: &Self) {
-        for (kind, many) in &other.kinds {
-            self.count_many(kind, *many);
-        }
-        self.texts.extend(other.texts.iter().cloned());
-        self.texts.truncate(TEXTS_MAX);
-    }
 }
 
-/// What polls came to, of one thread or of all.
-#[derive(Clone, Debug, Default)]
+/// What an answer to a poll came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// `authorization_pending`.
+    Pending,
+    /// `slow_down`.
+    SlowDown,
+    /// Anything else: what kind, in which words.
+    Wrong(String, String),
+}
+
+/// What polls came to.
+#[derive(Clone, Debug, Serialize)]
 pub struct Tally {
     /// Polls sent.
     pub sent: u64,
@@ -169,86 +115,92 @@ pub struct Tally {
     pub slow_down: u64,
     /// What went wrong.
     pub errors: Errors,
-    /// From the planned instant to the answer.
-    pub latency: Times,
-    /// How late polls were sent although their connection was free.
-    pub behind: Times,
-    /// Of them, those later than the plan allows.
-    pub late: u64,
-    /// Polls that had to wait for their connection's answer before.
-    pub waited: u64,
+    /// From the planned instant to the answer, in milliseconds.
+    pub latency_ms: Times,
+    /// Polls that waited for the answer before on their connection.
+    pub waited_for_connection: u64,
+    /// Polls sent more than [`LATE`] late although their connection was free.
+    pub sent_late_by_generator: u64,
+    /// How late polls were sent although their connection was free, in milliseconds.
+    pub generator_behind_ms: Times,
+    /// How late the generator's threads woke up, in milliseconds; answers were read as late.
+    pub generator_lag_ms: Times,
     /// Connections opened anew because the server had closed them between two polls.
     pub reopened: u64,
-    /// How late the thread itself was at instants it set itself, whatever the server did.
-    pub lag: Times,
     /// Each second.
-    pub seconds: Vec<Second>,
+    pub series: Vec<Second>,
+}
+
+/// What one second of a run saw.
+#[derive(Clone, Debug, Serialize)]
+pub struct Second {
+    /// Polls sent in it.
+    pub sent: u64,
+    /// Polls answered in it.
+    pub answered: u64,
+    /// Errors in it.
+    pub errors: u64,
+    /// Latencies of the polls planned in it, in milliseconds.
+    pub latency_ms: Times,
 }
 
 impl Tally {
-    /// Nothing yet, for a run of `seconds`; what comes later counts for the last one.
-    pub fn new(seconds: usize) -> Self {
-        let second = Second { sent: 0, answered: 0, errors: 0, latency: Times::with_digits(2) };
-        Self { seconds: vec![second; seconds.max(1)], ..Self::default() }
+    /// Nothing yet, for a run of `length`; what comes later counts for its last second.
+    pub fn new(length: Duration) -> Self {
+        let second = Second { sent: 0, answered: 0, errors: 0, latency_ms: Times::with_digits(2) };
+        Self {
+            sent: 0,
+            answered: 0,
+            slow_down: 0,
+            errors: Errors::default(),
+            latency_ms: Times::default(),
+            waited_for_connection: 0,
+            sent_late_by_generator: 0,
+            generator_behind_ms: Times::default(),
+            generator_lag_ms: Times::default(),
+            reopened: 0,
+            series: vec![second; seconds(length)],
+        }
     }
 
     /// The second that `at` (since the start) falls in.
-    pub fn second(&mut self, at: Duration) -> Option<&mut Second> {
-        let last = self.seconds.len().checked_sub(1)?;
-        let number = usize::try_from(at.as_secs()).unwrap_or(last).min(last);
-        self.seconds.get_mut(number)
+    fn second(&mut self, at: Duration) -> &mut Second {
+        let number = second(at, self.series.len());
+        &mut self.series[number]
     }
 
-    /// A poll was sent at `at`, `behind` the instant at which it could have been; more than `allowed` is late.
-    pub fn send(&mut self, at: Duration, behind: Duration, allowed: Duration) {
+    /// A poll was sent at `at`, `behind` the instant at which it could have been.
+    pub(super) fn send(&mut self, at: Duration, behind: Duration) {
         self.sent += 1;
-        self.behind.record(behind);
-        self.late += u64::from(behind > allowed);
-        if let Some(second) = self.second(at) {
-            second.sent += 1;
-        }
+        self.generator_behind_ms.record(behind);
+        self.sent_late_by_generator += u64::from(behind > LATE);
+        self.second(at).sent += 1;
     }
 
-    /// A poll planned for `planned` was answered well at `at`.
-    pub fn answer(&mut self, planned: Duration, at: Duration) {
+    /// A poll planned for `planned` was answered at `at`.
+    pub(super) fn receive(&mut self, planned: Duration, at: Duration, answer: &Answer) {
+        if let Answer::Wrong(kind, text) = answer {
+            self.errors.count(kind, text);
+            self.second(at).errors += 1;
+            return;
+        }
         self.answered += 1;
+        self.slow_down += u64::from(*answer == Answer::SlowDown);
         let latency = at.saturating_sub(planned);
-        self.latency.record(latency);
-        if let Some(second) = self.second(planned) {
-            second.latency.record(latency);
-        }
-        if let Some(second) = self.second(at) {
-            second.answered += 1;
-        }
+        self.latency_ms.record(latency);
+        self.second(planned).latency_ms.record(latency);
+        self.second(at).answered += 1;
     }
+}
 
-    /// A poll went wrong at `at`.
-    pub fn fail(&mut self, at: Duration, kind: &str, text: impl FnOnce() -> String) {
-        self.errors.count(kind, text);
-        if let Some(second) = self.second(at) {
-            second.errors += 1;
-        }
-    }
+/// Seconds that `length` touches, at least 1.
+pub(super) fn seconds(length: Duration) -> usize {
+    usize::try_from(length.as_millis().div_ceil(1_000)).unwrap_or(usize::MAX).max(1)
+}
 
-    /// Adds those of another thread.
-    pub fn add(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.answered += other.answered;
-        self.slow_down += other.slow_down;
-        self.late += other.late;
-        self.waited += other.waited;
-        self.reopened += other.reopened;
-        self.errors.add(&other.errors);
-        self.latency.add(&other.latency);
-        self.behind.add(&other.behind);
-        self.lag.add(&other.lag);
-        for (own, second) in self.seconds.iter_mut().zip(&other.seconds) {
-            own.sent += second.sent;
-            own.answered += second.answered;
-            own.errors += second.errors;
-            own.latency.add(&second.latency);
-        }
-    }
+/// The number of the second that `at` falls in, of `count`; the last one if it is later.
+pub(super) fn second(at: Duration, count: usize) -> usize {
+    usize::try_from(at.as_secs()).unwrap_or(usize::MAX).min(count.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -261,45 +213,35 @@ mod tests {
 
     #[test]
     fn percentiles_are_those_of_the_times() {
-        let mut times = Times::new();
-        assert_eq!(times.percentiles(), Percentiles::default());
+        let mut times = Times::default();
+        assert_eq!((times.count(), times.at(0.5)), (0, 0.0));
         (1..=1_000).for_each(|each| times.record(ms(each)));
-        let found = times.percentiles();
-        for (found, wanted) in [
-            (found.p50, 500.0),
-            (found.p90, 900.0),
-            (found.p99, 990.0),
-            (found.p999, 999.0),
-            (found.max, 1e3),
-        ] {
-            assert!((found - wanted).abs() <= wanted / 1e3, "{found} for {wanted}");
+        for ((name, part), wanted) in FIGURES.into_iter().zip([500.0, 900.0, 990.0, 999.0, 1e3]) {
+            assert!((times.at(part) - wanted).abs() <= wanted / 1e3, "{name}: {}", times.at(part));
         }
-        let curve = times.curve();
-        assert!(curve.is_sorted_by(|one, next| one.0 <= next.0 && one.1 <= next.1));
         times.record(Duration::from_secs(90_000));
-        assert!(times.percentiles().max >= 599_000.0);
+        assert!(times.at(1.0) >= 599_000.0);
+        assert_eq!(json!(times)["count"], 1_001);
     }
 
     #[test]
     fn a_late_answer_counts_for_the_second_it_was_planned_in() {
-        let mut tally = Tally::new(3);
-        tally.send(ms(1_900), ms(30), ms(10));
-        tally.send(ms(1_950), ms(1), ms(10));
-        tally.answer(ms(1_870), ms(2_500));
-        tally.fail(ms(9_000), "HTTP 500", || "oops".into());
-        let mut all = Tally::new(3);
-        all.add(&tally);
-        all.add(&tally);
-        assert_eq!((all.sent, all.answered, all.late, all.errors.total()), (4, 2, 2, 2));
-        let seen: Vec<_> = all.seconds.iter().map(|each| (each.sent, each.answered, each.errors)).collect();
-        assert_eq!(seen, [(0, 0, 0), (4, 0, 0), (0, 2, 2)]);
-        assert!((all.seconds[1].latency.at(0.5) - 630.0).abs() < 7.0);
+        let mut tally = Tally::new(ms(2_001));
+        tally.send(ms(1_900), ms(30));
+        tally.send(ms(1_950), ms(1));
+        tally.receive(ms(1_870), ms(2_500), &Answer::SlowDown);
+        tally.receive(ms(1_870), ms(9_000), &Answer::Wrong("HTTP 500".into(), "oops".into()));
+        assert_eq!((tally.sent, tally.answered, tally.slow_down), (2, 1, 1));
+        assert_eq!((tally.sent_late_by_generator, tally.errors.total()), (1, 1));
+        let seen: Vec<_> = tally.series.iter().map(|each| (each.sent, each.answered, each.errors)).collect();
+        assert_eq!(seen, [(0, 0, 0), (2, 0, 0), (0, 1, 1)]);
+        assert!((tally.series[1].latency_ms.at(0.5) - 630.0).abs() < 7.0);
     }
 
     #[test]
     fn errors_are_bounded() {
         let mut errors = Errors::default();
-        (0..100).for_each(|each| errors.count(&format!("kind {each}"), || format!("text {each}")));
+        (0..100).for_each(|each| errors.count(&format!("kind {each}"), "text"));
         assert_eq!((errors.kinds.len(), errors.texts.len(), errors.total()), (41, TEXTS_MAX, 100));
         assert_eq!(errors.kinds["others"], 60);
     }

@@ -1,12 +1,9 @@
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use serde_json::json;
 
-use super::flows::FlowTally;
-use super::report::{Consents, Ending, Enedis, Polls, Report, Setup, Use};
-use super::tally::{Tally, Times};
-use super::world::{Cpu, Taken, quota};
-use super::{LATE, LoadError, Mode, Plan, page};
+use super::flows::Consents;
+use super::*;
 use crate::enedis::{Counts, Endpoint};
 
 fn ms(ms: u64) -> Duration {
@@ -17,101 +14,104 @@ fn ms(ms: u64) -> Duration {
 fn plan() -> Plan {
     Plan {
         devices: 50,
-        rate: 10.0,
+        rate: Some(10.0),
         consents: 1.0,
         length: Duration::from_secs(2),
-        p99: Some(ms(50)),
-        ..Plan::new("server", Mode::Polling)
+        p99_ms: Some(50.0),
+        ..Plan::new("server")
     }
 }
 
 /// Every poll is answered within `latency`.
 fn tally(latency: Duration) -> Tally {
-    let mut tally = Tally::new(5);
+    let mut tally = Tally::new(Duration::from_secs(5));
     for slot in (0..20).map(|number| ms(100 * number)) {
-        tally.send(slot + ms(1), ms(1), LATE);
-        tally.answer(slot, slot + latency);
+        tally.send(slot + ms(1), ms(1));
+        tally.receive(slot, slot + latency, &Answer::Pending);
     }
     tally
 }
 
-fn flows() -> FlowTally {
-    let mut times = Times::new();
-    times.record(ms(5_000));
-    let seconds = vec![[1, 0], [1, 0], [0, 2], [0, 0]];
-    FlowTally { started: 2, completed: 2, whole: times.clone(), code: times, seconds, ..FlowTally::default() }
+fn wrong(kind: &str, text: &str) -> Answer {
+    Answer::Wrong(kind.into(), text.into())
 }
 
-fn report(tally: &Tally, flows: &FlowTally, counts: &Counts) -> Report {
+fn consents() -> Consents {
+    let mut times = Times::default();
+    times.record(ms(5_000));
+    let series = vec![[1, 0], [1, 0], [0, 2], [0, 0]];
+    Consents {
+        started: 2,
+        completed: 2,
+        whole_ms: times.clone(),
+        code_ms: times,
+        series,
+        ..Consents::default()
+    }
+}
+
+fn report(tally: Tally, consents: Consents, counts: &Counts) -> Report {
     let polls = Polls::new(&plan(), tally);
     let cpu = Cpu { server: ms(1), own: ms(2), machine: ms(1_003) };
-    let taken = Taken { length: plan().length, resident: 12_000_000, cpu, seconds: vec![cpu; 2] };
     Report {
         setup: Some(Setup::new(50, ms(500), 50_000)),
-        used: Use::new(&taken, Some(&polls)),
+        used: Use::new((cpu, 12_000_000), plan().length, Some(&polls)),
         polls: Some(polls),
-        consents: Some(Consents::new(flows)),
+        consents: Some(consents.finished()),
         enedis: Enedis::new(&plan(), counts),
         ending: Ending { well: true, how: "exit status: 0".into() },
         ..Report::new(&plan())
     }
 }
 
+fn good() -> Report {
+    report(tally(ms(5)), consents(), &Counts::default())
+}
+
 fn failed(report: &Report) -> Vec<&'static str> {
     report.verdicts().into_iter().filter(|verdict| !verdict.pass).map(|verdict| verdict.requirement).collect()
 }
 
+/// What makes a good run bad.
+type Change = fn(&mut Tally);
+
 #[test]
 fn each_requirement_is_judged() {
-    let good = report(&tally(ms(5)), &flows(), &Counts::default());
-    assert!(good.passed() && good.verdicts().len() == 7, "{good}");
-
-    let slow = report(&tally(ms(60)), &flows(), &Counts::default());
-    assert_eq!(failed(&slow), ["the p99 of polls is low"]);
-
-    let mut wrong = tally(ms(5));
-    wrong.fail(ms(70), "HTTP 503", || "HTTP 503: busy".into());
-    assert_eq!(
-        failed(&report(&wrong, &flows(), &Counts::default())),
-        ["every poll is answered as it must be"]
-    );
-
-    let mut hasty = tally(ms(5));
-    hasty.slow_down = 1;
-    assert_eq!(
-        failed(&report(&hasty, &flows(), &Counts::default())),
-        ["every poll is answered as it must be"]
-    );
-
-    let mut closed = tally(ms(5));
-    closed.reopened = 1;
-    assert_eq!(failed(&report(&closed, &flows(), &Counts::default())), ["connections are kept"]);
-
-    let mut asleep = tally(ms(5));
-    asleep.lag.record(ms(500));
-    assert_eq!(failed(&report(&asleep, &flows(), &Counts::default())), ["the load was really offered"]);
-
-    let mut behind = tally(ms(5));
-    behind.late = 1;
-    assert_eq!(failed(&report(&behind, &flows(), &Counts::default())), ["the load was really offered"]);
-
-    let mut crashed = report(&tally(ms(5)), &flows(), &Counts::default());
-    crashed.ending = Ending { well: false, how: "signal: 6".into() };
+    assert!(good().passed() && good().verdicts().len() == 7, "{}", good());
+    let kept = "connections are kept";
+    let answered = "every poll is answered as it must be";
+    let offered = "the load was really offered";
+    let polls: [(&str, Change); 6] = [
+        ("the p99 of polls is low", |polls| *polls = tally(ms(60))),
+        (answered, |polls| polls.receive(ms(0), ms(70), &wrong("HTTP 503", "busy"))),
+        (answered, |polls| polls.slow_down = 1),
+        (kept, |polls| polls.reopened = 1),
+        (offered, |polls| polls.generator_lag_ms.record(ms(500))),
+        (offered, |polls| polls.sent_late_by_generator = 1),
+    ];
+    for (requirement, change) in polls {
+        let mut tally = tally(ms(5));
+        change(&mut tally);
+        assert_eq!(failed(&report(tally, consents(), &Counts::default())), [requirement]);
+    }
+    let crashed = Report { ending: Ending { well: false, how: "signal: 6".into() }, ..good() };
     assert_eq!(failed(&crashed), ["the server ends when it is told to"]);
-
-    let mut unfinished = flows();
-    unfinished.completed = 1;
     let refused = Counts { throttled: [(Endpoint::Token, 1)].into(), ..Counts::default() };
-    let failed = failed(&report(&tally(ms(5)), &unfinished, &refused));
-    assert_eq!(failed, ["every consent ends with a token", "Enedis' quota is never exceeded"]);
+    let unfinished = report(tally(ms(5)), Consents { completed: 1, ..consents() }, &refused);
+    assert_eq!(failed(&unfinished), ["every consent ends with a token", "Enedis' quota is never exceeded"]);
+}
+
+fn answered(report: &Report) -> Vec<u64> {
+    let polls = report.polls.as_ref().expect("polls");
+    polls.tally.series.iter().map(|second| second.answered).collect()
 }
 
 #[test]
 fn figures_are_those_of_the_time_that_load_was_offered() {
-    let report = report(&tally(ms(5)), &flows(), &Counts::default());
+    let report = good();
     let polls = report.polls.as_ref().expect("polls");
     assert!((polls.rate_answered - 10.0).abs() < 1e-9);
-    assert_eq!(polls.series.iter().map(|second| second.answered).collect::<Vec<_>>(), [10, 10]);
+    assert_eq!(answered(&report), [10, 10]);
     assert_eq!(report.used.server_us_per_poll.map(f64::round), Some(50.0));
     assert!((report.used.other_cores - 0.5).abs() < 1e-9);
     assert_eq!(report.consents.as_ref().expect("consents").series, [[1, 0], [1, 0], [0, 2]]);
@@ -122,34 +122,28 @@ fn figures_are_those_of_the_time_that_load_was_offered() {
 #[test]
 fn answers_of_the_grace_count_for_no_rate() {
     // The last ten are answered in the third second, after the load.
-    let late = report(&tally(ms(1_000)), &flows(), &Counts::default());
+    let late = report(tally(ms(1_000)), consents(), &Counts::default());
+    assert_eq!(answered(&late), [0, 10, 10]);
     let polls = late.polls.as_ref().expect("polls");
-    assert_eq!(polls.series.iter().map(|second| second.answered).collect::<Vec<_>>(), [0, 10, 10]);
-    assert!((polls.rate_answered - 5.0).abs() < 1e-9 && polls.answered == 20);
+    assert!((polls.rate_answered - 5.0).abs() < 1e-9 && polls.tally.answered == 20);
     assert_eq!(late.used.server_us_per_poll.map(f64::round), Some(100.0));
 }
 
 #[test]
 fn a_report_is_read_by_people_and_programs() {
     let mut tally = tally(ms(5));
-    tally.fail(ms(70), "HTTP 503", || "HTTP 503: <busy>".into());
-    let mut report = report(&tally, &flows(), &Counts::default());
+    tally.receive(ms(0), ms(70), &wrong("HTTP 503", "busy"));
+    let mut report = report(tally, consents(), &Counts::default());
     report.server_said = [("WARN slow".to_owned(), 4)].into();
     let text = report.to_string();
     for part in
-        ["first: HTTP 503: <busy>", "4 times: WARN slow", "50 devices offer 10 polls", "pass  ", "FAIL  "]
+        ["error: HTTP 503: busy", "4 times: WARN slow", "50 devices offer 10 polls", "pass  ", "FAIL  "]
     {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     let json = report.to_json();
     assert_eq!((&json["passed"], &json["polls"]["errors"]["kinds"]["HTTP 503"]), (&json!(false), &json!(1)));
     assert_eq!(json["polls"]["series"][1]["latency_ms"]["count"], 10);
-    let html = page::page(&report).expect("a page");
-    assert_eq!((html.matches("<svg").count(), html.matches("</svg>").count()), (6, 6));
-    assert!(html.contains("&lt;busy&gt;") && !html.contains("<busy>"));
-    // Nothing was answered: no plot of latencies, but still a page.
-    report.polls = Some(Polls::new(&plan(), &Tally::new(2)));
-    assert!(page::page(&report).is_ok());
 }
 
 #[test]
@@ -166,6 +160,47 @@ fn more_connections_than_descriptors_are_refused() {
     assert!(told.contains("20000 connections are wanted, and 19500"), "{told}");
     assert!(plan.check_descriptors(Some(20_500)).is_ok() && plan.check_descriptors(None).is_ok());
     assert!(Plan { devices: 10, ..plan }.check_descriptors(Some(1_000)).is_ok());
-    let checked = Plan { rate: 0.0, ..self::plan() }.check();
+    let checked = Plan { rate: Some(0.0), ..self::plan() }.check();
     assert!(matches!(checked, Err(LoadError::Plan(_))));
+}
+
+#[tokio::test]
+async fn devices_go_round_as_fast_as_they_are_answered() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let counter = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&counter);
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(serve(stream));
+        }
+    });
+    for reconnects in [false, true] {
+        let settings = Settings { address, devices: 7, connections: 3, reconnects, threads: 2 };
+        let mut devices = Devices::new(settings).expect("threads");
+        devices.fill().await.expect("codes");
+        devices.mix();
+        let opened = counter.load(Ordering::Relaxed);
+        let tally = Arc::new(Mutex::new(Tally::new(ms(200))));
+        devices.poll(Pace::Answered(ms(200)), Instant::now(), ms(5_000), &tally).await;
+        let tally = locked(&tally);
+        assert!(tally.answered > 7 && tally.sent == tally.answered && tally.errors.total() == 0, "{tally:?}");
+        let opened = counter.load(Ordering::Relaxed) - opened;
+        assert_eq!(opened, if reconnects { tally.sent } else { 0 });
+    }
+    server.abort();
+}
+
+/// Answers every request with a code and that the person has not decided.
+async fn serve(mut stream: tokio::net::TcpStream) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let body = json!({"device_code": "0f".repeat(32), "error": "authorization_pending"}).to_string();
+    let answer = format!("HTTP/1.1 400 X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let mut buffer = [0; 4_096];
+    while let Ok(1..) = stream.read(&mut buffer).await {
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
 }
