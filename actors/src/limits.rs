@@ -4,5 +4,6 @@
 pub mod allowance;
 pub mod backoff;
 pub mod breaker;
+pub mod fair_queue;
 pub mod quota;
 pub mod token_bucket;

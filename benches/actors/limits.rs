@@ -5,10 +5,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use actors::base::meter::Meter;
+use actors::limits::fair_queue::{FairQueue, Next, Priority};
 use actors::limits::quota::{Quota, QuotaSettings};
 use actors::limits::token_bucket::{Rate, TokenBucket};
 use actors::metering::api_choice::{Api, ApiChooser, ApiMode, Report};
-use actors::metering::queue::{Class, FairQueue, Next, QueueSettings};
+use actors::metering::queue;
 use actors::metering::refusals::{Belief, Census, ConsentDoubt};
 use criterion::Criterion;
 
@@ -45,17 +46,21 @@ pub fn limits(c: &mut Criterion) {
     });
     for waiting in [0, 50, 200] {
         group.bench_function(format!("queue: a call in and out, {waiting} waiting"), |b| {
-            let mut queue: FairQueue<u64, u64, u64> = FairQueue::new(QueueSettings::of(QUOTA));
+            let mut queue: FairQueue<u64, u64, u64> = FairQueue::new(queue::settings(QUOTA));
             let (mut quota, mut now, mut serial) = (Quota::new(QUOTA, START), START, 0);
+            let offer = |queue: &mut FairQueue<u64, u64, u64>, quota: &Quota, now, meter| {
+                let look_ahead = |ahead, limit| quota.look_ahead(now, ahead, limit);
+                assert!(queue.offer(now, &meter, &meter, Priority::High, meter, look_ahead).is_ok());
+            };
             for meter in 0..waiting {
-                assert!(queue.offer(now, &meter, &meter, Class::Recent, meter, &quota).is_ok());
+                offer(&mut queue, &quota, now, meter);
                 serial += 1;
             }
             b.iter(|| {
                 now = now + PAUSE;
                 serial += 1;
-                assert!(queue.offer(now, &serial, &serial, Class::Recent, serial, &quota).is_ok());
-                let Next::Call(call) = queue.next(now, &mut quota) else { return Vec::new() };
+                offer(&mut queue, &quota, now, serial);
+                let Next::Call(call) = queue.next(now, |_| quota.take(now, 0)) else { return Vec::new() };
                 queue.finish(now, &call)
             });
         });

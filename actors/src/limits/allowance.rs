@@ -32,6 +32,17 @@ impl Allowance {
         self.quota.take(now, reserve)
     }
 
+    /// How long until `ahead` calls and one more have been made, or that it is longer than `limit`.
+    pub fn look_ahead(&self, now: Timestamp, ahead: usize, limit: Duration) -> Duration {
+        let opens = now + self.breaker.check(now).err().unwrap_or_default();
+        if self.breaker.check(opens).is_err() {
+            // A probe is under way: there is no telling.
+            return limit;
+        }
+        let wait = opens.since(now);
+        wait + self.quota.look_ahead(opens, ahead, limit.saturating_sub(wait))
+    }
+
     /// Whether the breaker lets a call through; else how long to wait.
     pub fn check(&self, now: Timestamp) -> Result<(), Duration> {
         self.breaker.check(now)

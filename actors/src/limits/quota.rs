@@ -67,6 +67,21 @@ impl Quota {
         Ok(())
     }
 
+    /// How long until `ahead` calls and one more have been made. At most a little more than `limit`, unless one step
+    /// alone is longer.
+    pub fn look_ahead(&self, now: Timestamp, ahead: usize, limit: Duration) -> Duration {
+        let (mut quota, mut at) = (self.clone(), now);
+        for _ in 0..=ahead {
+            while let Err(wait) = quota.take(at, 0) {
+                at = at + wait.max(Duration::from_millis(1));
+                if at.since(now) >= limit {
+                    return at.since(now);
+                }
+            }
+        }
+        at.since(now)
+    }
+
     /// Enedis said: nothing before `until`.
     pub fn close_until(&mut self, until: Timestamp) {
         self.closed_until = self.closed_until.max(until);

@@ -17,13 +17,14 @@ use super::cache::{HotCache, Subject, key_text};
 use super::civil::{days_between, paris, plus, today};
 use super::day::Fullness;
 use super::policy::{Refusal, day_life};
-use super::queue::{Class, FairQueue, Next, QueueSettings};
+use super::queue;
 use super::request::{DayRange, MeterRequest, Resource};
 use super::resource_server::{Cause, DataError};
 use super::split;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::CacheKey;
 use crate::base::meter::Meter;
+use crate::limits::fair_queue::{FairQueue, Next, Priority};
 use crate::limits::quota::{Quota, QuotaSettings};
 
 const BOXES: usize = 7_000;
@@ -121,7 +122,7 @@ impl World {
             boxes: (0..BOXES).map(|_| plugin()).collect(),
             lines: [HourLine::default(); 24],
             quota: Quota::new(quota, now),
-            queue: FairQueue::new(QueueSettings::of(quota)),
+            queue: FairQueue::new(queue::settings(quota)),
             calls: Vec::new(),
             pump_at: None,
             cache: HotCache::new(64 << 20),
@@ -197,10 +198,14 @@ impl World {
             self.answered(n, true);
             return;
         };
-        let class = Class::of(*needed, today(now));
-        match self.queue.offer(now, &n, needed, class, n, &self.quota) {
+        let priority = queue::priority(*needed, today(now));
+        let quota = &self.quota;
+        let offered = self
+            .queue
+            .offer(now, &n, needed, priority, n, |ahead, limit| quota.look_ahead(now, ahead, limit));
+        match offered {
             Ok(_) => self.pump(),
-            Err(refused) => self.answered(refused.waiter, false),
+            Err(_) => self.answered(n, false),
         }
     }
 
@@ -209,15 +214,15 @@ impl World {
         let mut wake = None;
         let mut late = self.queue.expire(self.now);
         loop {
-            match self.queue.next(self.now, &mut self.quota) {
+            match self.queue.next(self.now, |_| self.quota.take(self.now, 0)) {
                 Next::Call(call) => {
                     assert!(self.enedis.admits(self.now), "Enedis never has to throttle");
                     self.line().calls += 1;
                     self.calls.push(call);
                     self.at(self.now + CALL, Event::CallEnds(self.calls.len() - 1));
                 }
-                Next::Wait(wait) => {
-                    late.extend(self.queue.shed(self.now + wait));
+                Next::Wait(_, wait) => {
+                    late.extend(self.queue.shed(self.now + wait, Priority::High));
                     wake = (self.queue.waiting() > 0).then_some(self.now + wait);
                     break;
                 }
@@ -227,7 +232,7 @@ impl World {
         for n in late {
             self.answered(n, false);
         }
-        let wake = wake.into_iter().chain(self.queue.next_deadline()).min();
+        let wake = wake.into_iter().chain(self.queue.next_wake()).min();
         if let Some(wake) = wake.filter(|wake| self.pump_at.is_none_or(|at| *wake < at)) {
             self.pump_at = Some(wake);
             self.at(wake, Event::Pump);

@@ -37,12 +37,13 @@ use crate::base::meter::Meter;
 use crate::enedis::exchanger::TokenExchangerHandle;
 use crate::enedis::port::Bearer;
 use crate::limits::allowance::Allowance;
+use crate::limits::fair_queue::{FairQueue, Offered};
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::{Api, ApiChooser, ApiMode};
 use crate::metering::cache::MeterCache;
 use crate::metering::civil::today;
 use crate::metering::day::Day;
-use crate::metering::queue::{Class, FairQueue, Place, QueueSettings, WAIT};
+use crate::metering::queue::{self, WAIT};
 use crate::metering::refusals::{Belief, Census, is_young};
 use crate::metering::request::MeterRequest;
 use crate::metering::resource_server::{DataError, ResourceServer};
@@ -173,7 +174,7 @@ impl MeterRelay {
                 settings,
                 chooser: ApiChooser::new(settings.mode),
                 allowances: [Api::New, Api::Legacy].map(|_| Allowance::new(settings.quota, now)),
-                queue: FairQueue::new(QueueSettings::of(settings.quota)),
+                queue: FairQueue::new(queue::settings(settings.quota)),
                 asked: HashMap::new(),
                 serial: 0,
                 memory: Memory::new(ports.cache, ports.keys, settings.memory_max_bytes, seed),
@@ -246,16 +247,18 @@ impl MeterRelay {
                 asked.troubles.push(Trouble::Busy { until: now + wait });
                 break;
             }
-            let class = Class::of(*call, today);
+            let priority = queue::priority(*call, today);
             let allowance = &self.allowances[self.chooser.preferred(now) as usize];
-            match self.queue.offer(now, &call.meter, call, class, id, allowance) {
-                Ok(place) => {
+            match self.queue.offer(now, &call.meter, call, priority, id, |ahead, limit| {
+                allowance.look_ahead(now, ahead, limit)
+            }) {
+                Ok(offered) => {
                     asked.outstanding += 1;
-                    self.stats.shared += u64::from(place == Place::Joined);
+                    self.stats.shared += u64::from(offered == Offered::Joined);
                 }
                 Err(_) if allowance.is_open(now) => asked.troubles.push(Trouble::Down),
-                Err(refused) => {
-                    asked.troubles.push(Trouble::Busy { until: now + refused.retry_after });
+                Err(retry_after) => {
+                    asked.troubles.push(Trouble::Busy { until: now + retry_after });
                     // The rest would wait behind it.
                     break;
                 }

@@ -13,11 +13,12 @@ use super::{COME_BACK, MeterRelay};
 use crate::base::clock::Timestamp;
 use crate::enedis::exchanger::{Acquired, NotDone};
 use crate::enedis::port::Bearer;
+use crate::limits::fair_queue::{Next, Priority};
 use crate::limits::quota::CLOSED_MAX;
 use crate::metering::api_choice::{Api, Report};
 use crate::metering::civil::today;
 use crate::metering::day::{Day, days_of};
-use crate::metering::queue::{ADMIT, Class, Next};
+use crate::metering::queue::{self, ADMIT};
 use crate::metering::refusals::{Belief, ConsentDoubt, is_young};
 use crate::metering::request::{DayRange, MeterRequest};
 use crate::metering::resource_server::{Cause, DataError, MeterCall, Verdict};
@@ -74,7 +75,7 @@ impl MeterRelay {
         if let Some(alarm) = self.wake.take() {
             ctx.cancel_future(alarm);
         }
-        if let Some(at) = wake.into_iter().chain(self.queue.next_deadline()).min() {
+        if let Some(at) = wake.into_iter().chain(self.queue.next_wake()).min() {
             let wait = at.since(now).max(Duration::from_millis(1));
             self.wake = Some(ctx.run_later(wait, Self::pump));
         }
@@ -89,12 +90,12 @@ impl MeterRelay {
     ) -> Option<Timestamp> {
         loop {
             let api = self.chooser.preferred(now);
-            match self.queue.next(now, &mut self.allowances[api as usize]) {
+            match self.queue.next(now, |_| self.allowances[api as usize].take(now, 0)) {
                 Next::Call(call) => {
                     let route = self.chooser.route(now);
                     self.attempt(Attempt { call, api, second: route.second }, bearer.clone(), ctx);
                 }
-                Next::Wait(wait) => {
+                Next::Wait(_, wait) => {
                     self.shed(now, api, wait);
                     return (self.queue.waiting() > 0).then(|| now + wait);
                 }
@@ -151,7 +152,7 @@ impl MeterRelay {
             NotDone::Busy => Trouble::Busy { until: now + retry_after },
             NotDone::Down => Trouble::Down,
         };
-        for id in self.queue.shed(now + retry_after) {
+        for id in self.queue.shed(now + retry_after, Priority::High) {
             self.give_up(id, trouble);
         }
     }
@@ -161,7 +162,7 @@ impl MeterRelay {
         let down = self.allowances[api as usize].is_open(now);
         if down || wait > ADMIT {
             let why = if down { Trouble::Down } else { Trouble::Busy { until: now + wait } };
-            for id in self.queue.shed(now + wait) {
+            for id in self.queue.shed(now + wait, Priority::High) {
                 self.give_up(id, why);
             }
         }
@@ -207,7 +208,8 @@ impl MeterRelay {
             }
             self.rejected = Some(bearer.clone());
             // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
-            if self.queue.put_back(&call) {
+            if self.queue.attempts(&call) == 1 {
+                self.queue.put_back(&call, now);
                 return self.allowances[api as usize].withdrawn();
             }
         }
@@ -346,13 +348,15 @@ impl MeterRelay {
 
     /// Puts the narrower call in line for the request `id`.
     fn ask_again(&mut self, now: Timestamp, id: u64, call: MeterRequest) {
-        let class = Class::of(call, today(now));
+        let priority = queue::priority(call, today(now));
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
-        let offered = self.queue.offer(now, &call.meter, &call, class, id, allowance);
+        let offered = self.queue.offer(now, &call.meter, &call, priority, id, |ahead, limit| {
+            allowance.look_ahead(now, ahead, limit)
+        });
         let Some(asked) = self.asked.get_mut(&id) else { return };
         match offered {
             Ok(_) => asked.outstanding += 1,
-            Err(refused) => asked.troubles.push(Trouble::Busy { until: now + refused.retry_after }),
+            Err(retry_after) => asked.troubles.push(Trouble::Busy { until: now + retry_after }),
         }
     }
 }
