@@ -22,14 +22,14 @@
 //!
 //! | message | sent by | answer | durable before the answer |
 //! |---|---|---|---|
-//! | [`device_flow::registry::IssueCode`] | `POST /device/code` | user code | the session |
-//! | [`device_flow::registry::Poll`] | `POST /device/token` | [`device_flow::poll::PollAnswer`] | a first delivery; a pending poll touches no store |
-//! | [`device_flow::poll::PacePoll`] | a shard | `authorization_pending` or `slow_down` | nothing |
-//! | [`device_flow::registry::FindCode`] | `GET /device` | what is being linked | nothing |
-//! | [`device_flow::registry::Confirm`] | `GET /auth/verify_code` | a `state` | the browser's claim on the code |
-//! | [`device_flow::registry::BeginExchange`] | [`device_flow::consent::ConsentWorkflow`] | the right to act on what Enedis returned | that it was presented |
-//! | [`device_flow::registry::FinishExchange`] | [`device_flow::consent::ConsentWorkflow`] | recorded or not | the token, or the failure |
-//! | [`device_flow::registry::DenyConsent`] | `GET /auth/redirect` | recorded or not | the refusal |
+//! | `IssueCode` | `POST /device/code` | user code | the session |
+//! | `Poll` | `POST /device/token` | [`device_flow::poll::PollAnswer`] | a first delivery; a pending poll touches no store |
+//! | [`device_flow::throttler::PacePoll`] | a shard | `authorization_pending` or `slow_down` | nothing |
+//! | `FindCode` | `GET /device` | what is being linked | nothing |
+//! | `Confirm` | `GET /auth/verify_code` | a `state` | the browser's claim on the code |
+//! | `BeginExchange` | [`device_flow::consent::ConsentWorkflow`] | the right to act on what Enedis returned | that it was presented |
+//! | `FinishExchange` | [`device_flow::consent::ConsentWorkflow`] | recorded or not | the token, or the failure |
+//! | `DenyConsent` | `GET /auth/redirect` | recorded or not | the refusal |
 //! | [`enedis::exchanger::TokenExchangerHandle::call`] | [`device_flow::consent::ConsentWorkflow`], [`metering::consent::MeterGrantIssuer`], `POST /device/proxy` | [`enedis::exchanger::Exchanged`] | nothing |
 //! | [`base::grant_issuer::GrantIssuer::issue`] | [`device_flow::consent::ConsentWorkflow`] | tokens of our own | the grant |
 //! | [`enedis::exchanger::TokenExchangerHandle::acquire`] | [`metering::relay::MeterRelay`], [`metering::consent::MeterGrantIssuer`] | the application's token | nothing |

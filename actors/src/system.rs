@@ -20,7 +20,6 @@ use crate::base::grant_issuer::GrantIssuer;
 use crate::base::keyring::Keyring;
 use crate::base::store::StoreError;
 use crate::device_flow::consent::ConsentWorkflow;
-use crate::device_flow::poll::Pacer;
 use crate::device_flow::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
 use crate::device_flow::session::Lifetimes;
 use crate::device_flow::store::SessionStore;
@@ -323,13 +322,8 @@ impl ShardLauncher {
                 .unwrap_or_default();
             let (clock, shared) = (Arc::clone(&launch.ports.clock), launch.ports.store.is_shared());
             let throttler = PollThrottler::new(clock, launch.interval, shared).start();
-            let pacer = throttler.clone().recipient();
-            let registry = CodeRegistry::new(launch.ports.clone(), pacer, (launch.entropy)(), table).start();
-            let throttler = Pacer {
-                observe: throttler.clone().recipient(),
-                take: throttler.clone().recipient(),
-                note: throttler.recipient(),
-            };
+            let registry =
+                CodeRegistry::new(launch.ports.clone(), throttler.clone(), (launch.entropy)(), table).start();
             launch.registry.attach(shard, registry, throttler);
             for slot in
                 (0..crate::base::keyring::SLOTS).filter(|slot| launch.registry.shard_of(*slot) == shard)

@@ -9,9 +9,9 @@ use actors::base::admission::Admission;
 use actors::base::clock::{Clock, ManualClock};
 use actors::base::code::{DeviceCode, UserCode};
 use actors::base::keyring::Keyring;
-use actors::device_flow::poll::{AuthStyle, PacePoll, PollAnswer};
-use actors::device_flow::registry::{FindAnswer, FindCode};
-use actors::device_flow::throttler::PollThrottler;
+use actors::device_flow::poll::{AuthStyle, PollAnswer};
+use actors::device_flow::registry::FindAnswer;
+use actors::device_flow::throttler::{PacePoll, PollThrottler};
 use criterion::Criterion;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -102,7 +102,7 @@ pub fn people(c: &mut Criterion) {
         b.iter(|| {
             turn = (turn + 1) % running.pending.len();
             let user = running.keys.user(&running.pending[turn].1);
-            let answer = runner.block_on(running.system.registry.find_code(FindCode { user }));
+            let answer = runner.block_on(running.system.registry.find_code(user));
             assert!(matches!(answer, Ok(FindAnswer::Open(_))));
         });
     });
@@ -112,7 +112,7 @@ pub fn people(c: &mut Criterion) {
         let code = running.draw(UserCode::generate);
         b.iter(|| {
             let user = running.keys.user(&code);
-            let answer = runner.block_on(running.system.registry.find_code(FindCode { user }));
+            let answer = runner.block_on(running.system.registry.find_code(user));
             assert!(matches!(answer, Ok(FindAnswer::Unknown)));
         });
     });

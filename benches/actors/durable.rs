@@ -4,12 +4,10 @@ use std::cell::LazyCell;
 use std::time::Duration;
 
 use actors::base::code::BrowserToken;
-use actors::base::keyring::BrowserHash;
+use actors::base::keyring::{BrowserHash, StateHash};
 use actors::base::store::Written;
 use actors::base::token_set::TokenSet;
-use actors::device_flow::registry::{
-    BeginAnswer, BeginExchange, DenyAnswer, DenyConsent, FinishAnswer, FinishExchange, Outcome,
-};
+use actors::device_flow::registry::{BeginAnswer, DenyAnswer, FinishAnswer, Outcome};
 use actors::device_flow::session::Presentation;
 use actors::device_flow::store::Write;
 use criterion::{BatchSize, Criterion, Throughput};
@@ -50,8 +48,7 @@ pub fn writes(c: &mut Criterion) {
         let state = running.keys.state(&confirmed.state);
         let failed = Outcome::Failed { consumed: false };
         b.iter(|| {
-            let begin = BeginExchange { state, browser, presentation: code(running) };
-            runner.block_on(exchange(running, begin, failed.clone()));
+            runner.block_on(exchange(running, state, browser, failed.clone()));
         });
     });
     group.bench_function("an exchange begun and finished with a token", |b| {
@@ -59,12 +56,11 @@ pub fn writes(c: &mut Criterion) {
         let token = TokenSet::own([("access_token", "oNOmvxyCQZSwjXYQJZST".into())]);
         let confirmed = || {
             let (_, browser, confirmed) = runner.block_on(running.confirmed());
-            let (state, browser) = (running.keys.state(&confirmed.state), running.keys.browser(&browser));
-            BeginExchange { state, browser, presentation: code(running) }
+            (running.keys.state(&confirmed.state), running.keys.browser(&browser))
         };
         b.iter_batched(
             || (confirmed(), Outcome::Token(token.clone())),
-            |(begin, outcome)| runner.block_on(exchange(running, begin, outcome)),
+            |((state, browser), outcome)| runner.block_on(exchange(running, state, browser, outcome)),
             BatchSize::PerIteration,
         );
     });
@@ -73,11 +69,10 @@ pub fn writes(c: &mut Criterion) {
         b.iter_batched(
             || {
                 let (_, browser, confirmed) = runner.block_on(running.confirmed());
-                let browser: BrowserHash = running.keys.browser(&browser);
-                DenyConsent { state: running.keys.state(&confirmed.state), browser }
+                (running.keys.state(&confirmed.state), running.keys.browser(&browser))
             },
-            |deny| {
-                let answer = runner.block_on(running.system.registry.deny(deny));
+            |(state, browser)| {
+                let answer = runner.block_on(running.system.registry.deny(state, browser));
                 assert_eq!(answer, Ok(DenyAnswer::Denied));
             },
             BatchSize::PerIteration,
@@ -86,19 +81,15 @@ pub fn writes(c: &mut Criterion) {
     group.finish();
 }
 
-/// What came back from Enedis with a browser.
-fn code(running: &Running) -> Presentation {
+async fn exchange(running: &Running, state: StateHash, browser: BrowserHash, outcome: Outcome) {
     let grant = running.keys.grant("qLuJBCWkyHAHpvTPAOECBsiQpSivvQ");
-    Presentation { grant, until: START + Duration::from_secs(60), repeatable: false }
-}
-
-async fn exchange(running: &Running, begin: BeginExchange, outcome: Outcome) {
-    let lease = match running.system.registry.begin(begin).await {
+    let presentation = Presentation { grant, until: START + Duration::from_secs(60), repeatable: false };
+    let lease = match running.system.registry.begin(state, browser, presentation).await {
         Ok(BeginAnswer::Go(lease)) => lease,
         other => panic!("not begun: {other:?}"),
     };
-    let finish = FinishExchange { device: lease.device, grant: lease.grant, outcome };
-    assert_eq!(running.system.registry.finish(finish).await, Ok(FinishAnswer::Recorded));
+    let finished = running.system.registry.finish(lease.device, lease.grant, outcome).await;
+    assert_eq!(finished, Ok(FinishAnswer::Recorded));
 }
 
 /// Many writes at once, with and without groups.

@@ -8,7 +8,7 @@ use actors::base::keyring::DeviceHash;
 use actors::base::meter::Meter;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::PollAnswer;
-use actors::device_flow::registry::{FindAnswer, FindCode};
+use actors::device_flow::registry::FindAnswer;
 use criterion::Criterion;
 
 use crate::fakes::PRM;
@@ -56,7 +56,7 @@ async fn journey(running: &Running, returned: Returned) -> DeviceHash {
     running.clock.advance(PAUSE);
     let (device, user) = running.issue().await;
     assert!(matches!(running.poll(device).await, PollAnswer::Pending { .. }));
-    let found = running.system.registry.find_code(FindCode { user: running.keys.user(&user) }).await;
+    let found = running.system.registry.find_code(running.keys.user(&user)).await;
     assert!(matches!(found, Ok(FindAnswer::Open(_))));
     let browser = running.draw(BrowserToken::generate);
     let confirmed = running.confirm(&user, running.keys.browser(&browser)).await;

@@ -11,7 +11,7 @@ use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
 use actors::base::keyring::{BrowserHash, DeviceHash, Keyring};
 use actors::base::store::Written;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
-use actors::device_flow::registry::{Confirm, ConfirmAnswer, Confirmed, IssueAnswer, IssueCode, Poll};
+use actors::device_flow::registry::{ConfirmAnswer, Confirmed, IssueAnswer};
 use actors::device_flow::session::{Lifetimes, Request, Session};
 use actors::device_flow::store::{SessionStore, Write};
 use actors::enedis::exchanger::ExchangerSettings;
@@ -172,7 +172,7 @@ impl Running {
     /// Asks for a device code.
     pub async fn issue(&self) -> (DeviceHash, UserCode) {
         let device = self.keys.device(&self.draw(DeviceCode::generate));
-        match self.system.registry.issue(IssueCode { device, request: request() }).await {
+        match self.system.registry.issue(device, request()).await {
             Ok(IssueAnswer::Issued(user)) => (device, user),
             other => panic!("no code: {other:?}"),
         }
@@ -186,8 +186,7 @@ impl Running {
     /// One browser confirms a code.
     pub async fn confirm(&self, user: &UserCode, browser: BrowserHash) -> Confirmed {
         let suffix = StateSuffix::default();
-        let confirm = Confirm { user: self.keys.user(user), browser, suffix, pkce: true };
-        match self.system.registry.confirm(confirm).await {
+        match self.system.registry.confirm(self.keys.user(user), browser, suffix, true).await {
             Ok(ConfirmAnswer::Confirmed(confirmed)) => confirmed,
             other => panic!("not confirmed: {other:?}"),
         }
@@ -204,8 +203,11 @@ impl Running {
     /// A device polls.
     pub async fn poll(&self, device: DeviceHash) -> PollAnswer {
         let client_id = Arc::clone(&request().client_id);
-        let poll = Poll { device, client_id, client_secret: None, style: AuthStyle::Body };
-        self.system.registry.poll(poll).await.expect("the registry answers")
+        self.system
+            .registry
+            .poll(device, client_id, None, AuthStyle::Body)
+            .await
+            .expect("the registry answers")
     }
 }
 

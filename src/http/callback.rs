@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::StateToken;
 use actors::base::meter::parse_meters;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
-use actors::device_flow::registry::{DenyAnswer, DenyConsent, Failure};
+use actors::device_flow::registry::{DenyAnswer, Failure};
 use actors::device_flow::session::Settled;
 
 use super::browser;
@@ -134,8 +134,8 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
     let Some(browser) = browser::browser(app, request) else {
         return problem(app, ProblemKind::OtherBrowser).render(lang);
     };
-    let deny = DenyConsent { state: app.keys().state(&state), browser: app.keys().browser(&browser) };
-    let outcome = match app.system().registry.deny(deny).await {
+    let (state, browser) = (app.keys().state(&state), app.keys().browser(&browser));
+    let outcome = match app.system().registry.deny(state, browser).await {
         Ok(DenyAnswer::Denied) => ConsentOutcome::Denied,
         Ok(DenyAnswer::No(Failure::Settled(Settled::Approved))) => ConsentOutcome::Approved,
         Ok(DenyAnswer::No(failure)) => failure.into(),

@@ -9,7 +9,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{StateSuffix, UserCode};
 use actors::base::keyring::BrowserHash;
-use actors::device_flow::registry::{FindAnswer, FindCode, IssueAnswer, IssueCode};
+use actors::device_flow::registry::{FindAnswer, IssueAnswer, PendingCode};
 use actors::device_flow::session::Request;
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ pub async fn authorize(
         scope: scope.map(Arc::from),
         agent: agent(&request).map(Arc::from),
     };
-    match app.system().registry.issue(IssueCode { device, request }).await? {
+    match app.system().registry.issue(device, request).await? {
         IssueAnswer::Issued(user) => {
             app.metrics().codes_issued.inc();
             let user_code = user.expose();
@@ -143,7 +143,7 @@ async fn answer(app: &App, request: &HttpRequest) -> HttpResponse {
 
 /// What a typed code leads to, after the limit on guesses.
 pub enum Found {
-    Open(UserCode, actors::device_flow::registry::PendingCode),
+    Open(UserCode, PendingCode),
     Refused(CodeError),
     Unavailable,
 }
@@ -203,7 +203,7 @@ pub async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
         Err(wait) => return Found::Refused(CodeError::TooManyAttempts { wait }),
     };
     if let Some(code) = UserCode::parse(typed) {
-        match app.system().registry.find_code(FindCode { user: app.keys().user(&code) }).await {
+        match app.system().registry.find_code(app.keys().user(&code)).await {
             Ok(FindAnswer::Open(pending)) => {
                 guess.give_back(app);
                 return Found::Open(code, pending);

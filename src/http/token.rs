@@ -6,7 +6,6 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::base::code::{BearerToken, DeviceCode};
 use actors::device_flow::poll::PollAnswer;
-use actors::device_flow::registry::Poll;
 use actors::metering::tokens::service::{Refresh, Refreshed, TokenService};
 
 use super::App;
@@ -136,13 +135,8 @@ async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<St
     let code = form.take("device_code").ok_or_else(|| ApiError::missing("device_code"))?;
     // Not of the shape we issue: as unknown as any other.
     let code = DeviceCode::parse(&code).ok_or(ApiError::InvalidGrant)?;
-    let poll = Poll {
-        device: app.keys().device(&code),
-        client_id: client.id,
-        client_secret: client.secret,
-        style: client.style,
-    };
-    match app.system().registry.poll(poll).await? {
+    let device = app.keys().device(&code);
+    match app.system().registry.poll(device, client.id, client.secret, client.style).await? {
         PollAnswer::Token(body) => Ok(body),
         PollAnswer::Pending { interval_secs } => Err(ApiError::AuthorizationPending { interval_secs }),
         PollAnswer::SlowDown { interval_secs } => Err(ApiError::SlowDown { interval_secs }),

@@ -4,7 +4,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{BrowserToken, StateSuffix};
-use actors::device_flow::registry::{Confirm, ConfirmAnswer, Confirmed};
+use actors::device_flow::registry::{ConfirmAnswer, Confirmed};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -57,13 +57,9 @@ async fn answer(app: &App, request: &HttpRequest, token: &BrowserToken) -> HttpR
         }
         return redirect(app, page.as_ref().map_or(&app.site.verification_uri, Url::as_str)).finish();
     }
-    let confirm = Confirm {
-        user: app.keys().user(&code),
-        browser: app.keys().browser(token),
-        suffix: suffix.clone().unwrap_or_default(),
-        pkce: app.settings.pkce,
-    };
-    match app.system().registry.confirm(confirm).await {
+    let (user, browser) = (app.keys().user(&code), app.keys().browser(token));
+    let suffix = suffix.clone().unwrap_or_default();
+    match app.system().registry.confirm(user, browser, suffix, app.settings.pkce).await {
         Ok(ConfirmAnswer::Confirmed(confirmed)) => {
             let client = app.settings.client.client_id.as_deref().unwrap_or(&confirmed.client_id);
             let location = authorize_url(&app.settings.upstream, client, &confirmed);

@@ -13,9 +13,7 @@ use actors::base::store::{StoreError, Written};
 use actors::base::token_set::TokenSet;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
-use actors::device_flow::registry::{
-    Confirm, ConfirmAnswer, Confirmed, FindAnswer, FindCode, IssueAnswer, IssueCode, Poll,
-};
+use actors::device_flow::registry::{ConfirmAnswer, Confirmed, FindAnswer, IssueAnswer};
 use actors::device_flow::session::{Lifetimes, Request, Session};
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use actors::enedis::exchanger::ExchangerSettings;
@@ -151,7 +149,7 @@ impl Bench {
         let code = DeviceCode::generate(&mut self.rng);
         let device = self.keys.device(&code);
         let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };
-        let answer = self.system.registry.issue(IssueCode { device, request }).await.unwrap();
+        let answer = self.system.registry.issue(device, request).await.unwrap();
         (code, answer)
     }
 
@@ -163,23 +161,13 @@ impl Bench {
     }
 
     async fn poll(&self, code: &DeviceCode) -> PollAnswer {
-        let poll = Poll {
-            device: self.keys.device(code),
-            client_id: "c".into(),
-            client_secret: None,
-            style: AuthStyle::Body,
-        };
-        self.system.registry.poll(poll).await.unwrap()
+        let device = self.keys.device(code);
+        self.system.registry.poll(device, "c".into(), None, AuthStyle::Body).await.unwrap()
     }
 
     async fn confirm(&self, user: &UserCode, browser: &BrowserToken) -> ConfirmAnswer {
-        let confirm = Confirm {
-            user: self.keys.user(user),
-            browser: self.keys.browser(browser),
-            suffix: StateSuffix::default(),
-            pkce: false,
-        };
-        self.system.registry.confirm(confirm).await.unwrap()
+        let (user, browser) = (self.keys.user(user), self.keys.browser(browser));
+        self.system.registry.confirm(user, browser, StateSuffix::default(), false).await.unwrap()
     }
 
     async fn confirmed(&self, user: &UserCode, browser: &BrowserToken) -> Confirmed {
@@ -279,10 +267,10 @@ async fn two_returns_at_once_are_one_exchange() {
 async fn sessions_leave_memory_and_store_after_their_tombstone() {
     let mut bench = Bench::start().await;
     let (device, user) = bench.issued().await;
-    let find = || FindCode { user: bench.keys.user(&user) };
-    assert!(matches!(bench.system.registry.find_code(find()).await.unwrap(), FindAnswer::Open(_)));
+    let find = || bench.system.registry.find_code(bench.keys.user(&user));
+    assert!(matches!(find().await.unwrap(), FindAnswer::Open(_)));
     bench.clock.advance(Duration::from_secs(300));
-    assert!(matches!(bench.system.registry.find_code(find()).await.unwrap(), FindAnswer::Unknown));
+    assert!(matches!(find().await.unwrap(), FindAnswer::Unknown));
     assert_eq!(bench.poll(&device).await, PollAnswer::Expired);
     bench.clock.advance(Duration::from_secs(302));
     // The sweep looks once a second, in real time.
@@ -301,7 +289,7 @@ async fn writes_that_come_together_are_committed_together() {
     let codes: Vec<_> = (0..400).map(|_| DeviceCode::generate(&mut bench.rng)).collect();
     let issue = codes.iter().map(|code| {
         let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };
-        bench.system.registry.issue(IssueCode { device: bench.keys.device(code), request })
+        bench.system.registry.issue(bench.keys.device(code), request)
     });
     let answers = futures_util::future::join_all(issue).await;
     assert!(answers.into_iter().all(|answer| matches!(answer, Ok(IssueAnswer::Issued(_)))));

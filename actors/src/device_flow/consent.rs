@@ -21,12 +21,10 @@ use crate::base::admission::AskError;
 use crate::base::clock::SharedClock;
 use crate::base::code::{BrowserToken, StateToken};
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
-use crate::base::keyring::Keyring;
+use crate::base::keyring::{DeviceHash, GrantHash, Keyring};
 use crate::base::meter::{Meter, meters_text};
 use crate::base::token_set::TokenSet;
-use crate::device_flow::registry::{
-    BeginAnswer, BeginExchange, CodeRegistryHandle, Failure, FinishAnswer, FinishExchange, Lease, Outcome,
-};
+use crate::device_flow::registry::{BeginAnswer, CodeRegistryHandle, Failure, FinishAnswer, Lease, Outcome};
 use crate::device_flow::session::{Presentation, Settled};
 use crate::enedis::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
 use crate::enedis::port::{ConfiguredClient, Grant, NoToken};
@@ -185,7 +183,7 @@ impl Inner {
         let lease = if repeatable { REPEATABLE_LEASE } else { self.exchange_deadline + RECORD_PATIENCE };
         let until = self.clock.now() + lease;
         let presentation = Presentation { grant: self.keys.grant(&returned.text()), until, repeatable };
-        let lease = match self.registry.begin(BeginExchange { state, browser, presentation }).await {
+        let lease = match self.registry.begin(state, browser, presentation).await {
             Ok(BeginAnswer::Go(lease)) => lease,
             Ok(BeginAnswer::No(failure)) => return failure.into(),
             // Waited for another tab's exchange, or for the store, longer than a page should take.
@@ -212,7 +210,7 @@ impl Inner {
             }
         };
         let in_hand = matches!(outcome, Outcome::Token(_));
-        let told = self.record(FinishExchange { device, grant, outcome }, told).await;
+        let told = self.record(device, grant, outcome, told).await;
         if let Some(issuer) = self.issuer.as_ref().filter(|_| in_hand && told == ConsentOutcome::Unknown) {
             issuer.withdraw(state, grant).await;
         }
@@ -233,8 +231,14 @@ impl Inner {
     }
 
     /// Makes the end of an exchange durable, with patience; `told` is what the person is told if that succeeds.
-    async fn record(&self, finish: FinishExchange, told: ConsentOutcome) -> ConsentOutcome {
-        match self.finish(finish).await {
+    async fn record(
+        &self,
+        device: DeviceHash,
+        grant: GrantHash,
+        outcome: Outcome,
+        told: ConsentOutcome,
+    ) -> ConsentOutcome {
+        match self.finish(device, grant, outcome).await {
             FinishAnswer::Recorded => told,
             FinishAnswer::Approved => ConsentOutcome::Approved,
             FinishAnswer::Gone => ConsentOutcome::Unknown,
@@ -242,13 +246,12 @@ impl Inner {
         }
     }
 
-    async fn finish(&self, finish: FinishExchange) -> FinishAnswer {
-        let in_hand = matches!(finish.outcome, Outcome::Token(_));
+    async fn finish(&self, device: DeviceHash, grant: GrantHash, outcome: Outcome) -> FinishAnswer {
+        let in_hand = matches!(outcome, Outcome::Token(_));
         let end = self.clock.now() + if in_hand { RECORD_PATIENCE } else { FAILURE_PATIENCE };
         loop {
-            let FinishExchange { device, grant, ref outcome } = finish;
-            let finish = FinishExchange { device, grant, outcome: outcome.clone() };
-            let answer = self.registry.finish(finish).await.unwrap_or(FinishAnswer::Unavailable);
+            let finish = self.registry.finish(device, grant, outcome.clone());
+            let answer = finish.await.unwrap_or(FinishAnswer::Unavailable);
             if answer != FinishAnswer::Unavailable || self.clock.now() >= end {
                 return answer;
             }

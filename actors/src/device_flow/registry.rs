@@ -9,7 +9,14 @@
 //! before it says anything more about it. Where several instances share a store, a session unknown here is
 //! looked up there, and decisions taken elsewhere arrive through [`CodeRegistryHandle::learn`].
 
-mod messages;
+mod confirm;
+mod deny;
+mod durable;
+mod exchange;
+mod find;
+mod issue;
+mod poll;
+mod request;
 mod shard;
 mod table;
 
@@ -19,21 +26,21 @@ use std::time::Duration;
 use actix::prelude::*;
 use serde::Serialize;
 
-pub use self::messages::{
-    Ask, BeginAnswer, BeginExchange, Confirm, ConfirmAnswer, Confirmed, DenyAnswer, DenyConsent, Failure,
-    FindAnswer, FindCode, FinishAnswer, FinishExchange, IssueAnswer, IssueCode, Lease, Outcome, PendingCode,
-    Poll, Question,
-};
+pub use self::confirm::{ConfirmAnswer, Confirmed};
+pub use self::deny::DenyAnswer;
+pub use self::exchange::{BeginAnswer, Failure, FinishAnswer, Lease, Outcome};
+pub use self::find::{FindAnswer, PendingCode};
+pub use self::issue::IssueAnswer;
 pub use self::shard::{CodeRegistry, ShardPorts};
-pub(crate) use self::table::{Held, Table};
-
+use self::shard::{Learn, Observe};
+pub(crate) use self::table::{SessionCount, Table};
 use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::keyring::SLOTS;
-use crate::device_flow::poll::{
-    NotePolls, ObserveThrottler, Pacer, PollAnswer, TakePolls, ThrottlerSnapshot,
-};
 use crate::device_flow::session::Session;
 use crate::device_flow::store::Polled;
+use crate::device_flow::throttler::{
+    NotePolls, ObserveThrottler, PollThrottler, TakePolls, ThrottlerSnapshot,
+};
 
 /// Requests that may wait for one shard: a connection's sessions are all of the same one.
 const WAITING_MAX: usize = 50_000;
@@ -67,31 +74,11 @@ pub struct RegistrySnapshot {
     pub throttler: ThrottlerSnapshot,
 }
 
-/// Read the counters. Sent by the handle for the metrics; answered at once.
-pub struct ObserveRegistry {
-    /// Whoever asks.
-    pub reply: Reply<RegistrySnapshot>,
-}
-
-impl Message for ObserveRegistry {
-    type Result = ();
-}
-
-/// Take over what another instance made of a session. Sent by the follower; nothing is written.
-pub struct Learn {
-    /// The session as stored.
-    pub session: Session,
-}
-
-impl Message for Learn {
-    type Result = ();
-}
-
 /// Where one shard can be reached, once it was started on its thread. Each has an admission of its own, which no other shard's
 /// requests touch.
 struct ShardAddress {
     registry: Addr<CodeRegistry>,
-    throttler: Pacer,
+    throttler: Addr<PollThrottler>,
     admission: Admission,
 }
 
@@ -119,7 +106,7 @@ impl CodeRegistryHandle {
     }
 
     /// Makes a started shard reachable. A second one for the same place is ignored.
-    pub fn attach(&self, shard: usize, registry: Addr<CodeRegistry>, throttler: Pacer) {
+    pub fn attach(&self, shard: usize, registry: Addr<CodeRegistry>, throttler: Addr<PollThrottler>) {
         if let Some(place) = self.shards.get(shard) {
             let admission = Admission::new(WAITING_MAX, DEADLINE);
             drop(place.set(ShardAddress { registry, throttler, admission }));
@@ -129,41 +116,6 @@ impl CodeRegistryHandle {
     /// Whether every shard was started.
     pub fn is_complete(&self) -> bool {
         self.shards.iter().all(|place| place.get().is_some())
-    }
-
-    /// Issues a user code for a freshly drawn device code (RFC 8628 section 3.2). Durable before the answer.
-    pub async fn issue(&self, issue: IssueCode) -> Result<IssueAnswer, AskError> {
-        self.ask(issue.device.slot(), issue).await
-    }
-
-    /// Answers a poll at the token endpoint.
-    pub async fn poll(&self, poll: Poll) -> Result<PollAnswer, AskError> {
-        self.ask(poll.device.slot(), poll).await
-    }
-
-    /// What a person who typed a code is about to confirm. Changes nothing.
-    pub async fn find_code(&self, find: FindCode) -> Result<FindAnswer, AskError> {
-        self.ask(find.user.slot(), find).await
-    }
-
-    /// A browser confirms a user code; it is sent to Enedis with the answer's `state`. Durable before the answer.
-    pub async fn confirm(&self, confirm: Confirm) -> Result<ConfirmAnswer, AskError> {
-        self.ask(confirm.user.slot(), confirm).await
-    }
-
-    /// Enedis returned an authorization code: may it be presented? Durable before the answer.
-    pub async fn begin(&self, begin: BeginExchange) -> Result<BeginAnswer, AskError> {
-        self.ask(begin.state.slot(), begin).await
-    }
-
-    /// How the exchange of a [`Lease`] ended. Durable before the answer.
-    pub async fn finish(&self, finish: FinishExchange) -> Result<FinishAnswer, AskError> {
-        self.ask(finish.device.slot(), finish).await
-    }
-
-    /// The person refused at Enedis. Durable before the answer.
-    pub async fn deny(&self, deny: DenyConsent) -> Result<DenyAnswer, AskError> {
-        self.ask(deny.state.slot(), deny).await
     }
 
     /// Takes over what another instance decided.
@@ -177,7 +129,7 @@ impl CodeRegistryHandle {
     pub async fn take_polls(&self) -> Vec<Polled> {
         let mut polled = Vec::new();
         for shard in self.shards.iter().filter_map(OnceLock::get) {
-            let taken = shard.admission.ask(|reply| shard.throttler.take.do_send(TakePolls { reply })).await;
+            let taken = shard.admission.ask(|reply| shard.throttler.do_send(TakePolls { reply })).await;
             polled.extend(taken.unwrap_or_default());
         }
         polled
@@ -191,7 +143,7 @@ impl CodeRegistryHandle {
         }
         for (place, polled) in self.shards.iter().zip(shares) {
             if let Some(shard) = place.get().filter(|_| !polled.is_empty()) {
-                shard.throttler.note.do_send(NotePolls { polled });
+                shard.throttler.do_send(NotePolls { polled });
             }
         }
     }
@@ -201,11 +153,9 @@ impl CodeRegistryHandle {
         let mut sum = RegistrySnapshot::default();
         for shard in 0..self.shards.len() {
             let shard = self.shards[shard].get().ok_or(AskError::Stopped)?;
-            sum.add(&shard.admission.ask(|reply| shard.registry.do_send(ObserveRegistry { reply })).await?);
-            let paced = shard
-                .admission
-                .ask(|reply| shard.throttler.observe.do_send(ObserveThrottler { reply }))
-                .await?;
+            sum.add(&shard.admission.ask(|reply| shard.registry.do_send(Observe { reply })).await?);
+            let paced =
+                shard.admission.ask(|reply| shard.throttler.do_send(ObserveThrottler { reply })).await?;
             sum.throttler.paced += paced.paced;
             sum.throttler.on_time += paced.on_time;
             sum.throttler.early += paced.early;
@@ -218,13 +168,15 @@ impl CodeRegistryHandle {
         self.shards.iter().filter_map(OnceLock::get).map(|shard| shard.admission.waiting()).sum()
     }
 
-    async fn ask<Q: Question>(&self, slot: usize, question: Q) -> Result<Q::Answer, AskError>
+    /// Sends one message to the shard of `slot` and waits for its reply.
+    async fn ask<M, A>(&self, slot: usize, message: impl FnOnce(Reply<A>) -> M) -> Result<A, AskError>
     where
-        CodeRegistry: Handler<Ask<Q>>,
+        M: Message<Result = ()> + Send + 'static,
+        CodeRegistry: Handler<M>,
     {
         let shard = self.shards[self.shard_of(slot)].get().ok_or(AskError::Stopped)?;
         // A stopped shard drops the message and with it the reply, which the admission reports.
-        shard.admission.ask(|reply| shard.registry.do_send(Ask { question, reply })).await
+        shard.admission.ask(|reply| shard.registry.do_send(message(reply))).await
     }
 }
 

@@ -243,6 +243,11 @@ impl Session {
         }
     }
 
+    /// Whether an exchange may be under way at `now`.
+    pub fn is_exchanging(&self, now: Timestamp) -> bool {
+        matches!(self.phase, Phase::Exchanging { until, .. } if now < until)
+    }
+
     /// Whether the record is of no use to anybody any more.
     pub fn is_purgeable(&self, now: Timestamp) -> bool {
         now >= self.purge_at
@@ -274,9 +279,8 @@ impl Session {
             return Err(ConfirmError::Gone);
         }
         if let Some(held) = &self.consent {
-            let under_way = matches!(self.phase, Phase::Exchanging { until, .. } if now < until);
             let leased = now < held.confirmed_at + life.browser_lease;
-            if under_way || (held.browser != consent.browser && leased) {
+            if self.is_exchanging(now) || (held.browser != consent.browser && leased) {
                 return Err(ConfirmError::InUse);
             }
         }
@@ -380,7 +384,7 @@ impl Session {
             Phase::Approved { .. } | Phase::Redeemed { .. } => Err(ReturnError::Settled(Settled::Approved)),
             Phase::Denied => Err(ReturnError::Settled(Settled::Denied)),
             _ if self.is_expired(now) => Err(ReturnError::Gone),
-            Phase::Exchanging { until, .. } if now < *until => Err(ReturnError::InProgress),
+            _ if self.is_exchanging(now) => Err(ReturnError::InProgress),
             // One authorization for each `state`: a second one under the same is not ours.
             Phase::Exchanging { grant, .. }
                 if presented.is_some_and(|back| !(back.repeatable && back.grant == *grant)) =>

@@ -12,15 +12,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::prelude::*;
+use serde::Serialize;
 
 use self::interval::{Pace, Verdict};
+use crate::base::admission::Reply;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::DeviceHash;
 use crate::base::timer::every;
-use crate::device_flow::poll::{
-    AuthStyle, NotePolls, ObserveThrottler, PacePoll, PollAnswer, TakePolls, ThrottlerSnapshot,
-};
+use crate::device_flow::poll::{AuthStyle, PollAnswer};
 use crate::device_flow::store::Polled;
 
 /// Pacing that was not touched for one to two of these spans is forgotten: longer than any spacing, so the next
@@ -29,6 +29,17 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// Polls kept to tell other instances of; beyond it they are not told, which costs a little leniency.
 const UNTOLD_MAX: usize = 100_000;
+
+/// Counters of one throttler since its start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ThrottlerSnapshot {
+    /// Sessions whose pacing is remembered.
+    pub paced: usize,
+    /// Polls that were on time.
+    pub on_time: u64,
+    /// Polls answered with `slow_down`.
+    pub early: u64,
+}
 
 /// The actor. Reached only from the registry's shard beside it.
 pub struct PollThrottler {
@@ -89,25 +100,38 @@ impl Actor for PollThrottler {
     }
 }
 
-/// Forget the pacing of what was not polled lately. Sent by the throttler's own clock.
+/// Forget the pacing of what was not polled lately. Sent by the throttler's own timer.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct ForgetPaces;
-
-impl Message for ForgetPaces {
-    type Result = ();
-}
 
 impl Handler<ForgetPaces> for PollThrottler {
     type Result = ();
 
+    // Synchronous, as all handlers here.
     fn handle(&mut self, _: ForgetPaces, _: &mut Self::Context) {
         self.older = std::mem::take(&mut self.recent);
     }
 }
 
+/// Judge a poll that found its session pending, and answer the device. Sent by the registry's shard beside this
+/// throttler; nothing becomes durable.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PacePoll {
+    /// The session.
+    pub device: DeviceHash,
+    /// How the client authenticated.
+    pub style: AuthStyle,
+    /// When the registry found it pending.
+    pub at: Timestamp,
+    /// The HTTP handler that waits.
+    pub reply: Reply<PollAnswer>,
+}
+
 impl Handler<PacePoll> for PollThrottler {
     type Result = ();
 
-    // Synchronous.
     fn handle(&mut self, msg: PacePoll, _: &mut Self::Context) {
         msg.reply.send(match self.judge(msg.device, msg.style, msg.at) {
             Verdict::OnTime { interval_secs } => {
@@ -122,6 +146,14 @@ impl Handler<PacePoll> for PollThrottler {
     }
 }
 
+/// Read the counters. Sent by the registry's handle for the metrics; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ObserveThrottler {
+    /// Whoever asks.
+    pub reply: Reply<ThrottlerSnapshot>,
+}
+
 impl Handler<ObserveThrottler> for PollThrottler {
     type Result = ();
 
@@ -131,12 +163,29 @@ impl Handler<ObserveThrottler> for PollThrottler {
     }
 }
 
+/// Hand over the polls that were on time since the last time. Sent by the registry's handle where several instances
+/// share a store; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakePolls {
+    /// Whoever tells the other instances.
+    pub reply: Reply<Vec<Polled>>,
+}
+
 impl Handler<TakePolls> for PollThrottler {
     type Result = ();
 
     fn handle(&mut self, msg: TakePolls, _: &mut Self::Context) {
         msg.reply.send(self.untold.as_mut().map(std::mem::take).unwrap_or_default());
     }
+}
+
+/// Pace these sessions as if they had been polled here. Sent by the registry's handle; nothing becomes durable.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct NotePolls {
+    /// Polls that were on time at other instances.
+    pub polled: Vec<Polled>,
 }
 
 impl Handler<NotePolls> for PollThrottler {

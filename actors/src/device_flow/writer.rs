@@ -107,13 +107,11 @@ impl Actor for StoreWriter {
 }
 
 /// Make one write durable. Sent by the registry's shards; the reply says how it ended.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct CommitWrite {
     write: Write,
     reply: Reply<Outcome>,
-}
-
-impl Message for CommitWrite {
-    type Result = ();
 }
 
 impl Handler<CommitWrite> for StoreWriter {
@@ -127,12 +125,10 @@ impl Handler<CommitWrite> for StoreWriter {
 }
 
 /// Read the counters. Sent by the metrics; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct Observe {
     reply: Reply<WriterSnapshot>,
-}
-
-impl Message for Observe {
-    type Result = ();
 }
 
 impl Handler<Observe> for StoreWriter {

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::StoreError;
-use crate::device_flow::registry::{CodeRegistryHandle, Held, Table};
+use crate::device_flow::registry::{CodeRegistryHandle, SessionCount, Table};
 use crate::device_flow::session::{Phase, Session};
 use crate::device_flow::store::SessionStore;
 
@@ -23,9 +23,9 @@ pub(super) async fn read_all(
     registry: &CodeRegistryHandle,
     now: Timestamp,
 ) -> Result<Vec<Table>, StoreError> {
-    let held = Held::default();
+    let count = SessionCount::default();
     let tables =
-        RefCell::new((0..registry.shards()).map(|_| Table::counting(held.clone())).collect::<Vec<_>>());
+        RefCell::new((0..registry.shards()).map(|_| Table::counting(count.clone())).collect::<Vec<_>>());
     let put = |mut session: Session| {
         if !store.is_shared()
             && let Phase::Exchanging { until, .. } = &mut session.phase

@@ -1,9 +1,11 @@
 //! One shard's sessions in memory: three ways to find one, and its deadline without a scan.
 //!
-//! A session lies in one place, and everything else refers to it by its number: eight bytes in each index, four in the
-//! list of deadlines. With a million sessions pending, their copies of keys would take more room than the sessions.
+//! A session lies in one row, and everything else refers to it by its row's number: eight bytes in each index, four in the
+//! list of deadlines. So a pending session takes 231 bytes with a million of them (measured, `docs/tuning.md`); maps that
+//! hold their own copies of the keys would add some fifty.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Index as At;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,14 +20,29 @@ use crate::device_flow::store::SessionKey;
 /// The sessions of one shard; fewer than 2³² of them.
 #[derive(Debug, Default)]
 pub struct Table {
-    sessions: Slab<Entry>,
+    rows: Slab<Entry>,
     by_device: Index,
     by_user: Index,
     by_state: Index,
-    names: Names,
-    held: Held,
+    texts: Texts,
+    count: SessionCount,
     // Seconds since the epoch → sessions whose record was good until then when it was noted.
-    deadlines: BTreeMap<u64, Vec<u32>>,
+    deadlines: BTreeMap<u64, Vec<Row>>,
+}
+
+/// Where a session lies in its [`Table`], until the table is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row(u32);
+
+impl Row {
+    fn new(number: usize) -> Self {
+        // `MAX_PENDING_SESSIONS` is far below.
+        Self(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    fn number(self) -> usize {
+        self.0 as usize
+    }
 }
 
 #[derive(Debug)]
@@ -35,91 +52,97 @@ struct Entry {
     noted: u64,
 }
 
-/// Sessions that all shards of a registry hold together.
+/// Counts the sessions of all shards of a registry together.
 #[derive(Clone, Debug, Default)]
-pub struct Held(Arc<AtomicUsize>);
+pub struct SessionCount(Arc<AtomicUsize>);
 
-impl Held {
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+impl At<Row> for Table {
+    type Output = Session;
+
+    /// The session of a row that [`Table::row`] gave; panics if the table was changed since.
+    fn index(&self, row: Row) -> &Session {
+        &self.rows[row.number()].session
     }
 }
 
 impl Table {
-    /// A table that counts its sessions in `held` as well.
-    pub fn counting(held: Held) -> Self {
-        Self { held, ..Self::default() }
+    /// A table that counts its sessions in `count` as well.
+    pub fn counting(count: SessionCount) -> Self {
+        Self { count, ..Self::default() }
     }
 
     /// Sessions held by all tables that count together with this one.
-    pub fn held_together(&self) -> usize {
-        self.held.count()
+    pub fn count_of_all_shards(&self) -> usize {
+        self.count.0.load(Ordering::Relaxed)
     }
 
     /// Sessions held.
     pub fn len(&self) -> usize {
-        self.sessions.len()
+        self.rows.len()
+    }
+
+    /// Where the session lies that `key` leads to.
+    pub(super) fn row(&self, key: &SessionKey) -> Option<Row> {
+        match key {
+            SessionKey::Device(device) => {
+                self.by_device.find(device.as_bytes(), |row| self[row].device == *device)
+            }
+            SessionKey::User(user) => self.by_user.find(user.as_bytes(), |row| self[row].user == *user),
+            SessionKey::State(state) => {
+                self.by_state.find(state.as_bytes(), |row| state_of(&self[row]) == Some(*state))
+            }
+        }
     }
 
     /// The session `key` leads to.
     pub fn find(&self, key: &SessionKey) -> Option<&Session> {
-        let place = match key {
-            SessionKey::Device(device) => self.place(device)?,
-            SessionKey::User(user) => self.by_user.find(user.as_bytes(), |place| {
-                self.sessions.get(place).is_some_and(|entry| entry.session.user == *user)
-            })?,
-            SessionKey::State(state) => self.by_state.find(state.as_bytes(), |place| {
-                self.sessions.get(place).and_then(|entry| state_of(&entry.session)) == Some(*state)
-            })?,
-        };
-        self.sessions.get(place).map(|entry| &entry.session)
+        self.row(key).map(|row| &self[row])
     }
 
     /// Whether a session holds this user code.
     pub fn has_user(&self, user: &UserHash) -> bool {
-        self.find(&SessionKey::User(*user)).is_some()
+        self.row(&SessionKey::User(*user)).is_some()
     }
 
     /// Puts a session in, or replaces what is known of it.
     pub fn put(&mut self, mut session: Session) {
-        self.names.share(&mut session.request);
+        self.texts.share(&mut session.request);
         let second = deadline_second(&session);
         let state = state_of(&session);
-        let (place, old_state) = if let Some(place) = self.place(&session.device) {
-            let entry = &mut self.sessions[place];
+        let (row, old_state) = if let Some(row) = self.row(&SessionKey::Device(session.device)) {
+            let entry = &mut self.rows[row.number()];
             let old = std::mem::replace(&mut entry.session, session);
             debug_assert_eq!(old.user, entry.session.user, "a session keeps its user code");
             // A later deadline is found when the note comes due. Only an earlier one needs a note of its own.
             if second < entry.noted {
                 entry.noted = second;
-                self.note(place, second);
+                self.note(row, second);
             }
-            (place, state_of(&old))
+            (row, state_of(&old))
         } else {
             let (device, user) = (session.device, session.user);
-            let place = self.sessions.insert(Entry { session, noted: second });
-            self.by_device.insert(device.as_bytes(), place);
-            self.by_user.insert(user.as_bytes(), place);
-            self.note(place, second);
-            self.held.0.fetch_add(1, Ordering::Relaxed);
-            (place, None)
+            let row = Row::new(self.rows.insert(Entry { session, noted: second }));
+            self.by_device.insert(device.as_bytes(), row);
+            self.by_user.insert(user.as_bytes(), row);
+            self.note(row, second);
+            self.count.0.fetch_add(1, Ordering::Relaxed);
+            (row, None)
         };
         if state == old_state {
             return;
         }
         if let Some(old) = old_state {
-            self.by_state.remove(old.as_bytes(), place);
+            self.by_state.remove(old.as_bytes(), row);
         }
         if let Some(state) = state {
-            self.by_state.insert(state.as_bytes(), place);
+            self.by_state.insert(state.as_bytes(), row);
         }
     }
 
     /// Forgets a session.
     pub fn remove(&mut self, device: &DeviceHash) {
-        if let Some(place) = self.place(device) {
-            self.take_out(place);
+        if let Some(row) = self.row(&SessionKey::Device(*device)) {
+            self.take_out(row);
         }
     }
 
@@ -137,51 +160,46 @@ impl Table {
             let rest = notes.get().len().saturating_sub(left);
             let due = if rest == 0 { notes.remove() } else { notes.get_mut().split_off(rest) };
             left -= due.len();
-            for place in due {
-                self.look_at(place as usize, second, now);
+            for row in due {
+                self.look_at(row, second, now);
             }
         }
         false
     }
 
     /// Deals with a note of `second`, which has come.
-    fn look_at(&mut self, place: usize, second: u64, now: Timestamp) {
-        let Some(entry) = self.sessions.get_mut(place).filter(|entry| entry.noted == second) else { return };
+    fn look_at(&mut self, row: Row, second: u64, now: Timestamp) {
+        let entry = self.rows.get_mut(row.number());
+        let Some(entry) = entry.filter(|entry| entry.noted == second) else { return };
         if entry.session.is_purgeable(now) {
-            self.take_out(place);
+            self.take_out(row);
         } else {
             let second = deadline_second(&entry.session).max(now.as_secs() + 1);
             entry.noted = second;
-            self.note(place, second);
+            self.note(row, second);
         }
     }
 
-    fn place(&self, device: &DeviceHash) -> Option<usize> {
-        self.by_device.find(device.as_bytes(), |place| {
-            self.sessions.get(place).is_some_and(|entry| entry.session.device == *device)
-        })
+    fn note(&mut self, row: Row, second: u64) {
+        self.deadlines.entry(second).or_default().push(row);
     }
 
-    fn note(&mut self, place: usize, second: u64) {
-        self.deadlines.entry(second).or_default().push(narrow(place));
-    }
-
-    fn take_out(&mut self, place: usize) {
-        let Some(Entry { session, .. }) = self.sessions.try_remove(place) else { return };
-        self.held.0.fetch_sub(1, Ordering::Relaxed);
-        self.by_device.remove(session.device.as_bytes(), place);
-        self.by_user.remove(session.user.as_bytes(), place);
+    fn take_out(&mut self, row: Row) {
+        let Entry { session, .. } = self.rows.remove(row.number());
+        self.count.0.fetch_sub(1, Ordering::Relaxed);
+        self.by_device.remove(session.device.as_bytes(), row);
+        self.by_user.remove(session.user.as_bytes(), row);
         if let Some(state) = state_of(&session) {
-            self.by_state.remove(state.as_bytes(), place);
+            self.by_state.remove(state.as_bytes(), row);
         }
     }
 }
 
 /// Texts that many sessions have in common, each kept once.
 #[derive(Debug, Default)]
-struct Names(HashSet<Arc<str>>);
+struct Texts(HashSet<Arc<str>>);
 
-impl Names {
+impl Texts {
     /// Texts kept at a time; a stranger may send a new one with each request.
     const MAX: usize = 4_096;
 
@@ -200,27 +218,23 @@ impl Names {
     }
 }
 
-/// Leads from a keyed hash to a place among the sessions. Kept beside the place are four bytes of the hash, so that
-/// growing looks at no session.
+/// Leads from a keyed hash to a row. Kept beside the row are four bytes of the hash, so that growing looks at no session.
 #[derive(Debug, Default)]
-struct Index(HashTable<(u32, u32)>);
+struct Index(HashTable<(u32, Row)>);
 
 impl Index {
-    fn find(&self, key: &[u8; 16], is: impl Fn(usize) -> bool) -> Option<usize> {
+    fn find(&self, key: &[u8; 16], is: impl Fn(Row) -> bool) -> Option<Row> {
         let part = part(key);
-        self.0
-            .find(spread(part), |(known, place)| *known == part && is(*place as usize))
-            .map(|(_, place)| *place as usize)
+        self.0.find(spread(part), |(known, row)| *known == part && is(*row)).map(|(_, row)| *row)
     }
 
-    fn insert(&mut self, key: &[u8; 16], place: usize) {
+    fn insert(&mut self, key: &[u8; 16], row: Row) {
         let part = part(key);
-        self.0.insert_unique(spread(part), (part, narrow(place)), |(part, _)| spread(*part));
+        self.0.insert_unique(spread(part), (part, row), |(part, _)| spread(*part));
     }
 
-    fn remove(&mut self, key: &[u8; 16], place: usize) {
-        let place = narrow(place);
-        if let Ok(entry) = self.0.find_entry(spread(part(key)), |(_, known)| *known == place) {
+    fn remove(&mut self, key: &[u8; 16], row: Row) {
+        if let Ok(entry) = self.0.find_entry(spread(part(key)), |(_, known)| *known == row) {
             entry.remove();
         }
     }
@@ -240,11 +254,6 @@ fn part(key: &[u8; 16]) -> u32 {
 // The table takes its position from the low bits and its tag from the highest.
 fn spread(part: u32) -> u64 {
     u64::from(part) << 32 | u64::from(part)
-}
-
-fn narrow(place: usize) -> u32 {
-    // `MAX_PENDING_SESSIONS` is far below.
-    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 fn state_of(session: &Session) -> Option<StateHash> {
@@ -342,7 +351,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_used_again_without_mixing_sessions_up(steps in proptest::collection::vec((0_u8..4, 0_u8..12, 0_u64..900), 1..120)) {
+        fn rows_are_used_again_without_mixing_sessions_up(steps in proptest::collection::vec((0_u8..4, 0_u8..12, 0_u64..900), 1..120)) {
             let life = Lifetimes::default();
             let mut now = Timestamp::from_millis(1_000_000);
             let (mut table, mut model) = (Table::default(), std::collections::BTreeMap::new());
@@ -391,7 +400,7 @@ mod tests {
             }
             while table.sweep(now + Duration::from_secs(100_000), 3) {}
             prop_assert_eq!((table.len(), table.by_device.len(), table.by_user.len(), table.by_state.len()), (0, 0, 0, 0));
-            prop_assert_eq!(table.held_together(), 0);
+            prop_assert_eq!(table.count_of_all_shards(), 0);
             prop_assert!(table.deadlines.is_empty());
         }
     }

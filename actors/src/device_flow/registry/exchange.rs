@@ -1,0 +1,267 @@
+//! An authorization is acted on once: it is marked as presented before anything else happens, and how that ended is
+//! recorded.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix::prelude::*;
+
+use super::CodeRegistryHandle;
+use super::request::{Attempt, SessionRequest};
+use super::shard::CodeRegistry;
+use super::table::Row;
+use crate::base::admission::{AskError, Reply};
+use crate::base::code::PkceVerifier;
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash};
+use crate::base::token_set::TokenSet;
+use crate::device_flow::session::{Presentation, ReturnError, Session, Settled};
+use crate::device_flow::store::SessionKey;
+
+/// The answer to a browser that is back with an authorization.
+#[derive(Debug)]
+pub enum BeginAnswer {
+    /// It may be presented, and nobody else may.
+    Go(Lease),
+    /// It may not.
+    No(Failure),
+}
+
+/// The right, and the means, to present one authorization code once.
+pub struct Lease {
+    /// The session.
+    pub device: DeviceHash,
+    /// The code's hash.
+    pub grant: GrantHash,
+    /// The client that asked.
+    pub client_id: Arc<str>,
+    /// The secret the device brought.
+    pub client_secret: Option<String>,
+    /// The verifier whose challenge was sent.
+    pub verifier: Option<PkceVerifier>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({:?})", self.device)
+    }
+}
+
+/// Why a browser's return is not acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Decided before; a reload.
+    Settled(Settled),
+    /// The `state` is unknown, replaced or expired.
+    Unknown,
+    /// Not the browser that set out.
+    OtherBrowser,
+    /// Being completed; come back in a moment.
+    InProgress,
+    /// This code was presented before, without success: start again.
+    Presented,
+    /// The store did not answer: come back.
+    Unavailable,
+}
+
+impl From<ReturnError> for Failure {
+    fn from(error: ReturnError) -> Self {
+        match error {
+            ReturnError::OtherBrowser => Self::OtherBrowser,
+            ReturnError::Gone => Self::Unknown,
+            ReturnError::InProgress => Self::InProgress,
+            ReturnError::Presented => Self::Presented,
+            ReturnError::Settled(settled) => Self::Settled(settled),
+        }
+    }
+}
+
+impl CodeRegistryHandle {
+    /// Enedis returned an authorization code: may it be presented? Durable before the answer.
+    pub async fn begin(
+        &self,
+        state: StateHash,
+        browser: BrowserHash,
+        presentation: Presentation,
+    ) -> Result<BeginAnswer, AskError> {
+        self.ask(state.slot(), |reply| BeginExchange { state, browser, presentation, reply }).await
+    }
+
+    /// How the exchange of a [`Lease`] ended. Durable before the answer.
+    pub async fn finish(
+        &self,
+        device: DeviceHash,
+        grant: GrantHash,
+        outcome: Outcome,
+    ) -> Result<FinishAnswer, AskError> {
+        self.ask(device.slot(), |reply| FinishExchange { device, grant, outcome, reply }).await
+    }
+}
+
+/// May this authorization code be presented? Sent by the consent workflow; durable before the answer, so that the code is
+/// known as presented even if the process dies in the next instant.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct BeginExchange {
+    state: StateHash,
+    browser: BrowserHash,
+    presentation: Presentation,
+    reply: Reply<BeginAnswer>,
+}
+
+impl Handler<BeginExchange> for CodeRegistry {
+    type Result = ();
+
+    // Interleaves: other messages of this session wait. A reload waits for the exchange that is under way.
+    fn handle(&mut self, msg: BeginExchange, ctx: &mut Self::Context) {
+        self.serve(Attempt::first(msg), ctx);
+    }
+}
+
+impl SessionRequest for BeginExchange {
+    type Answer = BeginAnswer;
+    const UNKNOWN: BeginAnswer = BeginAnswer::No(Failure::Unknown);
+    const UNAVAILABLE: BeginAnswer = BeginAnswer::No(Failure::Unavailable);
+
+    fn key(&self) -> SessionKey {
+        SessionKey::State(self.state)
+    }
+
+    fn into_reply(self) -> Reply<BeginAnswer> {
+        self.reply
+    }
+
+    // The mark may stand, and the code was handed to nobody.
+    fn left_in_doubt(shard: &mut CodeRegistry, next: Session) {
+        shard.unpresented.insert(next.device, next);
+    }
+
+    fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {
+        let (session, keys) = (&shard.table[row], &shard.ports.keys);
+        let BeginExchange { state, browser, presentation, .. } = attempt.request;
+        let device = session.device;
+        let next =
+            match session.begin(&browser, &state, presentation, shard.ports.clock.now(), &shard.ports.life) {
+                Ok(next) => next,
+                Err(error) => {
+                    return match shard.exchanging.get_mut(&device) {
+                        Some(waiting) if error == ReturnError::InProgress => waiting.push(attempt.request),
+                        _ => attempt.answer(BeginAnswer::No(error.into())),
+                    };
+                }
+            };
+        let open =
+            |sealed: &Sealed| keys.open(&device, sealed).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let verifier = session.consent.as_ref().and_then(|consent| consent.verifier.as_ref());
+        let lease = Lease {
+            device,
+            grant: presentation.grant,
+            client_id: Arc::clone(&session.request.client_id),
+            client_secret: session.request.client_secret.as_ref().and_then(open),
+            verifier: verifier.and_then(open).map(PkceVerifier::from_opened),
+        };
+        let marked = next.clone();
+        shard.commit(next, attempt, ctx, move |shard, begin| {
+            if begin.reply.is_abandoned() {
+                // Nobody is left to present the code: it is as good as it was.
+                shard.unpresented.insert(device, marked);
+            } else {
+                shard.exchanging.entry(device).or_default();
+            }
+            BeginAnswer::Go(lease)
+        });
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Enedis gave a token.
+    Token(TokenSet),
+    /// It did not. `consumed` unless Enedis certainly did not act on the code.
+    Failed {
+        /// The code may be spent.
+        consumed: bool,
+    },
+    /// Nothing came yet, and the same authorization may be presented again.
+    Postponed,
+}
+
+/// The answer to whoever ends an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishAnswer {
+    /// Durable.
+    Recorded,
+    /// Another exchange of the same session brought a token before; it stands.
+    Approved,
+    /// The session is gone or was settled otherwise.
+    Gone,
+    /// The store did not answer: try again, the token is not recorded.
+    Unavailable,
+}
+
+/// Record how an exchange ended. Sent by the consent workflow; durable before the answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct FinishExchange {
+    device: DeviceHash,
+    grant: GrantHash,
+    outcome: Outcome,
+    reply: Reply<FinishAnswer>,
+}
+
+impl Handler<FinishExchange> for CodeRegistry {
+    type Result = ();
+
+    // Interleaves: other messages of this session wait.
+    fn handle(&mut self, msg: FinishExchange, ctx: &mut Self::Context) {
+        self.serve(Attempt::first(msg), ctx);
+    }
+}
+
+impl SessionRequest for FinishExchange {
+    type Answer = FinishAnswer;
+    const UNKNOWN: FinishAnswer = FinishAnswer::Gone;
+    const UNAVAILABLE: FinishAnswer = FinishAnswer::Unavailable;
+
+    fn key(&self) -> SessionKey {
+        SessionKey::Device(self.device)
+    }
+
+    fn into_reply(self) -> Reply<FinishAnswer> {
+        self.reply
+    }
+
+    fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {
+        let session = &shard.table[row];
+        let FinishExchange { device, grant, outcome, .. } = &attempt.request;
+        let (now, life) = (shard.ports.clock.now(), &shard.ports.life);
+        let next = match outcome {
+            Outcome::Token(token) => {
+                let sealed = shard.ports.keys.seal(&mut shard.rng, device, &token.to_bytes());
+                session.approve(grant, sealed, now, life)
+            }
+            Outcome::Failed { consumed } => session.fail(grant, *consumed, now, life),
+            Outcome::Postponed => session.postpone(grant, now, life),
+        };
+        match next {
+            Ok(next) => shard.commit(next, attempt, ctx, |shard, finish| {
+                shard.stats.approved += u64::from(matches!(finish.outcome, Outcome::Token(_)));
+                FinishAnswer::Recorded
+            }),
+            Err(error) => {
+                shard.end_exchange(*device, ctx);
+                let approved = error == ReturnError::Settled(Settled::Approved);
+                attempt.answer(if approved { FinishAnswer::Approved } else { FinishAnswer::Gone });
+            }
+        }
+    }
+}
+
+impl CodeRegistry {
+    /// The reloads that waited for an exchange of this session go on.
+    pub(super) fn end_exchange(&mut self, device: DeviceHash, ctx: &mut Context<Self>) {
+        for begin in self.exchanging.remove(&device).unwrap_or_default() {
+            self.serve(Attempt::first(begin), ctx);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How a session begins: a user code is drawn that shares the device code's slot, and both are made durable.
+
+use actix::prelude::*;
+
+use super::CodeRegistryHandle;
+use super::shard::CodeRegistry;
+use crate::base::admission::{AskError, Reply};
+use crate::base::code::UserCode;
+use crate::base::keyring::DeviceHash;
+use crate::base::store::Written;
+use crate::device_flow::session::{Request, Session};
+use crate::device_flow::store::Write;
+
+/// Draws of a user code before giving up; each fails only if another instance gave the code to somebody else.
+const DRAWS_MAX: u8 = 5;
+
+/// The answer to a device that asks for a code.
+#[derive(Debug)]
+pub enum IssueAnswer {
+    /// The code for the person.
+    Issued(UserCode),
+    /// `MAX_PENDING_SESSIONS` is reached: come back later.
+    Full,
+    /// The store did not take it: come back.
+    Unavailable,
+}
+
+impl CodeRegistryHandle {
+    /// Issues a user code for a freshly drawn device code (RFC 8628 section 3.2). Durable before the answer.
+    pub async fn issue(&self, device: DeviceHash, request: Request) -> Result<IssueAnswer, AskError> {
+        self.ask(device.slot(), |reply| IssueCode { device, request, reply }).await
+    }
+}
+
+/// Issue a user code for a freshly drawn device code. Sent by `POST /device/code`; durable before the answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct IssueCode {
+    /// Hash of the device code; it picks the shard.
+    pub device: DeviceHash,
+    /// What the device sent.
+    pub request: Request,
+    /// The HTTP handler that waits.
+    pub reply: Reply<IssueAnswer>,
+}
+
+impl Handler<IssueCode> for CodeRegistry {
+    type Result = ();
+
+    // Interleaves: no other message can be about this session before its code is told.
+    fn handle(&mut self, msg: IssueCode, ctx: &mut Self::Context) {
+        self.issue(msg, 1, ctx);
+    }
+}
+
+impl CodeRegistry {
+    fn issue(&mut self, msg: IssueCode, draw: u8, ctx: &mut Context<Self>) {
+        if self.table.count_of_all_shards() >= self.ports.sessions_max {
+            self.stats.refused += 1;
+            return msg.reply.send(IssueAnswer::Full);
+        }
+        let (code, user) = loop {
+            let code = UserCode::generate(&mut self.rng);
+            let user = self.ports.keys.user(&code);
+            if user.slot() == msg.device.slot() && !self.table.has_user(&user) {
+                break (code, user);
+            }
+        };
+        let session =
+            Session::open(msg.device, user, msg.request.clone(), self.ports.clock.now(), &self.ports.life);
+        let writer = self.ports.writer.clone();
+        let write = Write::Insert(session.clone());
+        let written = async move { writer.commit(write).await };
+        ctx.spawn(written.into_actor(self).map(move |written, shard, ctx| match written {
+            Ok(Written::Applied) => {
+                shard.stats.issued += 1;
+                shard.table.put(session);
+                msg.reply.send(IssueAnswer::Issued(code));
+            }
+            Ok(Written::Conflict) if draw < DRAWS_MAX => shard.issue(msg, draw + 1, ctx),
+            Ok(Written::Conflict) => msg.reply.send(IssueAnswer::Unavailable),
+            // If it was written after all, nobody knows its codes: it expires unused.
+            Err(error) => {
+                tracing::warn!(%error, "a device code could not be stored");
+                msg.reply.send(IssueAnswer::Unavailable);
+            }
+        }));
+    }
+}

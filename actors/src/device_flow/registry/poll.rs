@@ -1,0 +1,120 @@
+//! A device asks whether its person has decided (RFC 8628 section 3.4).
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use subtle::ConstantTimeEq;
+
+use super::CodeRegistryHandle;
+use super::request::{Attempt, SessionRequest};
+use super::shard::CodeRegistry;
+use super::table::Row;
+use crate::base::admission::{AskError, Reply};
+use crate::base::keyring::DeviceHash;
+use crate::base::token_set::TokenSet;
+use crate::device_flow::poll::{AuthStyle, PollAnswer};
+use crate::device_flow::session::{Phase, PollFinding, Session};
+use crate::device_flow::store::SessionKey;
+use crate::device_flow::throttler::PacePoll;
+
+impl CodeRegistryHandle {
+    /// Answers a poll at the token endpoint by an authenticated client. Its secret, if it sent one, is compared only with
+    /// one the device brought to `/device/code`.
+    pub async fn poll(
+        &self,
+        device: DeviceHash,
+        client_id: Arc<str>,
+        client_secret: Option<String>,
+        style: AuthStyle,
+    ) -> Result<PollAnswer, AskError> {
+        self.ask(device.slot(), |reply| Poll { device, client_id, client_secret, style, reply }).await
+    }
+}
+
+/// Answer a poll. Sent by `POST /device/token`. A first delivery is durable before the answer; a pending poll is handed
+/// to the throttler and touches no store.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Poll {
+    device: DeviceHash,
+    client_id: Arc<str>,
+    client_secret: Option<String>,
+    style: AuthStyle,
+    reply: Reply<PollAnswer>,
+}
+
+impl Handler<Poll> for CodeRegistry {
+    type Result = ();
+
+    // Synchronous, but for a first delivery, which interleaves.
+    fn handle(&mut self, msg: Poll, ctx: &mut Self::Context) {
+        self.serve(Attempt::first(msg), ctx);
+    }
+}
+
+impl SessionRequest for Poll {
+    type Answer = PollAnswer;
+    const UNKNOWN: PollAnswer = PollAnswer::Invalid;
+    const UNAVAILABLE: PollAnswer = PollAnswer::Unavailable;
+
+    fn key(&self) -> SessionKey {
+        SessionKey::Device(self.device)
+    }
+
+    fn into_reply(self) -> Reply<PollAnswer> {
+        self.reply
+    }
+
+    // A write under way decides nothing until it is durable, so an undecided session is still pending.
+    fn overtakes_writes(session: &Session) -> bool {
+        !matches!(session.phase, Phase::Approved { .. })
+    }
+
+    fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {
+        let (session, keys) = (&shard.table[row], &shard.ports.keys);
+        let poll = &attempt.request;
+        if session.request.client_id != poll.client_id {
+            return attempt.answer(PollAnswer::Invalid);
+        }
+        if let (Some(sent), Some(sealed)) = (&poll.client_secret, &session.request.client_secret) {
+            let known = keys.open(&session.device, sealed).unwrap_or_default();
+            if !bool::from(known.ct_eq(sent.as_bytes())) {
+                return attempt.answer(PollAnswer::BadSecret);
+            }
+        }
+        let now = shard.ports.clock.now();
+        let answer = match session.poll(now) {
+            PollFinding::Pending => {
+                let Poll { device, style, reply, .. } = attempt.request;
+                // The throttler lives as long as this actor does; a refusal drops the reply, which the admission reports.
+                return shard.throttler.do_send(PacePoll { device, style, at: now, reply });
+            }
+            PollFinding::Claim { token, issued_at } => {
+                let opened = keys.open(&session.device, token).ok();
+                let token = opened.as_deref().and_then(TokenSet::from_bytes);
+                let Some(body) = token.map(|token| token.body_after(now.since(issued_at))) else {
+                    tracing::error!(session = ?session.device, "an approved token cannot be opened");
+                    return attempt.answer(PollAnswer::Unavailable);
+                };
+                let sealed = keys.seal(&mut shard.rng, &session.device, body.as_bytes());
+                let Some(next) = session.claim(sealed, now, &shard.ports.life) else {
+                    return attempt.answer(PollAnswer::Invalid);
+                };
+                return shard.commit(next, attempt, ctx, |shard, _| {
+                    shard.stats.redeemed += 1;
+                    PollAnswer::Token(body)
+                });
+            }
+            PollFinding::Repeat(body) => {
+                shard.stats.repeated += 1;
+                let opened = keys.open(&session.device, body).ok();
+                let body = opened.and_then(|body| String::from_utf8(body).ok());
+                body.map_or(PollAnswer::Unavailable, PollAnswer::Token)
+            }
+            PollFinding::Denied => PollAnswer::Denied,
+            PollFinding::Expired => PollAnswer::Expired,
+            PollFinding::Spent => PollAnswer::Invalid,
+        };
+        attempt.answer(answer);
+    }
+}
