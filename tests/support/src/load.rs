@@ -202,7 +202,10 @@ pub async fn run(plan: &Plan) -> Result<Report, LoadError> {
     let mut devices = Devices::new(Settings { address, devices: count, connections, reconnects, threads })?;
     if count > 0 {
         let (empty, begun, filled) = (resident(server.pid())?, Instant::now(), devices.filled());
-        let look = || ((filled.load(Ordering::Relaxed), count.into()), "device codes".to_owned());
+        let look = || {
+            let have = filled.load(Ordering::Relaxed);
+            ((have, count.into()), format!("{have} of {count} device codes"))
+        };
         progress.during(devices.fill(), look).await?;
         let grown = resident(server.pid())?.saturating_sub(empty);
         report.setup = Some(Setup::new(count, begun.elapsed(), grown));
