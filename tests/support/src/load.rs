@@ -272,7 +272,7 @@ async fn world(plan: &Plan) -> Result<World, LoadError> {
 fn quota(plan: &Plan) -> Quota {
     let per_second = (plan.consents * CALLS_PER_CONSENT).ceil().max(5.0);
     let per_hour = (per_second * (plan.length + plan.grace).as_secs_f64()).max(1_000.0);
-    Quota { per_second: Some(per_second as u32), per_hour: Some(per_hour as u32), ..Quota::ENEDIS }
+    Quota { per_second: Some(per_second as u32), per_hour: Some(per_hour as u32) }
 }
 
 async fn stop(server: &Server) -> Ending {

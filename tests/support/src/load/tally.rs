@@ -23,7 +23,7 @@ pub const LATE: Duration = Duration::from_millis(10);
 pub(super) const FIGURES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
-/// Times, to three digits. Serialized as their count and [`FIGURES`] in milliseconds.
+/// Times, to three digits. Serialized as their count, p50, p90, p99, p999 and max, in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Times(Histogram<u64>);
 
