@@ -25,8 +25,6 @@ pub mod cache;
 pub mod civil;
 pub mod consent;
 pub mod day;
-#[cfg(test)]
-mod day_of_7000;
 pub mod policy;
 pub mod queue;
 pub mod refusals;

@@ -2,6 +2,7 @@
 
 mod consent;
 mod data;
+mod day_of_7000;
 mod gateway;
 mod refusals;
 mod shares;

@@ -3,7 +3,8 @@
 //! The core ([`Plugin`]) owns what the plugin remembers; it takes the time and what happened, and returns the request
 //! to send next, if any. It knows no socket and no clock, and promises the plugin's reactions, faults included: it
 //! erases its tokens on a 403, it stops until the next morning where the plugin would throw. The shell
-//! ([`FieldBox`]) owns the connections and the pace. Where the plugin draws minutes at random, a seed decides.
+//! ([`FieldBox`]) owns the connections and the pace; a simulated clock can take its place. Where the plugin draws
+//! minutes at random, a seed decides.
 //!
 //! ```text
 //! heartbeat (10 s) ─► idle ─► device code ─► poll ◄─┐       a request that gets no usable answer is sent again,
@@ -20,7 +21,6 @@ mod login;
 mod memory;
 mod message;
 mod outcomes;
-mod settings;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -32,9 +32,8 @@ pub use self::clock::{Clock, Moment};
 use self::fetch::Cycle;
 use self::memory::Memory;
 use self::message::Crash;
-pub use self::message::{Kind, Reply, Request};
+pub use self::message::{CLIENT_ID, Kind, Reply, Request};
 pub use self::outcomes::Outcomes;
-pub use self::settings::{CLIENT_ID, Saved, Settings};
 pub use self::shell::FieldBox;
 
 /// Time between two heartbeats.
@@ -50,6 +49,43 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Hours of the day in which the box asks for data.
 const AWAKE: std::ops::Range<i64> = 8..22;
 
+/// How a box is set up; all else is as in a fresh installation.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Value of `Host`, with the port unless that is 80 or 443.
+    pub host: String,
+    /// Path in front of every request, empty or with a slash at its beginning only.
+    pub prefix: String,
+    /// Days of history wanted, 2 to 730; the default is 7.
+    pub history_days: i64,
+    /// Decides the minutes drawn at random.
+    pub seed: u64,
+    /// Address that a reverse proxy in front of the server adds as `X-Forwarded-For`; boxes themselves send none.
+    pub forwarded_for: Option<String>,
+}
+
+impl Settings {
+    /// The plugin as it is installed, towards `host`.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { host: host.into(), prefix: String::new(), history_days: 7, seed: 0, forwarded_for: None }
+    }
+}
+
+/// What survives a restart of the box.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Meters, in the order of the token answer.
+    pub usage_points: Vec<String>,
+    /// `token_type`.
+    pub token_type: String,
+    /// `access_token`.
+    pub access_token: String,
+    /// `refresh_token`.
+    pub refresh_token: String,
+    /// Ten minutes before the access token ends; `None`: no tokens.
+    pub expires_at: Option<Moment>,
+}
+
 /// Where the machine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -61,14 +97,8 @@ pub enum Step {
     Retry,
     /// The owner has not consented yet; the next connection polls.
     AskAgain,
-    /// An answer about codes is due.
-    DeviceCode,
-    /// An answer about tokens is due.
-    Token,
-    /// A load curve is due.
-    Hours,
-    /// The largest powers are due.
-    Peaks,
+    /// An answer to such a request is read. It stays so where the plugin throws.
+    Reading(Kind),
 }
 
 /// A box.
@@ -77,13 +107,14 @@ pub struct Plugin {
     settings: Settings,
     saved: Saved,
     memory: Memory,
+    now: Moment,
     enabled: bool,
     step: Step,
     next: Moment,
     interval: Duration,
     last_send: Option<Moment>,
-    /// The last request, and the step its answer belongs to.
-    request: Option<(Request, Step)>,
+    /// The last request.
+    request: Option<Request>,
     resends: u32,
     heartbeats: u32,
     device_code: String,
@@ -95,34 +126,15 @@ pub struct Plugin {
     outcomes: Outcomes,
 }
 
-/// What a step leads to.
-enum Flow {
-    Send(Request, Step),
-    /// The last request once more.
-    Again(Request),
-    /// Nothing until the next connection or answer.
-    Wait,
-    /// Tokens are there: fetch.
-    Start,
-    Point,
-    Direction,
-    /// The load curve is in memory.
-    HoursKnown,
-    /// The largest powers are in memory.
-    PeaksKnown,
-    Production,
-    Save,
-    Done,
-}
-
 impl Plugin {
     /// A box switched on at `now`, with no tokens.
     pub fn new(settings: Settings, now: Moment) -> Self {
-        let drawn = settings.seed;
         let mut plugin = Self {
+            drawn: settings.seed,
             settings,
             saved: Saved::default(),
             memory: Memory::default(),
+            now,
             enabled: true,
             step: Step::Idle,
             next: now,
@@ -135,10 +147,9 @@ impl Plugin {
             user_code: None,
             cycle: Cycle::default(),
             next_full: None,
-            drawn,
             outcomes: Outcomes::default(),
         };
-        plugin.in_a_while(now, Duration::ZERO);
+        plugin.in_a_while(Duration::ZERO);
         plugin
     }
 
@@ -149,12 +160,19 @@ impl Plugin {
         self
     }
 
-    /// The owner clicks "Modify": the box starts again, with the tokens it still has.
+    /// Another box with the same past, which from now on draws other minutes.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.drawn = seed;
+        self
+    }
+
+    /// The owner clicks "Modify" at `now`: the box starts again, with the tokens it still has.
     pub fn restart(&mut self, now: Moment) {
-        self.enabled = true;
-        (self.step, self.interval, self.last_send, self.request) = (Step::Idle, INTERVAL, None, None);
-        (self.resends, self.heartbeats, self.cycle) = (0, 0, Cycle::default());
-        self.in_a_while(now, Duration::ZERO);
+        (self.now, self.enabled, self.step, self.interval) = (now, true, Step::Idle, INTERVAL);
+        (self.last_send, self.request, self.resends, self.heartbeats) = (None, None, 0, 0);
+        self.cycle = Cycle::default();
+        self.in_a_while(Duration::ZERO);
     }
 
     /// The owner asks for a reset of the cache: values, and what was noted about directions without any, are forgotten,
@@ -165,18 +183,16 @@ impl Plugin {
 
     /// The heartbeat at `now`. `connected`: the connection of the last request about codes or tokens is still open.
     pub fn heartbeat(&mut self, now: Moment, connected: bool) -> Option<Request> {
-        if !self.enabled {
+        self.now = now;
+        let due = now > self.next;
+        if !self.enabled || !due && self.step != Step::Sending {
             return None;
         }
-        if now > self.next {
+        if due {
             // Tomorrow is planned at once; whatever goes wrong plans something sooner.
-            self.next = self.tomorrow(now);
-            self.handle(now, None, connected)
-        } else if self.step == Step::Sending {
-            self.handle(now, None, connected)
-        } else {
-            None
+            self.next = self.morning(1);
         }
+        self.react(None, connected)
     }
 
     /// The connection for the request under way is open, or has failed: the plugin sees no difference.
@@ -186,11 +202,11 @@ impl Plugin {
 
     /// The answer to the request under way.
     pub fn answer(&mut self, now: Moment, reply: &Reply) -> Option<Request> {
-        let awaited = self.request.as_ref().filter(|_| self.enabled && self.step == Step::Sending);
-        let step = awaited.map(|(_, step)| *step)?;
+        let kind = self.request.as_ref().filter(|_| self.enabled && self.step == Step::Sending)?.kind;
+        self.now = now;
         self.outcomes.saw(reply.status);
-        self.step = step;
-        self.handle(now, Some(reply), true)
+        self.step = Step::Reading(kind);
+        self.react(Some(reply), true)
     }
 
     /// Where it stands.
@@ -228,137 +244,106 @@ impl Plugin {
         self.memory.hours_held(point, production)
     }
 
-    fn handle(&mut self, now: Moment, reply: Option<&Reply>, connected: bool) -> Option<Request> {
-        if let Ok(flow) = self.react(now, reply, connected) {
-            return self.run(now, flow);
-        }
-        // The plugin threw: its step stays, and it wakes up tomorrow.
-        self.outcomes.stuck += 1;
-        None
-    }
-
-    fn react(&mut self, now: Moment, reply: Option<&Reply>, connected: bool) -> Result<Flow, Crash> {
-        match self.step {
-            Step::Idle => Ok(self.begin(now)),
-            Step::Sending => {
-                self.heartbeats += 1;
-                if self.heartbeats < HEARTBEATS_TO_WAIT {
-                    return Ok(Flow::Wait);
-                }
-                self.outcomes.timeouts += 1;
-                Ok(self.retry(now))
-            }
+    /// One step; the request to send then, if any.
+    fn react(&mut self, reply: Option<&Reply>, connected: bool) -> Option<Request> {
+        let next = match self.step {
+            Step::Idle => Ok(self.begin()),
+            Step::Sending => Ok(self.wait()),
             Step::Retry => Ok(self.resend()),
             Step::AskAgain if connected => Ok(self.poll()),
             Step::AskAgain => {
                 self.outcomes.lost_while_polling += 1;
                 Ok(self.fail())
             }
-            Step::DeviceCode => self.on_device_code(now, reply),
-            Step::Token => self.on_token(now, reply),
-            Step::Hours => self.on_hours(now, reply),
-            Step::Peaks => self.on_peaks(now, reply),
-        }
-    }
-
-    fn run(&mut self, now: Moment, flow: Flow) -> Option<Request> {
-        let mut flow = flow;
-        loop {
-            flow = match flow {
-                Flow::Send(request, step) => return self.send(now, request, step),
-                Flow::Again(request) => {
-                    self.step = Step::Sending;
-                    self.outcomes.sent(request.kind);
-                    return Some(request);
-                }
-                Flow::Wait => return None,
-                Flow::Start => self.start(now),
-                Flow::Point => self.next_point(),
-                Flow::Direction => self.next_direction(),
-                Flow::HoursKnown => self.hours_known(),
-                Flow::PeaksKnown => self.peaks_known(),
-                Flow::Production => self.production(),
-                Flow::Save => self.save(),
-                Flow::Done => {
-                    self.done(now);
-                    return None;
-                }
-            }
-        }
+            Step::Reading(Kind::DeviceCode) => self.on_device_code(reply),
+            Step::Reading(Kind::Poll | Kind::Refresh) => self.on_token(reply),
+            Step::Reading(Kind::Consumption | Kind::Production) => self.on_hours(reply),
+            Step::Reading(Kind::MaxPower) => self.on_peaks(reply),
+        };
+        next.unwrap_or_else(|Crash| {
+            // The plugin threw: its step stays, and it wakes up tomorrow.
+            self.outcomes.stuck += 1;
+            None
+        })
     }
 
     /// A request of its own, not a repetition.
-    fn send(&mut self, now: Moment, request: Request, step: Step) -> Option<Request> {
-        self.request = Some((request.clone(), step));
+    fn send(&mut self, request: Request) -> Option<Request> {
+        let kind = request.kind;
         (self.resends, self.heartbeats) = (0, 0);
-        if self.last_send.is_some_and(|last| now <= last.plus(BREATH)) {
-            self.step = Step::Retry;
-            self.in_a_while(now, self.interval);
+        self.request = Some(request);
+        if self.last_send.is_some_and(|last| self.now <= last.plus(BREATH)) {
+            return self.retry();
+        }
+        self.last_send = Some(self.now);
+        self.step = Step::Sending;
+        self.outcomes.sent(kind);
+        self.request.clone()
+    }
+
+    /// Waits for the answer some more heartbeats.
+    fn wait(&mut self) -> Option<Request> {
+        self.heartbeats += 1;
+        if self.heartbeats < HEARTBEATS_TO_WAIT {
             return None;
         }
-        self.last_send = Some(now);
-        self.step = Step::Sending;
-        self.outcomes.sent(request.kind);
-        Some(request)
+        self.outcomes.timeouts += 1;
+        self.retry()
     }
 
     /// Plans the same request again.
-    fn retry(&mut self, now: Moment) -> Flow {
+    fn retry(&mut self) -> Option<Request> {
         self.step = Step::Retry;
-        self.in_a_while(now, self.interval);
-        Flow::Wait
+        self.in_a_while(self.interval);
+        None
     }
 
-    fn resend(&mut self) -> Flow {
-        let Some((request, _)) = self.request.clone().filter(|_| self.resends < RESENDS) else {
+    fn resend(&mut self) -> Option<Request> {
+        let Some(request) = self.request.clone().filter(|_| self.resends < RESENDS) else {
             self.outcomes.too_many_failures += 1;
             return self.fail();
         };
         self.heartbeats = 0;
         self.resends += 1;
         self.outcomes.resends += 1;
-        Flow::Again(request)
+        self.step = Step::Sending;
+        self.outcomes.sent(request.kind);
+        Some(request)
     }
 
     /// The cycle ends here and counts as failed.
-    fn fail(&mut self) -> Flow {
+    fn fail(&mut self) -> Option<Request> {
         self.cycle.failed = true;
-        Flow::Done
+        self.done()
     }
 
     /// Stops until the owner helps: tokens are erased.
-    fn disable(&mut self) -> Flow {
+    fn disable(&mut self) -> Option<Request> {
         self.enabled = false;
         self.saved = Saved::default();
         self.outcomes.disabled += 1;
-        Flow::Wait
+        None
     }
 
     /// Connects again after `wait`, or in the morning if that is at night; at night the cycle is given up as well.
-    fn in_a_while(&mut self, now: Moment, wait: Duration) {
-        self.next = now.plus(wait);
-        if AWAKE.contains(&self.next.hour()) {
-            return;
+    fn in_a_while(&mut self, wait: Duration) {
+        self.next = self.now.plus(wait);
+        if !AWAKE.contains(&self.next.hour()) {
+            self.next = self.morning(i64::from(self.next.hour() >= AWAKE.end));
+            self.step = Step::Idle;
         }
-        let morning = if self.next.hour() >= AWAKE.end { self.tomorrow(now) } else { self.morning(now, 0) };
-        self.next = morning;
-        self.step = Step::Idle;
     }
 
-    /// Tomorrow at 8 and some minutes.
-    fn tomorrow(&mut self, now: Moment) -> Moment {
-        self.morning(now, 1)
-    }
-
-    fn morning(&mut self, now: Moment, days: i64) -> Moment {
+    /// That many days from now at 8 and some minutes.
+    fn morning(&mut self, days: i64) -> Moment {
         let minutes = self.draw(60);
-        Moment::at(now.day().plus(days), AWAKE.start, i64::try_from(minutes).unwrap_or(0))
+        Moment::at(self.now.day().plus(days), AWAKE.start, minutes)
     }
 
     /// A number below `bound`, from the seed.
-    fn draw(&mut self, bound: u64) -> u64 {
+    fn draw(&mut self, bound: u32) -> i64 {
         self.drawn =
             self.drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.drawn >> 33) % bound
+        i64::try_from((self.drawn >> 33) % u64::from(bound)).unwrap_or(0)
     }
 }

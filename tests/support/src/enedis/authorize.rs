@@ -13,13 +13,13 @@ pub(super) fn page(options: &Options, book: &mut Book, request: &Request) -> Res
     let id = random_hex(16);
     book.consents.insert(id.clone(), consent);
     let form = |choice: &str, point: &str, label: &str| {
-        let fields = [("request", id.as_str()), ("choice", choice), ("point", point)];
-        let inputs: String = fields
-            .iter()
-            .map(|(name, value)| format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">\n"))
-            .collect();
+        let field =
+            |name: &str, value: &str| format!("<input type=\"hidden\" name=\"{name}\" value=\"{value}\">");
         format!(
-            "<form method=\"post\" action=\"{CONSENT_PATH}\">\n{inputs}<button type=\"submit\">{label}</button>\n</form>\n"
+            "<form method=\"post\" action=\"{CONSENT_PATH}\">\n{}{}{}\n<button type=\"submit\">{label}</button>\n</form>\n",
+            field("request", &id),
+            field("choice", choice),
+            field("point", point),
         )
     };
     let forms = match points.as_deref() {

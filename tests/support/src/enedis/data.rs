@@ -120,7 +120,7 @@ pub(super) struct Point {
 pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> Result<Response, Fault> {
     let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let issued = token.and_then(|token| book.application_tokens.get(token));
-    if !issued.is_some_and(|issued| book.now().saturating_sub(*issued) < options.token_lifetime) {
+    if issued.is_none_or(|issued| book.now().saturating_sub(*issued) >= options.token_lifetime) {
         return Err(Fault::invalid_credentials());
     }
     if book.unsubscribed.contains(&request.endpoint) {

@@ -151,10 +151,8 @@ fn of_2026(quirks: bool, ask: &Ask, points: &[Point]) -> Value {
         Direction::Production => "PROD",
     };
     let write = |point: &Point| {
-        let value = point.value.map(|value| match quirks {
-            true => format!("{}.{:03}", value / 1_000, value % 1_000),
-            false => value.to_string(),
-        });
+        let kilo = |value: u32| format!("{}.{:03}", value / 1_000, value % 1_000);
+        let value = point.value.map(|value| if quirks { kilo(value) } else { value.to_string() });
         if ask.resource.is_curve() {
             json!({"v": value, "d": point.date, "p": "PT30M", "n": "B", "iv": "0", "ec": "0"})
         } else {

@@ -1,14 +1,14 @@
 //! Owns one box of the fleet with its owner: when it arrives, when its owner consents, and where it stands.
 
+use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::Plan;
-use super::crowd::Board;
 use crate::calendar::{DAY_SECS, Day};
 use crate::enedis::GeneratedMeters;
 use crate::person::{Choice, Person};
@@ -37,7 +37,6 @@ pub(super) enum Start {
 
 /// Where a box stands on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum State {
     /// It is about to do something, or in the middle of it.
     Busy,
@@ -52,8 +51,6 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) const ALL: [Self; 5] = [Self::Busy, Self::Waiting, Self::Served, Self::Disabled, Self::Stuck];
-
     /// Nothing more happens on this day.
     pub(super) const fn is_final(self) -> bool {
         matches!(self, Self::Served | Self::Disabled | Self::Stuck)
@@ -78,7 +75,7 @@ impl State {
 
 /// A box with its owner.
 pub(super) struct Resident {
-    pub(super) index: u32,
+    index: u32,
     base_url: String,
     clock: Clock,
     arrival: Duration,
@@ -91,9 +88,12 @@ pub(super) struct Resident {
     device: Option<FieldBox>,
     /// What had become of it before this day.
     before: Outcomes,
+    /// When it was served on this day.
+    pub(super) served_at: Option<Instant>,
     /// The link that its owner was last given.
     link: Option<String>,
-    owner: JoinSet<()>,
+    /// Ends with what the owner read who found no way to consent.
+    owner: JoinSet<Option<String>>,
 }
 
 impl Resident {
@@ -104,14 +104,15 @@ impl Resident {
         Self {
             index,
             base_url: base_url.to_owned(),
-            arrival: plan.arrive_within.mul_f64(draw(1)),
-            phase: clock.on_the_wall(HEARTBEAT).mul_f64(draw(2)),
-            owner_delay: clock.on_the_wall(OWNER_WITHIN).mul_f64(draw(3)),
+            arrival: plan.arrive_within.mul_f64(draw("arrival")),
+            phase: clock.on_the_wall(HEARTBEAT).mul_f64(draw("phase")),
+            owner_delay: clock.on_the_wall(OWNER_WITHIN).mul_f64(draw("owner")),
             clock,
             seed: plan.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(index)),
             history_days: plan.history_days,
             device: None,
             before: Outcomes::default(),
+            served_at: None,
             link: None,
             owner: JoinSet::new(),
         }
@@ -124,7 +125,7 @@ impl Resident {
 
     /// A new day begins.
     pub(super) fn begin_day(&mut self) {
-        self.before = self.outcomes();
+        (self.before, self.served_at) = (self.outcomes(), None);
     }
 
     /// What has become of it on this day.
@@ -150,22 +151,34 @@ impl Resident {
         self.clock.skip(by);
     }
 
-    /// Lives until nothing more happens on this day, or until told to stop.
-    pub(super) async fn live(
-        mut self,
-        start: Start,
-        board: Arc<Board>,
-        mut stop: watch::Receiver<bool>,
-    ) -> Self {
-        let delay = if matches!(start, Start::Resume(_)) { self.phase } else { self.arrival };
-        tokio::select! {
-            () = tokio::time::sleep(delay) => self.begin(start),
-            _ = stop.wait_for(|stop| *stop) => return self,
+    /// What its owner read, if they found no way to consent.
+    pub(super) fn complaint(&mut self) -> Option<String> {
+        self.owner.try_join_next()?.ok()?
+    }
+
+    /// Lives until nothing more happens on this day, and tells where it stands. It may be dropped at any time, and called
+    /// again.
+    pub(super) async fn live(&mut self, start: Start, state: &Cell<State>) {
+        sleep(if matches!(start, Start::Resume(_)) { self.phase } else { self.arrival }).await;
+        self.begin(start);
+        let Some(device) = &mut self.device else { return };
+        while !state.get().is_final() {
+            let shown = |plugin: &Plugin| {
+                state.set(State::of(plugin, &self.before, self.clock.now()));
+                if state.get() == State::Served {
+                    self.served_at.get_or_insert_with(Instant::now);
+                }
+                state.get().is_final() || plugin.consent_path() != self.link
+            };
+            device.run_until(A_DAY, shown).await;
+            let link = device.plugin().consent_path();
+            if link != self.link {
+                let url = link.as_ref().map(|path| format!("{}{path}&state=m{}", self.base_url, self.index));
+                // The end of `state` tells the simulator who sits at the consent page.
+                self.owner.spawn(consent(url.unwrap_or_default(), self.index, self.owner_delay));
+                self.link = link;
+            }
         }
-        while !self.until_next_link(&board, &mut stop).await {
-            self.call_owner(&board);
-        }
-        self
     }
 
     fn begin(&mut self, start: Start) {
@@ -192,51 +205,25 @@ impl Resident {
             Start::Again(_) | Start::Resume(_) => {}
         }
     }
-
-    /// Runs the box until it shows a new link; true: no more is to be done.
-    async fn until_next_link(&mut self, board: &Board, stop: &mut watch::Receiver<bool>) -> bool {
-        let Some(device) = &mut self.device else { return true };
-        let (before, known, clock, index) = (&self.before, self.link.clone(), &self.clock, self.index);
-        let mut settled = false;
-        let run = device.run_until(A_DAY, |plugin| {
-            let state = State::of(plugin, before, clock.now());
-            board.set(index, state);
-            settled = state.is_final();
-            settled || plugin.consent_path() != known
-        });
-        let stopped = tokio::select! {
-            shown = run => !shown,
-            _ = stop.wait_for(|stop| *stop) => true,
-        };
-        stopped || settled
-    }
-
-    /// Its owner reads the link and consents a little later.
-    fn call_owner(&mut self, board: &Arc<Board>) {
-        self.link = self.device.as_ref().and_then(|device| device.plugin().consent_path());
-        let Some(path) = &self.link else { return };
-        // The end of `state` tells the simulator who sits at the consent page.
-        let link = format!("{}{path}&state=m{}", self.base_url, self.index);
-        let (delay, board, index) = (self.owner_delay, Arc::clone(board), self.index);
-        self.owner.spawn(async move {
-            tokio::time::sleep(delay).await;
-            for again in (0..OWNER_TRIES).rev() {
-                match consent(&link, index).await {
-                    Ok(()) => return,
-                    Err(reason) if again == 0 => board.complain(reason),
-                    Err(_) => tokio::time::sleep(OWNER_AGAIN).await,
-                }
-            }
-        });
-    }
 }
 
-/// The owner of box `index` opens `link` and consents; else what they read.
-async fn consent(link: &str, index: u32) -> Result<(), String> {
-    let visit = Person::at_address(address(index)).link(link, Choice::Allow).await;
-    let visit = visit.map_err(|error| error.to_string())?;
-    // Of the address, the path: the query carries codes.
-    if visit.status == 200 { Ok(()) } else { Err(format!("{} on {}", visit.status, visit.url.path())) }
+/// A little later, the owner of box `index` opens `link` and consents; else what they read at last.
+async fn consent(link: String, index: u32, delay: Duration) -> Option<String> {
+    sleep(delay).await;
+    let mut tries = OWNER_TRIES;
+    loop {
+        // Of the address, the path: the query carries codes.
+        let reason = match Person::at_address(address(index)).link(&link, Choice::Allow).await {
+            Ok(visit) if visit.status == 200 => return None,
+            Ok(visit) => format!("{} on {}", visit.status, visit.url.path()),
+            Err(error) => error.to_string(),
+        };
+        tries -= 1;
+        if tries == 0 {
+            return Some(reason);
+        }
+        sleep(OWNER_AGAIN).await;
+    }
 }
 
 /// The usage point of box `index`.
@@ -250,13 +237,11 @@ fn address(index: u32) -> IpAddr {
     Ipv4Addr::new(10, high, middle, low).into()
 }
 
-/// A number from 0 to 1 for box `index`, from the seed (the finaliser of `SplitMix64`).
-fn fraction(seed: u64, index: u32, what: u64) -> f64 {
-    let mixed = seed ^ (u64::from(index) << 20) ^ (what << 56);
-    let mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+/// A number from 0 to 1 for box `index`, from the seed.
+fn fraction(seed: u64, index: u32, what: &str) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, index, what).hash(&mut hasher);
+    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::message::{Crash, Kind, Reply, Request};
-use super::{AWAKE, Flow, Moment, Plugin, Step};
+use super::message::{Crash, Kind, Next, Reply, Request, text};
+use super::{AWAKE, Plugin, Step};
 use crate::calendar::Day;
 
-/// Days asked at once, of a load curve and of largest powers.
+/// Days of a load curve asked at once.
 const CURVE_DAYS: i64 = 7;
-const PEAK_DAYS: i64 = 1095;
+/// Days of largest powers wanted.
+const PEAK_DAYS: i64 = 1;
 /// Days for which hours are shown; at least so many are fetched.
 const HOUR_VIEW_DAYS: i64 = 7;
 /// Days of history that are fetched when it is not time for all of it.
@@ -26,8 +27,8 @@ const NONE_FOR_GOOD: [&str; 2] = ["adam-err0069", "adam-err0123"];
 pub(super) struct Cycle {
     point: usize,
     production: bool,
-    no_consumption: bool,
-    no_production: bool,
+    /// There is no consumption, no production.
+    none: [bool; 2],
     /// The meter at hand, or a step before the first one, failed.
     pub(super) failed: bool,
     /// A meter before failed.
@@ -38,7 +39,7 @@ pub(super) struct Cycle {
     full: bool,
     history_days: i64,
     today: Day,
-    batch: Batch,
+    week: Week,
 }
 
 impl Default for Cycle {
@@ -47,122 +48,110 @@ impl Default for Cycle {
         Self {
             point: 0,
             production: false,
-            no_consumption: false,
-            no_production: false,
+            none: [false; 2],
             failed: false,
             failed_before: false,
             refreshed: false,
             full: false,
             history_days: HOUR_VIEW_DAYS,
             today,
-            batch: Batch::first(today, HOUR_VIEW_DAYS, 1),
+            week: Week::last(today, HOUR_VIEW_DAYS),
         }
     }
 }
 
-/// The days being asked; batches go back in time.
-#[derive(Clone, Debug)]
-struct Batch {
-    first: bool,
-    hours: (Day, Day),
-    hours_left: i64,
-    peaks: (Day, Day),
-    peaks_left: i64,
+/// The part of a load curve being asked; weeks go back in time.
+#[derive(Clone, Copy, Debug)]
+struct Week {
+    is_last: bool,
+    start: Day,
+    end: Day,
+    /// Days before it that are still to be asked.
+    left: i64,
 }
 
-impl Batch {
-    fn first(today: Day, hours: i64, peaks: i64) -> Self {
-        let batch = Self {
-            first: true,
-            hours: (today, today),
-            hours_left: hours,
-            peaks: (today, today),
-            peaks_left: peaks,
-        };
-        Self { first: true, ..batch.next() }
+impl Week {
+    /// The week before `today`, of so many days.
+    fn last(today: Day, days: i64) -> Self {
+        Self { is_last: true, ..Self { is_last: false, start: today, end: today, left: days }.before() }
     }
 
-    /// The batch before this one, in both series at once.
-    fn next(&self) -> Self {
-        let step = |(end, _): (Day, Day), left: i64, most: i64| {
-            let days = left.min(most);
-            ((end.plus(-days), end), left - days)
-        };
-        let (hours, hours_left) = step(self.hours, self.hours_left, CURVE_DAYS);
-        let (peaks, peaks_left) = step(self.peaks, self.peaks_left, PEAK_DAYS);
-        Self { first: false, hours, hours_left, peaks, peaks_left }
+    fn before(self) -> Self {
+        let days = self.left.min(CURVE_DAYS);
+        Self { is_last: false, start: self.start.plus(-days), end: self.start, left: self.left - days }
     }
 }
 
 impl Plugin {
     /// Decides at the beginning of a cycle how much history it fetches.
-    pub(super) fn plan_history(&mut self, now: Moment) {
+    pub(super) fn plan_history(&mut self) {
         let wanted = self.settings.history_days;
-        let full = wanted > SHORT_HISTORY_DAYS && self.next_full.is_none_or(|due| due <= now);
+        let full = wanted > SHORT_HISTORY_DAYS && self.next_full.is_none_or(|due| due <= self.now);
         let history_days = if full { wanted } else { wanted.min(SHORT_HISTORY_DAYS) };
         self.cycle = Cycle { full, history_days, ..Cycle::default() };
     }
 
-    pub(super) fn start(&mut self, now: Moment) -> Flow {
+    /// Tokens are there: fetch.
+    pub(super) fn start(&mut self) -> Option<Request> {
         if self.saved.usage_points.is_empty() {
             return self.fail();
         }
-        self.cycle.today = now.day();
-        Flow::Point
+        self.cycle.today = self.now.day();
+        self.next_point()
     }
 
-    pub(super) fn next_point(&mut self) -> Flow {
+    fn next_point(&mut self) -> Option<Request> {
         self.cycle.failed_before |= std::mem::take(&mut self.cycle.failed);
-        (self.cycle.production, self.cycle.no_consumption, self.cycle.no_production) = (false, false, false);
-        Flow::Direction
+        (self.cycle.production, self.cycle.none) = (false, [false; 2]);
+        self.ask_direction()
     }
 
-    pub(super) fn next_direction(&mut self) -> Flow {
-        self.reset_batch();
+    fn ask_direction(&mut self) -> Option<Request> {
+        self.cycle.week = Week::last(self.cycle.today, self.cycle.history_days.max(HOUR_VIEW_DAYS));
         self.ask_hours()
     }
 
-    pub(super) fn production(&mut self) -> Flow {
-        if self.cycle.production {
-            return Flow::Save;
+    /// Done with consumption: production comes next, then another meter.
+    fn next_direction(&mut self) -> Option<Request> {
+        if !self.cycle.production {
+            self.cycle.production = true;
+            return self.ask_direction();
         }
-        self.cycle.production = true;
-        Flow::Direction
-    }
-
-    pub(super) fn save(&mut self) -> Flow {
         if !self.memory.knows(&self.usage_point()) {
             self.cycle.failed = true;
         }
         self.cycle.point += 1;
-        if self.cycle.point < self.saved.usage_points.len() { Flow::Point } else { Flow::Done }
+        if self.cycle.point < self.saved.usage_points.len() { self.next_point() } else { self.done() }
     }
 
     /// Ends the cycle and plans the next one: tomorrow, as planned already, or in an hour after a failure.
-    pub(super) fn done(&mut self, now: Moment) {
+    pub(super) fn done(&mut self) -> Option<Request> {
         let failed = self.cycle.failed || self.cycle.failed_before;
         if failed {
             self.outcomes.gave_up += 1;
-            self.next = now.plus(Duration::from_secs(3_600));
+            self.next = self.now.plus(Duration::from_secs(3_600));
             if self.next.hour() >= AWAKE.end {
-                self.next = self.tomorrow(now);
+                self.next = self.morning(1);
             }
         } else {
             self.outcomes.served += 1;
         }
         if self.cycle.full {
-            let more = if failed {
-                i64::try_from(self.draw(7)).unwrap_or(0) + 1
-            } else {
-                self.settings.history_days / 2
-            };
-            self.next_full = Some(now.plus_secs(more * 86_400));
+            let days = if failed { self.draw(7) + 1 } else { self.settings.history_days / 2 };
+            self.next_full = Some(self.now.plus_secs(days * 86_400));
         }
         self.cycle = Cycle::default();
         self.step = Step::Idle;
+        None
     }
 
-    pub(super) fn on_hours(&mut self, now: Moment, reply: Option<&Reply>) -> Result<Flow, Crash> {
+    /// The meter at hand failed; its other direction is asked all the same.
+    fn fail_direction(&mut self) -> Option<Request> {
+        self.cycle.failed = true;
+        self.next_direction()
+    }
+
+    pub(super) fn on_hours(&mut self, reply: Option<&Reply>) -> Next {
         let (status, error) = read(reply)?;
         let (point, production) = (self.usage_point(), self.cycle.production);
         if error == "invalid_token" && !self.cycle.refreshed {
@@ -175,24 +164,26 @@ impl Plugin {
             status == 404 || (production && (matches!(status, 400 | 500) || error == "adam-err0123"));
         if absent || self.memory.has_none(&point, production) {
             self.no_hours(&error);
-            return Ok(Flow::Production);
+            return Ok(self.next_direction());
         }
         match status {
             200 => {
-                if !self.store_hours(&point, production, reply)? {
-                    self.cycle.failed = true;
+                let readings = readings(&point, reply)?;
+                for (date, _) in &readings {
+                    let (day, hour, minute) = moment(date)?;
+                    if minute == 0 {
+                        self.memory.store_hour(&point, production, day, hour);
+                    }
                 }
+                self.cycle.failed |= readings.is_empty();
                 Ok(self.after_hours())
             }
-            429 | 500 => Ok(self.retry(now)),
-            _ => {
-                self.cycle.failed = true;
-                Ok(Flow::Production)
-            }
+            429 | 500 => Ok(self.retry()),
+            _ => Ok(self.fail_direction()),
         }
     }
 
-    pub(super) fn on_peaks(&mut self, now: Moment, reply: Option<&Reply>) -> Result<Flow, Crash> {
+    pub(super) fn on_peaks(&mut self, reply: Option<&Reply>) -> Next {
         let (status, error) = read(reply)?;
         let point = self.usage_point();
         if error == "invalid_token" && !self.cycle.refreshed {
@@ -200,48 +191,29 @@ impl Plugin {
         }
         match status {
             403 => Ok(self.disable()),
-            404 => Ok(Flow::Production),
-            _ if self.memory.has_none(&point, false) => Ok(Flow::Production),
-            429 | 500 => Ok(self.retry(now)),
+            404 => Ok(self.next_direction()),
+            _ if self.memory.has_none(&point, false) => Ok(self.next_direction()),
+            429 | 500 => Ok(self.retry()),
             200 => {
-                if !self.store_peaks(&point, reply)? {
-                    self.cycle.failed = true;
+                let readings = readings(&point, reply)?;
+                for (date, value) in &readings {
+                    self.memory.store_peak(&point, moment(date)?.0, *value);
                 }
-                Ok(self.after_peaks())
+                self.cycle.failed |= readings.is_empty();
+                Ok(self.next_direction())
             }
-            _ => {
-                self.cycle.failed = true;
-                Ok(Flow::Production)
-            }
+            _ => Ok(self.fail_direction()),
         }
-    }
-
-    /// The days of this batch are in memory, or known to have no data.
-    pub(super) fn hours_known(&mut self) -> Flow {
-        if self.memory.has_none(&self.usage_point(), self.cycle.production) {
-            self.no_hours("");
-            return Flow::Production;
-        }
-        self.after_hours()
-    }
-
-    /// The largest powers of this batch are in memory, or known not to exist.
-    pub(super) fn peaks_known(&mut self) -> Flow {
-        if self.memory.has_none(&self.usage_point(), false) { Flow::Production } else { self.after_peaks() }
     }
 
     /// No data in this direction; in neither: the cycle has failed and both are asked again next time.
     fn no_hours(&mut self, error: &str) {
-        if !self.cycle.batch.first {
+        if !self.cycle.week.is_last {
             return;
         }
         let (point, production) = (self.usage_point(), self.cycle.production);
-        if production {
-            self.cycle.no_production = true;
-        } else {
-            self.cycle.no_consumption = true;
-        }
-        if self.cycle.no_consumption && self.cycle.no_production {
+        self.cycle.none[usize::from(production)] = true;
+        if self.cycle.none == [true; 2] {
             self.memory.note_none(&point, false, false);
             self.memory.note_none(&point, true, false);
             self.cycle.failed = true;
@@ -250,74 +222,43 @@ impl Plugin {
         }
     }
 
-    fn after_hours(&mut self) -> Flow {
-        if self.cycle.batch.hours_left > 0 {
-            self.cycle.batch = self.cycle.batch.next();
+    fn ask_hours(&mut self) -> Option<Request> {
+        let (point, production, week) = (self.usage_point(), self.cycle.production, self.cycle.week);
+        if self.memory.has_none(&point, production) {
+            self.no_hours("");
+            return self.next_direction();
+        }
+        let kind = if production { Kind::Production } else { Kind::Consumption };
+        match self.memory.first_without_hours(&point, production, week.start, week.end) {
+            Some(start) => self.send(Request::data(self, kind, &point, start, week.end)),
+            None => self.after_hours(),
+        }
+    }
+
+    /// The days of this week are in memory.
+    fn after_hours(&mut self) -> Option<Request> {
+        if self.cycle.week.left > 0 {
+            self.cycle.week = self.cycle.week.before();
             self.ask_hours()
         } else if self.cycle.production {
-            Flow::Production
+            self.next_direction()
         } else {
-            self.reset_batch();
             self.ask_peaks()
         }
     }
 
-    fn after_peaks(&mut self) -> Flow {
-        if self.cycle.batch.peaks_left > 0 {
-            self.cycle.batch = self.cycle.batch.next();
-            self.ask_peaks()
-        } else {
-            Flow::Production
+    fn ask_peaks(&mut self) -> Option<Request> {
+        let (point, end) = (self.usage_point(), self.cycle.today);
+        match self.memory.first_without_peak(&point, end.plus(-PEAK_DAYS), end) {
+            Some(start) => self.send(Request::data(self, Kind::MaxPower, &point, start, end)),
+            None => self.next_direction(),
         }
-    }
-
-    fn ask_hours(&mut self) -> Flow {
-        let (point, production, (start, end)) =
-            (self.usage_point(), self.cycle.production, self.cycle.batch.hours);
-        let kind = if production { Kind::Production } else { Kind::Consumption };
-        match self.memory.first_without_hours(&point, production, start, end) {
-            Some(start) => Flow::Send(Request::data(self, kind, &point, start, end), Step::Hours),
-            None => Flow::HoursKnown,
-        }
-    }
-
-    fn ask_peaks(&mut self) -> Flow {
-        let (point, (start, end)) = (self.usage_point(), self.cycle.batch.peaks);
-        match self.memory.first_without_peak(&point, start, end) {
-            Some(start) => Flow::Send(Request::data(self, Kind::MaxPower, &point, start, end), Step::Peaks),
-            None => Flow::PeaksKnown,
-        }
-    }
-
-    fn reset_batch(&mut self) {
-        let hours = self.cycle.history_days.max(HOUR_VIEW_DAYS);
-        self.cycle.batch = Batch::first(self.cycle.today, hours, self.settings.peak_days);
     }
 
     /// The meter at hand.
     fn usage_point(&self) -> String {
         let point = self.saved.usage_points.get(self.cycle.point).map_or("", String::as_str);
         point.trim().to_uppercase()
-    }
-
-    /// Stores the hours in a load curve; false: there was nothing usable.
-    fn store_hours(&mut self, point: &str, production: bool, reply: Option<&Reply>) -> Result<bool, Crash> {
-        let Some(readings) = readings(point, reply)? else { return Ok(false) };
-        for (date, _) in &readings {
-            let (day, hour, minute) = moment(date)?;
-            if minute == 0 {
-                self.memory.store_hour(point, production, day, hour);
-            }
-        }
-        Ok(!readings.is_empty())
-    }
-
-    fn store_peaks(&mut self, point: &str, reply: Option<&Reply>) -> Result<bool, Crash> {
-        let Some(readings) = readings(point, reply)? else { return Ok(false) };
-        for (date, value) in &readings {
-            self.memory.store_peak(point, moment(date)?.0, *value);
-        }
-        Ok(!readings.is_empty())
     }
 }
 
@@ -326,12 +267,12 @@ fn read(reply: Option<&Reply>) -> Result<(u16, String), Crash> {
     reply.map_or(Ok((999, String::new())), |reply| Ok((reply.status, reply.error()?)))
 }
 
-/// The dates and values of the usable readings; `None`: not an answer about `point`. Throws without a list.
-fn readings(point: &str, reply: Option<&Reply>) -> Result<Option<Vec<(Value, f64)>>, Crash> {
-    let Some(Value::Object(body)) = reply.and_then(Reply::truth) else { return Ok(None) };
-    let Some(reading) = body.get("meter_reading") else { return Ok(None) };
-    if reading.get("usage_point_id").map(super::message::text).as_deref() != Some(point) {
-        return Ok(None);
+/// The dates and values of the usable readings; none if it is no answer about `point`. Throws without a list.
+fn readings(point: &str, reply: Option<&Reply>) -> Result<Vec<(Value, f64)>, Crash> {
+    let body = reply.and_then(Reply::truth).unwrap_or_default();
+    let Some(reading) = body.get("meter_reading") else { return Ok(Vec::new()) };
+    if reading.get("usage_point_id").map(text).as_deref() != Some(point) {
+        return Ok(Vec::new());
     }
     let intervals = match reading.get("interval_reading") {
         Some(Value::Array(intervals)) => intervals.as_slice(),
@@ -344,7 +285,7 @@ fn readings(point: &str, reply: Option<&Reply>) -> Result<Option<Vec<(Value, f64
         let date = interval.get("date")?.clone();
         (value >= 0.0).then_some((date, value))
     });
-    Ok(Some(usable.collect()))
+    Ok(usable.collect())
 }
 
 /// Day, hour and minute of `YYYY-MM-DD HH:MM:SS`; throws on anything else.
@@ -352,8 +293,7 @@ fn moment(date: &Value) -> Result<(Day, i64, i64), Crash> {
     let text = date.as_str().ok_or(Crash)?;
     let part = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse::<i64>().ok());
     let day = text.get(..10).and_then(Day::parse).ok_or(Crash)?;
-    let time = [part(11..13), part(14..16), part(17..19)];
-    match time {
+    match [part(11..13), part(14..16), part(17..19)] {
         [Some(hour @ 0..24), Some(minute @ 0..60), Some(0..60)] => Ok((day, hour, minute)),
         _ => Err(Crash),
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::message::{Crash, Kind, Reply, Request, text};
-use super::{Flow, INTERVAL, Moment, Plugin, Step};
+use super::message::{CLIENT_ID, Crash, Kind, Next, Reply, Request, text};
+use super::{INTERVAL, Plugin, Step};
 
 /// Taken off the life of an access token when it is stored, and again when it is used.
 const MARGIN_SECS: i64 = 600;
@@ -14,77 +14,75 @@ const FATAL: [&str; 3] = ["unauthorized", "invalid_grant", "invalid_request"];
 
 impl Plugin {
     /// A new cycle: with tokens that still live some time, fetch; with others, refresh; without, ask for consent.
-    pub(super) fn begin(&mut self, now: Moment) -> Flow {
-        self.plan_history(now);
+    pub(super) fn begin(&mut self) -> Option<Request> {
+        self.plan_history();
         match self.saved.expires_at {
-            Some(expires_at) if now < expires_at.plus_secs(-MARGIN_SECS) => Flow::Start,
+            Some(expires_at) if self.now < expires_at.plus_secs(-MARGIN_SECS) => self.start(),
             Some(_) => self.refresh(),
             None => {
-                let fields = [("client_id", self.settings.client_id.as_str())];
-                Flow::Send(Request::form(&self.settings, Kind::DeviceCode, &fields), Step::DeviceCode)
+                let fields = [("client_id", CLIENT_ID)];
+                self.send(Request::form(&self.settings, Kind::DeviceCode, &fields))
             }
         }
     }
 
     /// Asks whether the owner has consented.
-    pub(super) fn poll(&self) -> Flow {
+    pub(super) fn poll(&mut self) -> Option<Request> {
         let fields = [
-            ("client_id", self.settings.client_id.as_str()),
+            ("client_id", CLIENT_ID),
             ("grant_type", crate::device::DEVICE_CODE_GRANT),
             ("device_code", &self.device_code),
         ];
-        Flow::Send(Request::form(&self.settings, Kind::Poll, &fields), Step::Token)
+        self.send(Request::form(&self.settings, Kind::Poll, &fields))
     }
 
     /// Asks for a new access token; once per cycle.
-    pub(super) fn refresh(&mut self) -> Flow {
+    pub(super) fn refresh(&mut self) -> Option<Request> {
         self.cycle.refreshed = true;
         let points = self.saved.usage_points.join(",");
         let fields = [
             ("grant_type", "refresh_token"),
-            ("client_id", self.settings.client_id.as_str()),
+            ("client_id", CLIENT_ID),
             ("usage_points_id", &points),
             ("refresh_token", &self.saved.refresh_token),
         ];
-        Flow::Send(Request::form(&self.settings, Kind::Refresh, &fields), Step::Token)
+        self.send(Request::form(&self.settings, Kind::Refresh, &fields))
     }
 
     /// The answer with codes: anything else is asked again.
-    pub(super) fn on_device_code(&mut self, now: Moment, reply: Option<&Reply>) -> Result<Flow, Crash> {
-        let answer = reply.filter(|reply| reply.status == 200).and_then(Reply::truth);
-        match answer {
+    pub(super) fn on_device_code(&mut self, reply: Option<&Reply>) -> Next {
+        match reply.filter(|reply| reply.status == 200).and_then(Reply::truth) {
             Some(Value::Object(members)) => {
                 let codes = (members.get("device_code"), members.get("user_code"));
-                let (Some(device), Some(user)) = codes else { return Ok(self.retry(now)) };
+                let (Some(device), Some(user)) = codes else { return Ok(self.retry()) };
                 self.device_code = text(device);
                 self.user_code = Some(text(user));
                 Ok(self.poll())
             }
             Some(Value::Number(_) | Value::Bool(_)) => Err(Crash),
-            _ => Ok(self.retry(now)),
+            _ => Ok(self.retry()),
         }
     }
 
     /// The answer to a poll or a refresh. The error in the body counts before the status.
-    pub(super) fn on_token(&mut self, now: Moment, reply: Option<&Reply>) -> Result<Flow, Crash> {
-        let Some(reply) = reply else { return Ok(self.retry(now)) };
+    pub(super) fn on_token(&mut self, reply: Option<&Reply>) -> Next {
+        let Some(reply) = reply else { return Ok(self.retry()) };
         let error = reply.error()?;
         if FATAL.contains(&error.as_str()) {
             return Ok(self.disable());
         }
-        let Some(Value::Object(members)) = reply.truth() else { return Ok(self.retry(now)) };
+        let Some(Value::Object(members)) = reply.truth() else { return Ok(self.retry()) };
         if error == "authorization_pending" {
             if let Some(interval) = members.get("interval") {
-                self.interval = whole(interval)
-                    .and_then(|secs| u64::try_from(secs).ok())
-                    .map_or(INTERVAL, Duration::from_secs);
+                let secs = whole(interval).and_then(|secs| u64::try_from(secs).ok());
+                self.interval = secs.map_or(INTERVAL, Duration::from_secs);
             }
             self.step = Step::AskAgain;
-            self.in_a_while(now, self.interval);
-            return Ok(Flow::Wait);
+            self.in_a_while(self.interval);
+            return Ok(None);
         }
         if reply.status != 200 {
-            return Ok(self.retry(now));
+            return Ok(self.retry());
         }
         if let Some(points) = members.get("usage_points_id") {
             self.saved.usage_points = text(points).split(',').map(ToOwned::to_owned).collect();
@@ -100,11 +98,11 @@ impl Plugin {
         match members.get("expires_in") {
             Some(expires_in) => {
                 let secs = whole(expires_in).ok_or(Crash)?;
-                self.saved.expires_at = Some(now.plus_secs(secs - MARGIN_SECS));
+                self.saved.expires_at = Some(self.now.plus_secs(secs - MARGIN_SECS));
             }
             None => all = false,
         }
-        if all { Ok(Flow::Start) } else { Ok(self.retry(now)) }
+        Ok(if all { self.start() } else { self.retry() })
     }
 }
 

@@ -60,9 +60,6 @@ impl Memory {
         start: Day,
         end: Day,
     ) -> Option<Day> {
-        if self.has_none(point, production) {
-            return None;
-        }
         // As in the plugin, production hours count twice.
         let weight = if production { 2 } else { 1 };
         let hours = self.meters.get(point).map(|known| &known.hours[usize::from(production)]);

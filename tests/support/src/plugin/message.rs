@@ -5,9 +5,15 @@ use serde_json::Value;
 use super::{Plugin, Settings};
 use crate::calendar::Day;
 
+/// `client_id` of the plugin.
+pub const CLIENT_ID: &str = "d198fd52-61c0-4b77-8725-06a1ef90da9f";
+
 /// The plugin threw an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Crash;
+
+/// The request that an answer leads to at once, if any.
+pub(super) type Next = Result<Option<Request>, Crash>;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +81,7 @@ impl Request {
         let mut headers = vec![
             ("Accept", "application/json".to_owned()),
             ("Content-Type", "application/x-www-form-urlencoded".to_owned()),
-            ("User-Agent", settings.user_agent.clone()),
+            ("User-Agent", "DomoticzLinkyPlugin/2.6.0".to_owned()),
             ("Host", settings.host.clone()),
         ];
         headers.extend(settings.forwarded_for.clone().map(|address| ("X-Forwarded-For", address)));
@@ -89,12 +95,12 @@ impl Request {
     }
 
     pub(super) fn form(settings: &Settings, kind: Kind, fields: &[(&str, &str)]) -> Self {
-        Self { body: Some(quoted(fields)), ..Self::new(settings, kind) }
+        Self { body: Some(encoded(fields)), ..Self::new(settings, kind) }
     }
 
     pub(super) fn data(plugin: &Plugin, kind: Kind, point: &str, start: Day, end: Day) -> Self {
         let (start, end) = (start.to_string(), end.to_string());
-        let query = quoted(&[("start", &start), ("end", &end), ("usage_point_id", point)]);
+        let query = encoded(&[("start", &start), ("end", &end), ("usage_point_id", point)]);
         let mut request = Self { method: "GET", ..Self::new(&plugin.settings, kind) };
         request.target = format!("{}?{query}", request.target);
         let authorization = format!("{} {}", plugin.saved.token_type, plugin.saved.access_token);
@@ -108,19 +114,8 @@ impl Request {
     }
 }
 
-/// `name=value` joined by `&`; all but letters, digits, `_.-~/` is percent-encoded.
-fn quoted(fields: &[(&str, &str)]) -> String {
-    let quote = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                byte if byte.is_ascii_alphanumeric() || b"_.-~/".contains(&byte) => {
-                    char::from(byte).to_string()
-                }
-                byte => format!("%{byte:02X}"),
-            })
-            .collect()
-    };
-    fields.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect::<Vec<_>>().join("&")
+fn encoded(fields: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
 /// An answer, as Domoticz hands it to the plugin.

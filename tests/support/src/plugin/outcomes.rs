@@ -1,7 +1,6 @@
 //! Owns what is counted about a box, or about a fleet of them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::message::Kind;
 
@@ -42,17 +41,21 @@ impl Outcomes {
     /// What came on top of `earlier`, a former state of the same box or fleet.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
+        self.with(earlier, u64::saturating_sub)
+    }
+
+    fn with(&self, other: &Self, of: fn(u64, u64) -> u64) -> Self {
         Self {
-            served: self.served.saturating_sub(earlier.served),
-            gave_up: self.gave_up.saturating_sub(earlier.gave_up),
-            too_many_failures: self.too_many_failures.saturating_sub(earlier.too_many_failures),
-            lost_while_polling: self.lost_while_polling.saturating_sub(earlier.lost_while_polling),
-            disabled: self.disabled.saturating_sub(earlier.disabled),
-            stuck: self.stuck.saturating_sub(earlier.stuck),
-            timeouts: self.timeouts.saturating_sub(earlier.timeouts),
-            resends: self.resends.saturating_sub(earlier.resends),
-            requests: more(&self.requests, &earlier.requests),
-            statuses: more(&self.statuses, &earlier.statuses),
+            served: of(self.served, other.served),
+            gave_up: of(self.gave_up, other.gave_up),
+            too_many_failures: of(self.too_many_failures, other.too_many_failures),
+            lost_while_polling: of(self.lost_while_polling, other.lost_while_polling),
+            disabled: of(self.disabled, other.disabled),
+            stuck: of(self.stuck, other.stuck),
+            timeouts: of(self.timeouts, other.timeouts),
+            resends: of(self.resends, other.resends),
+            requests: each(&self.requests, &other.requests, of),
+            statuses: each(&self.statuses, &other.statuses, of),
         }
     }
 
@@ -62,55 +65,18 @@ impl Outcomes {
     }
 }
 
-/// What each count of `now` has more than in `earlier`.
-fn more<K: Ord + Copy>(now: &BTreeMap<K, u64>, earlier: &BTreeMap<K, u64>) -> BTreeMap<K, u64> {
-    let before = |key| earlier.get(key).copied().unwrap_or(0);
-    let more = now.iter().map(|(key, count)| (*key, count.saturating_sub(before(key))));
-    more.filter(|(_, count)| *count > 0).collect()
+fn each<K: Ord + Copy>(
+    one: &BTreeMap<K, u64>,
+    other: &BTreeMap<K, u64>,
+    of: fn(u64, u64) -> u64,
+) -> BTreeMap<K, u64> {
+    let count = |counts: &BTreeMap<K, u64>, key| counts.get(key).copied().unwrap_or(0);
+    let keys = one.keys().chain(other.keys());
+    keys.map(|key| (*key, of(count(one, key), count(other, key)))).filter(|(_, count)| *count > 0).collect()
 }
 
 impl<'a> std::iter::Sum<&'a Self> for Outcomes {
     fn sum<I: Iterator<Item = &'a Self>>(boxes: I) -> Self {
-        boxes.fold(Self::default(), |mut sum, each| {
-            sum.served += each.served;
-            sum.gave_up += each.gave_up;
-            sum.too_many_failures += each.too_many_failures;
-            sum.lost_while_polling += each.lost_while_polling;
-            sum.disabled += each.disabled;
-            sum.stuck += each.stuck;
-            sum.timeouts += each.timeouts;
-            sum.resends += each.resends;
-            for (kind, count) in &each.requests {
-                *sum.requests.entry(*kind).or_default() += count;
-            }
-            for (status, count) in &each.statuses {
-                *sum.statuses.entry(*status).or_default() += count;
-            }
-            sum
-        })
-    }
-}
-
-/// Two columns, one line per number.
-impl fmt::Display for Outcomes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = [
-            ("cycles served", self.served),
-            ("cycles given up for an hour", self.gave_up),
-            ("boxes disabled", self.disabled),
-            ("boxes stuck until morning", self.stuck),
-            ("requests without an answer", self.timeouts),
-            ("requests sent again", self.resends),
-        ];
-        for (what, count) in lines {
-            writeln!(f, "{what:<28} {count:>8}")?;
-        }
-        for (kind, count) in &self.requests {
-            writeln!(f, "requests: {:<18} {count:>8}", kind.name())?;
-        }
-        for (status, count) in &self.statuses {
-            writeln!(f, "answers: {status:<19} {count:>8}")?;
-        }
-        Ok(())
+        boxes.fold(Self::default(), |sum, each| sum.with(each, u64::saturating_add))
     }
 }

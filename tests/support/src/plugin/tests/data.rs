@@ -157,7 +157,11 @@ fn what_the_plugin_throws_on_stops_it_until_the_morning() {
     for body in [json!({"meter_reading": {"usage_point_id": POINT}}), json!(5), short] {
         let mut world = World::fetching(&[POINT]);
         assert_eq!(world.answer(200, &body), None);
-        assert_eq!((world.plugin.outcomes().stuck, world.plugin.step()), (1, Step::Hours), "{body}");
+        assert_eq!(
+            (world.plugin.outcomes().stuck, world.plugin.step()),
+            (1, Step::Reading(Kind::Consumption)),
+            "{body}"
+        );
         assert!((0..99).all(|_| world.beat().is_none()));
         world.now = world.plugin.next_connection();
         assert_eq!(world.now.hour(), 8);
