@@ -9,9 +9,10 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind, InsertManyError};
 
 use super::DEADLINE;
-use super::documents::{binary, insertion, update};
+use super::documents::binary;
 use super::errors::{DUPLICATE_KEY, describe_concern, failed_document, failed_write};
 use super::link::late;
+use super::sessions::{insertion, update};
 
 type Outcome = Result<Written, StoreError>;
 
@@ -28,7 +29,7 @@ pub(super) async fn commit(sessions: &Collection<RawDocumentBuf>, writes: Vec<Wr
         Write::Insert(_) => None,
         Write::Update { to } => {
             let before = i64::from(to.rev.wrapping_sub(1));
-            let filter = doc! { "_id": binary(to.device.as_bytes()), "rev": before };
+            let filter = doc! { "_id": binary(to.device), "rev": before };
             Some(update_one(sessions, filter, update(to)))
         }
     });

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use actors::base::store::StoreError;
 use futures_util::TryFutureExt;
-use mongodb::bson::Document;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, IndexOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
-use mongodb::{Client, Database, IndexModel};
+use mongodb::{Client, Database};
 use tokio::runtime::Runtime;
 
 use super::errors::{aborted, failed_write, refused, unreadable};
@@ -79,7 +78,7 @@ impl Link {
                 Err(_) => Err(StoreError::Aborted("MongoDB did not answer in time".into())),
             }
         };
-        self.run(bounded, || Err(StoreError::Aborted("the store has stopped".into()))).await
+        self.run(bounded, || Err(stopped(StoreError::Aborted))).await
     }
 
     /// Runs a change.
@@ -96,7 +95,7 @@ impl Link {
         write: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         let bounded = async { tokio::time::timeout(DEADLINE, write).await.unwrap_or_else(|_| Err(late())) };
-        self.run(bounded, || Err(StoreError::Unknown("the store has stopped".into()))).await
+        self.run(bounded, || Err(stopped(StoreError::Unknown))).await
     }
 }
 
@@ -105,15 +104,9 @@ pub(super) fn late() -> StoreError {
     StoreError::Unknown("MongoDB did not answer in time".into())
 }
 
-/// An index under a name of ours.
-pub(super) fn index(name: &str, keys: Document, mut options: IndexOptions) -> IndexModel {
-    options.name = Some(name.to_owned());
-    IndexModel::builder().keys(keys).options(options).build()
-}
-
-/// Options of an index by which the server deletes a document at the date in it.
-pub(super) fn ends() -> IndexOptions {
-    IndexOptions::builder().expire_after(Duration::ZERO).build()
+/// The outcome of what was under way when the driver's threads ended.
+pub(super) fn stopped(outcome: fn(String) -> StoreError) -> StoreError {
+    outcome("the store has stopped".into())
 }
 
 async fn database(settings: MongoSettings) -> Result<Database, OpenError> {

@@ -21,27 +21,24 @@ use actors::base::store::{Damaged, millis, timestamp};
 use actors::metering::cache::{CacheEntry, MeterCache};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
+use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::Result;
-use mongodb::options::{Acknowledgment, CollectionOptions, Hint, IndexOptions, ReadConcern, WriteConcern};
+use mongodb::options::{Acknowledgment, CollectionOptions, Hint, ReadConcern, WriteConcern};
 use mongodb::{Collection, Database};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::documents::{binary, bytes};
+use super::documents::{binary, date, fields, live, record};
 use super::errors::{DUPLICATE_KEY, failed_document, failed_write};
-use super::link::{Link, ends, index};
-use super::live;
+use super::indexes::{self, BY_FETCHED};
+use super::link::Link;
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_cache";
-/// Index on the time an entry was fetched.
-const BY_FETCHED: &str = "fetched";
 /// Entries read, stored or evicted with one command.
 const CHUNK: u32 = 1_200;
 /// Bytes of values stored with one command, which is a document and as such has 16 MiB at most.
 const CHUNK_BYTES: usize = 4 << 20;
-/// Bytes of a key.
-const KEY: usize = 32;
 
 /// The cache. See the module.
 pub struct MongoMeters {
@@ -50,8 +47,8 @@ pub struct MongoMeters {
 }
 
 /// What a document holds.
-#[derive(Deserialize)]
-struct Stored {
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stored {
     #[serde(rename = "_id")]
     key: Binary,
     owner: Binary,
@@ -77,13 +74,8 @@ impl MongoMeters {
             .build();
         let entries: Collection<RawDocumentBuf> =
             link.database().collection_with_options(COLLECTION, options);
-        let indexes = [
-            index("expires", doc! { "expires_at": 1 }, ends()),
-            index("owner", doc! { "owner": 1 }, IndexOptions::default()),
-            index(BY_FETCHED, doc! { "fetched_ms": 1 }, IndexOptions::default()),
-        ];
         let prepared = entries.clone();
-        link.prepare(async move { prepared.create_indexes(indexes).await.map(drop) }).await?;
+        link.prepare(async move { prepared.create_indexes(indexes::meters()).await.map(drop) }).await?;
         Ok(Self { link, entries })
     }
 }
@@ -96,7 +88,7 @@ impl MeterCache for MongoMeters {
         now: Timestamp,
     ) -> std::result::Result<Vec<CacheEntry>, StoreError> {
         let entries = self.entries.clone();
-        let keys: Vec<Bson> = keys.iter().map(|key| Bson::Binary(binary(&key.0))).collect();
+        let keys: Vec<Bson> = keys.iter().map(|key| Bson::Binary(binary(key))).collect();
         let filter = doc! { "_id": { "$in": keys }, "expires_at": live(now) };
         let found = self.link.ask(async move {
             let found = entries.find(filter).hint(Hint::Keys(doc! { "_id": 1 })).batch_size(CHUNK).await?;
@@ -119,7 +111,7 @@ impl MeterCache for MongoMeters {
         // With the database's own write concern.
         let entries = self.link.database().collection::<RawDocumentBuf>(COLLECTION);
         let forget =
-            async move { Ok(entries.delete_many(doc! { "owner": binary(&owner.0) }).await?.deleted_count) };
+            async move { Ok(entries.delete_many(doc! { "owner": binary(owner) }).await?.deleted_count) };
         self.link.change(forget).await
     }
 }
@@ -178,17 +170,16 @@ async fn run_upserts(
     Ok(again)
 }
 
-fn upsert(entry: CacheEntry) -> Document {
-    let CacheEntry { key, owner, sealed, fetched, expires } = entry;
-    let mut set = document(key, owner, sealed, fetched, expires);
-    let key = set.remove("_id");
-    let filter = doc! { "_id": key, "fetched_ms": { "$lte": millis(fetched) } };
+pub(super) fn upsert(entry: CacheEntry) -> Document {
+    let fetched = millis(entry.fetched);
+    let (mut set, _) = fields(&Stored::from(entry));
+    let filter = doc! { "_id": set.remove("_id"), "fetched_ms": { "$lte": fetched } };
     doc! { "q": filter, "u": { "$set": set }, "upsert": true }
 }
 
 /// Deletes a bounded number of entries: what has expired, then what was fetched first while there is too much.
 async fn evict(entries: &Collection<RawDocumentBuf>, now: Timestamp, max_bytes: u64) -> Result<u64> {
-    let expired = doc! { "$lte": DateTime::from_millis(millis(now)) };
+    let expired = doc! { "$lte": date(now) };
     let found = entries
         .find(doc! { "expires_at": expired.clone() })
         .projection(doc! { "_id": 1 })
@@ -256,37 +247,40 @@ async fn total(entries: &Collection<RawDocumentBuf>) -> Result<u64> {
 
 /// Bytes of a document beside its value: every one has the same.
 fn beside_value() -> u64 {
-    let none = CacheKey([0; KEY]);
-    let empty = document(none, none, Vec::new(), Timestamp::EPOCH, Timestamp::EPOCH);
-    mongodb::bson::serialize_to_vec(&empty).map_or(0, |bytes| bytes.len() as u64)
+    let none = CacheKey([0; 32]);
+    let (key, owner, sealed) = (none, none, Vec::new());
+    let empty = CacheEntry { key, owner, sealed, fetched: Timestamp::EPOCH, expires: Timestamp::EPOCH };
+    mongodb::bson::serialize_to_vec(&Stored::from(empty)).map_or(0, |bytes| bytes.len() as u64)
 }
 
-fn document(
-    key: CacheKey,
-    owner: CacheKey,
-    sealed: Vec<u8>,
-    fetched: Timestamp,
-    expires: Timestamp,
-) -> Document {
-    doc! {
-        "_id": binary(&key.0),
-        "owner": binary(&owner.0),
-        "sealed": bytes(sealed),
-        "fetched_ms": millis(fetched),
-        "expires_at": DateTime::from_millis(millis(expires)),
+impl From<CacheEntry> for Stored {
+    fn from(CacheEntry { key, owner, sealed, fetched, expires }: CacheEntry) -> Self {
+        Self {
+            key: binary(key),
+            owner: binary(owner),
+            sealed: Binary { subtype: BinarySubtype::Generic, bytes: sealed },
+            fetched_ms: millis(fetched),
+            expires_at: date(expires),
+        }
     }
 }
 
-/// Reads a document.
-fn entry(document: &RawDocumentBuf) -> std::result::Result<CacheEntry, Damaged> {
-    let stored: Stored =
-        mongodb::bson::deserialize_from_slice(document.as_bytes()).map_err(|_| Damaged("document"))?;
-    let key = |key: &Binary, part| key.bytes.as_slice().try_into().map(CacheKey).map_err(|_| Damaged(part));
-    Ok(CacheEntry {
-        key: key(&stored.key, "key")?,
-        owner: key(&stored.owner, "owner")?,
-        sealed: stored.sealed.bytes,
-        fetched: timestamp(stored.fetched_ms),
-        expires: timestamp(stored.expires_at.timestamp_millis()),
-    })
+impl TryFrom<Stored> for CacheEntry {
+    type Error = Damaged;
+
+    fn try_from(stored: Stored) -> std::result::Result<Self, Damaged> {
+        let key = |key: Binary, part| key.bytes.try_into().map(CacheKey).map_err(|_| Damaged(part));
+        Ok(Self {
+            key: key(stored.key, "key")?,
+            owner: key(stored.owner, "owner")?,
+            sealed: stored.sealed.bytes,
+            fetched: timestamp(stored.fetched_ms),
+            expires: timestamp(stored.expires_at.timestamp_millis()),
+        })
+    }
+}
+
+/// The entry in a document.
+pub(super) fn entry(document: &RawDocumentBuf) -> std::result::Result<CacheEntry, Damaged> {
+    record::<Stored>(document)?.try_into()
 }

@@ -25,41 +25,24 @@ use actors::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_MET
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
-use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
-use mongodb::options::{Hint, IndexOptions};
-use serde::Deserialize;
+use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::options::Hint;
 
-use super::documents::{binary, bytes};
+use super::documents::{binary, fields, key, live, record};
 use super::errors::is_duplicate;
-use super::link::{Link, ends, index};
-use super::{MongoSettings, live};
+use super::indexes::{BY_ACCESS, BY_OWNER};
+use super::link::Link;
+use super::{MongoSettings, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_grants";
 /// Grants of one page.
 const PAGE: u32 = 1000;
-/// Index on the access tokens.
-const BY_ACCESS: &str = "access";
-/// Index on the meters, newest consent first.
-const BY_OWNER: &str = "owners";
 
 /// The store of tokens. See the module.
 pub struct MongoTokens {
     link: Arc<Link>,
     grants: Collection<RawDocumentBuf>,
-}
-
-/// What a document holds, but for its access tokens.
-#[derive(Deserialize)]
-struct Stored {
-    #[serde(rename = "_id")]
-    refresh: Binary,
-    client_id: Option<String>,
-    meters: Binary,
-    owners: Vec<Binary>,
-    consented_ms: i64,
-    expires_at: DateTime,
-    origin: i32,
 }
 
 impl MongoTokens {
@@ -71,18 +54,8 @@ impl MongoTokens {
 
     pub(super) async fn on(link: Arc<Link>) -> Result<Self, OpenError> {
         let grants: Collection<RawDocumentBuf> = link.database().collection(COLLECTION);
-        let indexes = [
-            index("expires", doc! { "expires_at": 1 }, ends()),
-            index(BY_OWNER, doc! { "owners": 1, "consented_ms": -1 }, IndexOptions::default()),
-            // Sparse: grants without an access token do not clash.
-            index(
-                BY_ACCESS,
-                doc! { "access.token": 1 },
-                IndexOptions::builder().unique(true).sparse(true).build(),
-            ),
-        ];
         let prepared = grants.clone();
-        link.prepare(async move { prepared.create_indexes(indexes).await.map(drop) }).await?;
+        link.prepare(async move { prepared.create_indexes(indexes::grants()).await.map(drop) }).await?;
         Ok(Self { link, grants })
     }
 
@@ -133,10 +106,10 @@ impl TokenStore for MongoTokens {
     async fn issue(&self, access: Access) -> Result<Written, StoreError> {
         let grants = self.grants.clone();
         let filter = doc! {
-            "_id": binary(access.refresh.as_bytes()),
+            "_id": binary(access.refresh),
             "expires_at": live(access.issued_at),
             // The index does not tell a token from itself within one array.
-            "access.token": { "$ne": binary(access.token.as_bytes()) },
+            "access.token": { "$ne": binary(access.token) },
         };
         // What was pushed last is kept: the order of issue, whatever the clocks of two instances say.
         let keep = -i64::from(ACCESS_MAX);
@@ -153,18 +126,18 @@ impl TokenStore for MongoTokens {
         refresh: TokenHash,
         now: Timestamp,
     ) -> Result<Option<MeterGrant>, StoreError> {
-        let filter = doc! { "_id": binary(refresh.as_bytes()), "expires_at": live(now) };
+        let filter = doc! { "_id": binary(refresh), "expires_at": live(now) };
         self.find_one(filter, by_id()).await
     }
 
     async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
-        let access = doc! { "token": binary(token.as_bytes()), "expires_ms": { "$gt": millis(now) } };
+        let access = doc! { "token": binary(token), "expires_ms": { "$gt": millis(now) } };
         let filter = doc! { "access": { "$elemMatch": access }, "expires_at": live(now) };
         self.find_one(filter, Hint::Name(BY_ACCESS.into())).await
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
-        let filter = doc! { "owners": binary(owner.as_bytes()), "expires_at": live(now) };
+        let filter = doc! { "owners": binary(owner), "expires_at": live(now) };
         let newest = doc! { "consented_ms": -1 };
         let found = self.find(filter, Hint::Name(BY_OWNER.into()), newest, OF_METER_MAX).await?;
         Ok(undamaged(found.iter().map(grant)))
@@ -172,18 +145,22 @@ impl TokenStore for MongoTokens {
 
     async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
         // An empty key is below every other.
-        let after = binary(after.as_ref().map_or(&[], |after| after.as_bytes().as_slice()));
+        let after = after.map_or_else(|| binary(b""), binary);
         let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };
         let found = self.find(filter, by_id(), doc! { "_id": 1 }, PAGE).await?;
         Ok(GrantPage {
-            next: found.last().filter(|_| found.len() == PAGE as usize).and_then(refresh),
+            next: found
+                .last()
+                .filter(|_| found.len() == PAGE as usize)
+                .and_then(key)
+                .and_then(TokenHash::from_slice),
             grants: undamaged(found.iter().map(grant)),
         })
     }
 
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
         let grants = self.grants.clone();
-        let filter = doc! { "_id": binary(refresh.as_bytes()) };
+        let filter = doc! { "_id": binary(refresh) };
         self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) }).await
     }
 
@@ -204,19 +181,8 @@ fn by_id() -> Hint {
 }
 
 /// A grant with its first access token as a document.
-fn insertion(grant: &MeterGrant, access: Option<Access>) -> Document {
-    let GrantRecord { refresh, client_id, meters, owners, consented_ms, expires_ms, origin } = grant.into();
-    let mut document = doc! {
-        "_id": bytes(refresh),
-        "meters": bytes(meters),
-        "owners": owners.into_iter().map(bytes).collect::<Vec<_>>(),
-        "consented_ms": consented_ms,
-        "expires_at": DateTime::from_millis(expires_ms),
-        "origin": origin,
-    };
-    if let Some(client_id) = client_id {
-        document.insert("client_id", client_id);
-    }
+pub(super) fn insertion(grant: &MeterGrant, access: Option<Access>) -> Document {
+    let (mut document, _) = fields(&GrantRecord::of(grant, DateTime::from_millis));
     if let Some(access) = access {
         document.insert("access", vec![token(access)]);
     }
@@ -224,31 +190,12 @@ fn insertion(grant: &MeterGrant, access: Option<Access>) -> Document {
 }
 
 /// An access token in its grant's document.
-fn token(access: Access) -> Bson {
+fn token(access: Access) -> Document {
     let Access { token, refresh: _, issued_at, expires_at } = access;
-    Bson::Document(doc! {
-        "token": binary(token.as_bytes()),
-        "issued_ms": millis(issued_at),
-        "expires_ms": millis(expires_at),
-    })
+    doc! { "token": binary(token), "issued_ms": millis(issued_at), "expires_ms": millis(expires_at) }
 }
 
-/// Reads a document.
-fn grant(document: &RawDocumentBuf) -> Result<MeterGrant, Damaged> {
-    let stored: Stored =
-        mongodb::bson::deserialize_from_slice(document.as_bytes()).map_err(|_| Damaged("document"))?;
-    MeterGrant::try_from(GrantRecord {
-        refresh: stored.refresh.bytes,
-        client_id: stored.client_id,
-        meters: stored.meters.bytes,
-        owners: stored.owners.into_iter().map(|owner| owner.bytes).collect(),
-        consented_ms: stored.consented_ms,
-        expires_ms: stored.expires_at.timestamp_millis(),
-        origin: stored.origin,
-    })
-}
-
-/// The key of a document.
-fn refresh(document: &RawDocumentBuf) -> Option<TokenHash> {
-    document.get_binary("_id").ok().and_then(|id| TokenHash::from_slice(id.bytes))
+/// The grant in a document.
+pub(super) fn grant(document: &RawDocumentBuf) -> Result<MeterGrant, Damaged> {
+    record::<GrantRecord<DateTime>>(document)?.grant(DateTime::timestamp_millis)
 }

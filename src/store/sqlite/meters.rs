@@ -25,6 +25,8 @@ use crate::store::OpenError;
 
 /// The database.
 const FILE: &str = "meters.sqlite";
+/// Changes that may wait for the thread that writes.
+const WRITES_QUEUED: usize = 256;
 /// Names of the threads that read and write.
 const THREADS: [&str; 2] = ["meters-reader", "meters-writer"];
 
@@ -41,7 +43,7 @@ impl SqliteMeters {
     /// Opens the cache in `dir`, which `lock` holds.
     pub(super) fn open(dir: &Path, lock: Lock) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
-        let open = || Workers::open(&path, &sql::SCHEMA, THREADS);
+        let open = || Workers::open(&path, &sql::SCHEMA, THREADS, WRITES_QUEUED);
         let workers = match open() {
             Err(error @ (OpenError::Damaged { .. } | OpenError::Newer { .. })) => {
                 let aside = files::set_aside(&path)

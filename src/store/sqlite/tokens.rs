@@ -14,7 +14,6 @@ use std::path::Path;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
 use actors::base::store::{StoreError, Written};
-use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{Access, GrantPage, MeterGrant, TokenStore};
 use async_trait::async_trait;
 
@@ -25,6 +24,8 @@ use crate::store::{OpenError, undamaged};
 
 /// The database.
 const FILE: &str = "tokens.sqlite";
+/// Changes that may wait for the thread that writes.
+const WRITES_QUEUED: usize = 256;
 /// Names of the threads that read and write.
 const THREADS: [&str; 2] = ["tokens-reader", "tokens-writer"];
 
@@ -39,7 +40,7 @@ impl SqliteTokens {
     /// lock. Blocks while it recovers what a crash left in the write-ahead log.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         files::make_directory(dir)?;
-        let workers = Workers::open(&dir.join(FILE), &sql::SCHEMA, THREADS)?;
+        let workers = Workers::open(&dir.join(FILE), &sql::SCHEMA, THREADS, WRITES_QUEUED)?;
         files::make_durable(dir)?;
         Ok(Self { workers })
     }
@@ -53,12 +54,8 @@ impl SqliteTokens {
         now: Timestamp,
     ) -> Result<Option<MeterGrant>, StoreError> {
         let found = self.workers.read(move |db| sql::find(db, sql, token, now)).await?;
-        Ok(found.map(MeterGrant::try_from).transpose()?)
+        Ok(found.map(sql::grant).transpose()?)
     }
-}
-
-fn whole(records: Vec<GrantRecord>) -> Vec<MeterGrant> {
-    undamaged(records.into_iter().map(MeterGrant::try_from))
 }
 
 #[async_trait]
@@ -76,20 +73,21 @@ impl TokenStore for SqliteTokens {
         refresh: TokenHash,
         now: Timestamp,
     ) -> Result<Option<MeterGrant>, StoreError> {
-        self.find(sql::BY_REFRESH, refresh, now).await
+        self.find(&sql::BY_REFRESH, refresh, now).await
     }
 
     async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
-        self.find(sql::BY_ACCESS, token, now).await
+        self.find(&sql::BY_ACCESS, token, now).await
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
-        self.workers.read(move |db| sql::of_meter(db, owner, now)).await.map(whole)
+        let found = self.workers.read(move |db| sql::of_meter(db, owner, now)).await?;
+        Ok(undamaged(found.into_iter().map(sql::grant)))
     }
 
     async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
         let (records, next) = self.workers.read(move |db| sql::page(db, after, now)).await?;
-        Ok(GrantPage { grants: whole(records), next })
+        Ok(GrantPage { grants: undamaged(records.into_iter().map(sql::grant)), next })
     }
 
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {

@@ -1,8 +1,7 @@
 //! A thread that owns a connection and does what it is handed, in order, out of a bounded queue.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 
 use actors::base::store::StoreError;
@@ -14,33 +13,36 @@ use super::schema::Schema;
 use super::transaction::{Failed, fold};
 use crate::store::OpenError;
 
-/// Changes that may wait for the thread that writes.
-const WRITES_QUEUED: usize = 256;
 /// Questions that may wait for the thread that reads.
-pub(super) const READS_QUEUED: usize = 4096;
+const READS_QUEUED: usize = 4096;
 
 /// What a thread is handed.
-pub(super) type Job = Box<dyn FnOnce(&Connection) + Send>;
+type Job = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The two threads of a file: a question waits for no fsync.
 #[derive(Debug)]
 pub(super) struct Workers {
     // The reader is dropped first: the last connection to close removes the write-ahead log.
-    reader: Worker<Job>,
-    writer: Worker<Job>,
+    reader: Worker,
+    writer: Worker,
 }
 
 impl Workers {
-    /// Opens the file at `path`, which is made if it is missing, and starts the threads. Blocks while it recovers
-    /// what a crash left in the write-ahead log.
-    pub(super) fn open(path: &Path, schema: &Schema, names: [&str; 2]) -> Result<Self, OpenError> {
+    /// Opens the file at `path`, which is made if it is missing, and starts the threads; `writes_queued` changes may
+    /// wait. Blocks while it recovers what a crash left in the write-ahead log.
+    pub(super) fn open(
+        path: &Path,
+        schema: &Schema,
+        names: [&str; 2],
+        writes_queued: usize,
+    ) -> Result<Self, OpenError> {
         files::make_database(path)?;
         let writing = schema.open_writer(path)?;
         let reading = schema.open_reader(path)?;
         let [reader, writer] = names;
         Ok(Self {
-            reader: Worker::jobs(reader, READS_QUEUED, reading, drop)?,
-            writer: Worker::jobs(writer, WRITES_QUEUED, writing, fold)?,
+            reader: Worker::start(reader, READS_QUEUED, reading, drop)?,
+            writer: Worker::start(writer, writes_queued, writing, fold)?,
         })
     }
 
@@ -49,7 +51,7 @@ impl Workers {
         &self,
         question: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.reader.run(stopped, move |db| question(db).map_err(E::into)).await
+        self.reader.run(StoreError::Aborted, move |db| question(db).map_err(E::into)).await
     }
 
     /// Makes a change.
@@ -57,85 +59,58 @@ impl Workers {
         &self,
         change: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // The thread ended with the change in its hands.
-        self.writer.run(|| StoreError::Unknown("the store has stopped".into()), change).await
+        self.writer.run(StoreError::Unknown, change).await
     }
 }
 
 /// A thread and the queue it works off, until both are dropped.
-pub(super) struct Worker<W> {
-    queue: Option<SyncSender<W>>,
+#[derive(Debug)]
+struct Worker {
+    queue: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<W: Send + 'static> Worker<W> {
-    /// Starts a thread for `work`, which ends when nothing more can come; `room` may wait.
-    pub(super) fn start(
-        name: &str,
-        room: usize,
-        work: impl FnOnce(Receiver<W>) + Send + 'static,
-    ) -> Result<Self, OpenError> {
-        let (queue, waiting) = mpsc::sync_channel(room);
-        let thread = thread::Builder::new().name(name.into()).spawn(move || work(waiting));
-        Ok(Self { queue: Some(queue), thread: Some(thread.map_err(OpenError::Threads)?) })
-    }
-
-    /// Puts `work` into the queue, or says that it is full.
-    pub(super) fn offer(&self, work: W) -> Result<(), StoreError> {
-        // `None` only while the store is being dropped, when nobody can call it.
-        let Some(queue) = &self.queue else { return Err(stopped()) };
-        queue.try_send(work).map_err(|refused| match refused {
-            TrySendError::Full(_) => StoreError::Aborted("too much waits for the disk".into()),
-            TrySendError::Disconnected(_) => stopped(),
-        })
-    }
-}
-
-impl Worker<Job> {
-    /// Starts a thread that does jobs with `db`, and `end`s with it.
-    pub(super) fn jobs(
-        name: &str,
-        room: usize,
-        db: Connection,
-        end: fn(Connection),
-    ) -> Result<Self, OpenError> {
-        Self::start(name, room, move |jobs| {
+impl Worker {
+    /// Starts a thread that does jobs with `db` until nothing more can come, then `end`s with it; `room` may wait.
+    fn start(name: &str, room: usize, db: Connection, end: fn(Connection)) -> Result<Self, OpenError> {
+        let (queue, jobs) = mpsc::sync_channel::<Job>(room);
+        let work = move || {
             for job in jobs {
                 job(&db);
             }
             end(db);
-        })
+        };
+        let thread = thread::Builder::new().name(name.into()).spawn(work).map_err(OpenError::Threads)?;
+        Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
-    /// Hands `work` over; `lost` is the answer if the thread ends without one.
-    pub(super) async fn run<T: Send + 'static, E: Into<StoreError>>(
+    /// Hands `work` over; it is `lost` if the thread ends with it in its hands.
+    async fn run<T: Send + 'static>(
         &self,
-        lost: fn() -> StoreError,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        lost: fn(String) -> StoreError,
+        work: impl FnOnce(&Connection) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, StoreError> {
+        const STOPPED: &str = "the store has stopped";
         let (reply, answer) = oneshot::channel();
         // A caller that has gone is no error.
-        self.offer(Box::new(move |db| drop(reply.send(work(db).map_err(E::into)))))?;
-        answer.await.unwrap_or_else(|_| Err(lost()))
+        let job: Job = Box::new(move |db| drop(reply.send(work(db).map_err(StoreError::from))));
+        // `None` only while the store is being dropped, when nobody can call it.
+        let Some(queue) = &self.queue else { return Err(StoreError::Aborted(STOPPED.into())) };
+        queue.try_send(job).map_err(|refused| {
+            StoreError::Aborted(match refused {
+                TrySendError::Full(_) => "too much waits for the disk".into(),
+                TrySendError::Disconnected(_) => STOPPED.into(),
+            })
+        })?;
+        answer.await.unwrap_or_else(|_| Err(lost(STOPPED.into())))
     }
 }
 
-impl<W> fmt::Debug for Worker<W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("thread", &self.thread).finish_non_exhaustive()
-    }
-}
-
-impl<W> Drop for Worker<W> {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.queue = None;
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a thread of the store has panicked");
         }
     }
-}
-
-/// The answer of a store whose threads have ended.
-pub(super) fn stopped() -> StoreError {
-    StoreError::Aborted("the store has stopped".into())
 }

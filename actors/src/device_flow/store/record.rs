@@ -1,6 +1,9 @@
-//! The stored shape of a session: one flat record that every backend maps column by column.
+//! The stored shape of a session: one flat record. MongoDB reads and writes it through serde; SQLite names its columns in
+//! one list.
 
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
 use crate::base::store::{Damaged, millis, timestamp};
@@ -27,16 +30,23 @@ impl PhaseTag {
     }
 }
 
-/// A session as columns. Times are milliseconds since the epoch; hashes have 16 bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+/// Fields that no event changes: an update leaves them as they were inserted.
+pub const FIXED: [&str; 7] = ["_id", "user", "client_id", "client_secret", "scope", "agent", "requested_ms"];
+
+/// A session as fields. Times are milliseconds since the epoch; hashes have 16 bytes. `Date` is what the backend keeps
+/// a date in by which it can delete. The names that serde sees are on disk: never rename.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<Date = i64> {
     /// Keyed hash of the device code; primary key.
+    #[serde(rename = "_id", with = "serde_bytes")]
     pub device: Vec<u8>,
     /// Keyed hash of the user code; unique among stored sessions.
+    #[serde(with = "serde_bytes")]
     pub user: Vec<u8>,
     /// `client_id` as the device sent it.
     pub client_id: String,
     /// Device-supplied secret, sealed.
+    #[serde(default, with = "serde_bytes")]
     pub client_secret: Option<Vec<u8>>,
     /// `scope` as the device sent it.
     pub scope: Option<String>,
@@ -44,13 +54,6 @@ pub struct Record {
     pub agent: Option<String>,
     /// When the device asked.
     pub requested_ms: i64,
-    /// What an event can change.
-    pub head: Head,
-}
-
-/// The columns an event can change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Head {
     /// Revision.
     pub rev: i64,
     /// [`PhaseTag`] as a number.
@@ -58,40 +61,31 @@ pub struct Head {
     /// When the device is told `expired_token`.
     pub expires_ms: i64,
     /// When the record may go.
-    pub purge_ms: i64,
+    pub purge_at: Date,
     /// Keyed hash of the browser's cookie.
+    #[serde(default, with = "serde_bytes")]
     pub browser: Option<Vec<u8>>,
     /// Keyed hash of the `state`; indexed.
+    #[serde(default, with = "serde_bytes")]
     pub state: Option<Vec<u8>>,
     /// PKCE verifier, sealed.
+    #[serde(default, with = "serde_bytes")]
     pub verifier: Option<Vec<u8>>,
     /// When the code was confirmed.
     pub confirmed_ms: Option<i64>,
     /// Keyed hash of the authorization code (`Exchanging`).
+    #[serde(default, with = "serde_bytes")]
     pub grant: Option<Vec<u8>>,
     /// End of the lease (`Exchanging`), issue (`Approved`), end of redelivery (`Redeemed`).
     pub mark_ms: Option<i64>,
     /// Token (`Approved`) or delivered body (`Redeemed`), sealed.
+    #[serde(default, with = "serde_bytes")]
     pub sealed: Option<Vec<u8>>,
 }
 
-impl From<&Session> for Record {
-    fn from(s: &Session) -> Self {
-        Self {
-            device: s.device.as_bytes().to_vec(),
-            user: s.user.as_bytes().to_vec(),
-            client_id: s.request.client_id.to_string(),
-            client_secret: s.request.client_secret.as_ref().map(bytes),
-            scope: s.request.scope.as_deref().map(str::to_owned),
-            agent: s.request.agent.as_deref().map(str::to_owned),
-            requested_ms: millis(s.requested_at),
-            head: Head::from(s),
-        }
-    }
-}
-
-impl From<&Session> for Head {
-    fn from(s: &Session) -> Self {
+impl<Date> Record<Date> {
+    /// The record of a session; `date` makes a date of milliseconds.
+    pub fn of(s: &Session, date: impl FnOnce(i64) -> Date) -> Self {
         let consent = s.consent.as_deref();
         let (tag, grant, mark, sealed) = match &s.phase {
             Phase::Pending => (PhaseTag::Pending, None, None, None),
@@ -102,10 +96,17 @@ impl From<&Session> for Head {
             Phase::Redeemed { body, until } => (PhaseTag::Redeemed, None, Some(until), Some(body)),
         };
         Self {
+            device: s.device.as_bytes().to_vec(),
+            user: s.user.as_bytes().to_vec(),
+            client_id: s.request.client_id.to_string(),
+            client_secret: s.request.client_secret.as_ref().map(bytes),
+            scope: s.request.scope.as_deref().map(str::to_owned),
+            agent: s.request.agent.as_deref().map(str::to_owned),
+            requested_ms: millis(s.requested_at),
             rev: i64::from(s.rev),
             phase: tag as i32,
             expires_ms: millis(s.expires_at),
-            purge_ms: millis(s.purge_at),
+            purge_at: date(millis(s.purge_at)),
             browser: consent.map(|c| c.browser.as_bytes().to_vec()),
             state: consent.map(|c| c.state.as_bytes().to_vec()),
             verifier: consent.and_then(|c| c.verifier.as_ref()).map(bytes),
@@ -115,50 +116,46 @@ impl From<&Session> for Head {
             sealed: sealed.map(bytes),
         }
     }
-}
 
-impl TryFrom<Record> for Session {
-    type Error = Damaged;
-
-    fn try_from(r: Record) -> Result<Self, Damaged> {
-        let head = r.head;
-        let tag = PhaseTag::from_number(head.phase).ok_or(Damaged("phase"))?;
-        let mark = head.mark_ms.map(timestamp).ok_or(Damaged("mark"));
-        let sealed = head.sealed.map(Sealed::from_bytes).ok_or(Damaged("sealed"));
+    /// The session of a record; `purge_ms` reads a date in milliseconds.
+    pub fn session(self, purge_ms: impl FnOnce(Date) -> i64) -> Result<Session, Damaged> {
+        let tag = PhaseTag::from_number(self.phase).ok_or(Damaged("phase"))?;
+        let mark = self.mark_ms.map(timestamp).ok_or(Damaged("mark"));
+        let sealed = self.sealed.map(Sealed::from_bytes).ok_or(Damaged("sealed"));
         let phase = match tag {
             PhaseTag::Pending => Phase::Pending,
             PhaseTag::Confirmed => Phase::Confirmed,
             PhaseTag::Exchanging => Phase::Exchanging {
-                grant: head.grant.as_deref().and_then(GrantHash::from_slice).ok_or(Damaged("grant"))?,
+                grant: self.grant.as_deref().and_then(GrantHash::from_slice).ok_or(Damaged("grant"))?,
                 until: mark?,
             },
             PhaseTag::Approved => Phase::Approved { token: sealed?, issued_at: mark? },
             PhaseTag::Denied => Phase::Denied,
             PhaseTag::Redeemed => Phase::Redeemed { body: sealed?, until: mark? },
         };
-        let consent = match (head.browser, head.state, head.confirmed_ms) {
+        let consent = match (self.browser, self.state, self.confirmed_ms) {
             (Some(browser), Some(state), Some(at)) => Some(Box::new(Consent {
                 browser: BrowserHash::from_slice(&browser).ok_or(Damaged("browser"))?,
                 state: StateHash::from_slice(&state).ok_or(Damaged("state"))?,
-                verifier: head.verifier.map(Sealed::from_bytes),
+                verifier: self.verifier.map(Sealed::from_bytes),
                 confirmed_at: timestamp(at),
             })),
             (None, None, None) => None,
             _ => return Err(Damaged("consent")),
         };
-        Ok(Self {
-            device: DeviceHash::from_slice(&r.device).ok_or(Damaged("device"))?,
-            user: UserHash::from_slice(&r.user).ok_or(Damaged("user"))?,
+        Ok(Session {
+            device: DeviceHash::from_slice(&self.device).ok_or(Damaged("device"))?,
+            user: UserHash::from_slice(&self.user).ok_or(Damaged("user"))?,
             request: Request {
-                client_id: r.client_id.into(),
-                client_secret: r.client_secret.map(Sealed::from_bytes),
-                scope: r.scope.map(Arc::from),
-                agent: r.agent.map(Arc::from),
+                client_id: self.client_id.into(),
+                client_secret: self.client_secret.map(Sealed::from_bytes),
+                scope: self.scope.map(Arc::from),
+                agent: self.agent.map(Arc::from),
             },
-            requested_at: timestamp(r.requested_ms),
-            expires_at: timestamp(head.expires_ms),
-            purge_at: timestamp(head.purge_ms),
-            rev: u32::try_from(head.rev).map_err(|_| Damaged("rev"))?,
+            requested_at: timestamp(self.requested_ms),
+            expires_at: timestamp(self.expires_ms),
+            purge_at: timestamp(purge_ms(self.purge_at)),
+            rev: u32::try_from(self.rev).map_err(|_| Damaged("rev"))?,
             consent,
             phase,
         })

@@ -1,60 +1,85 @@
-//! The stored shape of a grant: one flat record that every backend maps column by column.
+//! The stored shape of a grant: one flat record. MongoDB reads and writes it through serde; SQLite names its columns in
+//! one list.
 
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::{MeterGrant, Origin};
 use crate::base::keyring::{MeterHash, Sealed, TokenHash};
 use crate::base::meter::METERS_MAX;
 use crate::base::store::{Damaged, millis, timestamp};
 
-/// A grant as columns. Times are milliseconds since the epoch; hashes have 16 bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GrantRecord {
+/// Bytes of a hash.
+const HASH: usize = 16;
+
+/// A grant as fields. Times are milliseconds since the epoch; hashes have 16 bytes. `Date` is what the backend keeps a
+/// date in by which it can delete. The names that serde sees are on disk: never rename.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRecord<Date = i64> {
     /// Keyed hash of the refresh token; primary key.
+    #[serde(rename = "_id", with = "serde_bytes")]
     pub refresh: Vec<u8>,
     /// `client_id` it was issued to.
     pub client_id: Option<String>,
     /// The meters, sealed.
+    #[serde(with = "serde_bytes")]
     pub meters: Vec<u8>,
-    /// Keyed hashes of the meters, in the grant's order; each indexed.
-    pub owners: Vec<Vec<u8>>,
+    /// Keyed hashes of the meters, one after the other in the grant's order; each indexed.
+    #[serde(with = "hashes")]
+    pub owners: Vec<u8>,
     /// When the owner consented.
     pub consented_ms: i64,
     /// When the consent ends.
-    pub expires_ms: i64,
+    pub expires_at: Date,
     /// [`Origin`] as a number.
     pub origin: i32,
 }
 
-impl From<&MeterGrant> for GrantRecord {
-    fn from(grant: &MeterGrant) -> Self {
+impl<Date> GrantRecord<Date> {
+    /// The record of a grant; `date` makes a date of milliseconds.
+    pub fn of(grant: &MeterGrant, date: impl FnOnce(i64) -> Date) -> Self {
         Self {
             refresh: grant.refresh.as_bytes().to_vec(),
             client_id: grant.client_id.as_deref().map(str::to_owned),
             meters: grant.meters.as_bytes().to_vec(),
-            owners: grant.owners.iter().map(|owner| owner.as_bytes().to_vec()).collect(),
+            owners: grant.owners.iter().flat_map(|owner| *owner.as_bytes()).collect(),
             consented_ms: millis(grant.consented_at),
-            expires_ms: millis(grant.expires_at),
+            expires_at: date(millis(grant.expires_at)),
             origin: grant.origin as i32,
         }
     }
+
+    /// The grant of a record; `expires_ms` reads a date in milliseconds.
+    pub fn grant(self, expires_ms: impl FnOnce(Date) -> i64) -> Result<MeterGrant, Damaged> {
+        let owners: Option<Vec<_>> = self.owners.chunks(HASH).map(MeterHash::from_slice).collect();
+        let owners = owners.filter(|owners| (1..=METERS_MAX).contains(&owners.len()));
+        Ok(MeterGrant {
+            refresh: TokenHash::from_slice(&self.refresh).ok_or(Damaged("refresh"))?,
+            client_id: self.client_id.map(Arc::from),
+            meters: Sealed::from_bytes(self.meters),
+            owners: owners.ok_or(Damaged("owners"))?,
+            consented_at: timestamp(self.consented_ms),
+            expires_at: timestamp(expires_ms(self.expires_at)),
+            origin: Origin::from_number(self.origin).ok_or(Damaged("origin"))?,
+        })
+    }
 }
 
-impl TryFrom<GrantRecord> for MeterGrant {
-    type Error = Damaged;
+/// Hashes one after the other, which serde sees one by one.
+mod hashes {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_bytes::{ByteArray, Bytes};
 
-    fn try_from(record: GrantRecord) -> Result<Self, Damaged> {
-        let owners: Option<Vec<_>> = record.owners.iter().map(|owner| MeterHash::from_slice(owner)).collect();
-        let owners = owners.filter(|owners| (1..=METERS_MAX).contains(&owners.len()));
-        Ok(Self {
-            refresh: TokenHash::from_slice(&record.refresh).ok_or(Damaged("refresh"))?,
-            client_id: record.client_id.map(Arc::from),
-            meters: Sealed::from_bytes(record.meters),
-            owners: owners.ok_or(Damaged("owners"))?,
-            consented_at: timestamp(record.consented_ms),
-            expires_at: timestamp(record.expires_ms),
-            origin: Origin::from_number(record.origin).ok_or(Damaged("origin"))?,
-        })
+    use super::HASH;
+
+    pub fn serialize<S: Serializer>(hashes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(hashes.chunks(HASH).map(Bytes::new))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let hashes = Vec::<ByteArray<HASH>>::deserialize(deserializer)?;
+        Ok(hashes.into_iter().flat_map(ByteArray::into_array).collect())
     }
 }
 
@@ -74,15 +99,15 @@ mod tests {
             expires_at: Timestamp::from_millis(7),
             origin: Origin::Import,
         };
-        let record = GrantRecord::from(&grant);
-        assert_eq!(MeterGrant::try_from(record.clone()), Ok(grant));
+        let record = GrantRecord::of(&grant, |ms| ms);
+        assert_eq!(record.clone().grant(|ms| ms), Ok(grant));
         for (damaged, part) in [
             (GrantRecord { refresh: vec![1; 15], ..record.clone() }, "refresh"),
-            (GrantRecord { owners: vec![vec![1; 17]], ..record.clone() }, "owners"),
+            (GrantRecord { owners: vec![1; 17], ..record.clone() }, "owners"),
             (GrantRecord { owners: Vec::new(), ..record.clone() }, "owners"),
             (GrantRecord { origin: 0, ..record }, "origin"),
         ] {
-            assert_eq!(MeterGrant::try_from(damaged), Err(Damaged(part)));
+            assert_eq!(damaged.grant(|ms| ms), Err(Damaged(part)));
         }
     }
 }

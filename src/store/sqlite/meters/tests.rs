@@ -4,7 +4,7 @@ use actors::testing::{ENTRY_LIFE, NOW, Samples, block_on};
 
 use super::*;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::tests::{mode, plan, pragmas};
+use crate::store::sqlite::inspect::{mode, plan, pragmas};
 
 fn open(dir: &Path) -> SqliteMeters {
     SqliteStore::open(dir).expect("a store").meters().expect("a cache")

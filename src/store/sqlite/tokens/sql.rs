@@ -1,13 +1,15 @@
 //! What is in the file, and every statement on it.
 
+use std::convert::identity;
+
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
-use actors::base::store::Written;
-use actors::base::store::millis;
+use actors::base::store::{Damaged, Written, millis};
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, params};
 
+use crate::store::sqlite::columns::{Columns, Sql, columns};
 use crate::store::sqlite::schema::Schema;
 
 /// Grants of one page: some hundred kilobytes, some milliseconds.
@@ -15,8 +17,6 @@ const PAGE: u32 = 1000;
 /// Grants and access tokens deleted by one purge: a change that waits behind it waits some milliseconds.
 const PURGE_GRANTS: u32 = 200;
 const PURGE_ACCESS: u32 = 2_000;
-/// Bytes of a hash.
-const HASH: usize = 16;
 
 pub(super) const SCHEMA: Schema = Schema {
     // "DfPt"
@@ -54,32 +54,33 @@ pub(super) const SCHEMA: Schema = Schema {
     cache_kib: 8_192,
 };
 
-/// The columns in the order [`record`] reads them; completed by the caller.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT g.refresh, g.client_id, g.meters, g.owners, g.consented_ms, g.expires_ms, g.origin FROM ",
-            $rest
-        )
-    };
-}
+columns!(GrantRecord as "meter_grant":
+    refresh, client_id, meters, owners, consented_ms, expires_at = "expires_ms", origin,
+);
 
 // A CROSS JOIN is done in the order it is written in, and a sign before a column keeps its index out of the plan.
-pub(super) const BY_REFRESH: &str = select!("meter_grant g WHERE g.refresh = ?1 AND +g.expires_ms > ?2");
-pub(super) const BY_ACCESS: &str = select!(
-    "access_token a CROSS JOIN meter_grant g ON g.refresh = a.refresh \
-     WHERE a.token = ?1 AND +a.expires_ms > ?2 AND +g.expires_ms > ?2"
-);
-pub(super) const OF_METER: &str = select!(
-    "grant_owner o CROSS JOIN meter_grant g ON g.refresh = o.refresh \
-     WHERE o.owner = ?1 AND +g.expires_ms > ?2 ORDER BY o.consented_ms DESC LIMIT ?3"
-);
-pub(super) const PAGE_AFTER: &str =
-    select!("meter_grant g WHERE g.refresh > ?1 AND +g.expires_ms > ?2 ORDER BY g.refresh LIMIT ?3");
+pub(super) static BY_REFRESH: Sql =
+    Sql::new(|| GrantRecord::select("meter_grant t WHERE t.refresh = ?1 AND +t.expires_ms > ?2"));
+pub(super) static BY_ACCESS: Sql = Sql::new(|| {
+    GrantRecord::select(
+        "access_token a CROSS JOIN meter_grant t ON t.refresh = a.refresh \
+         WHERE a.token = ?1 AND +a.expires_ms > ?2 AND +t.expires_ms > ?2",
+    )
+});
+pub(super) static OF_METER: Sql = Sql::new(|| {
+    GrantRecord::select(
+        "grant_owner o CROSS JOIN meter_grant t ON t.refresh = o.refresh \
+         WHERE o.owner = ?1 AND +t.expires_ms > ?2 ORDER BY o.consented_ms DESC LIMIT ?3",
+    )
+});
+pub(super) static PAGE_AFTER: Sql = Sql::new(|| {
+    GrantRecord::select(
+        "meter_grant t WHERE t.refresh > ?1 AND +t.expires_ms > ?2 ORDER BY t.refresh LIMIT ?3",
+    )
+});
 pub(super) const IS_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant WHERE refresh = ?1) \
     OR EXISTS (SELECT 1 FROM access_token WHERE token = ?2)";
-const INSERT_GRANT: &str = "INSERT INTO meter_grant (refresh, client_id, meters, owners, consented_ms, expires_ms, \
-    origin) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+static INSERT_GRANT: Sql = Sql::new(|| GrantRecord::insert(""));
 // A meter may be named twice.
 const INSERT_OWNER: &str =
     "INSERT INTO grant_owner (owner, consented_ms, refresh) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
@@ -104,19 +105,11 @@ pub(super) fn add(db: &Connection, grant: &MeterGrant, access: Option<Access>) -
     if stored {
         return Ok(Written::Conflict);
     }
-    let GrantRecord { refresh, client_id, meters, owners, consented_ms, expires_ms, origin } = grant.into();
-    db.prepare_cached(INSERT_GRANT)?.execute(params![
-        refresh,
-        client_id,
-        meters,
-        owners.concat(),
-        consented_ms,
-        expires_ms,
-        origin
-    ])?;
+    let record = GrantRecord::of(grant, identity);
+    record.execute(&mut *db.prepare_cached(&INSERT_GRANT)?)?;
     let mut insert_owner = db.prepare_cached(INSERT_OWNER)?;
-    for owner in &owners {
-        insert_owner.execute(params![owner, consented_ms, refresh])?;
+    for owner in &grant.owners {
+        insert_owner.execute(params![owner.as_bytes(), record.consented_ms, record.refresh])?;
     }
     if let Some(access) = access {
         insert_access(db, access)?;
@@ -126,7 +119,7 @@ pub(super) fn add(db: &Connection, grant: &MeterGrant, access: Option<Access>) -
 
 /// Stores one more access token of a live grant.
 pub(super) fn issue(db: &Connection, access: Access) -> rusqlite::Result<Written> {
-    let grant = find(db, BY_REFRESH, access.refresh, access.issued_at)?;
+    let grant = find(db, &BY_REFRESH, access.refresh, access.issued_at)?;
     if grant.is_none() || !insert_access(db, access)? {
         return Ok(Written::Conflict);
     }
@@ -155,7 +148,7 @@ pub(super) fn find(
     token: TokenHash,
     now: Timestamp,
 ) -> rusqlite::Result<Option<GrantRecord>> {
-    db.prepare_cached(sql)?.query_row(params![token.as_bytes(), millis(now)], record).optional()
+    GrantRecord::find(db, sql, params![token.as_bytes(), millis(now)]).map(|mut found| found.pop())
 }
 
 /// The live grants of a meter.
@@ -164,8 +157,7 @@ pub(super) fn of_meter(
     owner: MeterHash,
     now: Timestamp,
 ) -> rusqlite::Result<Vec<GrantRecord>> {
-    let mut statement = db.prepare_cached(OF_METER)?;
-    statement.query_map(params![owner.as_bytes(), millis(now), OF_METER_MAX], record)?.collect()
+    GrantRecord::find(db, &OF_METER, params![owner.as_bytes(), millis(now), OF_METER_MAX])
 }
 
 /// The live grants behind one, and where the next page begins.
@@ -176,9 +168,7 @@ pub(super) fn page(
 ) -> rusqlite::Result<(Vec<GrantRecord>, Option<TokenHash>)> {
     // An empty key is below every other.
     let after = after.map(|refresh| refresh.as_bytes().to_vec()).unwrap_or_default();
-    let mut statement = db.prepare_cached(PAGE_AFTER)?;
-    let found = statement.query_map(params![after, millis(now), PAGE], record)?;
-    let found = found.collect::<rusqlite::Result<Vec<_>>>()?;
+    let found = GrantRecord::find(db, &PAGE_AFTER, params![after, millis(now), PAGE])?;
     let last = found.last().filter(|_| found.len() == PAGE as usize);
     let next = last.and_then(|record| TokenHash::from_slice(&record.refresh));
     Ok((found, next))
@@ -212,16 +202,7 @@ fn delete(db: &Connection, refresh: &[u8]) -> rusqlite::Result<(usize, usize)> {
     Ok((grants, access))
 }
 
-/// Reads a row of a [`select!`].
-fn record(row: &Row<'_>) -> rusqlite::Result<GrantRecord> {
-    let owners: Vec<u8> = row.get(3)?;
-    Ok(GrantRecord {
-        refresh: row.get(0)?,
-        client_id: row.get(1)?,
-        meters: row.get(2)?,
-        owners: owners.chunks(HASH).map(<[u8]>::to_vec).collect(),
-        consented_ms: row.get(4)?,
-        expires_ms: row.get(5)?,
-        origin: row.get(6)?,
-    })
+/// The grant in a row.
+pub(super) fn grant(record: GrantRecord) -> Result<MeterGrant, Damaged> {
+    record.grant(identity)
 }

@@ -4,7 +4,7 @@ use actors::testing::{NOW, Samples, block_on};
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::sqlite::tests::{mode, plan, pragmas};
+use crate::store::sqlite::inspect::{mode, plan, pragmas};
 
 async fn probe<T: Send + 'static>(
     store: &SqliteTokens,
@@ -156,10 +156,10 @@ fn every_statement_uses_an_index() {
     block_on(async {
         let store = SqliteTokens::open(dir.path()).expect("a store");
         for (sql, parts) in [
-            (sql::BY_REFRESH, &["PRIMARY KEY (refresh=?)"][..]),
-            (sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
-            (sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
-            (sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
+            (sql::BY_REFRESH.as_str(), &["PRIMARY KEY (refresh=?)"][..]),
+            (&sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
+            (&sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
+            (&sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
             (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
             (sql::TRIM_ACCESS, &["PRIMARY KEY (token=?)", "access_token_refresh (refresh=?"]),
             (sql::DELETE_GRANT, &["PRIMARY KEY (refresh=?)"]),

@@ -1,42 +1,18 @@
 //! What only the inside can provoke: a full disk, a file that turned read-only, a damaged row, a broken commit.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use actors::testing::{NOW, Samples, block_on};
 use rusqlite::Connection;
 
 use super::*;
+use crate::store::sqlite::inspect::{mode, plan, pragmas};
 
 async fn probe<T: Send + 'static>(
     store: &SqliteStore,
-    probe: impl FnOnce(&Connection) -> T + Send + 'static,
+    probe: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
 ) -> T {
-    let (reply, answer) = oneshot::channel();
-    let probe = move |db: &Connection| drop(reply.send(probe(db)));
-    store.writer.offer(Change::Probe(Box::new(probe))).expect("room in the queue");
-    answer.await.expect("the writer runs")
-}
-
-/// What the pragmas of these names say.
-pub(super) fn pragmas(db: &Connection, names: &[&str]) -> rusqlite::Result<Vec<String>> {
-    let text = |name: &&str| {
-        let value = db.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))?;
-        Ok(format!("{value:?}"))
-    };
-    names.iter().map(text).collect()
-}
-
-/// The permissions of a file.
-pub(super) fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
-}
-
-/// How a statement is carried out.
-pub(super) fn plan(db: &Connection, sql: &str) -> rusqlite::Result<String> {
-    let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-    let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3)).collect::<Result<Vec<_>, _>>()?;
-    Ok(steps.join("; "))
+    store.workers.write(move |db| Ok(probe(db)?)).await.expect("the writer runs")
 }
 
 fn inserts(sessions: &[Session]) -> Vec<Write> {
@@ -56,7 +32,7 @@ fn a_full_disk_undoes_the_whole_group_and_nothing_else() {
         let store = SqliteStore::open(dir.path()).expect("a store");
         assert!(store.commit(inserts(&first)).await[0].is_ok());
         let limit = "PRAGMA max_page_count = 12";
-        probe(&store, |db| db.query_row(limit, [], |_| Ok(()))).await.expect("a limit");
+        probe(&store, |db| db.query_row(limit, [], |_| Ok(()))).await;
         let outcomes = store.commit(inserts(&group)).await;
         assert_eq!(outcomes.len(), 400);
         assert!(
@@ -68,7 +44,7 @@ fn a_full_disk_undoes_the_whole_group_and_nothing_else() {
             assert!(!is_stored(&store, session).await);
         }
         let limit = "PRAGMA max_page_count = 1000000";
-        probe(&store, |db| db.query_row(limit, [], |_| Ok(()))).await.expect("no limit");
+        probe(&store, |db| db.query_row(limit, [], |_| Ok(()))).await;
         assert!(store.commit(inserts(&last)).await.iter().all(Result::is_ok));
         assert!(
             store.commit(inserts(&group)).await.iter().all(|outcome| matches!(outcome, Ok(Written::Applied)))
@@ -82,13 +58,13 @@ fn a_file_that_cannot_be_written_aborts_and_recovers() {
     let sessions = Samples::new(2).pendings(2);
     block_on(async {
         let store = SqliteStore::open(dir.path()).expect("a store");
-        probe(&store, |db| db.pragma_update(None, "query_only", "ON")).await.expect("read-only");
+        probe(&store, |db| db.pragma_update(None, "query_only", "ON")).await;
         assert!(matches!(
             store.commit(inserts(&sessions)).await[..],
             [Err(StoreError::Aborted(_)), Err(StoreError::Aborted(_))]
         ));
         assert!(matches!(store.purge(NOW).await, Err(StoreError::Aborted(_))));
-        probe(&store, |db| db.pragma_update(None, "query_only", "OFF")).await.expect("writable");
+        probe(&store, |db| db.pragma_update(None, "query_only", "OFF")).await;
         assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
     });
 }
@@ -99,9 +75,7 @@ fn a_transaction_left_open_does_not_stop_the_store() {
     let sessions = Samples::new(3).pendings(2);
     block_on(async {
         let store = SqliteStore::open(dir.path()).expect("a store");
-        probe(&store, |db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM session"))
-            .await
-            .expect("a transaction");
+        probe(&store, |db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM session")).await;
         assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
         assert!(is_stored(&store, &sessions[1]).await);
     });
@@ -118,7 +92,7 @@ fn a_damaged_session_is_reported_alone() {
         let damage = move |db: &Connection| {
             db.execute("UPDATE session SET phase = 77 WHERE device = ?1", [device.as_bytes().as_slice()])
         };
-        assert_eq!(probe(&store, damage).await.expect("damage"), 1);
+        assert_eq!(probe(&store, damage).await, 1);
         assert!(store.find(SessionKey::Device(device), NOW).await.is_err());
         assert!(is_stored(&store, &sessions[0]).await);
         let page = store.page(None, NOW).await.expect("a page");
@@ -140,12 +114,12 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
         let store = SqliteStore::open(dir.path()).expect("a store");
         assert!(store.commit(inserts(&old)).await.iter().all(Result::is_ok));
         let pages = |db: &Connection| db.pragma_query_value(None, "page_count", |row| row.get::<_, u32>(0));
-        let before = probe(&store, pages).await.expect("pages");
+        let before = probe(&store, pages).await;
         let (purged, written) =
             tokio::join!(store.purge(NOW + Duration::from_secs(3_600)), store.commit(inserts(&late)));
         assert_eq!(purged.expect("a purge"), 6_000);
         assert!(written[0].is_ok());
-        let after = probe(&store, pages).await.expect("pages");
+        let after = probe(&store, pages).await;
         assert!(after < before, "{before} pages before, {after} after");
     });
 }
@@ -157,7 +131,7 @@ fn the_file_is_set_up_as_documented() {
     block_on(async {
         let store = SqliteStore::open(&data).expect("a store");
         let names = &["journal_mode", "synchronous", "auto_vacuum", "user_version"];
-        let settings = probe(&store, |db| pragmas(db, names).expect("pragmas")).await;
+        let settings = probe(&store, |db| pragmas(db, names)).await;
         assert_eq!(settings, ["Text(\"wal\")", "Integer(2)", "Integer(2)", "Integer(1)"]);
         assert_eq!(mode(&data), 0o700);
         for file in ["sessions.sqlite", "sessions.sqlite-wal", "sessions.sqlite-shm", "sessions.lock"] {
@@ -173,24 +147,14 @@ fn every_query_uses_an_index() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let store = SqliteStore::open(dir.path()).expect("a store");
-        let plans = [
-            ("SELECT 1 FROM session WHERE device = x'00' AND purge_ms > 9", "PRIMARY KEY (device=?)"),
-            ("SELECT 1 FROM session WHERE user = x'00' AND purge_ms > 9", "session_user (user=?)"),
-            ("SELECT 1 FROM session WHERE state = x'00' AND purge_ms > 9", "session_state (state=?)"),
-            (
-                "SELECT 1 FROM session WHERE device > x'00' AND +purge_ms > 9 ORDER BY device",
-                "PRIMARY KEY (device>?)",
-            ),
-            (
-                "SELECT device FROM session WHERE purge_ms <= 9 ORDER BY purge_ms LIMIT 9",
-                "session_purge (purge_ms<?)",
-            ),
-        ];
-        for (sql, part) in plans {
-            let plan = probe(&store, move |db| {
-                db.query_row(&format!("EXPLAIN QUERY PLAN {sql}"), [], |row| row.get::<_, String>(3))
-            });
-            let plan = plan.await.expect("a plan");
+        for (sql, part) in [
+            (sql::BY_DEVICE.as_str(), "PRIMARY KEY (device=?)"),
+            (&sql::BY_USER, "session_user (user=?)"),
+            (&sql::BY_STATE, "session_state (state=?)"),
+            (&sql::PAGE_AFTER, "PRIMARY KEY (device>?)"),
+            (sql::PURGE, "session_purge (purge_ms<?)"),
+        ] {
+            let plan = probe(&store, move |db| plan(db, sql)).await;
             assert!(plan.contains(part), "{sql}: {plan}");
         }
     });

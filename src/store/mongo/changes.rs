@@ -18,10 +18,10 @@ use mongodb::error::Result;
 use mongodb::options::Hint;
 use mongodb::{Collection, Database};
 
-use super::documents::{binary, device};
+use super::documents::binary;
+use super::indexes::BY_CHANGED;
+use super::sessions::device;
 
-/// Name of the index on (`changed`, `rev`, `_id`).
-pub(super) const INDEX: &str = "changed";
 /// How far behind its cursor a question reaches; more than an update may take to reach a majority.
 const OVERLAP: Duration = Duration::from_secs(10);
 /// Documents fetched at a time.
@@ -53,7 +53,7 @@ pub(super) async fn changes(
         stamped.iter().filter(|(id, rev)| known.get(id) != Some(rev)).map(|(id, _)| *id).collect();
     let mut changed = Vec::with_capacity(fresh.len());
     for ids in fresh.chunks(FETCH) {
-        let ids: Vec<Bson> = ids.iter().map(|id| Bson::Binary(binary(id.as_bytes()))).collect();
+        let ids: Vec<Bson> = ids.iter().map(|id| Bson::Binary(binary(id))).collect();
         let found = sessions.find(doc! { "_id": { "$in": ids } }).await?;
         changed.extend(found.try_collect::<Vec<_>>().await?);
     }
@@ -67,7 +67,8 @@ async fn stamped_since(
     since: i64,
 ) -> Result<HashMap<DeviceHash, i64>> {
     let filter = doc! { "changed": { "$gte": DateTime::from_millis(since) } };
-    let found = sessions.find(filter).projection(doc! { "_id": 1, "rev": 1 }).hint(Hint::Name(INDEX.into()));
+    let found =
+        sessions.find(filter).projection(doc! { "_id": 1, "rev": 1 }).hint(Hint::Name(BY_CHANGED.into()));
     let found: Vec<RawDocumentBuf> = found.await?.try_collect().await?;
     // A document without key and revision is none of ours.
     Ok(found.iter().filter_map(|found| Some((device(found)?, found.get_i64("rev").ok()?))).collect())

@@ -14,11 +14,13 @@ use actors::base::keyring::DeviceHash;
 use actors::device_flow::store::Polled;
 use futures_util::TryStreamExt;
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Result;
-use mongodb::options::{IndexOptions, WriteConcern};
-use mongodb::{Collection, Database, IndexModel};
+use mongodb::options::{Acknowledgment, WriteConcern};
+use mongodb::{Collection, Database};
+
+use super::documents::binary;
+use super::indexes;
 
 const COLLECTION: &str = "poll_board";
 /// How long a post is of use; older ones are not read, and the server deletes them in its own time.
@@ -34,8 +36,8 @@ const ENTRY: usize = 16 + 8;
 /// Polls of one post at most, well below the largest document (16 MB).
 const POST_MAX: usize = 200_000;
 
-/// One instance's side of the board.
-pub(super) struct Board {
+/// One instance's side of it.
+pub(super) struct SharedPolls {
     posts: Collection<Document>,
     me: ObjectId,
     state: Mutex<State>,
@@ -49,15 +51,13 @@ struct State {
     company: Option<Instant>,
 }
 
-impl Board {
+impl SharedPolls {
     pub(super) fn new(database: &Database) -> Self {
         Self { posts: database.collection(COLLECTION), me: ObjectId::new(), state: Mutex::default() }
     }
 
     pub(super) async fn prepare(&self) -> Result<()> {
-        let options = IndexOptions::builder().name("life".to_owned()).expire_after(LIFE).build();
-        let index = IndexModel::builder().keys(doc! { "at": 1 }).options(options).build();
-        self.posts.create_index(index).await.map(drop)
+        self.posts.create_indexes(indexes::polls(LIFE)).await.map(drop)
     }
 
     /// Posts `polled`, if anybody is there to read it, and reads what others posted since the last time.
@@ -80,10 +80,10 @@ impl Board {
             // The server's clock dates the post, and its upsert is the one way to say so in an insert.
             let filter = doc! { "_id": ObjectId::new() };
             let post = doc! {
-                "$set": { "by": self.me, "polls": Binary { subtype: BinarySubtype::Generic, bytes: encode(&polled) } },
+                "$set": { "by": self.me, "polls": binary(encode(&polled)) },
                 "$currentDate": { "at": true },
             };
-            let unjournaled = WriteConcern::builder().w(mongodb::options::Acknowledgment::Nodes(1)).build();
+            let unjournaled = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
             self.posts.update_one(filter, post).upsert(true).write_concern(unjournaled).await?;
         }
         self.read().await
@@ -142,10 +142,10 @@ mod tests {
             })
             .collect();
         let bytes = encode(&polled);
-        let post = |bytes: Vec<u8>| Bson::Binary(Binary { subtype: BinarySubtype::Generic, bytes });
-        assert_eq!(decode(&post(bytes.clone())), polled);
+        let post = |bytes: &[u8]| Bson::Binary(binary(bytes));
+        assert_eq!(decode(&post(&bytes)), polled);
         // A post that was cut short gives what is whole.
-        assert_eq!(decode(&post(bytes[..ENTRY * 2 + 5].to_vec())), polled[..2]);
+        assert_eq!(decode(&post(&bytes[..ENTRY * 2 + 5])), polled[..2]);
         assert_eq!(decode(&Bson::Null), []);
     }
 }

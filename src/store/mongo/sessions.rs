@@ -1,0 +1,184 @@
+//! Pending sessions, in the collection `device_sessions`.
+//!
+//! ```text
+//!   { _id: device, user, client_id, …, purge_at, changed }                      (hashes and sealed bytes only)
+//! ```
+//!
+//! The fields are those of [`Record`]; a document that was updated also has `changed`, the server's time of the last
+//! update. Promises: an applied write is journaled on a majority; an update is one conditional write that never creates a
+//! document nor replaces one. Deleted by the server's TTL monitor, late and unhurriedly; every question tests the purge
+//! time itself.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::base::store::{Damaged, StoreError, Written};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::record::{FIXED, Record};
+use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::{Collection, Database};
+
+use super::changes::{self, Memory};
+use super::documents::{binary, fields, key, live, record};
+use super::link::{Link, stopped};
+use super::shared_polls::SharedPolls;
+use super::{MongoMeters, MongoSettings, MongoTokens, commits, indexes};
+use crate::store::{OpenError, undamaged};
+
+const COLLECTION: &str = "device_sessions";
+/// Sessions of one page.
+const PAGE: u32 = 1000;
+/// Groups under way at a time: while one waits for the journal, the next is written.
+const LANES: usize = 2;
+
+/// The store. See the module.
+pub struct MongoStore {
+    link: Arc<Link>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    sessions: Collection<RawDocumentBuf>,
+    followed: Mutex<Memory>,
+    polls: SharedPolls,
+}
+
+impl MongoStore {
+    /// Connects, and makes the collection's indexes. Fails within some seconds if the server does not answer.
+    pub async fn connect(settings: MongoSettings) -> Result<Self, OpenError> {
+        let link = Link::open(settings).await?;
+        let database = link.database().clone();
+        let inner = Arc::new(Inner {
+            sessions: database.collection(COLLECTION),
+            followed: Mutex::default(),
+            polls: SharedPolls::new(&database),
+            database,
+        });
+        let prepared = Arc::clone(&inner);
+        let prepare = async move {
+            prepared.sessions.create_indexes(indexes::sessions()).await?;
+            prepared.polls.prepare().await
+        };
+        link.prepare(prepare).await?;
+        Ok(Self { link, inner })
+    }
+
+    /// The tokens in the same database, through the same connections. Makes their collection's indexes.
+    pub async fn tokens(&self) -> Result<MongoTokens, OpenError> {
+        MongoTokens::on(Arc::clone(&self.link)).await
+    }
+
+    /// The cache of metering data in the same database, through the same connections. Makes its collection's indexes.
+    pub async fn meters(&self) -> Result<MongoMeters, OpenError> {
+        MongoMeters::on(Arc::clone(&self.link)).await
+    }
+}
+
+#[async_trait]
+impl SessionStore for MongoStore {
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
+        let count = writes.len();
+        let sessions = self.inner.sessions.clone();
+        let commit = async move { commits::commit(&sessions, writes).await };
+        self.link.run(commit, move || vec![Err(stopped(StoreError::Unknown)); count]).await
+    }
+
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        let sessions = self.inner.sessions.clone();
+        let (name, key) = match &key {
+            SessionKey::Device(device) => ("_id", binary(device)),
+            SessionKey::User(user) => ("user", binary(user)),
+            SessionKey::State(state) => ("state", binary(state)),
+        };
+        let filter = doc! { name: key, "purge_at": live(now) };
+        let found = self.link.ask(async move { sessions.find_one(filter).await }).await?;
+        Ok(found.as_ref().map(session).transpose()?)
+    }
+
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+        let sessions = self.inner.sessions.clone();
+        // An empty key is below every other.
+        let after = after.map_or_else(|| binary(b""), binary);
+        let filter = doc! { "_id": { "$gt": after }, "purge_at": live(now) };
+        // Understood on the driver's threads: at the start there may be a million.
+        let page = async move {
+            let found = sessions.find(filter).sort(doc! { "_id": 1 }).limit(PAGE.into()).batch_size(PAGE);
+            let found: Vec<_> = found.await?.try_collect().await?;
+            let last = found.last().filter(|_| found.len() == PAGE as usize);
+            Ok(Page { next: last.and_then(device), sessions: undamaged(found.iter().map(session)) })
+        };
+        self.link.ask(page).await
+    }
+
+    /// The server's TTL monitor deletes.
+    async fn purge(&self, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let changed =
+            async move { changes::changes(&inner.database, &inner.sessions, &inner.followed, cursor).await };
+        let (found, next) = self.link.ask(changed).await?;
+        Ok((undamaged(found.iter().map(session)), next))
+    }
+
+    async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        self.link.ask(async move { inner.polls.share(polled).await }).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let database = self.inner.database.clone();
+        self.link.ask(async move { database.run_command(doc! { "ping": 1 }).await.map(drop) }).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn commit_lanes(&self) -> usize {
+        LANES
+    }
+}
+
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MongoStore({})", self.inner.sessions.namespace())
+    }
+}
+
+/// A fresh session as a document.
+pub(super) fn insertion(session: &Session) -> Document {
+    fields(&Record::of(session, DateTime::from_millis)).0
+}
+
+/// The change that takes a stored session to `to`. What `to` leaves out is removed.
+pub(super) fn update(to: &Session) -> Document {
+    let (set, unset) = fields(&Record::of(to, DateTime::from_millis));
+    let changing = |fields: Document| -> Document {
+        fields.into_iter().filter(|(name, _)| !FIXED.contains(&name.as_str())).collect()
+    };
+    let (set, unset) = (changing(set), changing(unset));
+    let mut update = doc! { "$set": set, "$currentDate": { "changed": true } };
+    if !unset.is_empty() {
+        update.insert("$unset", unset);
+    }
+    update
+}
+
+/// The session in a document.
+pub(super) fn session(document: &RawDocumentBuf) -> Result<Session, Damaged> {
+    record::<Record<DateTime>>(document)?.session(DateTime::timestamp_millis)
+}
+
+/// The key of a document.
+pub(super) fn device(document: &RawDocumentBuf) -> Option<DeviceHash> {
+    key(document).and_then(DeviceHash::from_slice)
+}

@@ -1,0 +1,126 @@
+//! Pending sessions in `sessions.sqlite`.
+//!
+//! Owns the file, a lock on the directory, two connections and a thread for each. Promises: a group is one transaction
+//! with one fsync, in which each write ends on its own terms; a read waits for no fsync; no method blocks its caller; what
+//! was acknowledged survives `kill -9` and a power cut, as far as the disk keeps its word. Refuses a directory that
+//! another process uses ([`OpenError::InUse`]; the kernel releases the lock of a killed process) and work beyond its
+//! queues ([`StoreError::Aborted`]). Dropping it finishes what is queued and folds the write-ahead log into the file, which
+//! may take some milliseconds.
+
+mod sql;
+
+use std::path::{Path, PathBuf};
+
+use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
+use actors::base::store::{StoreError, Written};
+use actors::device_flow::session::Session;
+use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
+use async_trait::async_trait;
+
+use super::SqliteMeters;
+use super::files::{self, Lock};
+use super::transaction::{Failed, give_back, transact};
+use super::worker::Workers;
+use crate::store::{OpenError, undamaged};
+
+/// The database.
+const FILE: &str = "sessions.sqlite";
+/// Names of the threads that read and write.
+const THREADS: [&str; 2] = ["sqlite-reader", "sqlite-writer"];
+/// Groups and purges that may wait for the thread that writes.
+const WRITES_QUEUED: usize = 64;
+/// Transactions of one purge. With a purge every ten seconds, 2,000 sessions a second can go.
+const PURGE_CHUNKS: u32 = 40;
+
+/// The store. See the module.
+#[derive(Debug)]
+pub struct SqliteStore {
+    // Dropped before the lock.
+    workers: Workers,
+    dir: PathBuf,
+    lock: Lock,
+}
+
+impl SqliteStore {
+    /// Opens the store in `dir`, which is created if it is missing (mode 0700), as is the file (mode 0600).
+    /// Blocks while it recovers what a crash left in the write-ahead log.
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        files::make_directory(dir)?;
+        let lock = Lock::take(dir)?;
+        let workers = Workers::open(&dir.join(FILE), &sql::SCHEMA, THREADS, WRITES_QUEUED)?;
+        files::make_durable(dir)?;
+        Ok(Self { workers, dir: dir.into(), lock })
+    }
+
+    /// Opens the cache of metering data in the same directory, which stays locked until both are dropped. To be
+    /// opened once at a time. Blocks as [`SqliteStore::open`] does.
+    pub fn meters(&self) -> Result<SqliteMeters, OpenError> {
+        SqliteMeters::open(&self.dir, self.lock.clone())
+    }
+}
+
+#[async_trait]
+impl SessionStore for SqliteStore {
+    async fn commit(&self, writes: Vec<Write>) -> Vec<Result<Written, StoreError>> {
+        let count = writes.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        // The failure of a group is the failure of every write in it.
+        match self.workers.write(move |db| transact(db, |db| sql::apply(db, &writes))).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
+        let found = self.workers.read(move |db| sql::find(db, key, now)).await?;
+        Ok(found.map(sql::session).transpose()?)
+    }
+
+    async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
+        // Understood on the thread that reads: at the start there may be a million.
+        let page = move |db: &_| {
+            let (records, next) = sql::page(db, after, now)?;
+            Ok::<_, Failed>(Page { sessions: undamaged(records.into_iter().map(sql::session)), next })
+        };
+        self.workers.read(page).await
+    }
+
+    /// In small transactions, between which groups of writes take their turn.
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        for _ in 0..PURGE_CHUNKS {
+            let some = self.workers.write(move |db| transact(db, |db| sql::purge(db, now))).await?;
+            gone += some;
+            if some < u64::from(sql::PURGE_CHUNK) {
+                break;
+            }
+        }
+        if gone > 0 {
+            self.workers.write(|db| Ok(give_back(db))).await?;
+        }
+        Ok(gone)
+    }
+
+    /// Nobody else writes here: never anything to report.
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        Ok((Vec::new(), cursor.unwrap_or_default()))
+    }
+
+    async fn share_polls(&self, _: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.workers.read(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))).await
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;
