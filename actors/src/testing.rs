@@ -1,26 +1,23 @@
 //! For tests: the contract that every backend of a storage port passes, and deterministic samples.
 //!
-//! A backend describes where it keeps its data as a [`Place`] and lists
-//! [`session_store_contract!`](crate::session_store_contract),
-//! [`token_store_contract!`](crate::token_store_contract) or
-//! [`meter_cache_contract!`](crate::meter_cache_contract) in a module of its tests; each property of [`contract`],
-//! [`token_contract`] or [`cache_contract`] becomes one test there.
+//! A backend describes where it keeps its data as a [`Place`] and lists [`store_contract!`](crate::store_contract) in a
+//! module of its tests; each property of [`sessions`], [`tokens`] or [`meters`] becomes one test there.
 //!
 //! ```text
 //! mod sqlite {
-//!     actors::session_store_contract!(super::SqlitePlace);
+//!     actors::store_contract!(sessions on super::SqlitePlace);
 //! }
 //! ```
 
-pub mod cache_contract;
-pub mod contract;
-pub(crate) mod reference;
+pub mod meters;
 mod samples;
-pub mod token_contract;
+pub mod sessions;
+pub mod tokens;
 
 use std::sync::Arc;
 
 pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples};
+use crate::base::clock::Timestamp;
 use crate::device_flow::store::SessionStore;
 
 /// Where one test keeps what goes through `Port`: a directory, a database. Removed when dropped, if that is worth
@@ -32,6 +29,16 @@ pub trait Place<Port: ?Sized = dyn SessionStore>: Sized {
     /// Opens the store that lives here. A session store that is not shared, and a meter cache, is opened again only
     /// after the earlier handle was dropped; of a shared one, and of a token store, several handles exist at a time.
     fn open(&self) -> impl Future<Output = Arc<Port>>;
+}
+
+/// What a property begins with: a fresh place, the store that lives there, and samples.
+pub type Trial<P, Port> = (P, Arc<Port>, Samples);
+
+/// Begins a property.
+pub async fn begin<P: Place<Port>, Port: ?Sized>() -> Trial<P, Port> {
+    let place = P::fresh().await;
+    let store = place.open().await;
+    (place, store, Samples::new(1))
 }
 
 /// Runs one property on a runtime of its own with two threads, so that races are real.
@@ -47,16 +54,36 @@ pub fn block_on<T>(property: impl Future<Output = T>) -> T {
         .block_on(property)
 }
 
-/// One `#[test]` for each property of [`testing::contract`](crate::testing::contract), run on a
-/// [`Place`](crate::testing::Place).
+/// Asks a store and its model the same at step `$n`, and compares the answers.
+macro_rules! same {
+    ($n:expr, [$store:expr, $model:expr].$ask:ident($($argument:expr),*)) => {{
+        let (got, want) = tokio::join!($store.$ask($($argument.clone()),*), $model.$ask($($argument.clone()),*));
+        assert_eq!(got.ok(), want.ok(), "{} at step {}", stringify!($ask), $n);
+    }};
+}
+use same;
+
+/// Calls something until it answers 0; answers the sum.
+async fn drain<E: std::fmt::Debug>(mut some: impl AsyncFnMut() -> Result<u64, E>) -> u64 {
+    let mut all = 0;
+    while let more @ 1.. = some().await.expect("the store deletes") {
+        all += more;
+    }
+    all
+}
+
+fn before(t: Timestamp) -> Timestamp {
+    Timestamp::from_millis(t.as_millis() - 1)
+}
+
+/// One `#[test]` for each property of a kind of store, run on a [`Place`](crate::testing::Place).
 #[macro_export]
-macro_rules! session_store_contract {
-    ($place:ty) => {
-        $crate::session_store_contract! { $place:
+macro_rules! store_contract {
+    (sessions on $place:ty) => {
+        $crate::store_contract! { sessions, dyn $crate::device_flow::store::SessionStore, $place:
             answers_a_ping_and_an_empty_group
             finds_a_session_by_every_key
-            refuses_a_taken_device_code
-            refuses_a_taken_user_code
+            refuses_a_taken_code
             updates_only_the_revision_it_was_decided_on
             never_resurrects_a_session
             ends_each_write_of_a_group_on_its_own_terms
@@ -73,22 +100,8 @@ macro_rules! session_store_contract {
             agrees_with_a_model
         }
     };
-    ($place:ty: $($property:ident)*) => {
-        $(
-            #[test]
-            fn $property() {
-                $crate::testing::block_on($crate::testing::contract::$property::<$place>());
-            }
-        )*
-    };
-}
-
-/// One `#[test]` for each property of [`testing::token_contract`](crate::testing::token_contract), run on a
-/// [`Place`](crate::testing::Place) of token stores.
-#[macro_export]
-macro_rules! token_store_contract {
-    ($place:ty) => {
-        $crate::token_store_contract! { $place:
+    (tokens on $place:ty) => {
+        $crate::store_contract! { tokens, dyn $crate::metering::tokens::TokenStore, $place:
             finds_a_grant_by_either_token
             stores_grants_without_an_access_token
             refuses_a_taken_refresh_token
@@ -108,22 +121,8 @@ macro_rules! token_store_contract {
             agrees_with_a_model
         }
     };
-    ($place:ty: $($property:ident)*) => {
-        $(
-            #[test]
-            fn $property() {
-                $crate::testing::block_on($crate::testing::token_contract::$property::<$place>());
-            }
-        )*
-    };
-}
-
-/// One `#[test]` for each property of [`testing::cache_contract`](crate::testing::cache_contract), run on a
-/// [`Place`](crate::testing::Place) of meter caches.
-#[macro_export]
-macro_rules! meter_cache_contract {
-    ($place:ty) => {
-        $crate::meter_cache_contract! { $place:
+    (meters on $place:ty) => {
+        $crate::store_contract! { meters, dyn $crate::metering::cache::MeterCache, $place:
             answers_what_it_knows_until_it_expires
             keeps_the_entry_that_was_fetched_last
             keeps_the_last_of_racing_entries
@@ -136,11 +135,14 @@ macro_rules! meter_cache_contract {
             agrees_with_a_model
         }
     };
-    ($place:ty: $($property:ident)*) => {
+    ($kind:ident, $port:ty, $place:ty: $($property:ident)*) => {
         $(
             #[test]
             fn $property() {
-                $crate::testing::block_on($crate::testing::cache_contract::$property::<$place>());
+                $crate::testing::block_on(async {
+                    let trial = $crate::testing::begin::<$place, $port>().await;
+                    $crate::testing::$kind::$property(trial).await;
+                });
             }
         )*
     };

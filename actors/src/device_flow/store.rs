@@ -1,5 +1,5 @@
 //! The port to durable storage. Backends live in the root crate; every one passes the contract suite in
-//! `testing::contract`.
+//! `testing::sessions`.
 //!
 //! *Durable* means: acknowledged to us and surviving `kill -9` of this process and of the database. A backend
 //! never replaces a whole record and never trusts its own expiry sweep: every question carries `now`.

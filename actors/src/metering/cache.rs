@@ -3,11 +3,11 @@
 //! Nothing in it can be read without the keys of this server: a cache key is a keyed hash of [`key_text`], a value
 //! is sealed by the caller. What is remembered and for how long is decided by [`super::policy`].
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use async_trait::async_trait;
 use jiff::civil::Date;
+use lru::LruCache;
 
 use super::request::Resource;
 use crate::base::clock::Timestamp;
@@ -92,46 +92,37 @@ pub trait MeterCache: Send + Sync + 'static {
     async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError>;
 }
 
+/// Bytes an entry takes in memory beside its value.
+pub const ENTRY_OVERHEAD: usize = 200;
+
 /// The part of the cache that is in memory: least recently used entries go first. Bounded by bytes, each
 /// entry counted with [`ENTRY_OVERHEAD`].
 #[derive(Debug)]
 pub struct HotCache<V> {
     max_bytes: usize,
     bytes: usize,
-    turn: u64,
-    slots: HashMap<CacheKey, Slot<V>>,
-    by_use: BTreeMap<u64, CacheKey>,
+    slots: LruCache<CacheKey, Slot<V>>,
 }
-
-/// Bytes an entry takes in memory beside its value.
-pub const ENTRY_OVERHEAD: usize = 200;
 
 #[derive(Debug)]
 struct Slot<V> {
     value: V,
     bytes: usize,
     expires: Timestamp,
-    used: u64,
 }
 
 impl<V> HotCache<V> {
     /// An empty cache of at most `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, bytes: 0, turn: 0, slots: HashMap::new(), by_use: BTreeMap::new() }
+        Self { max_bytes, bytes: 0, slots: LruCache::unbounded() }
     }
 
     /// The value of `key`, if it has not expired at `now`. Counts as a use.
     pub fn get(&mut self, key: CacheKey, now: Timestamp) -> Option<&V> {
-        if self.slots.get(&key)?.expires <= now {
+        if self.slots.peek(&key)?.expires <= now {
             self.remove(key);
-            return None;
         }
-        self.turn += 1;
-        let slot = self.slots.get_mut(&key)?;
-        self.by_use.remove(&slot.used);
-        slot.used = self.turn;
-        self.by_use.insert(self.turn, key);
-        Some(&slot.value)
+        self.slots.get(&key).map(|slot| &slot.value)
     }
 
     /// Keeps `value` of `size` bytes until `expires`; what was used longest ago makes room. A value larger than
@@ -142,29 +133,24 @@ impl<V> HotCache<V> {
         if bytes > self.max_bytes {
             return;
         }
-        while self.bytes + bytes > self.max_bytes {
-            let Some(oldest) = self.by_use.first_key_value().map(|(_, key)| *key) else { break };
-            self.remove(oldest);
+        while self.bytes + bytes > self.max_bytes
+            && let Some((_, oldest)) = self.slots.pop_lru()
+        {
+            self.bytes -= oldest.bytes;
         }
-        self.turn += 1;
-        self.by_use.insert(self.turn, key);
-        self.slots.insert(key, Slot { value, bytes, expires, used: self.turn });
+        self.slots.put(key, Slot { value, bytes, expires });
         self.bytes += bytes;
     }
 
     /// Forgets one entry.
     pub fn remove(&mut self, key: CacheKey) {
-        if let Some(slot) = self.slots.remove(&key) {
-            self.by_use.remove(&slot.used);
-            self.bytes -= slot.bytes;
-        }
+        self.bytes -= self.slots.pop(&key).map_or(0, |slot| slot.bytes);
     }
 
     /// Forgets every entry whose value `gone` says so of: all of one owner. Looks at each.
     pub fn remove_where(&mut self, gone: impl Fn(&V) -> bool) {
-        let keys: Vec<CacheKey> =
-            self.slots.iter().filter(|(_, slot)| gone(&slot.value)).map(|(key, _)| *key).collect();
-        for key in keys {
+        let gone = self.slots.iter().filter(|(_, slot)| gone(&slot.value));
+        for key in gone.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.remove(key);
         }
     }
@@ -178,34 +164,6 @@ impl<V> HotCache<V> {
     pub fn entries(&self) -> usize {
         self.slots.len()
     }
-}
-
-/// What an eviction looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weight {
-    /// The entry.
-    pub key: CacheKey,
-    /// Bytes of its sealed value.
-    pub bytes: u64,
-    /// See [`CacheEntry::fetched`].
-    pub fetched: Timestamp,
-    /// See [`CacheEntry::expires`].
-    pub expires: Timestamp,
-}
-
-/// What [`MeterCache::evict`] deletes, as a pure function: the reference for backends and their tests.
-pub fn evictions(mut entries: Vec<Weight>, now: Timestamp, max_bytes: u64) -> Vec<CacheKey> {
-    entries.sort_by_key(|entry| (entry.expires > now, entry.fetched, entry.key));
-    let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
-    let mut gone = Vec::new();
-    for entry in entries {
-        if entry.expires > now && left <= max_bytes {
-            break;
-        }
-        left -= entry.bytes;
-        gone.push(entry.key);
-    }
-    gone
 }
 
 #[cfg(test)]
@@ -259,20 +217,6 @@ mod tests {
         assert_eq!(cache.get(key(3), at(0)), None);
     }
 
-    #[test]
-    fn expired_then_oldest() {
-        let weight = |n, fetched, expires| Weight {
-            key: key(n),
-            bytes: 10,
-            fetched: at(fetched),
-            expires: at(expires),
-        };
-        let entries = vec![weight(1, 5, 100), weight(2, 9, 20), weight(3, 1, 100), weight(4, 7, 100)];
-        assert_eq!(evictions(entries.clone(), at(50), 30), [key(2)]);
-        assert_eq!(evictions(entries.clone(), at(50), 15), [key(2), key(3), key(1)]);
-        assert_eq!(evictions(entries, at(10), 40), []);
-    }
-
     proptest! {
         #[test]
         fn never_above_its_bound(ops in proptest::collection::vec((any::<u8>(), 0_usize..3_000, any::<bool>()), 0..300)) {
@@ -284,10 +228,9 @@ mod tests {
                     cache.put(key(n), size, size, at(1));
                     prop_assert_eq!(cache.get(key(n), at(0)), Some(&size));
                 }
-                let sum: usize = cache.slots.values().map(|slot| slot.bytes).sum();
+                let sum: usize = cache.slots.iter().map(|(_, slot)| slot.bytes).sum();
                 prop_assert_eq!(cache.bytes(), sum);
                 prop_assert!(cache.bytes() <= 10_000);
-                prop_assert_eq!(cache.by_use.len(), cache.slots.len());
             }
         }
     }

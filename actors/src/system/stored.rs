@@ -70,7 +70,7 @@ fn end_of_part(reader: u8) -> DeviceHash {
 mod tests {
     use super::*;
     use crate::device_flow::store::{SessionKey, Write};
-    use crate::testing::reference::Model;
+    use crate::testing::sessions::model::Model;
     use crate::testing::{NOW, Samples};
 
     #[tokio::test]

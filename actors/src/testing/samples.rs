@@ -40,13 +40,14 @@ pub struct Samples {
     rng: StdRng,
 }
 
-macro_rules! drawn_hash {
-    ($name:ident: $hash:ident) => {
-        /// A hash of nothing in particular.
-        pub fn $name(&mut self) -> $hash {
-            let bytes: [u8; 16] = self.rng.random();
-            $hash::from_slice(&bytes).expect("16 bytes")
-        }
+macro_rules! drawn_hashes {
+    ($($name:ident: $hash:ident),*) => {
+        $(
+            /// A hash of nothing in particular.
+            pub fn $name(&mut self) -> $hash {
+                $hash::from(self.rng.random::<[u8; 16]>())
+            }
+        )*
     };
 }
 
@@ -56,13 +57,10 @@ impl Samples {
         Self { rng: StdRng::seed_from_u64(seed) }
     }
 
-    drawn_hash!(device: DeviceHash);
-    drawn_hash!(user: UserHash);
-    drawn_hash!(state: StateHash);
-    drawn_hash!(browser: BrowserHash);
-    drawn_hash!(grant: GrantHash);
-    drawn_hash!(token: TokenHash);
-    drawn_hash!(meter: MeterHash);
+    drawn_hashes!(
+        device: DeviceHash, user: UserHash, state: StateHash, browser: BrowserHash, grant: GrantHash,
+        token: TokenHash, meter: MeterHash
+    );
 
     /// A sealed secret of some tens to hundreds of bytes. It cannot be opened.
     pub fn sealed(&mut self) -> Sealed {
@@ -159,6 +157,13 @@ impl Samples {
         Access { token: self.token(), refresh: grant.refresh, issued_at, expires_at }
     }
 
+    /// A grant of [`NOW`] with an access token.
+    pub fn granted(&mut self) -> (MeterGrant, Access) {
+        let grant = self.meter_grant();
+        let access = self.access(&grant, NOW);
+        (grant, access)
+    }
+
     /// A key of the meter cache, or an owner.
     pub fn cache_key(&mut self) -> CacheKey {
         CacheKey(self.rng.random())
@@ -168,5 +173,10 @@ impl Samples {
     pub fn cache_entry(&mut self, owner: CacheKey) -> CacheEntry {
         let sealed = self.sealed().as_bytes().to_vec();
         CacheEntry { key: self.cache_key(), owner, sealed, fetched: NOW, expires: NOW + ENTRY_LIFE }
+    }
+
+    /// Several cache entries of `owner`.
+    pub fn cache_entries(&mut self, owner: CacheKey, count: usize) -> Vec<CacheEntry> {
+        (0..count).map(|_| self.cache_entry(owner)).collect()
     }
 }

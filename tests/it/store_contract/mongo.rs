@@ -70,11 +70,11 @@ impl<P: Port + ?Sized> Place<P> for ReplicaSet {
 }
 
 mod standalone {
-    actors::session_store_contract!(super::Standalone);
+    actors::store_contract!(sessions on super::Standalone);
 }
 
 mod replica_set {
-    actors::session_store_contract!(super::ReplicaSet);
+    actors::store_contract!(sessions on super::ReplicaSet);
 }
 
 /// A client of the test's own, to look behind the store.

@@ -8,7 +8,7 @@ use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::{SessionKey, SessionStore, Write};
-use actors::testing::contract::{Step, walk};
+use actors::testing::sessions::{Step, walk};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::sqlite::SqliteStore;
 use device_flow_proxy::store::{Counted, OpenError, StoreCounts};
@@ -32,7 +32,7 @@ impl Place for Directory {
     }
 }
 
-actors::session_store_contract!(Directory);
+actors::store_contract!(sessions on Directory);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]

@@ -20,11 +20,11 @@ impl Port for dyn MeterCache {
 }
 
 mod standalone {
-    actors::meter_cache_contract!(super::Standalone);
+    actors::store_contract!(meters on super::Standalone);
 }
 
 mod replica_set {
-    actors::meter_cache_contract!(super::ReplicaSet);
+    actors::store_contract!(meters on super::ReplicaSet);
 }
 
 /// Nothing that the cache asks looks at more than it needs.

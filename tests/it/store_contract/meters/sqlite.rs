@@ -28,7 +28,7 @@ impl Place<dyn MeterCache> for Directory {
     }
 }
 
-actors::meter_cache_contract!(Directory);
+actors::store_contract!(meters on Directory);
 
 fn samples(seed: u64, count: usize) -> Vec<CacheEntry> {
     let mut samples = Samples::new(seed);

@@ -25,11 +25,11 @@ impl Port for dyn TokenStore {
 }
 
 mod standalone {
-    actors::token_store_contract!(super::Standalone);
+    actors::store_contract!(tokens on super::Standalone);
 }
 
 mod replica_set {
-    actors::token_store_contract!(super::ReplicaSet);
+    actors::store_contract!(tokens on super::ReplicaSet);
 }
 
 /// Every store of a server works in one database, and a command's store beside it.

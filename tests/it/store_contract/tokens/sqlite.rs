@@ -25,7 +25,7 @@ impl Place<dyn TokenStore> for Directory {
     }
 }
 
-actors::token_store_contract!(Directory);
+actors::store_contract!(tokens on Directory);
 
 impl Kept for SqliteTokens {
     type Sample = MeterGrant;

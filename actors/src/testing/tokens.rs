@@ -14,7 +14,7 @@ pub use self::model::agrees_with_a_model;
 pub use self::races::{
     bounds_racing_issues, leaves_no_token_of_a_revoked_grant, lets_one_of_many_racing_adds_win,
 };
-use super::{NOW, Place, Samples};
+use super::{NOW, Place, before, drain};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{MeterHash, Sealed, TokenHash};
 use crate::base::meter::METERS_MAX;
@@ -22,6 +22,7 @@ use crate::base::store::Written;
 use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX, Origin, TokenStore};
 
 type Store = Arc<dyn TokenStore>;
+type Trial<P> = super::Trial<P, dyn TokenStore>;
 
 async fn add(store: &Store, grant: &MeterGrant, access: Option<Access>) -> Written {
     store.add(grant.clone(), access).await.expect("the store takes the grant")
@@ -61,31 +62,32 @@ async fn live(store: &Store, now: Timestamp) -> (Vec<MeterGrant>, usize) {
     }
 }
 
-async fn purge(store: &Store, now: Timestamp) -> u64 {
-    let mut gone = 0;
-    while let some @ 1.. = store.purge(now).await.expect("the store purges") {
-        gone += some;
+/// Stores grants that must be taken, each with its access token.
+async fn add_all<'a>(store: &Store, grants: impl IntoIterator<Item = &'a (MeterGrant, Access)>) {
+    for (grant, access) in grants {
+        assert_eq!(add(store, grant, Some(*access)).await, Written::Applied);
     }
-    gone
 }
 
-fn before(t: Timestamp) -> Timestamp {
-    Timestamp::from_millis(t.as_millis() - 1)
+/// What holds of a grant that is stored and live, or that is not.
+async fn is_found(store: &Store, grant: &MeterGrant, tokens: &[Access], found: bool) {
+    let want = found.then_some(grant);
+    assert_eq!(by_refresh(store, grant.refresh).await.as_ref(), want);
+    for access in tokens {
+        assert_eq!(by_access(store, access.token).await.as_ref(), want);
+    }
+    assert_eq!(of_meter(store, grant.owners[0], NOW).await.first(), want);
 }
 
 /// A grant is found by its refresh token and by its access token, each in its own place, and by nothing else.
-pub async fn finds_a_grant_by_either_token<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(101));
-    let store = place.open().await;
+pub async fn finds_a_grant_by_either_token<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
     let (access, other) = (samples.access(&grant, NOW), samples.access(&bystander, NOW));
     assert_eq!(by_refresh(&store, grant.refresh).await, None);
     assert_eq!(by_access(&store, access.token).await, None);
-    assert_eq!(add(&store, &grant, Some(access)).await, Written::Applied);
-    assert_eq!(add(&store, &bystander, Some(other)).await, Written::Applied);
-    assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(&grant));
-    assert_eq!(by_access(&store, access.token).await.as_ref(), Some(&grant));
-    assert_eq!(by_access(&store, other.token).await, Some(bystander));
+    add_all(&store, &[(grant.clone(), access), (bystander.clone(), other)]).await;
+    is_found(&store, &grant, &[access], true).await;
+    is_found(&store, &bystander, &[other], true).await;
     assert_eq!(by_access(&store, grant.refresh).await, None, "a refresh token is no access token");
     assert_eq!(by_refresh(&store, access.token).await, None, "an access token is no refresh token");
     assert_eq!(by_refresh(&store, samples.token()).await, None);
@@ -94,25 +96,23 @@ pub async fn finds_a_grant_by_either_token<P: Place<dyn TokenStore>>() {
 }
 
 /// Grants may come without an access token, any number of them, and are given one later.
-pub async fn stores_grants_without_an_access_token<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(102));
-    let store = place.open().await;
+pub async fn stores_grants_without_an_access_token<P: Place<dyn TokenStore>>(
+    (_, store, mut samples): Trial<P>,
+) {
     let grants: Vec<_> = (0..3).map(|_| samples.meter_grant()).collect();
     for grant in &grants {
         assert_eq!(add(&store, grant, None).await, Written::Applied);
     }
     for grant in &grants {
-        assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(grant));
+        is_found(&store, grant, &[], true).await;
         let access = samples.access(grant, NOW);
         assert_eq!(issue(&store, access).await, Written::Applied);
-        assert_eq!(by_access(&store, access.token).await.as_ref(), Some(grant));
+        is_found(&store, grant, &[access], true).await;
     }
 }
 
 /// A refresh token is stored once; the second grant is refused with its access token, and the first stays as it was.
-pub async fn refuses_a_taken_refresh_token<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(103));
-    let store = place.open().await;
+pub async fn refuses_a_taken_refresh_token<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let first = samples.meter_grant();
     let access = samples.access(&first, NOW);
     assert_eq!(add(&store, &first, Some(access)).await, Written::Applied);
@@ -121,8 +121,7 @@ pub async fn refuses_a_taken_refresh_token<P: Place<dyn TokenStore>>() {
     assert_eq!(add(&store, &second, Some(refused)).await, Written::Conflict);
     assert_eq!(add(&store, &second, None).await, Written::Conflict);
     assert_eq!(add(&store, &first, Some(access)).await, Written::Conflict, "the same again");
-    assert_eq!(by_refresh(&store, first.refresh).await.as_ref(), Some(&first));
-    assert_eq!(by_access(&store, access.token).await.as_ref(), Some(&first));
+    is_found(&store, &first, &[access], true).await;
     assert_eq!(by_access(&store, refused.token).await, None);
     assert!(of_meter(&store, second.owners[0], NOW).await.is_empty());
     let other = samples.meter_grant();
@@ -131,16 +130,13 @@ pub async fn refuses_a_taken_refresh_token<P: Place<dyn TokenStore>>() {
 }
 
 /// An access token is stored once; the second grant is refused with it, and the first keeps it.
-pub async fn refuses_a_taken_access_token<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(104));
-    let store = place.open().await;
+pub async fn refuses_a_taken_access_token<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let (first, second) = (samples.meter_grant(), samples.meter_grant());
     let access = samples.access(&first, NOW);
     assert_eq!(add(&store, &first, Some(access)).await, Written::Applied);
     let stolen = Access { token: access.token, ..samples.access(&second, NOW) };
     assert_eq!(add(&store, &second, Some(stolen)).await, Written::Conflict);
-    assert_eq!(by_refresh(&store, second.refresh).await, None);
-    assert!(of_meter(&store, second.owners[0], NOW).await.is_empty());
+    is_found(&store, &second, &[], false).await;
     assert_eq!(add(&store, &second, None).await, Written::Applied);
     assert_eq!(issue(&store, stolen).await, Written::Conflict, "nor is it issued to another grant");
     assert_eq!(issue(&store, access).await, Written::Conflict, "nor a second time");
@@ -149,9 +145,7 @@ pub async fn refuses_a_taken_access_token<P: Place<dyn TokenStore>>() {
 
 /// From its end on a grant is found by no token, no meter and on no page, nor by an access token that ends later;
 /// an access token ends on its own before.
-pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(105));
-    let store = place.open().await;
+pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let grant = samples.meter_grant();
     let end = grant.expires_at;
     let short = samples.access(&grant, NOW);
@@ -173,9 +167,7 @@ pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>() {
 }
 
 /// An access token is issued only if there is its grant, and only before the grant's end.
-pub async fn issues_only_for_a_live_grant<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(106));
-    let store = place.open().await;
+pub async fn issues_only_for_a_live_grant<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let grant = samples.meter_grant();
     let end = grant.expires_at;
     let orphan = samples.access(&grant, NOW);
@@ -193,9 +185,7 @@ pub async fn issues_only_for_a_live_grant<P: Place<dyn TokenStore>>() {
 
 /// Beyond [`ACCESS_MAX`] each further access token of a grant ends its oldest one, the first one included; those of
 /// other grants are not counted.
-pub async fn ends_the_oldest_access_tokens<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(107));
-    let store = place.open().await;
+pub async fn ends_the_oldest_access_tokens<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
     let other = samples.access(&bystander, NOW);
     assert_eq!(add(&store, &bystander, Some(other)).await, Written::Applied);
@@ -216,28 +206,22 @@ pub async fn ends_the_oldest_access_tokens<P: Place<dyn TokenStore>>() {
 
 /// A revocation takes the grant and all its access tokens, counts at once on every handle, and leaves the tokens
 /// free: a grant stored anew does not bring the old access tokens back.
-pub async fn revokes_a_grant_with_all_its_tokens<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(108));
+pub async fn revokes_a_grant_with_all_its_tokens<P: Place<dyn TokenStore>>(
+    (place, _, mut samples): Trial<P>,
+) {
     let (here, there) = (place.open().await, place.open().await);
     let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
     let tokens: Vec<_> = (0..3).map(|_| samples.access(&grant, NOW)).collect();
     let other = samples.access(&bystander, NOW);
-    assert_eq!(add(&here, &grant, Some(tokens[0])).await, Written::Applied);
-    assert_eq!(add(&here, &bystander, Some(other)).await, Written::Applied);
+    add_all(&here, &[(grant.clone(), tokens[0]), (bystander.clone(), other)]).await;
     assert_eq!(issue(&there, tokens[1]).await, Written::Applied);
     assert_eq!(issue(&here, tokens[2]).await, Written::Applied);
     for store in [&here, &there] {
-        for access in &tokens {
-            assert_eq!(by_access(store, access.token).await.as_ref(), Some(&grant));
-        }
+        is_found(store, &grant, &tokens, true).await;
     }
     assert!(revoke(&there, &grant).await);
     for store in [&here, &there] {
-        assert_eq!(by_refresh(store, grant.refresh).await, None);
-        for access in &tokens {
-            assert_eq!(by_access(store, access.token).await, None);
-        }
-        assert!(of_meter(store, grant.owners[0], NOW).await.is_empty());
+        is_found(store, &grant, &tokens, false).await;
         assert_eq!(live(store, NOW).await.0, std::slice::from_ref(&bystander));
         assert!(!revoke(store, &grant).await, "there is none any more");
     }
@@ -247,9 +231,7 @@ pub async fn revokes_a_grant_with_all_its_tokens<P: Place<dyn TokenStore>>() {
 }
 
 /// The live grants of a meter come newest consent first and bounded, whichever of their meters is asked for.
-pub async fn finds_the_grants_of_a_meter<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(109));
-    let store = place.open().await;
+pub async fn finds_the_grants_of_a_meter<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let meter = samples.meter();
     let count = u64::from(OF_METER_MAX) + 20;
     let mut grants = Vec::new();
@@ -275,9 +257,9 @@ pub async fn finds_the_grants_of_a_meter<P: Place<dyn TokenStore>>() {
 }
 
 /// Every field comes back as it was stored: any text, any number of meters in their order, any origin.
-pub async fn returns_every_grant_as_it_was_stored<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(110));
-    let store = place.open().await;
+pub async fn returns_every_grant_as_it_was_stored<P: Place<dyn TokenStore>>(
+    (_, store, mut samples): Trial<P>,
+) {
     let long = "x".repeat(2_000);
     for text in
         [None, Some(""), Some("'; DROP TABLE meter_grant;--"), Some("$where"), Some("🏠 ß"), Some(&long)]
@@ -288,16 +270,14 @@ pub async fn returns_every_grant_as_it_was_stored<P: Place<dyn TokenStore>>() {
             grant.meters = Sealed::from_bytes((0..=u8::MAX).cycle().take(400).collect());
             grant.consented_at = Timestamp::from_millis(1);
             assert_eq!(add(&store, &grant, None).await, Written::Applied);
-            assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(&grant));
+            is_found(&store, &grant, &[], true).await;
             assert_eq!(of_meter(&store, grant.owners[METERS_MAX - 1], NOW).await, [grant]);
         }
     }
 }
 
 /// The pages together hold every live grant once and no other.
-pub async fn visits_every_live_grant_once<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(111));
-    let store = place.open().await;
+pub async fn visits_every_live_grant_once<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let mut grants: Vec<_> = (0..1_500).map(|_| samples.meter_grant()).collect();
     for old in grants.iter_mut().step_by(5) {
         old.expires_at = NOW;
@@ -314,9 +294,7 @@ pub async fn visits_every_live_grant_once<P: Place<dyn TokenStore>>() {
 }
 
 /// A purge deletes what has expired and nothing else; a store that deletes by itself may leave it all.
-pub async fn purges_only_what_has_expired<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(112));
-    let store = place.open().await;
+pub async fn purges_only_what_has_expired<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
     let (mut old, mut new) = (Vec::new(), Vec::new());
     for n in 0..40_u64 {
         let mut grant = samples.meter_grant();
@@ -332,7 +310,7 @@ pub async fn purges_only_what_has_expired<P: Place<dyn TokenStore>>() {
     new.push((grant.clone(), samples.access(&grant, NOW + Duration::from_millis(1))));
     assert_eq!(issue(&store, new[15].1).await, Written::Applied);
     let at = NOW + Duration::from_millis(24);
-    let gone = purge(&store, at).await;
+    let gone = drain(async || store.purge(at).await).await;
     assert!(gone == 0 || gone >= 26, "{gone} were deleted");
     for (grant, access) in &new {
         assert_eq!(store.find_refresh(grant.refresh, at).await.expect("an answer").as_ref(), Some(grant));
@@ -349,25 +327,16 @@ pub async fn purges_only_what_has_expired<P: Place<dyn TokenStore>>() {
 }
 
 /// What was acknowledged is there when the store is opened again, and what was revoked is not.
-pub async fn keeps_what_it_acknowledged<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(113));
-    let store = place.open().await;
-    let grants: Vec<_> = (0..10).map(|_| samples.meter_grant()).collect();
-    let tokens: Vec<_> = grants.iter().map(|grant| samples.access(grant, NOW)).collect();
-    for (grant, access) in grants.iter().zip(&tokens) {
-        assert_eq!(add(&store, grant, Some(*access)).await, Written::Applied);
-    }
-    let further = samples.access(&grants[3], NOW);
+pub async fn keeps_what_it_acknowledged<P: Place<dyn TokenStore>>((place, store, mut samples): Trial<P>) {
+    let grants: Vec<_> = (0..10).map(|_| samples.granted()).collect();
+    add_all(&store, &grants).await;
+    let further = samples.access(&grants[3].0, NOW);
     assert_eq!(issue(&store, further).await, Written::Applied);
-    assert!(revoke(&store, &grants[0]).await);
+    assert!(revoke(&store, &grants[0].0).await);
     drop(store);
     let store = place.open().await;
-    assert_eq!(by_refresh(&store, grants[0].refresh).await, None);
-    assert_eq!(by_access(&store, tokens[0].token).await, None);
-    for (grant, access) in grants.iter().zip(&tokens).skip(1) {
-        assert_eq!(by_refresh(&store, grant.refresh).await.as_ref(), Some(grant));
-        assert_eq!(by_access(&store, access.token).await.as_ref(), Some(grant));
-        assert_eq!(of_meter(&store, grant.owners[0], NOW).await, std::slice::from_ref(grant));
+    for (n, (grant, access)) in grants.iter().enumerate() {
+        is_found(&store, grant, &[*access], n > 0).await;
     }
-    assert_eq!(by_access(&store, further.token).await.as_ref(), Some(&grants[3]));
+    is_found(&store, &grants[3].0, &[further], true).await;
 }

@@ -1,7 +1,8 @@
 //! What every session store promises, one property a function. Each panics where the property does not hold.
 #![expect(clippy::missing_panics_doc, reason = "a property panics where it does not hold, and says so above")]
 
-mod model;
+pub(crate) mod model;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-pub use self::model::{Step, agrees_with_a_model, walk};
-use super::{NOW, Place, Samples};
+pub use self::walk::{Step, agrees_with_a_model, walk};
+use super::{NOW, Place, before, drain};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::Written;
@@ -22,6 +23,7 @@ use crate::device_flow::store::{Cursor, SessionKey, SessionStore, Write};
 const REPORTED_WITHIN: Duration = Duration::from_secs(10);
 
 type Store = Arc<dyn SessionStore>;
+type Trial<P> = super::Trial<P, dyn SessionStore>;
 
 async fn write(store: &Store, write: Write) -> Written {
     let outcome = store.commit(vec![write]).await;
@@ -35,6 +37,24 @@ async fn insert(store: &Store, session: &Session) -> Written {
 
 async fn update(store: &Store, to: &Session) -> Written {
     write(store, Write::Update { to: to.clone() }).await
+}
+
+/// Writes what must be taken.
+async fn apply(store: &Store, group: impl IntoIterator<Item = Write>) {
+    let outcomes = store.commit(group.into_iter().collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))), "{outcomes:?}");
+}
+
+async fn insert_all(store: &Store, sessions: &[Session]) {
+    apply(store, sessions.iter().cloned().map(Write::Insert)).await;
+}
+
+fn by_device(sessions: Vec<Session>) -> BTreeMap<DeviceHash, Session> {
+    sessions.into_iter().map(|session| (session.device, session)).collect()
+}
+
+fn state(session: &Session) -> SessionKey {
+    SessionKey::State(session.consent.as_ref().expect("a browser").state)
 }
 
 async fn find(store: &Store, key: SessionKey) -> Option<Session> {
@@ -61,14 +81,8 @@ async fn live(store: &Store, now: Timestamp) -> Vec<Session> {
     }
 }
 
-fn before(t: Timestamp) -> Timestamp {
-    Timestamp::from_millis(t.as_millis() - 1)
-}
-
 /// A ping is answered, and a group without writes has no results.
-pub async fn answers_a_ping_and_an_empty_group<P: Place>() {
-    let place = P::fresh().await;
-    let store = place.open().await;
+pub async fn answers_a_ping_and_an_empty_group<P: Place>((_, store, _): Trial<P>) {
     store.ping().await.expect("the store answers");
     assert!(store.commit(Vec::new()).await.is_empty());
     assert!(store.commit_lanes() >= 1);
@@ -76,21 +90,16 @@ pub async fn answers_a_ping_and_an_empty_group<P: Place>() {
 }
 
 /// A session is found by its device code, its user code and its state, and by nothing else.
-pub async fn finds_a_session_by_every_key<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(1));
-    let store = place.open().await;
+pub async fn finds_a_session_by_every_key<P: Place>((_, store, mut samples): Trial<P>) {
     let (session, bystander) = (samples.pending(), samples.pending());
     assert_eq!(find(&store, SessionKey::Device(session.device)).await, None);
-    assert_eq!(insert(&store, &session).await, Written::Applied);
-    assert_eq!(insert(&store, &bystander).await, Written::Applied);
+    insert_all(&store, &[session.clone(), bystander.clone()]).await;
     assert_eq!(find(&store, SessionKey::Device(session.device)).await.as_ref(), Some(&session));
     assert_eq!(find(&store, SessionKey::User(session.user)).await.as_ref(), Some(&session));
     let confirmed = samples.confirmed(&session);
-    let state = confirmed.consent.as_ref().expect("a browser").state;
-    assert_eq!(find(&store, SessionKey::State(state)).await, None);
+    assert_eq!(find(&store, state(&confirmed)).await, None);
     assert_eq!(update(&store, &confirmed).await, Written::Applied);
-    for key in [SessionKey::State(state), SessionKey::User(session.user), SessionKey::Device(session.device)]
-    {
+    for key in [state(&confirmed), SessionKey::User(session.user), SessionKey::Device(session.device)] {
         assert_eq!(find(&store, key).await.as_ref(), Some(&confirmed));
     }
     assert_eq!(find(&store, SessionKey::Device(samples.device())).await, None);
@@ -99,35 +108,23 @@ pub async fn finds_a_session_by_every_key<P: Place>() {
     assert_eq!(stored(&store, &bystander).await, Some(bystander));
 }
 
-/// A device code is stored once; the second session is refused and the first stays as it was.
-pub async fn refuses_a_taken_device_code<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(2));
-    let store = place.open().await;
+/// A code of either kind is stored once; the second session is refused and the first stays as it was.
+pub async fn refuses_a_taken_code<P: Place>((_, store, mut samples): Trial<P>) {
     let first = samples.pending();
-    let second = Session { device: first.device, ..samples.pending() };
     assert_eq!(insert(&store, &first).await, Written::Applied);
-    assert_eq!(insert(&store, &second).await, Written::Conflict);
-    assert_eq!(insert(&store, &first).await, Written::Conflict);
-    assert_eq!(stored(&store, &first).await, Some(first));
-    assert_eq!(find(&store, SessionKey::User(second.user)).await, None);
-}
-
-/// A user code is stored once; the second session is refused and the first stays as it was.
-pub async fn refuses_a_taken_user_code<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(3));
-    let store = place.open().await;
-    let first = samples.pending();
-    let second = Session { user: first.user, ..samples.pending() };
-    assert_eq!(insert(&store, &first).await, Written::Applied);
-    assert_eq!(insert(&store, &second).await, Written::Conflict);
-    assert_eq!(stored(&store, &second).await, None);
+    let same_device = Session { device: first.device, ..samples.pending() };
+    let same_user = Session { user: first.user, ..samples.pending() };
+    for second in [&same_device, &same_user, &first] {
+        assert_eq!(insert(&store, second).await, Written::Conflict);
+    }
+    assert_eq!(stored(&store, &first).await.as_ref(), Some(&first));
+    assert_eq!(find(&store, SessionKey::User(same_device.user)).await, None);
+    assert_eq!(stored(&store, &same_user).await, None);
     assert_eq!(find(&store, SessionKey::User(first.user)).await, Some(first));
 }
 
 /// An update is applied to the revision before its own and to no other, and changes nothing but what an event can.
-pub async fn updates_only_the_revision_it_was_decided_on<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(4));
-    let store = place.open().await;
+pub async fn updates_only_the_revision_it_was_decided_on<P: Place>((_, store, mut samples): Trial<P>) {
     let session = samples.pending();
     assert_eq!(insert(&store, &session).await, Written::Applied);
     let first = samples.confirmed(&session);
@@ -145,9 +142,7 @@ pub async fn updates_only_the_revision_it_was_decided_on<P: Place>() {
 }
 
 /// An update of a session that is not stored, or no longer, conflicts and stores nothing.
-pub async fn never_resurrects_a_session<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(5));
-    let store = place.open().await;
+pub async fn never_resurrects_a_session<P: Place>((_, store, mut samples): Trial<P>) {
     let session = samples.pending();
     let confirmed = samples.confirmed(&session);
     assert_eq!(update(&store, &confirmed).await, Written::Conflict);
@@ -160,13 +155,9 @@ pub async fn never_resurrects_a_session<P: Place>() {
 }
 
 /// In one group some writes are applied and others conflict, and neither disturbs the other. Results come in order.
-pub async fn ends_each_write_of_a_group_on_its_own_terms<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(6));
-    let store = place.open().await;
+pub async fn ends_each_write_of_a_group_on_its_own_terms<P: Place>((_, store, mut samples): Trial<P>) {
     let old = samples.pendings(4);
-    for session in &old {
-        assert_eq!(insert(&store, session).await, Written::Applied);
-    }
+    insert_all(&store, &old).await;
     let new = samples.pendings(3);
     let taken = Session { user: old[0].user, ..samples.pending() };
     let missing = samples.pending();
@@ -196,16 +187,12 @@ pub async fn ends_each_write_of_a_group_on_its_own_terms<P: Place>() {
         _ => panic!("one of two updates of one revision is applied: {outcomes:?}"),
     };
     let want = [new, good, vec![old[2].clone(), winner]].concat();
-    let want: BTreeMap<_, _> = want.into_iter().map(|session| (session.device, session)).collect();
-    let have: BTreeMap<_, _> =
-        live(&store, NOW).await.into_iter().map(|session| (session.device, session)).collect();
-    assert_eq!(have, want);
+    assert_eq!(by_device(live(&store, NOW).await), by_device(want));
 }
 
 /// Of many updates of one revision, sent at once by several tasks and groups, exactly one is applied.
-pub async fn lets_one_of_many_racing_updates_win<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(7));
-    let stores = handles(&place).await;
+pub async fn lets_one_of_many_racing_updates_win<P: Place>((place, store, mut samples): Trial<P>) {
+    let stores = handles(&place, store).await;
     let session = samples.pending();
     assert_eq!(insert(&stores[0], &session).await, Written::Applied);
     let rivals: Vec<_> = (0..32).map(|_| samples.confirmed(&session)).collect();
@@ -217,9 +204,8 @@ pub async fn lets_one_of_many_racing_updates_win<P: Place>() {
 }
 
 /// Of many sessions with one user code, sent at once, exactly one is stored.
-pub async fn lets_one_of_many_racing_inserts_win<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(8));
-    let stores = handles(&place).await;
+pub async fn lets_one_of_many_racing_inserts_win<P: Place>((place, store, mut samples): Trial<P>) {
+    let stores = handles(&place, store).await;
     let user = samples.user();
     let rivals: Vec<_> = (0..32).map(|_| Session { user, ..samples.pending() }).collect();
     let outcomes = race(&stores, rivals.iter().cloned().map(Write::Insert).collect()).await;
@@ -229,8 +215,8 @@ pub async fn lets_one_of_many_racing_inserts_win<P: Place>() {
     }
 }
 
-async fn handles<P: Place>(place: &P) -> Vec<Store> {
-    let first = place.open().await;
+/// Several handles of a shared store, the only one of another.
+async fn handles<P: Place>(place: &P, first: Store) -> Vec<Store> {
     if first.is_shared() { vec![first, place.open().await] } else { vec![first] }
 }
 
@@ -249,9 +235,7 @@ fn only_winner(outcomes: &[Written]) -> usize {
 }
 
 /// Every phase is read back as it was written, by insert and by update; what an update leaves out is gone.
-pub async fn returns_every_phase_as_it_was_stored<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(9));
-    let store = place.open().await;
+pub async fn returns_every_phase_as_it_was_stored<P: Place>((_, store, mut samples): Trial<P>) {
     let session = samples.pending();
     assert_eq!(insert(&store, &session).await, Written::Applied);
     for next in samples.every_phase(&session) {
@@ -264,9 +248,7 @@ pub async fn returns_every_phase_as_it_was_stored<P: Place>() {
 }
 
 /// Text is opaque: quotes, operators of query languages, zero bytes, any script, some kilobytes of it.
-pub async fn returns_strange_text_as_it_was_stored<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(10));
-    let store = place.open().await;
+pub async fn returns_strange_text_as_it_was_stored<P: Place>((_, store, mut samples): Trial<P>) {
     let long = "é".repeat(4096);
     for text in
         ["", " ", "'; DROP TABLE session;--", "{\"$gt\":\"\"}", "$where", "a.b", "\0x\0", "🏠 ٣ ß", &long]
@@ -281,17 +263,13 @@ pub async fn returns_strange_text_as_it_was_stored<P: Place>() {
 }
 
 /// From its purge time on a session is found by no key and on no page, whether it was deleted or not.
-pub async fn hides_a_session_from_its_purge_time_on<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(11));
-    let store = place.open().await;
+pub async fn hides_a_session_from_its_purge_time_on<P: Place>((_, store, mut samples): Trial<P>) {
     let session = samples.pending();
     assert_eq!(insert(&store, &session).await, Written::Applied);
     let confirmed = samples.confirmed(&session);
     assert_eq!(update(&store, &confirmed).await, Written::Applied);
-    let state = confirmed.consent.as_ref().expect("a browser").state;
     let end = confirmed.purge_at;
-    for key in [SessionKey::Device(session.device), SessionKey::User(session.user), SessionKey::State(state)]
-    {
+    for key in [SessionKey::Device(session.device), SessionKey::User(session.user), state(&confirmed)] {
         assert_eq!(find_at(&store, key, before(end)).await.as_ref(), Some(&confirmed));
         assert_eq!(find_at(&store, key, end).await, None);
     }
@@ -300,14 +278,11 @@ pub async fn hides_a_session_from_its_purge_time_on<P: Place>() {
 }
 
 /// Once a confirmation drew a new state, the one before finds nothing.
-pub async fn forgets_a_state_that_was_replaced<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(12));
-    let store = place.open().await;
+pub async fn forgets_a_state_that_was_replaced<P: Place>((_, store, mut samples): Trial<P>) {
     let session = samples.pending();
     assert_eq!(insert(&store, &session).await, Written::Applied);
     let first = samples.confirmed(&session);
     let second = samples.confirmed(&first);
-    let state = |session: &Session| SessionKey::State(session.consent.as_ref().expect("a browser").state);
     assert_eq!(update(&store, &first).await, Written::Applied);
     assert_eq!(find(&store, state(&first)).await.as_ref(), Some(&first));
     assert_eq!(update(&store, &second).await, Written::Applied);
@@ -316,16 +291,13 @@ pub async fn forgets_a_state_that_was_replaced<P: Place>() {
 }
 
 /// The pages together hold every live session once and no other.
-pub async fn visits_every_live_session_once<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(13));
-    let store = place.open().await;
+pub async fn visits_every_live_session_once<P: Place>((_, store, mut samples): Trial<P>) {
     let mut sessions = samples.pendings(2_500);
     for old in sessions.iter_mut().step_by(5) {
         old.purge_at = NOW;
     }
     for group in sessions.chunks(500) {
-        let outcomes = store.commit(group.iter().cloned().map(Write::Insert).collect()).await;
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
+        insert_all(&store, group).await;
     }
     let seen = live(&store, NOW).await;
     let distinct: BTreeSet<DeviceHash> = seen.iter().map(|session| session.device).collect();
@@ -334,22 +306,14 @@ pub async fn visits_every_live_session_once<P: Place>() {
 }
 
 /// A purge deletes what is past its time and nothing else; a store that deletes by itself may leave it all.
-pub async fn purges_only_what_is_purgeable<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(14));
-    let store = place.open().await;
+pub async fn purges_only_what_is_purgeable<P: Place>((_, store, mut samples): Trial<P>) {
     let mut sessions = samples.pendings(60);
     for (n, session) in (0..).zip(&mut sessions) {
         session.purge_at = NOW + Duration::from_millis(n);
-        assert_eq!(insert(&store, session).await, Written::Applied);
     }
+    insert_all(&store, &sessions).await;
     let at = sessions[39].purge_at;
-    let mut gone = 0;
-    loop {
-        match store.purge(at).await.expect("the store purges") {
-            0 => break,
-            some => gone += some,
-        }
-    }
+    let gone = drain(async || store.purge(at).await).await;
     assert!(gone == 40 || gone == 0, "{gone} sessions were deleted");
     let left: BTreeSet<_> = live(&store, at).await.into_iter().map(|session| session.device).collect();
     assert_eq!(left, sessions[40..].iter().map(|session| session.device).collect());
@@ -361,16 +325,11 @@ pub async fn purges_only_what_is_purgeable<P: Place>() {
 }
 
 /// What was acknowledged is there when the store is opened again.
-pub async fn keeps_what_it_acknowledged<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(15));
-    let store = place.open().await;
+pub async fn keeps_what_it_acknowledged<P: Place>((place, store, mut samples): Trial<P>) {
     let sessions = samples.pendings(20);
-    let outcomes = store.commit(sessions.iter().cloned().map(Write::Insert).collect()).await;
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
+    insert_all(&store, &sessions).await;
     let changed: Vec<_> = sessions[..10].iter().map(|session| samples.confirmed(session)).collect();
-    for to in &changed {
-        assert_eq!(update(&store, to).await, Written::Applied);
-    }
+    apply(&store, changed.iter().map(|to| Write::Update { to: to.clone() })).await;
     drop(store);
     let store = place.open().await;
     for session in changed.iter().chain(&sessions[10..]) {
@@ -382,14 +341,11 @@ pub async fn keeps_what_it_acknowledged<P: Place>() {
 
 /// In a shared store every update reaches a follower on every handle, and reaches it again from an older cursor;
 /// the first question reports nothing. A store that is not shared reports nothing at all.
-pub async fn reports_changes_to_every_handle<P: Place>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(16));
-    let stores = handles(&place).await;
+pub async fn reports_changes_to_every_handle<P: Place>((place, store, mut samples): Trial<P>) {
+    let stores = handles(&place, store).await;
     let (writer, follower) = (&stores[0], stores.last().expect("a handle"));
     let sessions = samples.pendings(12);
-    for session in &sessions {
-        assert_eq!(insert(writer, session).await, Written::Applied);
-    }
+    insert_all(writer, &sessions).await;
     let (reported, start) = follower.changes(None).await.expect("the store can be followed");
     assert!(reported.is_empty());
     let mut cursor = start;

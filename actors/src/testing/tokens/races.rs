@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{Store, add, by_access, by_refresh, issue, live, of_meter, revoke};
+use super::{Store, Trial, add, by_access, by_refresh, issue, live, of_meter, revoke};
 use crate::base::store::Written;
 use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, TokenStore};
-use crate::testing::{NOW, Place, Samples};
-
-async fn handles<P: Place<dyn TokenStore>>(place: &P) -> [Store; 2] {
-    [place.open().await, place.open().await]
-}
+use crate::testing::{NOW, Place};
 
 /// Runs each piece of work in a task of its own, on the handles in turn.
 async fn race<W, T: Send + 'static, F: Future<Output = T> + Send + 'static>(
@@ -33,9 +29,10 @@ fn only_winner(outcomes: &[Written]) -> usize {
 
 /// Of many grants with one refresh token, and of many with one access token, sent at once, exactly one is stored;
 /// nothing is left of the others.
-pub async fn lets_one_of_many_racing_adds_win<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(121));
-    let stores = handles(&place).await;
+pub async fn lets_one_of_many_racing_adds_win<P: Place<dyn TokenStore>>(
+    (place, store, mut samples): Trial<P>,
+) {
+    let stores = [store, place.open().await];
     let add_one = |store: Store, (grant, access): (MeterGrant, Access)| async move {
         add(&store, &grant, Some(access)).await
     };
@@ -73,9 +70,8 @@ pub async fn lets_one_of_many_racing_adds_win<P: Place<dyn TokenStore>>() {
 }
 
 /// However many access tokens are issued at once, [`ACCESS_MAX`] of a grant stay.
-pub async fn bounds_racing_issues<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(122));
-    let stores = handles(&place).await;
+pub async fn bounds_racing_issues<P: Place<dyn TokenStore>>((place, store, mut samples): Trial<P>) {
+    let stores = [store, place.open().await];
     let grant = samples.meter_grant();
     assert_eq!(add(&stores[0], &grant, None).await, Written::Applied);
     let tokens: Vec<_> = (0..40).map(|n| samples.access(&grant, NOW + Duration::from_millis(n))).collect();
@@ -89,9 +85,10 @@ pub async fn bounds_racing_issues<P: Place<dyn TokenStore>>() {
 }
 
 /// Access tokens that are issued while their grant is revoked end with it, whichever came first.
-pub async fn leaves_no_token_of_a_revoked_grant<P: Place<dyn TokenStore>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(123));
-    let stores = handles(&place).await;
+pub async fn leaves_no_token_of_a_revoked_grant<P: Place<dyn TokenStore>>(
+    (place, store, mut samples): Trial<P>,
+) {
+    let stores = [store, place.open().await];
     for _ in 0..8 {
         let grant = samples.meter_grant();
         assert_eq!(add(&stores[0], &grant, Some(samples.access(&grant, NOW))).await, Written::Applied);

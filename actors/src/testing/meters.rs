@@ -12,12 +12,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 pub use self::model::agrees_with_a_model;
-use super::{ENTRY_LIFE, NOW, Place, Samples};
+use self::model::evictions;
+use super::{ENTRY_LIFE, NOW, Place, drain};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::CacheKey;
-use crate::metering::cache::{BATCH_MAX, CacheEntry, MeterCache, Weight, evictions};
+use crate::metering::cache::{BATCH_MAX, CacheEntry, MeterCache};
 
 type Cache = Arc<dyn MeterCache>;
+type Trial<P> = super::Trial<P, dyn MeterCache>;
 type Entries = BTreeMap<CacheKey, CacheEntry>;
 
 async fn put(cache: &Cache, entries: &[CacheEntry]) {
@@ -44,36 +46,26 @@ async fn get(cache: &Cache, entries: &[CacheEntry]) -> Entries {
 
 /// Evicts until nothing is left to evict.
 async fn evict(cache: &Cache, now: Timestamp, max_bytes: u64) -> u64 {
-    let mut gone = 0;
-    while let some @ 1.. = cache.evict(now, max_bytes).await.expect("the cache evicts") {
-        gone += some;
-    }
-    gone
+    drain(async || cache.evict(now, max_bytes).await).await
 }
 
 fn by_key(entries: &[CacheEntry]) -> Entries {
     entries.iter().map(|entry| (entry.key, entry.clone())).collect()
 }
 
-fn weights(entries: &[CacheEntry]) -> Vec<Weight> {
-    let weight = |entry: &CacheEntry| Weight {
-        key: entry.key,
-        bytes: entry.sealed.len() as u64,
-        fetched: entry.fetched,
-        expires: entry.expires,
-    };
-    entries.iter().map(weight).collect()
+fn bytes(entries: &[CacheEntry]) -> u64 {
+    entries.iter().map(|entry| entry.sealed.len() as u64).sum()
 }
 
 /// An entry is answered, as it was stored, until it expires; what is not stored is left out of the answer.
-pub async fn answers_what_it_knows_until_it_expires<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(201));
-    let cache = place.open().await;
+pub async fn answers_what_it_knows_until_it_expires<P: Place<dyn MeterCache>>(
+    (_, cache, mut samples): Trial<P>,
+) {
     assert!(get_at(&cache, [samples.cache_key()], NOW).await.is_empty());
     assert!(get_at(&cache, [], NOW).await.is_empty());
     put(&cache, &[]).await;
     let owner = samples.cache_key();
-    let mut entries: Vec<_> = (0..10).map(|_| samples.cache_entry(owner)).collect();
+    let mut entries = samples.cache_entries(owner, 10);
     for (n, entry) in (1..).zip(&mut entries) {
         entry.expires = NOW + Duration::from_millis(n);
     }
@@ -87,11 +79,11 @@ pub async fn answers_what_it_knows_until_it_expires<P: Place<dyn MeterCache>>() 
 }
 
 /// Of two entries with one key the later fetched stays, whichever comes first; all of it, or nothing of it.
-pub async fn keeps_the_entry_that_was_fetched_last<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(202));
-    let cache = place.open().await;
+pub async fn keeps_the_entry_that_was_fetched_last<P: Place<dyn MeterCache>>(
+    (_, cache, mut samples): Trial<P>,
+) {
     let (owner, other) = (samples.cache_key(), samples.cache_key());
-    let first: Vec<_> = (0..6).map(|_| samples.cache_entry(owner)).collect();
+    let first = samples.cache_entries(owner, 6);
     put(&cache, &first).await;
     let mut second = Vec::new();
     for (n, old) in (0_u64..).zip(&first) {
@@ -113,9 +105,7 @@ pub async fn keeps_the_entry_that_was_fetched_last<P: Place<dyn MeterCache>>() {
 }
 
 /// Of entries with one key that are stored at once by several tasks the last fetched stays.
-pub async fn keeps_the_last_of_racing_entries<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(203));
-    let cache = place.open().await;
+pub async fn keeps_the_last_of_racing_entries<P: Place<dyn MeterCache>>((_, cache, mut samples): Trial<P>) {
     let owner = samples.cache_key();
     for _ in 0..5 {
         let key = samples.cache_key();
@@ -138,12 +128,10 @@ pub async fn keeps_the_last_of_racing_entries<P: Place<dyn MeterCache>>() {
 }
 
 /// What is forgotten is all of one owner, expired or not, and nothing else.
-pub async fn forgets_all_of_one_owner<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(204));
-    let cache = place.open().await;
+pub async fn forgets_all_of_one_owner<P: Place<dyn MeterCache>>((_, cache, mut samples): Trial<P>) {
     let (owner, other) = (samples.cache_key(), samples.cache_key());
-    let gone: Vec<_> = (0..700).map(|_| samples.cache_entry(owner)).collect();
-    let stays: Vec<_> = (0..50).map(|_| samples.cache_entry(other)).collect();
+    let gone = samples.cache_entries(owner, 700);
+    let stays = samples.cache_entries(other, 50);
     let expired = CacheEntry { expires: NOW, ..samples.cache_entry(owner) };
     put(&cache, &gone).await;
     put(&cache, &stays).await;
@@ -158,11 +146,9 @@ pub async fn forgets_all_of_one_owner<P: Place<dyn MeterCache>>() {
 }
 
 /// A call takes and answers as many entries as a call may.
-pub async fn takes_the_largest_batch<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(205));
-    let cache = place.open().await;
+pub async fn takes_the_largest_batch<P: Place<dyn MeterCache>>((_, cache, mut samples): Trial<P>) {
     let owner = samples.cache_key();
-    let entries: Vec<_> = (0..BATCH_MAX).map(|_| samples.cache_entry(owner)).collect();
+    let entries = samples.cache_entries(owner, BATCH_MAX);
     put(&cache, &entries).await;
     assert_eq!(get(&cache, &entries).await, by_key(&entries));
     put(&cache, &entries).await;
@@ -170,11 +156,9 @@ pub async fn takes_the_largest_batch<P: Place<dyn MeterCache>>() {
 }
 
 /// Values may be empty and may have 64 KiB, several hundred of them in one call.
-pub async fn takes_values_of_every_size<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(206));
-    let cache = place.open().await;
+pub async fn takes_values_of_every_size<P: Place<dyn MeterCache>>((_, cache, mut samples): Trial<P>) {
     let owner = samples.cache_key();
-    let mut entries: Vec<_> = (0..400).map(|_| samples.cache_entry(owner)).collect();
+    let mut entries = samples.cache_entries(owner, 400);
     for (entry, len) in entries.iter_mut().zip([0, 1, 3_000, 4_096, 65_536].into_iter().cycle()) {
         entry.sealed.resize(len, 0xA5);
     }
@@ -186,11 +170,11 @@ pub async fn takes_values_of_every_size<P: Place<dyn MeterCache>>() {
 }
 
 /// Evicted is what [`evictions`] says: what has expired, then what was fetched first until the rest fits.
-pub async fn evicts_what_has_expired_then_the_oldest<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(207));
-    let cache = place.open().await;
+pub async fn evicts_what_has_expired_then_the_oldest<P: Place<dyn MeterCache>>(
+    (_, cache, mut samples): Trial<P>,
+) {
     let owner = samples.cache_key();
-    let mut entries: Vec<_> = (0..120).map(|_| samples.cache_entry(owner)).collect();
+    let mut entries = samples.cache_entries(owner, 120);
     for (n, entry) in (0..).zip(&mut entries) {
         entry.fetched = NOW + Duration::from_secs(n * 53 % 120);
         if n % 4 == 0 {
@@ -199,13 +183,13 @@ pub async fn evicts_what_has_expired_then_the_oldest<P: Place<dyn MeterCache>>()
     }
     put(&cache, &entries).await;
     let mut left = entries.clone();
-    let total: u64 = weights(&entries).iter().map(|weight| weight.bytes).sum();
+    let total = bytes(&entries);
     // Time and the bound in steps: nothing to do, some expired, none, the oldest, nearly all, all.
     for (passed, max_bytes) in
         [(0, total), (60, total), (60, total), (60, total / 2), (60, total / 2), (60, 700), (60, 0)]
     {
         let now = NOW + Duration::from_millis(passed);
-        let gone: BTreeSet<_> = evictions(weights(&left), now, max_bytes).into_iter().collect();
+        let gone: BTreeSet<_> = evictions(&left, now, max_bytes).into_iter().collect();
         assert_eq!(evict(&cache, now, max_bytes).await, gone.len() as u64, "{passed} ms, {max_bytes} bytes");
         left.retain(|entry| !gone.contains(&entry.key));
         assert_eq!(get(&cache, &entries).await, by_key(&left), "{passed} ms, {max_bytes} bytes");
@@ -215,9 +199,7 @@ pub async fn evicts_what_has_expired_then_the_oldest<P: Place<dyn MeterCache>>()
 
 /// However many entries are to go, all of them do, after some calls; what is replaced or forgotten does not count
 /// any more.
-pub async fn evicts_many_in_steps<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(208));
-    let cache = place.open().await;
+pub async fn evicts_many_in_steps<P: Place<dyn MeterCache>>((_, cache, mut samples): Trial<P>) {
     let (owner, other) = (samples.cache_key(), samples.cache_key());
     let sized = |entry, len| {
         let mut entry: CacheEntry = entry;
@@ -249,11 +231,11 @@ pub async fn evicts_many_in_steps<P: Place<dyn MeterCache>>() {
 }
 
 /// Entries are there when the cache is opened again, and so is their weight.
-pub async fn keeps_entries_when_opened_again<P: Place<dyn MeterCache>>() {
-    let (place, mut samples) = (P::fresh().await, Samples::new(209));
-    let cache = place.open().await;
+pub async fn keeps_entries_when_opened_again<P: Place<dyn MeterCache>>(
+    (place, cache, mut samples): Trial<P>,
+) {
     let owner = samples.cache_key();
-    let mut entries: Vec<_> = (0..100).map(|_| samples.cache_entry(owner)).collect();
+    let mut entries = samples.cache_entries(owner, 100);
     for (n, entry) in (0..).zip(&mut entries) {
         entry.fetched = NOW + Duration::from_millis(n);
     }
@@ -261,7 +243,7 @@ pub async fn keeps_entries_when_opened_again<P: Place<dyn MeterCache>>() {
     drop(cache);
     let cache = place.open().await;
     assert_eq!(get(&cache, &entries).await, by_key(&entries));
-    let half: u64 = weights(&entries[50..]).iter().map(|weight| weight.bytes).sum();
+    let half = bytes(&entries[50..]);
     assert_eq!(evict(&cache, NOW, half).await, 50);
     assert_eq!(get(&cache, &entries).await, by_key(&entries[50..]));
 }
