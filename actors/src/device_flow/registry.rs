@@ -16,7 +16,6 @@ mod exchange;
 mod find;
 mod issue;
 mod poll;
-mod request;
 mod shard;
 mod table;
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::CodeRegistryHandle;
-use super::request::{Attempt, SessionRequest};
-use super::shard::CodeRegistry;
+use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::code::{PkceVerifier, StateSuffix, StateToken};

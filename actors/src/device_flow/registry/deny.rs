@@ -2,8 +2,7 @@
 
 use actix::prelude::*;
 
-use super::request::{Attempt, SessionRequest};
-use super::shard::CodeRegistry;
+use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use super::{CodeRegistryHandle, Failure};
 use crate::base::admission::{AskError, Reply};

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use super::request::{Attempt, SessionRequest, Waiting};
-use super::shard::CodeRegistry;
+use super::shard::{Attempt, CodeRegistry, SessionRequest, Waiting};
 use crate::base::store::{StoreError, Written};
 use crate::device_flow::session::{Phase, Session};
 use crate::device_flow::store::{SessionKey, Write};

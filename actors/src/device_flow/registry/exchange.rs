@@ -7,8 +7,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::CodeRegistryHandle;
-use super::request::{Attempt, SessionRequest};
-use super::shard::CodeRegistry;
+use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::code::PkceVerifier;
@@ -144,7 +143,9 @@ impl SessionRequest for BeginExchange {
                 Ok(next) => next,
                 Err(error) => {
                     return match shard.exchanging.get_mut(&device) {
-                        Some(waiting) if error == ReturnError::InProgress => waiting.push(attempt.request),
+                        Some(waiting) if error == ReturnError::InProgress => {
+                            waiting.push(Box::new(Attempt::first(attempt.request)));
+                        }
                         _ => attempt.answer(BeginAnswer::No(error.into())),
                     };
                 }
@@ -260,8 +261,8 @@ impl SessionRequest for FinishExchange {
 impl CodeRegistry {
     /// The reloads that waited for an exchange of this session go on.
     pub(super) fn end_exchange(&mut self, device: DeviceHash, ctx: &mut Context<Self>) {
-        for begin in self.exchanging.remove(&device).unwrap_or_default() {
-            self.serve(Attempt::first(begin), ctx);
+        for waiting in self.exchanging.remove(&device).unwrap_or_default() {
+            waiting.resume(self, ctx);
         }
     }
 }

@@ -6,8 +6,7 @@ use actix::prelude::*;
 use subtle::ConstantTimeEq;
 
 use super::CodeRegistryHandle;
-use super::request::{Attempt, SessionRequest};
-use super::shard::CodeRegistry;
+use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::keyring::DeviceHash;

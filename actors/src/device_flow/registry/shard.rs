@@ -1,6 +1,7 @@
 //! One shard: the actor around the [`Table`] and the state machine of [`crate::device_flow::session`].
 //!
-//! Here is how a request finds its session, or waits for it. What each request does stands with its message;
+//! Here is how a request finds its session, or waits for it, and what all requests have in common: exactly one answer
+//! is given, at once or when the session is free. What each request does stands with its message;
 //! `durable.rs` is how a change reaches the store and what happens when it does not.
 
 use std::collections::{HashMap, HashSet};
@@ -12,9 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::RegistrySnapshot;
-use super::exchange::BeginExchange;
-use super::request::{Attempt, SessionRequest, Waiting};
-use super::table::Table;
+use super::table::{Row, Table};
 use crate::base::admission::Reply;
 use crate::base::clock::SharedClock;
 use crate::base::identity_hash::BuildIdentity;
@@ -60,7 +59,7 @@ pub struct CodeRegistry {
     // Reads under way, and the requests that wait for them.
     pub(super) reading: HashMap<SessionKey, Vec<Box<dyn Waiting>>>,
     // Exchanges this process runs, and the reloads that wait for their end.
-    pub(super) exchanging: HashMap<DeviceHash, Vec<BeginExchange>, BuildIdentity>,
+    pub(super) exchanging: HashMap<DeviceHash, Vec<Box<dyn Waiting>>, BuildIdentity>,
     // Codes marked as presented that were handed to nobody, because the store was too slow to say that they were
     // marked: given back before anything else is done with their sessions.
     pub(super) unpresented: HashMap<DeviceHash, Session, BuildIdentity>,
@@ -112,6 +111,70 @@ impl CodeRegistry {
             return waiting.push(Box::new(attempt));
         }
         R::run(attempt, row, self, ctx);
+    }
+}
+
+/// A message about a session that exists, answered by [`CodeRegistry::serve`].
+pub(super) trait SessionRequest: Sized + 'static {
+    /// What comes back.
+    type Answer;
+    /// The answer if no session has the key.
+    const UNKNOWN: Self::Answer;
+    /// The answer if the store is in trouble.
+    const UNAVAILABLE: Self::Answer;
+
+    /// Leads to the session.
+    fn key(&self) -> SessionKey;
+
+    /// The way back.
+    fn into_reply(self) -> Reply<Self::Answer>;
+
+    /// Deals with the request: the session lies in `row`, and nothing else is being done with it.
+    fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>);
+
+    /// Whether a write of `session` that is under way makes no difference to the answer.
+    fn overtakes_writes(_session: &Session) -> bool {
+        false
+    }
+
+    /// The request was answered as unavailable, and `next` may have become durable or not.
+    fn left_in_doubt(_shard: &mut CodeRegistry, _next: Session) {}
+}
+
+/// A request, and what was tried for it.
+pub(super) struct Attempt<R> {
+    pub request: R,
+    /// Times that its change met another revision in the store.
+    pub conflicts: u8,
+    /// Whether the store was asked for its session.
+    pub looked_up: bool,
+}
+
+impl<R: SessionRequest> Attempt<R> {
+    pub fn first(request: R) -> Self {
+        Self { request, conflicts: 0, looked_up: false }
+    }
+
+    pub fn answer(self, answer: R::Answer) {
+        self.request.into_reply().send(answer);
+    }
+}
+
+/// A request of any kind that waits for its session.
+pub(super) trait Waiting {
+    /// Goes on.
+    fn resume(self: Box<Self>, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>);
+    /// Gives up: the store is in trouble.
+    fn give_up(self: Box<Self>);
+}
+
+impl<R: SessionRequest> Waiting for Attempt<R> {
+    fn resume(self: Box<Self>, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {
+        shard.serve(*self, ctx);
+    }
+
+    fn give_up(self: Box<Self>) {
+        self.answer(R::UNAVAILABLE);
     }
 }
 
