@@ -84,18 +84,21 @@ impl Application {
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         check_entropy()?;
         // Sockets first: what can fail for want of a port fails before anything is opened or started.
-        let listener = listen(config.listen)?;
-        let admin_listener = config.admin_listen.map(listen).transpose()?;
-        let addr = local_addr(&listener, config.listen)?;
+        let listener = listen(config.server.listen)?;
+        let admin_listener = config.server.admin_listen.map(listen).transpose()?;
+        let addr = local_addr(&listener, config.server.listen)?;
         let door = Socket::from(
-            listener.try_clone().map_err(|source| StartError::Listen { address: config.listen, source })?,
+            listener
+                .try_clone()
+                .map_err(|source| StartError::Listen { address: config.server.listen, source })?,
         );
         let config = Arc::new(config);
         let clock: SharedClock = Arc::new(ShiftedClock(config.clock_offset));
-        let key = secret::load(config.secret_key, &config.data_dir, entropy)?;
+        let key = secret::load(config.storage.secret_key, &config.storage.data_dir, entropy)?;
         let keys = Arc::new(Keyring::new(&key));
-        let metering = matches!(config.flow, Flow::ClientCredentials(_));
-        let Stores { sessions, metering } = Stores::open(&config.store, &config.data_dir, metering).await?;
+        let metering = matches!(config.enedis.flow, Flow::ClientCredentials(_));
+        let Stores { sessions, metering } =
+            Stores::open(&config.storage.store, &config.storage.data_dir, metering).await?;
         let store = Arc::new(Counted::new(sessions));
         if let Some(metering) = &metering
             && !store::opens_with(metering.tokens.as_ref(), &keys, clock.now()).await?
@@ -109,7 +112,7 @@ impl Application {
         let server = serve(&config, &shared, &launcher, listener)?;
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| serve_admin(listener, &shared)).transpose()?;
-        let shutdown = config.shutdown;
+        let shutdown = config.server.shutdown;
         Ok(Self { addr, admin_addr, door, server, admin, launcher, shared, shutdown })
     }
 
@@ -138,7 +141,7 @@ impl Application {
         tracing::info!(in_flight = shared.in_flight(), "draining");
         shared.drain();
         // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
-        crate::telemetry::door_is_closed();
+        crate::telemetry::listener_is_closed();
         if let Err(error) = door.shutdown(Shutdown::Read) {
             tracing::warn!(%error, "the listening socket cannot be closed to newcomers");
         }
@@ -175,13 +178,13 @@ fn serve(
     launcher: &ShardLauncher,
     listener: TcpListener,
 ) -> Result<Server, StartError> {
-    let (settings, workers, address) = (Arc::clone(config), config.workers, config.listen);
+    let (settings, workers, address) = (Arc::clone(config), config.server.workers, config.server.listen);
     let (shared, launcher) = (Arc::clone(shared), launcher.clone());
     let factory = move || {
         // This runs on each worker's thread: its share of the shards lives there.
         let home = launcher.start_here();
         let app = Data::new(App::new(Arc::clone(&shared), Arc::clone(&settings), home, entropy()));
-        let (worker, base_url) = (Data::clone(&app), settings.base_url.clone());
+        let (worker, base_url) = (Data::clone(&app), settings.server.base_url.clone());
         WebApp::new()
             .app_data(app)
             .wrap_fn(move |request, service| {
@@ -255,10 +258,10 @@ async fn start_actors(
     sessions: &Arc<Counted>,
     metering: Option<MeteringStores>,
 ) -> Result<System, StoreError> {
-    let attempt = config.exchanger.attempt;
+    let attempt = config.enedis.exchanger.attempt;
     let (upstream, flow, server_clock) =
-        (config.upstream.clone(), config.flow.clone(), SharedClock::clone(clock));
-    let metering = match (&config.flow, metering) {
+        (config.enedis.upstream.clone(), config.enedis.flow.clone(), SharedClock::clone(clock));
+    let metering = match (&config.enedis.flow, metering) {
         (Flow::Device, _) | (_, None) => None,
         (Flow::ClientCredentials(metering), Some(MeteringStores { tokens, meters })) => {
             let (endpoint, data_clock) = (metering.data.clone(), SharedClock::clone(clock));
@@ -270,7 +273,7 @@ async fn start_actors(
                 }),
                 relay: metering.relay,
                 consent_life: metering.consent_life,
-                asks_v2: config.upstream.asks_v2(),
+                asks_v2: config.enedis.upstream.asks_v2(),
             })
         }
     };
@@ -285,14 +288,14 @@ async fn start_actors(
         entropy: Arc::new(entropy),
     };
     let settings = Settings {
-        life: config.life,
-        interval: config.interval,
-        workers: config.workers,
-        shards: config.shards,
-        sessions_max: config.sessions_max,
-        write_batch_max: config.write_batch_max,
-        exchanger: config.exchanger,
-        client: config.client.clone(),
+        life: config.devices.life,
+        interval: config.devices.interval,
+        workers: config.server.workers,
+        shards: config.server.shards,
+        sessions_max: config.devices.sessions_max,
+        write_batch_max: config.storage.write_batch_max,
+        exchanger: config.enedis.exchanger,
+        client: config.enedis.client.clone(),
     };
     System::start(ports, settings).await
 }

@@ -7,8 +7,6 @@
 
 pub mod import_php;
 pub mod tokens;
-#[cfg(test)]
-mod watched;
 
 use std::io;
 use std::path::PathBuf;
@@ -34,10 +32,10 @@ pub enum CommandError {
     /// Name the `DATA_DIR` that the server uses.
     #[error("no server has run with DATA_DIR {}: it holds no secret key, and SECRET_KEY is not set", .0.display())]
     NoInstallation(PathBuf),
-    /// Mend or restore the secret key.
+    /// Restore the secret key.
     #[error("the secret key is not available")]
     Secret(#[from] SecretError),
-    /// Mend the store, or its address.
+    /// Repair the store, or correct its address.
     #[error("the token store cannot be opened")]
     Open(#[from] OpenError),
     /// Use the `SECRET_KEY` or the `DATA_DIR` of the server.
@@ -46,7 +44,7 @@ pub enum CommandError {
     /// Try again; what was done before stays.
     #[error("the token store failed; what was done before stays, and the command can be repeated")]
     Store(#[from] StoreError),
-    /// Mend what is imported, or its address.
+    /// Repair what is imported, or correct its address.
     #[error("the PHP server's tokens cannot be read")]
     Source(#[from] SourceError),
     /// Look the id up again.
@@ -55,7 +53,7 @@ pub enum CommandError {
     /// Give more digits.
     #[error("more than one grant has an id that begins so: give more of its 32 digits")]
     Ambiguous,
-    /// The terminal or pipe is gone.
+    /// The terminal or pipe was closed.
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
     /// Nothing to be done about it.
@@ -70,17 +68,17 @@ impl CommandError {
     }
 }
 
-/// What a command works with.
-struct Desk {
+/// What a command works with: the key and the token store of a server.
+struct Installation {
     store: Arc<dyn TokenStore>,
     keys: Keyring,
     clock: SharedClock,
 }
 
-impl Desk {
+impl Installation {
     /// Opens the installation's token store under its key, `None` if there is no key and thus no installation.
     async fn find(config: &Config, clock: SharedClock) -> Result<Option<Self>, CommandError> {
-        match secret::find(config.secret_key, &config.data_dir)? {
+        match secret::find(config.storage.secret_key, &config.storage.data_dir)? {
             Some(key) => Self::open(config, clock, &key).await.map(Some),
             None => Ok(None),
         }
@@ -89,12 +87,12 @@ impl Desk {
     /// The same, with a key that is made if there is none.
     async fn make(config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
         let fresh = secret::random()?;
-        let key = secret::load(config.secret_key, &config.data_dir, || fresh)?;
+        let key = secret::load(config.storage.secret_key, &config.storage.data_dir, || fresh)?;
         Self::open(config, clock, &key).await
     }
 
     async fn open(config: &Config, clock: SharedClock, key: &[u8; 32]) -> Result<Self, CommandError> {
-        let store = open_tokens(&config.store, &config.data_dir).await?;
+        let store = open_tokens(&config.storage.store, &config.storage.data_dir).await?;
         let keys = Keyring::new(key);
         if !opens_with(store.as_ref(), &keys, clock.now()).await? {
             return Err(CommandError::OtherKey);

@@ -9,10 +9,13 @@ mod data;
 mod device;
 pub mod error;
 mod form;
+mod grant;
 mod large;
+mod limits;
 mod meta;
 mod peer;
 mod proxy;
+mod query;
 mod token;
 mod verify;
 mod version;
@@ -21,30 +24,27 @@ use std::cell::{RefCell, RefMut};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::http::header::HeaderValue;
-use actix_web::web::{Data, ServiceConfig};
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::web::{Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, guard, web};
 use actors::base::clock::Clock;
-use actors::base::code::{DeviceCode, StateSuffix};
-use actors::base::keyring::{BrowserHash, DeviceHash, Keyring, TokenHash};
-use actors::limits::token_bucket::Rate;
+use actors::base::code::DeviceCode;
+use actors::base::keyring::{BrowserHash, DeviceHash, Keyring};
 use actors::system::{Home, System};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::counts::{Counts, WorkerCounts};
 use self::error::ApiError;
+use self::form::Body;
 use self::large::LargeAnswers;
-use self::peer::{
-    AUTHORISATIONS, Limiter, REFRESHES_OF_A_TOKEN, REFUSED_REFRESHES, WRONG_CODES, WRONG_CODES_OF_A_BROWSER,
-    client_address, network,
-};
+use self::limits::Limits;
+use self::peer::{client_address, network};
 use crate::config::Config;
 use crate::metrics::{self, Metrics, Observed};
-use crate::pages::{Problem, ProblemKind, STYLE_PATH, Site};
+use crate::pages::{Pages, Problem, STYLE_PATH};
 use crate::store::Counted;
 
 /// Draws of a device code before one is taken that lives on another thread; as many as there are threads are needed.
@@ -75,12 +75,7 @@ pub struct Shared {
     pub store: Arc<Counted>,
     /// Counters.
     pub metrics: Metrics,
-    guess_limiter: Limiter<IpAddr>,
-    browser_limiter: Limiter<BrowserHash>,
-    authorisation_limiter: Limiter<IpAddr>,
-    refresh_limiter: Limiter<IpAddr>,
-    token_limiter: Limiter<TokenHash>,
-    code_limiter: Option<Limiter<IpAddr>>,
+    limits: Limits,
     large: LargeAnswers,
     draining: AtomicBool,
     counts: Counts,
@@ -104,20 +99,13 @@ impl Shared {
         clock: Arc<dyn Clock>,
         store: Arc<Counted>,
     ) -> Self {
-        let per_minute = config.codes_per_minute;
-        let rate = Rate { burst: per_minute, refill: per_minute, per: Duration::from_secs(60) };
         Self {
             system,
             keys,
             clock,
             store,
             metrics: Metrics::default(),
-            guess_limiter: Limiter::new(WRONG_CODES),
-            browser_limiter: Limiter::new(WRONG_CODES_OF_A_BROWSER),
-            authorisation_limiter: Limiter::new(AUTHORISATIONS),
-            refresh_limiter: Limiter::new(REFUSED_REFRESHES),
-            token_limiter: Limiter::new(REFRESHES_OF_A_TOKEN),
-            code_limiter: (per_minute > 0).then(|| Limiter::new(rate)),
+            limits: Limits::new(config.devices.codes_per_minute),
             large: LargeAnswers::default(),
             draining: AtomicBool::new(false),
             counts: Counts::default(),
@@ -153,7 +141,7 @@ impl Shared {
                 None => None,
             },
         };
-        metrics::render(&self.metrics, observed)
+        metrics::render(&self.metrics, &observed)
     }
 }
 
@@ -161,15 +149,15 @@ impl App {
     /// A worker's state. The sessions of `home` live on its thread; `seed` comes from the operating system.
     pub fn new(shared: Arc<Shared>, settings: Arc<Config>, home: Home, seed: [u8; 32]) -> Self {
         let site = SiteText {
-            https: settings.base_url.starts_with("https:"),
-            path: base_path(&settings.base_url),
-            enedis_host: settings.upstream.authorize.host_str().unwrap_or_default().to_owned(),
-            verification_uri: format!("{}/device", settings.base_url),
-            via: via(&settings.base_url),
+            https: settings.server.base_url.starts_with("https:"),
+            path: base_path(&settings.server.base_url),
+            enedis_host: settings.enedis.upstream.authorize.host_str().unwrap_or_default().to_owned(),
+            verification_uri: format!("{}/device", settings.server.base_url),
+            via: via(&settings.server.base_url),
         };
         let counts = shared.counts.worker();
         // Copies of its own: every poll takes a share of its client's name, and gives it back.
-        let allowed_clients = settings.allowed_clients.iter().map(|id| Arc::from(&**id)).collect();
+        let allowed_clients = settings.enedis.allowed_clients.iter().map(|id| Arc::from(&**id)).collect();
         Self {
             shared,
             settings,
@@ -184,6 +172,12 @@ impl App {
     /// What this worker counts of every request.
     pub fn counts(&self) -> &Arc<WorkerCounts> {
         &self.counts
+    }
+
+    /// Reads the form of a device that may be served.
+    async fn read_body(&self, request: &HttpRequest, payload: &mut Payload) -> Result<Body, ApiError> {
+        version::check(request, self.settings.devices.version_min.as_ref())?;
+        Body::read(request, payload).await
     }
 
     fn system(&self) -> &System {
@@ -221,49 +215,21 @@ impl App {
         }
     }
 
-    fn site(&self) -> Site<'_> {
-        Site { base: &self.site.path, enedis_host: &self.site.enedis_host }
+    /// The pages for whoever sent `request`.
+    fn pages(&self, request: &HttpRequest) -> Pages<'_> {
+        let lang = browser::language(request);
+        Pages { lang, base: &self.site.path, enedis_host: &self.site.enedis_host }
     }
 
     /// The client's address as limits count it. A peer without one is a socket of our own making.
     fn address(&self, request: &HttpRequest) -> IpAddr {
-        let address = client_address(request, &self.settings.trusted_proxies);
+        let address = client_address(request, &self.settings.server.trusted_proxies);
         network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
     }
-}
 
-/// A `state` parameter that cannot be appended to ours.
-struct BadSuffix;
-
-/// The query of a page's address.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(request: &HttpRequest) -> Self {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
-        Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
-    }
-
-    /// The first value of `name` that is not empty.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, value)| known == name && !value.is_empty())
-            .map(|(_, value)| value.as_str())
-    }
-
-    fn repeats(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.0.iter().filter(|(known, _)| known == name).count() > 1)
-    }
-
-    /// The user code, under the name of our links or the one RFC 8628 uses.
-    fn code(&self) -> Option<&str> {
-        self.get("code").or_else(|| self.get("user_code"))
-    }
-
-    /// The `state` parameter of the page, if there is one; an error if it cannot be appended to ours.
-    fn state_suffix(&self) -> Result<Option<StateSuffix>, BadSuffix> {
-        self.get("state").map(|text| StateSuffix::parse(text).ok_or(BadSuffix)).transpose()
+    /// The browser, as limits count it.
+    fn browser(&self, request: &HttpRequest) -> Option<BrowserHash> {
+        browser::browser(self, request).map(|token| self.keys().browser(&token))
     }
 }
 
@@ -337,10 +303,9 @@ fn api(path: &str, allow: &'static str) -> Resource {
 fn page(path: &'static str, allow: &'static str) -> Resource {
     web::resource(path).default_service(web::route().to(
         move |app: Data<App>, request: HttpRequest| async move {
-            let problem = Problem { site: app.site(), kind: ProblemKind::MethodNotAllowed };
-            let mut response = browser::respond(&app, problem.render(browser::language(&request)));
-            let allow = actix_web::http::header::HeaderValue::from_static(allow);
-            response.headers_mut().insert(actix_web::http::header::ALLOW, allow);
+            let page = app.pages(&request).problem(Problem::MethodNotAllowed);
+            let mut response = browser::respond(&app, page);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
             response
         },
     ))

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // A terminal that is gone is no reason for another exit code.
+            // A terminal that was closed changes no exit code.
             let _ = error.print();
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
@@ -67,10 +67,12 @@ fn main() -> ExitCode {
             println!("the configuration is good");
             ExitCode::SUCCESS
         }
-        Command::Healthcheck => match actix_rt::System::new().block_on(healthcheck::ask(config.listen)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.to_string(), 1),
-        },
+        Command::Healthcheck => {
+            match actix_rt::System::new().block_on(healthcheck::ask(config.server.listen)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string(), 1),
+            }
+        }
         Command::ImportPhp(arguments) => {
             let import = import_php::run(&arguments, &config, &environment, clock, out);
             done(actix_rt::System::new().block_on(import))

@@ -1,6 +1,8 @@
 //! Counters and gauges for `/metrics`, in the `OpenMetrics` text format.
 //!
-//! Requests count themselves here; everything else is read from the actors when somebody scrapes.
+//! Requests count themselves in [`Metrics`]; everything else is [`Observed`] of the actors when somebody scrapes. Each
+//! metric is a line of [`rows`], with its name and help. Knows nothing of HTTP: the HTTP side says by the enums below how
+//! something ended.
 
 use actors::device_flow::consent::ConsentOutcome;
 use actors::device_flow::registry::RegistrySnapshot;
@@ -9,58 +11,128 @@ use actors::enedis::exchanger::{ExchangerSnapshot, LaneSnapshot};
 use actors::metering::relay::{ApiSnapshot, RelaySnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
-use crate::http::error::ApiError;
 use crate::store::StoreCounts;
 
-/// How a poll was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the answers of RFC 8628 section 3.5, and what comes before them")]
-pub enum PollEnd {
-    Token,
-    Pending,
-    SlowDown,
-    Denied,
-    Expired,
-    /// The request, the client or the code was refused.
-    Invalid,
-    /// Our trouble.
-    Unavailable,
+/// Before every name.
+const PREFIX: &str = "dfp";
+
+/// Declares an enum whose variants are the values of a label.
+macro_rules! label_values {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $value:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each is named as its value is")]
+        pub enum $name {
+            $($variant,)+
+        }
+
+        impl $name {
+            /// Every one, in the order of its number.
+            pub const ALL: [Self; [$($value),+].len()] = [$(Self::$variant),+];
+
+            const fn value(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $value,)+
+                }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// How a poll was answered: with an answer of RFC 8628 section 3.5, with a refusal of the request, the client or the
+    /// code (`invalid`), or with trouble of ours.
+    PollEnd {
+        Token = "token",
+        Pending = "authorization_pending",
+        SlowDown = "slow_down",
+        Denied = "access_denied",
+        Expired = "expired_token",
+        Invalid = "invalid",
+        Unavailable = "temporarily_unavailable",
+    }
+}
+
+label_values! {
+    /// How a question for metering data was answered.
+    DataEnd {
+        Values = "values",
+        EnedisError = "enedis_error",
+        ConsentGone = "consent_gone",
+        InvalidToken = "invalid_token",
+        Refused = "refused",
+        Busy = "busy",
+        Unavailable = "temporarily_unavailable",
+    }
+}
+
+label_values! {
+    /// How a person's return from Enedis ended.
+    ConsentEnd {
+        Approved = "approved",
+        Denied = "denied",
+        Refused = "refused",
+        EnedisTrouble = "enedis_trouble",
+        StoreTrouble = "store_trouble",
+    }
+}
+
+impl From<&ConsentOutcome> for ConsentEnd {
+    fn from(outcome: &ConsentOutcome) -> Self {
+        match outcome {
+            ConsentOutcome::Approved => Self::Approved,
+            ConsentOutcome::Denied => Self::Denied,
+            ConsentOutcome::Unknown
+            | ConsentOutcome::OtherBrowser
+            | ConsentOutcome::InProgress
+            | ConsentOutcome::Foreign
+            | ConsentOutcome::AlreadyLinked
+            | ConsentOutcome::Presented => Self::Refused,
+            ConsentOutcome::Busy { .. }
+            | ConsentOutcome::Down { .. }
+            | ConsentOutcome::Lost
+            | ConsentOutcome::Rejected { .. }
+            | ConsentOutcome::NotListed
+            | ConsentOutcome::Garbled => Self::EnedisTrouble,
+            ConsentOutcome::Unavailable => Self::StoreTrouble,
+        }
+    }
 }
 
 /// Polls by answer.
 pub type PollCounts = [(PollEnd, u64); PollEnd::ALL.len()];
 
-// The last one's number, so that none can be forgotten in the list.
-const _: () = assert!(PollEnd::Unavailable as usize + 1 == PollEnd::ALL.len());
+/// What requests count. Every counter starts at zero with the process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Device codes issued.
+    pub codes_issued: Counter,
+    /// Device codes refused for want of room or of a store.
+    pub codes_refused: Counter,
+    /// Device codes refused to an address that asks too often.
+    pub codes_limited: Counter,
+    /// User codes that led nowhere.
+    pub wrong_codes: Counter,
+    /// Refreshes answered with a token, or by Enedis.
+    pub refreshes: Counter,
+    consents: [Counter; ConsentEnd::ALL.len()],
+    data: [Counter; DataEnd::ALL.len()],
+}
 
-impl PollEnd {
-    /// Every one, in the order of its number.
-    pub const ALL: [Self; 7] = [
-        Self::Token,
-        Self::Pending,
-        Self::SlowDown,
-        Self::Denied,
-        Self::Expired,
-        Self::Invalid,
-        Self::Unavailable,
-    ];
+impl Metrics {
+    /// Counts the answer to a question for metering data.
+    pub fn data(&self, end: DataEnd) {
+        self.data[end as usize].inc();
+    }
 
-    fn label(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Pending => "authorization_pending",
-            Self::SlowDown => "slow_down",
-            Self::Denied => "access_denied",
-            Self::Expired => "expired_token",
-            Self::Invalid => "invalid",
-            Self::Unavailable => "temporarily_unavailable",
-        }
+    /// Counts how a person's return from Enedis ended.
+    pub fn consent(&self, end: ConsentEnd) {
+        self.consents[end as usize].inc();
     }
 }
 
@@ -77,249 +149,141 @@ pub struct Observed {
     pub registry: Option<RegistrySnapshot>,
     /// The store's writer, if it answers.
     pub writer: Option<WriterSnapshot>,
-    /// The door to Enedis, if it answers.
+    /// The calls to Enedis' authorization server, if their actor answers.
     pub exchanger: Option<ExchangerSnapshot>,
     /// Metering data, if it is relayed.
     pub relay: Option<RelaySnapshot>,
 }
 
-/// What requests count. Every counter starts at zero with the process.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// Device codes issued.
-    pub codes_issued: Counter,
-    /// Device codes refused for want of room or of a store.
-    pub codes_refused: Counter,
-    /// Device codes refused to an address that asks too often.
-    pub codes_limited: Counter,
-    /// User codes that led nowhere.
-    pub wrong_codes: Counter,
-    /// Refreshes answered with a token, or by Enedis.
-    pub refreshes: Counter,
-    consents: Consents,
-    data: DataAnswers,
+/// One metric.
+#[derive(Debug)]
+struct Row {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    samples: Samples,
 }
 
-#[derive(Debug, Default)]
-struct DataAnswers {
-    values: Counter,
-    enedis: Counter,
-    consent_gone: Counter,
-    invalid_token: Counter,
-    refused: Counter,
-    busy: Counter,
-    unavailable: Counter,
+#[derive(Debug)]
+enum Samples {
+    /// `None`: the actor that knows it does not answer.
+    One(Option<u64>),
+    /// Told apart by a label of this name.
+    By(&'static str, Vec<(&'static str, u64)>),
 }
 
-#[derive(Debug, Default)]
-struct Consents {
-    approved: Counter,
-    denied: Counter,
-    refused: Counter,
-    enedis: Counter,
-    unavailable: Counter,
+fn gauge(name: &'static str, help: &'static str, samples: Samples) -> Row {
+    Row { name, help, kind: MetricType::Gauge, samples }
 }
 
-impl Metrics {
-    /// Counts the answer to a question for metering data.
-    pub fn data(&self, answer: Result<(), &ApiError>) {
-        let data = &self.data;
-        let counter = match answer {
-            Ok(()) => &data.values,
-            Err(ApiError::Data(error)) if error.status == 403 => &data.consent_gone,
-            Err(ApiError::Data(_)) => &data.enedis,
-            Err(ApiError::InvalidToken) => &data.invalid_token,
-            Err(ApiError::EnedisBusy { .. }) => &data.busy,
-            Err(ApiError::Unavailable { .. }) => &data.unavailable,
-            Err(_) => &data.refused,
-        };
-        counter.inc();
-    }
+fn counter(name: &'static str, help: &'static str, samples: Samples) -> Row {
+    Row { name, help, kind: MetricType::Counter, samples }
+}
 
-    /// Counts how a person's return from Enedis ended.
-    pub fn consent(&self, outcome: &ConsentOutcome) {
-        let consents = &self.consents;
-        let counter = match outcome {
-            ConsentOutcome::Approved => &consents.approved,
-            ConsentOutcome::Denied => &consents.denied,
-            ConsentOutcome::Unknown
-            | ConsentOutcome::OtherBrowser
-            | ConsentOutcome::InProgress
-            | ConsentOutcome::Foreign
-            | ConsentOutcome::AlreadyLinked
-            | ConsentOutcome::Presented => &consents.refused,
-            ConsentOutcome::Busy { .. }
-            | ConsentOutcome::Down { .. }
-            | ConsentOutcome::Lost
-            | ConsentOutcome::Rejected { .. }
-            | ConsentOutcome::NotListed
-            | ConsentOutcome::Garbled => &consents.enedis,
-            ConsentOutcome::Unavailable => &consents.unavailable,
-        };
-        counter.inc();
+/// Every metric.
+#[rustfmt::skip]
+fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
+    let store = |count: fn(&StoreCounts) -> u64| Samples::One(Some(count(&observed.store)));
+    let registry = |count: fn(&RegistrySnapshot) -> u64| Samples::One(observed.registry.as_ref().map(count));
+    let writer = |count: fn(&WriterSnapshot) -> u64| Samples::One(observed.writer.as_ref().map(count));
+    let relay = |count: fn(&RelaySnapshot) -> u64| Samples::One(observed.relay.as_ref().map(count));
+    // Each API has a quota, a queue and a circuit breaker of its own.
+    let enedis = |count: fn(&LaneSnapshot) -> u64| {
+        let apis = observed.exchanger.iter().flat_map(|it| [("token", &it.token), ("services", &it.services)]);
+        Samples::By("api", apis.map(|(api, lane)| (api, count(lane))).collect())
+    };
+    let data = |count: fn(&ApiSnapshot) -> u64| {
+        let apis = observed.relay.iter().flat_map(|it| [("new", &it.new), ("legacy", &it.legacy)]);
+        Samples::By("api", apis.map(|(api, snapshot)| (api, count(snapshot))).collect())
+    };
+    let plain = |counter: &Counter| Samples::One(Some(counter.get()));
+    let polls = observed.polls.map(|(end, count)| (end.value(), count)).to_vec();
+    let consents = ConsentEnd::ALL.map(|end| (end.value(), counted.consents[end as usize].get())).to_vec();
+    let data_answers = DataEnd::ALL.map(|end| (end.value(), counted.data[end as usize].get())).to_vec();
+    vec![
+        gauge("requests_in_flight", "Requests being handled", Samples::One(Some(observed.in_flight as u64))),
+        counter("polls", "Polls by answer", Samples::By("answer", polls)),
+        counter("device_codes_issued", "Device codes issued", plain(&counted.codes_issued)),
+        counter("device_codes_refused", "Device codes refused for want of room or store", plain(&counted.codes_refused)),
+        counter("device_codes_limited", "Device codes refused to one address", plain(&counted.codes_limited)),
+        counter("wrong_user_codes", "User codes that led nowhere", plain(&counted.wrong_codes)),
+        counter("refreshes", "Refreshes answered with a token, or by Enedis", plain(&counted.refreshes)),
+        counter("consents", "Returns from Enedis by end", Samples::By("end", consents)),
+        counter("data_answers", "Questions for metering data by answer", Samples::By("answer", data_answers)),
+
+        counter("store_groups", "Groups of writes sent to the store", store(|it| it.commits)),
+        counter("store_writes", "Writes sent to the store", store(|it| it.writes)),
+        counter("store_finds", "Sessions looked up in the store", store(|it| it.finds)),
+        counter("store_errors", "Store operations that failed", store(|it| it.errors)),
+
+        gauge("sessions", "Sessions in memory, tombstones included", registry(|it| it.sessions as u64)),
+        gauge("paced_sessions", "Sessions whose pacing is remembered", registry(|it| it.throttler.paced as u64)),
+        counter("sessions_confirmed", "Codes confirmed in a browser", registry(|it| it.confirmed)),
+        counter("sessions_approved", "Consents that brought a token", registry(|it| it.approved)),
+        counter("sessions_denied", "Consents refused by the person", registry(|it| it.denied)),
+        counter("sessions_redeemed", "Tokens delivered for the first time", registry(|it| it.redeemed)),
+        counter("tokens_repeated", "Token answers repeated", registry(|it| it.repeated)),
+        counter("sessions_reloaded", "Writes in doubt, read again", registry(|it| it.reloaded)),
+
+        gauge("writer_queue", "Writes waiting for a group", writer(|it| it.queued as u64)),
+        counter("sessions_purged", "Sessions deleted past their tombstone", writer(|it| it.purged)),
+
+        gauge("enedis_queue", "Calls for tokens and meters waiting", enedis(|it| it.queued as u64)),
+        gauge("enedis_in_flight", "Calls for tokens and meters under way", enedis(|it| it.in_flight as u64)),
+        gauge("enedis_breaker_open", "1 while calls to this API are held back", enedis(|it| it.breaker_open.into())),
+        gauge("enedis_used_this_hour", "Calls to this API in the current clock hour", enedis(|it| it.used_this_hour.into())),
+        counter("enedis_attempts", "Calls sent to this API", enedis(|it| it.attempts)),
+        counter("enedis_retries", "Calls sent again", enedis(|it| it.retries)),
+        counter("enedis_lost", "Calls whose fate is unknown", enedis(|it| it.lost)),
+        counter("enedis_not_done", "Calls given up or refused", enedis(|it| it.not_done)),
+
+        gauge("data_waiting", "Questions for metering data that wait for Enedis", relay(|it| it.waiting as u64)),
+        gauge("data_queue", "Data calls waiting for their turn", relay(|it| it.queued as u64)),
+        gauge("data_in_flight", "Data calls under way", relay(|it| it.in_flight as u64)),
+        gauge("data_memory_entries", "Values of the meter cache in memory", relay(|it| it.remembered as u64)),
+        gauge("data_memory_bytes", "Bytes they take", relay(|it| it.memory_bytes as u64)),
+        counter("data_from_memory", "Questions for metering data that took no call", relay(|it| it.from_memory)),
+        counter("data_shared_calls", "Calls shared with an earlier question", relay(|it| it.shared)),
+        gauge("data_breaker_open", "1 while calls to this data API are held back", data(|it| it.breaker_open.into())),
+        gauge("data_used_this_hour", "Calls to this data API in the current clock hour", data(|it| it.used_this_hour.into())),
+        counter("data_calls", "Calls to this data API", data(|it| it.calls)),
+        counter("data_failed", "Of them, those its gateway did not deal with", data(|it| it.failed)),
+    ]
+}
+
+/// What is written of a scrape.
+#[derive(Debug)]
+struct Scrape(Vec<Row>);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for &Row { name, help, kind, ref samples } in &self.0 {
+            let put = |mut encoder: MetricEncoder<'_>, value: u64| match kind {
+                MetricType::Counter => encoder.encode_counter::<NoLabelSet, _, u64>(&value, None),
+                _ => encoder.encode_gauge(&value),
+            };
+            match samples {
+                Samples::One(None) => {}
+                Samples::By(_, samples) if samples.is_empty() => {}
+                Samples::One(Some(value)) => put(encoder.encode_descriptor(name, help, None, kind)?, *value)?,
+                Samples::By(label, samples) => {
+                    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+                    for (key, value) in samples {
+                        put(metric.encode_family(&[(*label, *key)])?, *value)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 /// Everything, as text.
-pub fn render(metrics: &Metrics, observed: Observed) -> String {
-    let mut registry = Registry::with_prefix("dfp");
-    let plain = [
-        ("device_codes_issued", "Device codes issued", &metrics.codes_issued),
-        ("device_codes_refused", "Device codes refused for want of room or store", &metrics.codes_refused),
-        ("device_codes_limited", "Device codes refused to one address", &metrics.codes_limited),
-        ("wrong_user_codes", "User codes that led nowhere", &metrics.wrong_codes),
-        ("refreshes", "Refreshes answered with a token, or by Enedis", &metrics.refreshes),
-    ];
-    for (name, help, counter) in plain {
-        registry.register(name, help, counter.clone());
-    }
-    let (consents, data) = (&metrics.consents, &metrics.data);
-    registry.register_collector(Box::new(Labelled {
-        name: "polls",
-        help: "Polls by answer",
-        label: "answer",
-        counts: observed.polls.map(|(end, count)| (end.label(), count)).to_vec(),
-    }));
-    registry.register_collector(Box::new(Labelled {
-        name: "consents",
-        help: "Returns from Enedis by end",
-        label: "end",
-        counts: [
-            ("approved", &consents.approved),
-            ("denied", &consents.denied),
-            ("refused", &consents.refused),
-            ("enedis_trouble", &consents.enedis),
-            ("store_trouble", &consents.unavailable),
-        ]
-        .map(counted)
-        .to_vec(),
-    }));
-    registry.register_collector(Box::new(Labelled {
-        name: "data_answers",
-        help: "Questions for metering data by answer",
-        label: "answer",
-        counts: [
-            ("values", &data.values),
-            ("enedis_error", &data.enedis),
-            ("consent_gone", &data.consent_gone),
-            ("invalid_token", &data.invalid_token),
-            ("refused", &data.refused),
-            ("busy", &data.busy),
-            ("temporarily_unavailable", &data.unavailable),
-        ]
-        .map(counted)
-        .to_vec(),
-    }));
-    registry.register_collector(Box::new(observed));
+pub fn render(counted: &Metrics, observed: &Observed) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Scrape(rows(counted, observed))));
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &registry);
     text
-}
-
-fn counted((value, counter): (&'static str, &Counter)) -> (&'static str, u64) {
-    (value, counter.get())
-}
-
-/// Counters told apart by one label.
-#[derive(Debug)]
-struct Labelled {
-    name: &'static str,
-    help: &'static str,
-    label: &'static str,
-    counts: Vec<(&'static str, u64)>,
-}
-
-impl Collector for Labelled {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut metric = encoder.encode_descriptor(self.name, self.help, None, MetricType::Counter)?;
-        for (value, count) in &self.counts {
-            ConstCounter::new(*count).encode(metric.encode_family(&[(self.label, *value)])?)?;
-        }
-        Ok(())
-    }
-}
-
-impl Collector for Observed {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut gauge = |name: &str, help: &str, value: usize| {
-            let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
-        };
-        gauge("requests_in_flight", "Requests being handled", self.in_flight)?;
-        if let Some(registry) = &self.registry {
-            gauge("sessions", "Sessions in memory, tombstones included", registry.sessions)?;
-            gauge("paced_sessions", "Sessions whose pacing is remembered", registry.throttler.paced)?;
-        }
-        if let Some(writer) = &self.writer {
-            gauge("writer_queue", "Writes waiting for a group", writer.queued)?;
-        }
-        if let Some(exchanger) = &self.exchanger {
-            let LaneSnapshot { queued, in_flight, used_this_hour, breaker_open, .. } = exchanger.token;
-            gauge("enedis_queue", "Token calls waiting", queued)?;
-            gauge("enedis_in_flight", "Token calls under way", in_flight)?;
-            gauge("enedis_breaker_open", "1 while token calls to Enedis are held back", breaker_open.into())?;
-            gauge("enedis_used_this_hour", "Token calls in the current clock hour", used_this_hour as usize)?;
-        }
-        if let Some(relay) = &self.relay {
-            gauge("data_waiting", "Questions for metering data that wait for Enedis", relay.waiting)?;
-            gauge("data_queue", "Data calls waiting for their turn", relay.queued)?;
-            gauge("data_in_flight", "Data calls under way", relay.in_flight)?;
-            gauge("data_memory_entries", "Values of the meter cache in memory", relay.remembered)?;
-            gauge("data_memory_bytes", "Bytes they take", relay.memory_bytes)?;
-            for (api, name) in [(&relay.new, "new"), (&relay.legacy, "legacy")] {
-                let ApiSnapshot { used_this_hour, breaker_open, .. } = api;
-                let open = format!("data_{name}_breaker_open");
-                gauge(&open, "1 while calls to this data API are held back", (*breaker_open).into())?;
-                let used = format!("data_{name}_used_this_hour");
-                gauge(&used, "Calls to this data API in the current clock hour", *used_this_hour as usize)?;
-            }
-        }
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let value = ConstCounter::new(value);
-            value.encode(encoder.encode_descriptor(name, help, None, value.metric_type())?)
-        };
-        let store = &self.store;
-        counter("store_groups", "Groups of writes sent to the store", store.commits)?;
-        counter("store_writes", "Writes sent to the store", store.writes)?;
-        counter("store_finds", "Sessions looked up in the store", store.finds)?;
-        counter("store_errors", "Store operations that failed", store.errors)?;
-        if let Some(registry) = &self.registry {
-            counter("sessions_confirmed", "Codes confirmed in a browser", registry.confirmed)?;
-            counter("sessions_approved", "Consents that brought a token", registry.approved)?;
-            counter("sessions_denied", "Consents refused by the person", registry.denied)?;
-            counter("sessions_redeemed", "Tokens delivered for the first time", registry.redeemed)?;
-            counter("tokens_repeated", "Token answers repeated", registry.repeated)?;
-            counter("sessions_reloaded", "Writes in doubt, read again", registry.reloaded)?;
-        }
-        if let Some(writer) = &self.writer {
-            counter("sessions_purged", "Sessions deleted past their tombstone", writer.purged)?;
-        }
-        if let Some(exchanger) = &self.exchanger {
-            let LaneSnapshot { attempts, retries, lost, not_done, .. } = exchanger.token;
-            counter("enedis_attempts", "Token calls sent to Enedis", attempts)?;
-            counter("enedis_retries", "Token calls sent again", retries)?;
-            counter("enedis_lost", "Token calls whose fate is unknown", lost)?;
-            counter("enedis_not_done", "Token calls given up or refused", not_done)?;
-            let asked = exchanger.services.attempts;
-            counter(
-                "enedis_services_attempts",
-                "Questions for the meter of a consent sent to Enedis",
-                asked,
-            )?;
-        }
-        if let Some(relay) = &self.relay {
-            counter("data_from_memory", "Questions for metering data that took no call", relay.from_memory)?;
-            counter("data_shared_calls", "Calls shared with an earlier question", relay.shared)?;
-            counter("data_new_calls", "Calls to the data API of 2026", relay.new.calls)?;
-            counter("data_new_failed", "Of them, those its gateway did not deal with", relay.new.failed)?;
-            counter("data_legacy_calls", "Calls to the v5 data API", relay.legacy.calls)?;
-            counter(
-                "data_legacy_failed",
-                "Of them, those its gateway did not deal with",
-                relay.legacy.failed,
-            )?;
-        }
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! The pages a household sees: plain HTML, no script, no foreign resource, French or English.
 //!
-//! Pure: a struct per page says what the page needs, `render` gives status and HTML. Askama escapes every value.
+//! Pure: a method of [`Pages`] per page takes what the page shows, and gives status and HTML. Askama escapes every value.
+//! To add a language: a column in `pages/text.rs` and a variant of [`Lang`].
 //!
 //! What the HTTP side has to add to a [`Page`]: `Content-Type: text/html; charset=utf-8`, `Content-Language`, `Vary:
 //! Accept-Language`, `Cache-Control: no-store`, `Referrer-Policy: no-referrer` (codes stand in addresses) and
@@ -11,7 +12,7 @@
 
 mod lang;
 #[cfg(test)]
-pub(crate) mod samples;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -21,10 +22,8 @@ use std::time::Duration;
 
 pub use lang::Lang;
 use text::Text;
-use view::{
-    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, SHOWN_MAX, Shell, SignedInView, Tone,
-    device_address, meter, page, shown, wait_sentence,
-};
+use view::{CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, SHOWN_MAX, SignedInView, Tone};
+use view::{meter, page, shown, wait_sentence};
 
 /// The stylesheet of all pages.
 pub const STYLE: &str = include_str!("pages/style.css");
@@ -32,9 +31,6 @@ pub const STYLE: &str = include_str!("pages/style.css");
 /// Where the stylesheet is served, below the base address. Pages link to it with a query that changes whenever
 /// [`STYLE`] does, so it may be cached for ever.
 pub const STYLE_PATH: &str = "/assets/style.css";
-
-/// Usage points listed one by one; a page stays readable for owners of many.
-const METERS_MAX: usize = 20;
 
 /// The wait until a page asks Enedis again by itself.
 const ASK_AGAIN: Duration = Duration::from_secs(20);
@@ -55,33 +51,15 @@ pub struct Page {
     pub html: String,
 }
 
-/// What all pages know about this installation.
+/// All pages of this installation, for one reader.
 #[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
+pub struct Pages<'a> {
+    /// The reader's language.
+    pub lang: Lang,
     /// Put before every address: a path prefix (may be empty) or a full base address. No slash at the end.
     pub base: &'a str,
     /// Host of Enedis' authorize endpoint, shown so that the owner knows where the next step leads.
     pub enedis_host: &'a str,
-}
-
-/// The first page: what this is and how to begin.
-#[derive(Clone, Copy, Debug)]
-pub struct Home<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-}
-
-/// The page that asks for the code. It sends `code` [and `state`] to `/auth/verify_code`.
-#[derive(Clone, Copy, Debug)]
-pub struct EnterCode<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-    /// What the owner typed before; empty at first.
-    pub typed: &'a str,
-    /// The page parameter to hand on, if any.
-    pub state: Option<&'a str>,
-    /// Why the owner is asked (again).
-    pub error: Option<CodeError>,
 }
 
 /// Why a code was not accepted.
@@ -98,11 +76,9 @@ pub enum CodeError {
     },
 }
 
-/// The page that shows what a known, pending code would link, and asks whether to go on.
+/// What a known, pending code would link.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfirmCode<'a> {
-    /// This installation.
-    pub site: Site<'a>,
     /// The user code as the device shows it, `XXXX-XXXX`.
     pub code: &'a str,
     /// The page parameter to hand on, if any.
@@ -117,78 +93,36 @@ pub struct ConfirmCode<'a> {
     pub expires_in: Duration,
 }
 
-/// The owner consented: 200.
-#[derive(Clone, Copy, Debug)]
-pub struct SignedIn<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-    /// The usage points, in full; the page shows the last four digits of each.
-    pub usage_points: &'a [String],
-}
-
-/// The owner refused at Enedis, and the device is told: 200.
-#[derive(Clone, Copy, Debug)]
-pub struct Refused<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-}
-
-/// The owner said on the confirm page that the request is not theirs; nothing was changed: 200.
-#[derive(Clone, Copy, Debug)]
-pub struct NotMine<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-}
-
-/// Something failed that is not the reader's fault: 5xx.
-#[derive(Clone, Copy, Debug)]
-pub struct Trouble<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-    /// What failed.
-    pub kind: TroubleKind<'a>,
-    /// HTTP status, 500 to 599; anything else becomes 502.
-    pub status: u16,
-    /// The user code, where it is known and still good: the page then offers to try again.
-    pub code: Option<&'a str>,
-    /// The page parameter to hand on with the code, if any.
-    pub state: Option<&'a str>,
-}
-
-/// What failed.
+/// Something failed that is not the reader's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TroubleKind<'a> {
-    /// Enedis does not answer.
-    EnedisUnavailable,
-    /// Enedis, or our quota there, asks for patience.
+pub enum Trouble<'a> {
+    /// Enedis is not asked for some time, because it did not answer: 503.
+    EnedisDown {
+        /// How long.
+        wait: Duration,
+    },
+    /// Enedis does not answer: 504.
+    EnedisSilent,
+    /// Enedis, or our quota there, asks for patience: 503.
     EnedisBusy {
         /// How long to wait.
         wait: Duration,
     },
-    /// Enedis answered with an error, or with something of no use.
+    /// Enedis answered with an error, or with something of no use: 502.
     EnedisRejected {
         /// Enedis' `error` code; shown escaped and cut to 200 characters.
         error: Option<&'a str>,
     },
-    /// Our store is down, or we are overloaded.
+    /// Our store is down, or we are overloaded: 503.
     OurTrouble {
         /// How long to wait.
         wait: Duration,
     },
 }
 
-/// The request cannot be served as it is: 4xx.
-#[derive(Clone, Copy, Debug)]
-pub struct Problem<'a> {
-    /// This installation.
-    pub site: Site<'a>,
-    /// What is wrong.
-    pub kind: ProblemKind,
-}
-
-/// What is wrong with the request.
+/// Why a request cannot be served as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProblemKind {
+pub enum Problem {
     /// `state` is unknown or expired: 400.
     BadState,
     /// Back from Enedis without the cookie this began with: 400.
@@ -218,186 +152,141 @@ pub enum ProblemKind {
     },
 }
 
-impl Home<'_> {
-    /// Renders the page, 200.
-    pub fn render(&self, lang: Lang) -> Page {
-        page(200, lang, &HomeView { t: Text::of(lang), shell: Shell::new(lang, self.site) })
-    }
+/// What a problem's page offers.
+enum Next {
+    Nothing,
+    EnterCode,
+    Reload(Duration),
+    Wait(Duration),
 }
 
-impl EnterCode<'_> {
-    /// Renders the page: 200, with an error 400 or 429.
-    pub fn render(&self, lang: Lang) -> Page {
-        let t = Text::of(lang);
-        let (status, error, wait) = match self.error {
+impl<'a> Pages<'a> {
+    fn text(self) -> &'static Text {
+        Text::of(self.lang)
+    }
+
+    /// The first page: what this is and how to begin; 200.
+    pub fn home(self) -> Page {
+        page(200, self.lang, &HomeView { t: self.text(), pages: self })
+    }
+
+    /// The page that asks for the code: 200, with an error 400 or 429. It sends `code` [and `state`] to
+    /// `/auth/verify_code`. `typed` is what the owner typed before, `state` the page parameter to hand on.
+    pub fn enter_code(self, typed: &str, state: Option<&str>, error: Option<CodeError>) -> Page {
+        let t = self.text();
+        let (status, told, wait) = match error {
             None => (200, None, None),
             Some(CodeError::Missing) => (400, Some(t.enter_missing.to_owned()), None),
             Some(CodeError::NotValid) => (400, Some(t.enter_not_valid.to_owned()), None),
             Some(CodeError::TooManyAttempts { wait }) => {
-                let error = format!("{} {}", t.too_many_attempts, wait_sentence(lang, wait));
-                (429, Some(error), Some(wait))
+                let told = format!("{} {}", t.too_many_attempts, wait_sentence(self.lang, wait));
+                (429, Some(told), Some(wait))
             }
         };
         let view = EnterCodeView {
             t,
-            shell: Shell::new(lang, self.site),
-            typed: shown(self.typed, CODE_MAX),
-            state: self.state,
-            invalid: matches!(self.error, Some(CodeError::Missing | CodeError::NotValid)),
-            error,
+            pages: self,
+            typed: shown(typed, CODE_MAX),
+            state,
+            invalid: matches!(error, Some(CodeError::Missing | CodeError::NotValid)),
+            error: told,
         };
-        page(status, lang, &view).with_wait(wait)
+        page(status, self.lang, &view).with_wait(wait)
     }
-}
 
-impl ConfirmCode<'_> {
-    /// Renders the page, 200.
-    pub fn render(&self, lang: Lang) -> Page {
+    /// The page that shows what a code would link, and asks whether to go on; 200.
+    pub fn confirm_code(self, asked: ConfirmCode<'_>) -> Page {
         let view = ConfirmCodeView {
-            t: Text::of(lang),
-            shell: Shell::new(lang, self.site),
-            code: self.code,
-            state: self.state,
-            client: shown(self.client, SHOWN_MAX),
-            user_agent: self.user_agent.map(|it| shown(it, SHOWN_MAX)).filter(|it| !it.is_empty()),
-            asked: text::ago(lang, self.asked_ago),
-            expires: text::remaining(lang, self.expires_in),
+            t: self.text(),
+            pages: self,
+            code: asked.code,
+            state: asked.state,
+            client: shown(asked.client, SHOWN_MAX),
+            user_agent: asked.user_agent.map(|it| shown(it, SHOWN_MAX)).filter(|it| !it.is_empty()),
+            asked: text::ago(self.lang, asked.asked_ago),
+            expires: text::remaining(self.lang, asked.expires_in),
         };
-        page(200, lang, &view)
+        page(200, self.lang, &view)
     }
-}
 
-impl SignedIn<'_> {
-    /// Renders the page, 200.
-    pub fn render(&self, lang: Lang) -> Page {
-        let t = Text::of(lang);
-        let numbered = self.usage_points.iter().zip(1_usize..).take(METERS_MAX);
-        let mut meters: Vec<String> = numbered.map(|(point, number)| meter(t, point, number)).collect();
-        let others = self.usage_points.len().saturating_sub(METERS_MAX);
-        if others > 0 {
-            meters.push(format!("{}{others}", t.meters_more));
-        }
-        page(200, lang, &SignedInView { t, shell: Shell::new(lang, self.site), meters })
+    /// The owner consented; 200. Shows the last four digits of each usage point.
+    pub fn signed_in(self, usage_points: &[String]) -> Page {
+        let t = self.text();
+        let meters = usage_points.iter().zip(1..).map(|(point, number)| meter(t, point, number)).collect();
+        page(200, self.lang, &SignedInView { t, pages: self, meters })
     }
-}
 
-impl Refused<'_> {
-    /// Renders the page, 200.
-    pub fn render(&self, lang: Lang) -> Page {
-        let t = Text::of(lang);
-        Message::new(t.refused_title, Tone::Stop)
-            .say(t.refused_told)
-            .say(t.refused_mistake)
-            .render(200, lang, self.site)
+    /// The owner refused at Enedis, and the device is told; 200.
+    pub fn refused(self) -> Page {
+        let t = self.text();
+        self.message(t.refused_title, Tone::Stop, &[t.refused_told, t.refused_mistake]).render(200)
     }
-}
 
-impl NotMine<'_> {
-    /// Renders the page, 200.
-    pub fn render(&self, lang: Lang) -> Page {
-        let t = Text::of(lang);
-        Message::new(t.not_mine_title, Tone::Stop)
-            .say(t.not_mine_told)
-            .say(t.not_mine_again)
-            .render(200, lang, self.site)
+    /// The owner said on the confirm page that the request is not theirs; nothing was changed; 200.
+    pub fn not_mine(self) -> Page {
+        let t = self.text();
+        self.message(t.not_mine_title, Tone::Stop, &[t.not_mine_told, t.not_mine_again]).render(200)
     }
-}
 
-impl Trouble<'_> {
-    /// Renders the page with the status given.
-    pub fn render(&self, lang: Lang) -> Page {
-        let t = Text::of(lang);
-        let status = if (500..600).contains(&self.status) { self.status } else { 502 };
-        let message = match self.kind {
-            TroubleKind::EnedisUnavailable => Message::new(t.enedis_unavailable_title, Tone::Wait)
-                .say(t.enedis_unavailable)
-                .say(t.retry_in_minutes),
-            TroubleKind::EnedisBusy { wait } => {
-                Message::new(t.enedis_busy_title, Tone::Wait).say(t.enedis_busy).wait(lang, wait)
+    /// The page for trouble. Where the user code is known and still good it offers to try again.
+    pub fn trouble(self, trouble: Trouble<'_>, code: Option<&str>) -> Page {
+        let t = self.text();
+        let down = || {
+            let told = [t.enedis_unavailable, t.retry_in_minutes];
+            self.message(t.enedis_unavailable_title, Tone::Wait, &told)
+        };
+        let (status, message) = match trouble {
+            Trouble::EnedisDown { wait } => (503, down().retry_after(wait)),
+            Trouble::EnedisSilent => (504, down()),
+            Trouble::EnedisBusy { wait } => {
+                (503, self.message(t.enedis_busy_title, Tone::Wait, &[t.enedis_busy]).wait(wait))
             }
-            TroubleKind::EnedisRejected { error } => {
-                Message::new(t.enedis_rejected_title, Tone::Stop).say(t.enedis_rejected).detail(error)
+            Trouble::EnedisRejected { error } => {
+                let message = self.message(t.enedis_rejected_title, Tone::Stop, &[t.enedis_rejected]);
+                (502, message.detail(error))
             }
-            TroubleKind::OurTrouble { wait } => {
-                Message::new(t.our_trouble_title, Tone::Wait).say(t.our_trouble).wait(lang, wait)
+            Trouble::OurTrouble { wait } => {
+                (503, self.message(t.our_trouble_title, Tone::Wait, &[t.our_trouble]).wait(wait))
             }
         };
-        let message = match self.code {
-            Some(code) => message
-                .say(t.retry_from_device)
-                .action(device_address(self.site, Some(code), self.state), t.try_again),
+        let message = match code {
+            Some(code) => message.say(t.retry_from_device).action(self.device(Some(code)), t.try_again),
             None => message.say(t.start_again),
         };
-        message.render(status, lang, self.site)
+        message.render(status)
     }
-}
 
-impl Problem<'_> {
-    /// Renders the page with the status of its kind.
-    pub fn render(&self, lang: Lang) -> Page {
-        let t = Text::of(lang);
-        let enter = device_address(self.site, None, None);
-        let message = match self.kind {
-            ProblemKind::BadState => {
-                Message::new(t.bad_state_title, Tone::Stop).say(t.bad_state).say(t.start_again)
-            }
-            ProblemKind::OtherBrowser => Message::new(t.other_browser_title, Tone::Stop)
-                .say(t.other_browser)
-                .say(t.other_browser_advice)
-                .action(enter, t.enter_a_code),
-            ProblemKind::MissingParameters => Message::new(t.missing_parameters_title, Tone::Stop)
-                .say(t.missing_parameters)
-                .say(t.start_again),
-            ProblemKind::MalformedReturn => {
-                Message::new(t.malformed_return_title, Tone::Stop).say(t.malformed_return).say(t.start_again)
-            }
-            ProblemKind::AlreadyUsed => Message::new(t.already_used_title, Tone::Stop)
-                .say(t.already_used)
-                .say(t.already_used_otherwise),
-            // An empty reference is the address of this very page, with its query.
-            ProblemKind::InProgress => Message::new(t.in_progress_title, Tone::Wait)
-                .say(t.in_progress)
-                .reload_after(MOMENT)
-                .action(String::new(), t.reload),
-            ProblemKind::NotListed => Message::new(t.not_listed_title, Tone::Wait)
-                .say(t.not_listed)
-                .say(t.not_listed_wait)
-                .reload_after(ASK_AGAIN)
-                .action(String::new(), t.reload),
-            ProblemKind::NotFresh => {
-                Message::new(t.not_fresh_title, Tone::Stop).say(t.not_fresh).say(t.not_fresh_advice)
-            }
-            ProblemKind::NotFound => {
-                Message::new(t.not_found_title, Tone::Stop).say(t.not_found).action(enter, t.enter_a_code)
-            }
-            ProblemKind::MethodNotAllowed => Message::new(t.method_not_allowed_title, Tone::Stop)
-                .say(t.method_not_allowed)
-                .action(enter, t.enter_a_code),
-            ProblemKind::BadRequest => {
-                Message::new(t.bad_request_title, Tone::Stop).say(t.bad_request).action(enter, t.enter_a_code)
-            }
-            ProblemKind::TooManyAttempts { wait } => {
-                Message::new(t.too_many_title, Tone::Wait).say(t.too_many).wait(lang, wait)
-            }
+    /// The page for a request that cannot be served.
+    #[rustfmt::skip]
+    pub fn problem(self, problem: Problem) -> Page {
+        let t = self.text();
+        let (status, title, told, next): (_, _, &[_], _) = match problem {
+            Problem::BadState => (400, t.bad_state_title, &[t.bad_state, t.start_again], Next::Nothing),
+            Problem::OtherBrowser => (400, t.other_browser_title, &[t.other_browser, t.other_browser_advice], Next::EnterCode),
+            Problem::MissingParameters => (400, t.missing_parameters_title, &[t.missing_parameters, t.start_again], Next::Nothing),
+            Problem::MalformedReturn => (400, t.malformed_return_title, &[t.malformed_return, t.start_again], Next::Nothing),
+            Problem::AlreadyUsed => (409, t.already_used_title, &[t.already_used, t.already_used_otherwise], Next::Nothing),
+            Problem::InProgress => (409, t.in_progress_title, &[t.in_progress], Next::Reload(MOMENT)),
+            Problem::NotListed => (503, t.not_listed_title, &[t.not_listed, t.not_listed_wait], Next::Reload(ASK_AGAIN)),
+            Problem::NotFresh => (409, t.not_fresh_title, &[t.not_fresh, t.not_fresh_advice], Next::Nothing),
+            Problem::NotFound => (404, t.not_found_title, &[t.not_found], Next::EnterCode),
+            Problem::MethodNotAllowed => (405, t.method_not_allowed_title, &[t.method_not_allowed], Next::EnterCode),
+            Problem::BadRequest => (400, t.bad_request_title, &[t.bad_request], Next::EnterCode),
+            Problem::TooManyAttempts { wait } => (429, t.too_many_title, &[t.too_many], Next::Wait(wait)),
         };
-        message.render(self.kind.status(), lang, self.site)
+        let waits = matches!(next, Next::Reload(_) | Next::Wait(_));
+        let message = self.message(title, if waits { Tone::Wait } else { Tone::Stop }, told);
+        let message = match next {
+            Next::Nothing => message,
+            Next::EnterCode => message.action(self.device(None), t.enter_a_code),
+            // An empty reference is the address of this very page, with its query.
+            Next::Reload(after) => message.reload_after(after).action(String::new(), t.reload),
+            Next::Wait(wait) => message.wait(wait),
+        };
+        message.render(status)
     }
-}
 
-impl ProblemKind {
-    /// HTTP status of the page.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadState
-            | Self::OtherBrowser
-            | Self::MissingParameters
-            | Self::MalformedReturn
-            | Self::BadRequest => 400,
-            Self::NotFound => 404,
-            Self::MethodNotAllowed => 405,
-            Self::AlreadyUsed | Self::InProgress | Self::NotFresh => 409,
-            Self::NotListed => 503,
-            Self::TooManyAttempts { .. } => 429,
-        }
+    fn message(self, title: &'static str, tone: Tone, told: &[&str]) -> Message<'a> {
+        Message::new(self, title, tone, told)
     }
 }

@@ -17,15 +17,15 @@ use crate::config::LogConfig;
 /// Crates that are ours.
 const OURS: [&str; 2] = ["device_flow_proxy", "actors"];
 
-/// The module that accepts connections, which takes a door that was closed on purpose for an error.
+/// The module that accepts connections, which reports a listening socket that was closed on purpose as an error.
 const ACCEPT: &str = "actix_server::accept";
 
-/// Whether the door was closed on purpose.
-static DOOR_CLOSED: AtomicBool = AtomicBool::new(false);
+/// Whether the listening socket was closed on purpose.
+static LISTENER_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// From now on nothing is reported of connections that cannot be accepted: the server stops.
-pub fn door_is_closed() {
-    DOOR_CLOSED.store(true, Ordering::Relaxed);
+pub fn listener_is_closed() {
+    LISTENER_CLOSED.store(true, Ordering::Relaxed);
 }
 
 /// Installs the subscriber for the rest of the process.
@@ -35,8 +35,9 @@ pub fn install(config: &LogConfig) -> Result<(), TryInitError> {
         let krate = metadata.target().split("::").next().unwrap_or_default();
         *metadata.level() <= Level::INFO || OURS.contains(&krate)
     });
-    let closed =
-        dynamic_filter_fn(|metadata, _| metadata.target() != ACCEPT || !DOOR_CLOSED.load(Ordering::Relaxed));
+    let closed = dynamic_filter_fn(|metadata, _| {
+        metadata.target() != ACCEPT || !LISTENER_CLOSED.load(Ordering::Relaxed)
+    });
     let layer = if config.json {
         fmt::layer().json().with_writer(stderr).boxed()
     } else {

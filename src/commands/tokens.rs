@@ -15,7 +15,7 @@ use actors::base::meter::Meter;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX};
 
 use self::view::{Meters, View};
-use super::{CommandError, Desk};
+use super::{CommandError, Installation};
 use crate::config::Config;
 
 /// Fewest digits of an id that `revoke` takes.
@@ -76,10 +76,11 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     // What was called wrongly fails before anything is opened.
     let action = Parsed::new(&arguments.action)?;
-    let desk = Desk::find(config, clock).await?;
-    let desk = desk.ok_or_else(|| CommandError::NoInstallation(config.data_dir.clone()))?;
-    match desk.perform(action, out).await {
-        // Whoever reads has seen enough.
+    let installation = Installation::find(config, clock).await?;
+    let installation =
+        installation.ok_or_else(|| CommandError::NoInstallation(config.storage.data_dir.clone()))?;
+    match installation.perform(action, out).await {
+        // The reader closed the pipe: it has seen enough.
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done,
     }
@@ -118,7 +119,7 @@ fn parse_meter(text: &str) -> Result<Meter, CommandError> {
     Meter::parse(text.trim()).ok_or(CommandError::Usage("a meter has 14 digits"))
 }
 
-impl Desk {
+impl Installation {
     async fn perform(&self, action: Parsed, out: &mut impl Write) -> Result<(), CommandError> {
         match action {
             Parsed::List { meter, view } => self.list(meter, view, out).await,

@@ -2,12 +2,38 @@
 //! and why one that others can reach needs a `SECRET_KEY`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::secret;
 
 use super::parse::{Reader, is_this_machine};
+
+/// Storage.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// Where sessions are stored.
+    pub store: StoreConfig,
+    /// `DATA_DIR`.
+    pub data_dir: PathBuf,
+    /// `SECRET_KEY`; `None`: kept in `DATA_DIR`.
+    pub secret_key: Option<[u8; 32]>,
+    /// `WRITE_BATCH_MAX`.
+    pub write_batch_max: usize,
+}
+
+impl StorageConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        let store = store(r);
+        Self {
+            data_dir: r.text("DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
+            secret_key: secret_key(r, &store),
+            write_batch_max: r.number("WRITE_BATCH_MAX", 512, 1..=10_000),
+            store,
+        }
+    }
+}
 
 /// Which store holds the sessions.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +59,7 @@ impl fmt::Debug for StoreConfig {
 }
 
 /// `MONGODB_URI`, else the original's `MONGODB_*`, else its later `DB_*` with `DB_TYPE=mongodb`.
-pub(super) fn read(r: &mut Reader<'_>) -> StoreConfig {
+fn store(r: &mut Reader<'_>) -> StoreConfig {
     let pool_size = r.number("MONGODB_POOL_SIZE", 16, 1..=1_000);
     let typed = r.choice("DB_TYPE", false, &[("mongodb", true)]);
     let uri = match r.text("MONGODB_URI") {
@@ -73,7 +99,7 @@ fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static 
 }
 
 /// `SECRET_KEY`. Without it one is made in `DATA_DIR`, which instances on other machines would not share.
-pub(super) fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
+fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
     let parse = |text: &str| secret::parse(text).map(Some);
     let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
     if let StoreConfig::Mongo { uri, .. } = store

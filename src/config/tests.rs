@@ -1,5 +1,9 @@
 //! What the settings accept, what they refuse, and what a refusal says.
 
+use std::sync::Arc;
+
+use actors::metering::api_choice::ApiMode;
+
 use super::*;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
@@ -7,7 +11,7 @@ fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
 }
 
 fn mongo(pairs: &[(&str, &str)]) -> String {
-    match read(pairs).unwrap_or_else(|e| panic!("{e}")).store {
+    match read(pairs).unwrap_or_else(|e| panic!("{e}")).storage.store {
         StoreConfig::Mongo { uri, .. } => uri,
         StoreConfig::Embedded => panic!("embedded"),
     }
@@ -16,13 +20,13 @@ fn mongo(pairs: &[(&str, &str)]) -> String {
 #[test]
 fn an_empty_environment_is_enough() {
     let config = read(&[]).unwrap();
-    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.base_url, "http://localhost:8080");
-    assert_eq!(config.interval, Duration::from_secs(5));
-    assert_eq!(config.upstream.duration.as_deref(), Some("P3Y"));
-    assert_eq!(config.store, StoreConfig::Embedded);
-    assert!(config.allowed_clients.is_empty());
-    assert_eq!(config.admin_listen.unwrap().port(), 9464);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.server.base_url, "http://localhost:8080");
+    assert_eq!(config.devices.interval, Duration::from_secs(5));
+    assert_eq!(config.enedis.upstream.duration.as_deref(), Some("P3Y"));
+    assert_eq!(config.storage.store, StoreConfig::Embedded);
+    assert!(config.enedis.allowed_clients.is_empty());
+    assert_eq!(config.server.admin_listen.unwrap().port(), 9464);
 }
 
 #[test]
@@ -94,9 +98,9 @@ fn client_credentials_need_an_application_and_have_their_own_endpoints() {
         ("ENEDIS_API_MODE", "New"),
     ];
     let config = read(&flow).unwrap();
-    assert_eq!(config.upstream.token.path(), "/v3");
-    assert_eq!(config.upstream.auth_method, AuthMethod::Basic);
-    let Flow::ClientCredentials(metering) = config.flow else { panic!("the other flow") };
+    assert_eq!(config.enedis.upstream.token.path(), "/v3");
+    assert_eq!(config.enedis.upstream.auth_method, AuthMethod::Basic);
+    let Flow::ClientCredentials(metering) = config.enedis.flow else { panic!("the other flow") };
     assert!(metering.open_to_all);
     assert_eq!(metering.consent_life, Duration::from_secs((365 + 180) * 86_400));
     assert_eq!(metering.relay.mode, ApiMode::New);
@@ -133,7 +137,7 @@ fn the_originals_mongodb_settings_work_unchanged() {
     let later = [("DB_TYPE", "mongodb"), ("DB_ADDRESS", "localhost"), ("DB_NAME", "x")];
     assert_eq!(mongo(&later), "mongodb://localhost:27017/x");
     // Without DB_TYPE the later original meant PostgreSQL.
-    assert_eq!(read(&[("DB_ADDRESS", "db"), ("DB_TYPE", "")]).unwrap().store, StoreConfig::Embedded);
+    assert_eq!(read(&[("DB_ADDRESS", "db"), ("DB_TYPE", "")]).unwrap().storage.store, StoreConfig::Embedded);
 }
 
 #[test]
@@ -154,8 +158,8 @@ fn a_remote_mongodb_needs_a_key() {
 #[test]
 fn clients_and_durations() {
     let config = read(&[("CLIENT_ID", "a"), ("ALLOWED_CLIENT_IDS", "b, a")]).unwrap();
-    assert_eq!(config.allowed_clients, [Arc::from("b"), Arc::from("a")]);
-    assert_eq!(read(&[("DURATION", "")]).unwrap().upstream.duration, None);
+    assert_eq!(config.enedis.allowed_clients, [Arc::from("b"), Arc::from("a")]);
+    assert_eq!(read(&[("DURATION", "")]).unwrap().enedis.upstream.duration, None);
     for good in ["P1095D", "P36M", "P1Y6M", "P2W"] {
         assert!(read(&[("DURATION", good)]).is_ok(), "{good}");
     }
@@ -163,5 +167,5 @@ fn clients_and_durations() {
     {
         assert!(read(&[("DURATION", bad)]).is_err(), "{bad}");
     }
-    assert_eq!(read(&[("LIMIT_REQUESTS_PER_MINUTE", "7")]).unwrap().interval, Duration::from_secs(9));
+    assert_eq!(read(&[("LIMIT_REQUESTS_PER_MINUTE", "7")]).unwrap().devices.interval, Duration::from_secs(9));
 }

@@ -6,101 +6,107 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::base::code::StateToken;
-use actors::base::meter::parse_meters;
+use actors::base::code::{BrowserToken, StateToken};
+use actors::base::meter::{METERS_MAX, listed, parse_meters};
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::registry::{DenyAnswer, Failure};
 use actors::device_flow::session::Settled;
 
+use super::App;
 use super::browser;
-use super::device::{Guess, our_trouble};
-use super::{App, Query};
+use super::device::OUR_TROUBLE;
+use super::query::Query;
 use crate::config::Flow;
-use crate::pages::{Lang, Page, Problem, ProblemKind, Refused, SignedIn, Trouble, TroubleKind};
+use crate::pages::{Page, Problem, Trouble};
 
 /// Longest authorization code that is presented. Enedis' have about 40 characters.
 const CODE_MAX: usize = 4_096;
-/// Meters one consent names at most.
-const METERS_MAX: usize = 20;
 /// Longest usage point id; Enedis' have 14 digits.
 const METER_MAX: usize = 32;
 
 /// Enedis comes back.
 pub async fn redirect(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    let lang = browser::language(&request);
-    let page = answer(&app, &request, lang).await;
+    let page = answer(&app, &request).await;
     browser::respond(&app, page)
 }
 
 /// Enedis comes back with its parameters in the path.
 pub async fn malformed(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    let lang = browser::language(&request);
     tracing::warn!("Enedis returned with a malformed address");
-    browser::respond(&app, problem(&app, ProblemKind::MalformedReturn).render(lang))
+    browser::respond(&app, app.pages(&request).problem(Problem::MalformedReturn))
 }
 
-async fn answer(app: &App, request: &HttpRequest, lang: Lang) -> Page {
-    let query = Query::parse(request);
+async fn answer(app: &App, request: &HttpRequest) -> Page {
+    let (pages, query) = (app.pages(request), Query::parse(request));
     if query.repeats(&["state", "code", "usage_point_id", "autorisation_id", "error"]) {
-        return problem(app, ProblemKind::MalformedReturn).render(lang);
+        return pages.problem(Problem::MalformedReturn);
     }
     if let Some(error) = query.get("error") {
-        return refused(app, request, error, query.get("state"), lang).await;
+        return refused(app, request, error, query.get("state")).await;
     }
     let (returned, meters) = match returned(app, &query) {
         Ok(returned) => returned,
-        Err(kind) => return problem(app, kind).render(lang),
+        Err(problem) => return pages.problem(problem),
     };
-    let Some(state) = query.get("state").and_then(StateToken::parse) else {
-        return problem(app, ProblemKind::BadState).render(lang);
-    };
-    let Some(browser) = browser::browser(app, request) else {
-        return problem(app, ProblemKind::OtherBrowser).render(lang);
+    let (state, browser) = match sent_by(app, request, query.get("state")) {
+        Ok(sent_by) => sent_by,
+        Err(problem) => return pages.problem(problem),
     };
     let guess = match returned {
         // The number can be guessed, and each guess costs a call to Enedis.
-        Returned::Authorisation(_) => match Guess::at_authorisation(app, request) {
-            Ok(guess) => Some(guess),
-            Err(wait) => return problem(app, ProblemKind::TooManyAttempts { wait }).render(lang),
-        },
+        Returned::Authorisation(_) => {
+            let (address, now) = (app.address(request), app.clock().now());
+            match app.shared.limits.guess_authorisation(address, app.browser(request), now) {
+                Ok(guess) => Some(guess),
+                Err(wait) => return pages.problem(Problem::TooManyAttempts { wait }),
+            }
+        }
         Returned::Code { .. } | Returned::Meters { .. } => None,
     };
     let returned = AuthorizationReturn { state, browser, returned };
     let outcome = app.system().consent.complete(returned).await;
     if let Some(guess) = guess.filter(|_| !is_suspicious(&outcome)) {
-        guess.give_back(app);
+        guess.give_back();
     }
-    app.metrics().consent(&outcome);
-    let entered = browser::entered_code(app, request);
-    render(app, outcome, &meters, entered.as_deref(), lang)
+    ended(app, request, &outcome, &meters)
+}
+
+/// Our `state`, and the browser that it is bound to.
+fn sent_by(
+    app: &App,
+    request: &HttpRequest,
+    state: Option<&str>,
+) -> Result<(StateToken, BrowserToken), Problem> {
+    let state = state.and_then(StateToken::parse).ok_or(Problem::BadState)?;
+    Ok((state, browser::browser(app, request).ok_or(Problem::OtherBrowser)?))
 }
 
 /// What Enedis returned beside the `state`, and the meters that the page names.
-fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), ProblemKind> {
+fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), Problem> {
     let code = query.get("code");
     if code.is_some_and(|code| code.len() > CODE_MAX || code.chars().any(char::is_control)) {
-        return Err(ProblemKind::MalformedReturn);
+        return Err(Problem::MalformedReturn);
     }
     if query.get("state").is_none() {
-        return Err(ProblemKind::MissingParameters);
+        return Err(Problem::MissingParameters);
     }
-    match &app.settings.flow {
+    match &app.settings.enedis.flow {
         Flow::Device => {
-            let code = code.ok_or(ProblemKind::MissingParameters)?.to_owned();
-            let meters = usage_points(query.get("usage_point_id")).ok_or(ProblemKind::MalformedReturn)?;
+            let code = code.ok_or(Problem::MissingParameters)?.to_owned();
+            let meters = usage_points(query.get("usage_point_id")).ok_or(Problem::MalformedReturn)?;
             let usage_point_id = (!meters.is_empty()).then(|| meters.join(";"));
             Ok((Returned::Code { code, usage_point_id }, meters))
         }
         Flow::ClientCredentials(_) => {
             if let Some(id) = query.get("autorisation_id") {
                 let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
-                let id = id.parse().ok().filter(|_| digits).ok_or(ProblemKind::MalformedReturn)?;
+                let id = id.parse().ok().filter(|_| digits).ok_or(Problem::MalformedReturn)?;
                 return Ok((Returned::Authorisation(id), Vec::new()));
             }
             let (Some(code), Some(text)) = (code, query.get("usage_point_id")) else {
-                return Err(ProblemKind::MissingParameters);
+                return Err(Problem::MissingParameters);
             };
-            let meters = parse_meters(text).ok_or(ProblemKind::MalformedReturn)?;
+            let meters = parse_meters(text).ok_or(Problem::MalformedReturn)?;
             let shown = meters.iter().map(ToString::to_string).collect();
             Ok((Returned::Meters { code: code.to_owned(), meters }, shown))
         }
@@ -120,19 +126,17 @@ fn is_suspicious(outcome: &ConsentOutcome) -> bool {
 
 /// Enedis returned an error instead of a code (RFC 6749 section 4.1.2.1). Only `access_denied` is the person's own
 /// decision; anything else may be tried again while the code lives.
-async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&str>, lang: Lang) -> Page {
-    let entered = browser::entered_code(app, request);
+async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&str>) -> Page {
+    let pages = app.pages(request);
     if error != "access_denied" {
         tracing::warn!("Enedis returned an error to the browser");
-        let kind = TroubleKind::EnedisRejected { error: Some(error).filter(|error| is_error_code(error)) };
-        return Trouble { site: app.site(), kind, status: 502, code: entered.as_deref(), state: None }
-            .render(lang);
+        let error = Some(error).filter(|error| is_error_code(error));
+        let code = browser::entered_code(app, request);
+        return pages.trouble(Trouble::EnedisRejected { error }, code.as_deref());
     }
-    let Some(state) = state.and_then(StateToken::parse) else {
-        return problem(app, ProblemKind::BadState).render(lang);
-    };
-    let Some(browser) = browser::browser(app, request) else {
-        return problem(app, ProblemKind::OtherBrowser).render(lang);
+    let (state, browser) = match sent_by(app, request, state) {
+        Ok(sent_by) => sent_by,
+        Err(problem) => return pages.problem(problem),
     };
     let (state, browser) = (app.keys().state(&state), app.keys().browser(&browser));
     let outcome = match app.system().registry.deny(state, browser).await {
@@ -141,41 +145,32 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
         Ok(DenyAnswer::No(failure)) => failure.into(),
         Err(_) => ConsentOutcome::Unavailable,
     };
-    app.metrics().consent(&outcome);
-    render(app, outcome, &[], entered.as_deref(), lang)
+    ended(app, request, &outcome, &[])
 }
 
-/// The page for each outcome.
-fn render(app: &App, outcome: ConsentOutcome, meters: &[String], code: Option<&str>, lang: Lang) -> Page {
-    let site = app.site();
-    let trouble = |kind, status| Trouble { site, kind, status, code, state: None }.render(lang);
+/// Counts an outcome, and gives the page for it.
+fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, meters: &[String]) -> Page {
+    app.metrics().consent(outcome.into());
+    let pages = app.pages(request);
+    let code = browser::entered_code(app, request);
+    let trouble = |trouble| pages.trouble(trouble, code.as_deref());
     match outcome {
-        ConsentOutcome::Approved => SignedIn { site, usage_points: meters }.render(lang),
-        ConsentOutcome::Denied => Refused { site }.render(lang),
-        ConsentOutcome::Unknown => problem(app, ProblemKind::BadState).render(lang),
-        ConsentOutcome::OtherBrowser => problem(app, ProblemKind::OtherBrowser).render(lang),
-        ConsentOutcome::InProgress => problem(app, ProblemKind::InProgress).render(lang),
-        ConsentOutcome::NotListed => problem(app, ProblemKind::NotListed).render(lang),
-        ConsentOutcome::AlreadyLinked => problem(app, ProblemKind::NotFresh).render(lang),
-        ConsentOutcome::Busy { retry_after } => trouble(TroubleKind::EnedisBusy { wait: retry_after }, 503),
-        ConsentOutcome::Down { retry_after } => {
-            let mut page = trouble(TroubleKind::EnedisUnavailable, 503);
-            page.retry_after_secs = Some(super::error::secs_up(retry_after));
-            page
-        }
-        ConsentOutcome::Lost => trouble(TroubleKind::EnedisUnavailable, 504),
-        ConsentOutcome::Rejected { error } => {
-            trouble(TroubleKind::EnedisRejected { error: Some(&error) }, 502)
-        }
+        ConsentOutcome::Approved => pages.signed_in(meters),
+        ConsentOutcome::Denied => pages.refused(),
+        ConsentOutcome::Unknown => pages.problem(Problem::BadState),
+        ConsentOutcome::OtherBrowser => pages.problem(Problem::OtherBrowser),
+        ConsentOutcome::InProgress => pages.problem(Problem::InProgress),
+        ConsentOutcome::NotListed => pages.problem(Problem::NotListed),
+        ConsentOutcome::AlreadyLinked => pages.problem(Problem::NotFresh),
+        ConsentOutcome::Busy { retry_after } => trouble(Trouble::EnedisBusy { wait: *retry_after }),
+        ConsentOutcome::Down { retry_after } => trouble(Trouble::EnedisDown { wait: *retry_after }),
+        ConsentOutcome::Lost => trouble(Trouble::EnedisSilent),
+        ConsentOutcome::Rejected { error } => trouble(Trouble::EnedisRejected { error: Some(error) }),
         ConsentOutcome::Presented | ConsentOutcome::Garbled | ConsentOutcome::Foreign => {
-            trouble(TroubleKind::EnedisRejected { error: None }, 502)
+            trouble(Trouble::EnedisRejected { error: None })
         }
-        ConsentOutcome::Unavailable => our_trouble(app, code).render(lang),
+        ConsentOutcome::Unavailable => trouble(OUR_TROUBLE),
     }
-}
-
-fn problem(app: &App, kind: ProblemKind) -> Problem<'_> {
-    Problem { site: app.site(), kind }
 }
 
 /// Whether a text is an error code (RFC 6749 section 4.1.2.1) and not a sentence that somebody wants our page to say.
@@ -183,11 +178,12 @@ fn is_error_code(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
-/// The meters of a v1 return, separated by `;` or `,`. Absent is fine; `None` if any is no identifier.
+/// The meters of a return with `FLOW=DEVICE`, where another OAuth server than Enedis may name them in its own way.
+/// Absent is fine; `None` if any is no identifier.
 fn usage_points(text: Option<&str>) -> Option<Vec<String>> {
-    let ids: Vec<_> = text.unwrap_or_default().split([';', ',']).filter(|id| !id.is_empty()).collect();
-    let good = |id: &&str| id.len() <= METER_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric());
-    (ids.len() <= METERS_MAX && ids.iter().all(good)).then(|| ids.into_iter().map(str::to_owned).collect())
+    let ids: Vec<_> = listed(text.unwrap_or_default()).map(str::to_owned).collect();
+    let good = |id: &String| id.len() <= METER_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    (ids.len() <= METERS_MAX && ids.iter().all(good)).then_some(ids)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What every request counts: the requests being handled, and how polls were answered.
 //!
-//! Each worker counts on cache lines of its own, which no other thread writes, and whoever asks adds them up: one
-//! counter for all would travel between the cores with every poll.
+//! Each worker counts on cache lines of its own, which no other thread writes, and a scrape adds them up: one counter
+//! for all would move from core to core with every poll.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -20,8 +20,10 @@ use actors::system::MeteringHandles;
 
 use super::error::{ApiError, json_answer};
 use super::large::{self, Place};
-use super::{App, Query, version};
+use super::query::Query;
+use super::{App, version};
 use crate::config::Flow;
+use crate::metrics::DataEnd;
 
 /// Where the paths of the v5 API begin.
 const PREFIX: &str = "/data/proxy/";
@@ -35,7 +37,7 @@ const COME_BACK: Duration = Duration::from_secs(10);
 pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
     let answer = tokio::time::timeout(PATIENCE, answer(&app, &request)).await;
     let answer = answer.unwrap_or(Err(ApiError::EnedisBusy { retry_after: COME_BACK }));
-    app.metrics().data(answer.as_ref().map(|_| ()));
+    app.metrics().data(end(&answer));
     let mut response = match answer {
         Ok((body, place)) => large::hold(json_answer(body), place),
         Err(error) => error.error_response(),
@@ -44,12 +46,27 @@ pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
     response
 }
 
-async fn answer(app: &App, request: &HttpRequest) -> Result<(String, Option<Place>), ApiError> {
-    let (Some(metering), Flow::ClientCredentials(settings)) = (&app.system().metering, &app.settings.flow)
+type Answer = Result<(String, Option<Place>), ApiError>;
+
+fn end(answer: &Answer) -> DataEnd {
+    match answer {
+        Ok(_) => DataEnd::Values,
+        Err(ApiError::Data(error)) if error.status == 403 => DataEnd::ConsentGone,
+        Err(ApiError::Data(_)) => DataEnd::EnedisError,
+        Err(ApiError::InvalidToken) => DataEnd::InvalidToken,
+        Err(ApiError::EnedisBusy { .. }) => DataEnd::Busy,
+        Err(ApiError::Unavailable { .. }) => DataEnd::Unavailable,
+        Err(_) => DataEnd::Refused,
+    }
+}
+
+async fn answer(app: &App, request: &HttpRequest) -> Answer {
+    let (Some(metering), Flow::ClientCredentials(settings)) =
+        (&app.system().metering, &app.settings.enedis.flow)
     else {
         return Err(ApiError::NotFound);
     };
-    version::check(request, app.settings.version_min.as_ref())?;
+    version::check(request, app.settings.devices.version_min.as_ref())?;
     let question = parse(app, request)?;
     // Without tokens there is no consent to go by: whatever is remembered counts.
     let consented = if settings.open_to_all {

@@ -13,7 +13,6 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::{Bytes, BytesMut, Payload};
 use futures_util::Stream;
-use memchr::{memchr, memchr2};
 use tokio::time::{Sleep, sleep};
 
 use super::error::ApiError;
@@ -22,6 +21,8 @@ use super::error::ApiError;
 pub const BODY_MAX: usize = 16 * 1024;
 /// Most parameters of one request. No request needs more than six.
 const PARAMETERS_MAX: usize = 64;
+/// Longest accepted `scope`. Enedis' own lists of scopes have some hundred characters.
+const SCOPE_MAX: usize = 1_000;
 /// Longest time a body may take to arrive. Shorter than a device's patience (30 s).
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -65,7 +66,7 @@ pub struct Form<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
 impl<'b> Form<'b> {
     fn parse(body: &'b [u8]) -> Result<Self, ApiError> {
         let mut pairs: Vec<(Cow<'b, str>, Cow<'b, str>)> = Vec::with_capacity(4);
-        for pair in split(body).filter_map(pair) {
+        for pair in form_urlencoded::parse(body) {
             if not_utf8(&pair) {
                 return Err(ApiError::invalid_request("a parameter is not UTF-8"));
             }
@@ -85,11 +86,6 @@ impl<'b> Form<'b> {
         Self::parse(body.as_bytes()).unwrap_or_default()
     }
 
-    /// Whether a parameter is there and has this value.
-    pub fn has(&self, name: &str, value: &str) -> bool {
-        self.0.iter().any(|(known, given)| known == name && given == value)
-    }
-
     /// Takes a parameter out; `None` if it is absent or empty.
     pub fn take(&mut self, name: &str) -> Option<Cow<'b, str>> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
@@ -106,29 +102,11 @@ impl<'b> Form<'b> {
     pub fn optional(&mut self, name: &'static str, max: usize) -> Result<Option<Cow<'b, str>>, ApiError> {
         self.take(name).map(|value| within(name, value, max)).transpose()
     }
-}
 
-/// One pair, decoded; `None` for an empty one. Most have nothing to decode and are borrowed as they are.
-fn pair(text: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    let plain = if memchr2(b'%', b'+', text).is_none() { str::from_utf8(text).ok() } else { None };
-    match plain {
-        None => form_urlencoded::parse(text).next(),
-        Some("") => None,
-        Some(text) => {
-            let (name, value) = text.split_once('=').unwrap_or((text, ""));
-            Some((name.into(), value.into()))
-        }
+    /// Takes the `scope` out.
+    pub fn scope(&mut self) -> Result<Option<Cow<'b, str>>, ApiError> {
+        self.optional("scope", SCOPE_MAX)
     }
-}
-
-fn split(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(body);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let end = memchr(b'&', text);
-        rest = end.map(|end| &text[end + 1..]);
-        Some(&text[..end.unwrap_or(text.len())])
-    })
 }
 
 /// Whether decoding met bytes that are not UTF-8. What is borrowed was decoded as it is.

@@ -7,13 +7,13 @@ use actors::device_flow::store::SessionStore;
 use serde_json::json;
 
 use super::error::{ApiError, json_answer};
-use super::token::{DEVICE_CODE_GRANT, REFRESH_GRANT};
+use super::grant::GrantType;
 use super::{App, browser};
-use crate::pages::{Home, Problem, ProblemKind, STYLE};
+use crate::pages::{Problem, STYLE};
 
 /// `GET /`.
 pub async fn home(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    browser::respond(&app, Home { site: app.site() }.render(browser::language(&request)))
+    browser::respond(&app, app.pages(&request).home())
 }
 
 /// The stylesheet; its address changes with its content.
@@ -24,17 +24,17 @@ pub async fn style() -> HttpResponse {
         .body(STYLE)
 }
 
-/// Browsers ask for it unbidden.
+/// Browsers ask for it by themselves.
 pub async fn no_icon() -> HttpResponse {
     HttpResponse::NoContent().insert_header((CACHE_CONTROL, "public, max-age=86400")).finish()
 }
 
 /// Authorization server metadata (RFC 8414), also under the name `OpenID` clients look for.
 pub async fn metadata(app: Data<App>) -> HttpResponse {
-    let base = &app.settings.base_url;
-    let mut grants = vec![DEVICE_CODE_GRANT];
+    let base = &app.settings.server.base_url;
+    let mut grants = vec![GrantType::DeviceCode.name()];
     // Enedis' own tokens are refreshed at an address that the metadata has no name for.
-    grants.extend(app.system().metering.is_some().then_some(REFRESH_GRANT));
+    grants.extend(app.system().metering.is_some().then_some(GrantType::RefreshToken.name()));
     let document = json!({
         "issuer": base,
         // Clients that only know redirects insist on the member; people start at the same page.
@@ -71,9 +71,7 @@ pub async fn not_found(app: Data<App>, request: HttpRequest) -> Result<HttpRespo
     let accepts_html =
         request.headers().get("accept").is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
     if accepts_html {
-        let page =
-            Problem { site: app.site(), kind: ProblemKind::NotFound }.render(browser::language(&request));
-        Ok(browser::respond(&app, page))
+        Ok(browser::respond(&app, app.pages(&request).problem(Problem::NotFound)))
     } else {
         Err(ApiError::NotFound)
     }

@@ -17,14 +17,8 @@ use actors::enedis::port::Grant;
 use super::App;
 use super::client::Client;
 use super::error::{ApiError, no_store};
-use super::form::Body;
-use super::token::{self, REFRESH_GRANT};
-use super::version;
-
-/// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
-pub(super) const REFRESH_TOKEN_MAX: usize = 8_192;
-/// Longest accepted `scope`. Enedis' own lists of scopes have some hundred characters.
-const SCOPE_MAX: usize = 1_000;
+use super::grant::GrantType;
+use super::token::{self, REFRESH_TOKEN_MAX};
 
 /// A device refreshes its token. Enedis' status, content type and body come back as they are.
 pub async fn refresh(
@@ -32,11 +26,9 @@ pub async fn refresh(
     request: HttpRequest,
     mut payload: Payload,
 ) -> Result<HttpResponse, ApiError> {
-    version::check(&request, app.settings.version_min.as_ref())?;
-    let body = Body::read(&request, &mut payload).await?;
+    let body = app.read_body(&request, &mut payload).await?;
     let mut form = body.form()?;
-    let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
-    if grant_type != REFRESH_GRANT {
+    if GrantType::take(&mut form)? != GrantType::RefreshToken {
         return Err(ApiError::UnsupportedGrantType);
     }
     if let Some(metering) = &app.system().metering {
@@ -45,17 +37,16 @@ pub async fn refresh(
     }
     let client = Client::identify(&request, &mut form, &app.allowed_clients)?;
     let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?.into_owned();
-    let scope = form.optional("scope", SCOPE_MAX)?.map(Cow::into_owned);
+    let scope = form.scope()?.map(Cow::into_owned);
     let address = app.address(&request);
     // Charged beforehand, and given back unless Enedis refuses.
-    if let Err(retry_after) = app.shared.refresh_limiter.take(address, app.clock().now()) {
-        return Err(ApiError::TooManyRefreshes { retry_after });
-    }
+    let charge = app.shared.limits.refused_refreshes.take(address, app.clock().now());
+    let charge = charge.map_err(|retry_after| ApiError::TooManyRefreshes { retry_after })?;
     let grant = Grant::RefreshToken { refresh_token, scope };
-    let call = app.settings.client.call(&client.id, client.secret, grant);
+    let call = app.settings.enedis.client.call(&client.id, client.secret, grant);
     let exchanged = app.system().exchanger.refresh(call).await;
     if !matches!(&exchanged, Exchanged::Answered(answer) if (400..500).contains(&answer.status)) {
-        app.shared.refresh_limiter.give_back(&address);
+        charge.give_back();
     }
     match exchanged {
         Exchanged::Answered(answer) => {

@@ -11,35 +11,33 @@ use actors::metering::tokens::service::{Refresh, Refreshed, TokenService};
 use super::App;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
-use super::form::{Body, Form};
-use super::proxy::REFRESH_TOKEN_MAX;
-use super::version;
+use super::form::Form;
+use super::grant::GrantType;
 use crate::metrics::PollEnd;
 
-/// The grant type of RFC 8628 section 3.4.
-pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-
-/// The grant type of RFC 6749 section 6.
-pub const REFRESH_GRANT: &str = "refresh_token";
+/// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
+pub const REFRESH_TOKEN_MAX: usize = 8_192;
 /// Longest accepted `usage_points_id`: far more meters than one box has.
 const METERS_TEXT_MAX: usize = 1_000;
 
 /// A device asks whether its owner has decided, or for a new access token.
 pub async fn token(app: Data<App>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
-    let body = match read(&app, &request, &mut payload).await {
+    let body = match app.read_body(&request, &mut payload).await {
         Ok(body) => body,
         Err(error) => return ended(&app, Err(error)),
     };
-    let answer = match body.form() {
-        Ok(mut form) => match &app.system().metering {
-            Some(metering) if form.has("grant_type", REFRESH_GRANT) => {
-                return refresh(&app, &request, &mut form, &metering.tokens).await.unwrap_or_else(rendered);
-            }
-            _ => poll(&app, &request, form).await,
-        },
-        Err(error) => Err(error),
+    let (grant, mut form) = match body.form().and_then(|mut form| Ok((GrantType::take(&mut form)?, form))) {
+        Ok(read) => read,
+        Err(error) => return ended(&app, Err(error)),
     };
-    ended(&app, answer)
+    match (grant, &app.system().metering) {
+        (GrantType::DeviceCode, _) => ended(&app, poll(&app, &request, form).await),
+        (GrantType::RefreshToken, Some(metering)) => {
+            refresh(&app, &request, &mut form, &metering.tokens).await.unwrap_or_else(rendered)
+        }
+        // The tokens are Enedis', and refreshed at /device/proxy.
+        (GrantType::RefreshToken, None) => ended(&app, Err(ApiError::UnsupportedGrantType)),
+    }
 }
 
 /// Counts a poll and renders its answer.
@@ -52,11 +50,6 @@ fn ended(app: &App, answer: Result<String, ApiError>) -> HttpResponse {
 #[expect(clippy::needless_pass_by_value, reason = "ends what it is given")]
 fn rendered(error: ApiError) -> HttpResponse {
     error.error_response()
-}
-
-async fn read(app: &App, request: &HttpRequest, payload: &mut Payload) -> Result<Body, ApiError> {
-    version::check(request, app.settings.version_min.as_ref())?;
-    Body::read(request, payload).await
 }
 
 /// A device refreshes its access token.
@@ -74,17 +67,17 @@ pub async fn refresh(
     // A box in a loop writes a token each time. Only tokens that led somewhere are remembered.
     let hash = token.as_ref().map(|token| app.keys().refresh(token));
     if let Some(hash) = &hash {
-        app.shared.token_limiter.has_room(hash, now).map_err(limited)?;
+        app.shared.limits.refreshes_of_a_token.has_room(hash, now).map_err(limited)?;
     }
     // Charged beforehand, and given back unless the token leads nowhere.
-    app.shared.refresh_limiter.take(address, now).map_err(limited)?;
+    let charge = app.shared.limits.refused_refreshes.take(address, now).map_err(limited)?;
     let refreshed = tokens.refresh(Refresh { token, client_id: client.id, meters }).await;
     if refreshed != Refreshed::Invalid {
-        app.shared.refresh_limiter.give_back(&address);
+        charge.give_back();
     }
     if let (Refreshed::Token(_), Some(hash)) = (&refreshed, hash) {
         // Refused only from the next one on.
-        let _ = app.shared.token_limiter.take(hash, now);
+        let _ = app.shared.limits.refreshes_of_a_token.take(hash, now);
     }
     match refreshed {
         Refreshed::Token(body) => {
@@ -127,10 +120,6 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
 }
 
 async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<String, ApiError> {
-    let grant_type = form.take("grant_type").ok_or_else(|| ApiError::missing("grant_type"))?;
-    if grant_type != DEVICE_CODE_GRANT {
-        return Err(ApiError::UnsupportedGrantType);
-    }
     let client = Client::identify(request, &mut form, &app.allowed_clients)?;
     let code = form.take("device_code").ok_or_else(|| ApiError::missing("device_code"))?;
     // Not of the shape we issue: as unknown as any other.

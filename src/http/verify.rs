@@ -10,11 +10,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::App;
 use super::browser;
-use super::device::{Found, find, our_trouble};
-use super::{App, Query};
+use super::device::{Found, OUR_TROUBLE, find};
+use super::query::Query;
 use crate::config::Upstream;
-use crate::pages::{CodeError, EnterCode, Problem, ProblemKind};
+use crate::pages::{CodeError, Problem};
 
 /// Checks the code, binds the browser, and redirects.
 pub async fn verify(app: Data<App>, request: HttpRequest) -> HttpResponse {
@@ -22,29 +23,27 @@ pub async fn verify(app: Data<App>, request: HttpRequest) -> HttpResponse {
     let token = known.clone().unwrap_or_else(|| BrowserToken::generate(&mut *app.rng()));
     let mut response = answer(&app, &request, &token).await;
     if known.is_none() {
-        // Also where nothing came of it: the next try shall be the same browser's.
+        // Also after a refusal, so that the next attempt counts as the same browser's.
         let _ = response.add_cookie(&browser::binding_cookie(&app, &token));
     }
     response
 }
 
 async fn answer(app: &App, request: &HttpRequest, token: &BrowserToken) -> HttpResponse {
-    let lang = browser::language(request);
-    let query = Query::parse(request);
-    let problem = |kind| browser::respond(app, Problem { site: app.site(), kind }.render(lang));
-    let Ok(suffix) = query.state_suffix() else { return problem(ProblemKind::BadRequest) };
+    let (pages, query) = (app.pages(request), Query::parse(request));
+    let problem = |problem| browser::respond(app, pages.problem(problem));
+    let Ok(suffix) = query.state_suffix() else { return problem(Problem::BadRequest) };
     let state = suffix.as_ref().map(StateSuffix::as_str);
     let typed = query.code().unwrap_or_default();
-    let refused = |error| {
-        browser::respond(app, EnterCode { site: app.site(), typed, state, error: Some(error) }.render(lang))
-    };
+    let refused = |error| browser::respond(app, pages.enter_code(typed, state, Some(error)));
+    let unavailable = || browser::respond(app, pages.trouble(OUR_TROUBLE, Some(typed)));
     if typed.is_empty() {
         return refused(CodeError::Missing);
     }
     let code = match find(app, request, typed).await {
         Found::Open(code, _) => code,
         Found::Refused(error) => return refused(error),
-        Found::Unavailable => return browser::respond(app, our_trouble(app, Some(typed)).render(lang)),
+        Found::Unavailable => return unavailable(),
     };
     if browser::came_from_elsewhere(request) {
         // A link in a mail must not carry anybody past the page that says what is being linked.
@@ -59,17 +58,15 @@ async fn answer(app: &App, request: &HttpRequest, token: &BrowserToken) -> HttpR
     }
     let (user, browser) = (app.keys().user(&code), app.keys().browser(token));
     let suffix = suffix.clone().unwrap_or_default();
-    match app.system().registry.confirm(user, browser, suffix, app.settings.pkce).await {
+    match app.system().registry.confirm(user, browser, suffix, app.settings.enedis.pkce).await {
         Ok(ConfirmAnswer::Confirmed(confirmed)) => {
-            let client = app.settings.client.client_id.as_deref().unwrap_or(&confirmed.client_id);
-            let location = authorize_url(&app.settings.upstream, client, &confirmed);
+            let client = app.settings.enedis.client.client_id.as_deref().unwrap_or(&confirmed.client_id);
+            let location = authorize_url(&app.settings.enedis.upstream, client, &confirmed);
             redirect(app, location.as_str()).cookie(browser::code_cookie(app, code)).finish()
         }
         Ok(ConfirmAnswer::Unknown) => refused(CodeError::NotValid),
-        Ok(ConfirmAnswer::InUse) => problem(ProblemKind::AlreadyUsed),
-        Ok(ConfirmAnswer::Unavailable) | Err(_) => {
-            browser::respond(app, our_trouble(app, Some(typed)).render(lang))
-        }
+        Ok(ConfirmAnswer::InUse) => problem(Problem::AlreadyUsed),
+        Ok(ConfirmAnswer::Unavailable) | Err(_) => unavailable(),
     }
 }
 

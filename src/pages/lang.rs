@@ -1,5 +1,9 @@
 //! The reader's language, negotiated from what the browser says.
 
+use std::cmp::Reverse;
+
+use actix_web::http::header::{Quality, QualityItem};
+
 /// A language the pages are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Lang {
@@ -37,74 +41,35 @@ impl Lang {
 
     /// Whether a range such as `fr`, `fr-CA` or `FR_fr` (some clients write the underscore) means this language.
     fn covers(self, range: &str) -> bool {
-        range.split(['-', '_']).next().is_some_and(|primary| primary.eq_ignore_ascii_case(self.tag()))
+        range
+            .split(['-', '_', ';'])
+            .next()
+            .is_some_and(|primary| primary.trim().eq_ignore_ascii_case(self.tag()))
     }
 
     fn from_accept_language(value: &str) -> Option<Self> {
-        let ranges: Vec<Range<'_>> = value.split(',').filter_map(Range::parse).collect();
-        let mut best = None;
-        for lang in Self::ALL {
-            let Some(rank) = lang.rank(&ranges) else { continue };
-            if best.is_none_or(|(top, _)| rank > top) {
-                best = Some((rank, lang));
-            }
-        }
-        best.map(|(_, lang)| lang)
+        let ranges: Vec<Range> = value.split(',').filter_map(|range| range.trim().parse().ok()).collect();
+        // Of two at the same rank the last wins, hence backwards.
+        let ranked = Self::ALL.into_iter().rev().filter_map(|lang| Some((lang.rank(&ranges)?, lang)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, lang)| lang)
     }
 
     /// How much the reader wants this language; `None` where it is refused (`q=0`) or not mentioned.
-    fn rank(self, ranges: &[Range<'_>]) -> Option<Rank> {
-        let mut named = ranges.iter().enumerate().filter(|(_, range)| self.covers(range.tag)).peekable();
-        let rank = if named.peek().is_some() {
-            named.map(|(place, range)| (range.weight, true, std::cmp::Reverse(place))).max()
-        } else {
-            ranges.iter().filter(|range| range.tag == "*").map(|range| (range.weight, false, ANYWHERE)).max()
-        };
-        rank.filter(|(weight, _, _)| *weight > 0)
+    fn rank(self, ranges: &[Range]) -> Option<Rank> {
+        let named = ranges.iter().enumerate().filter(|(_, range)| self.covers(&range.item));
+        let named = named.map(|(place, range)| (range.quality, true, Reverse(place))).max();
+        // The place of `*` does not matter: French wins there.
+        let covered = || ranges.iter().filter(|range| range.item == "*").map(|range| range.quality).max();
+        let rank = named.or_else(|| Some((covered()?, false, Reverse(0))));
+        rank.filter(|(quality, _, _)| *quality > Quality::ZERO)
     }
 }
 
-/// Weight in thousandths, then named rather than covered by `*`, then the earlier place.
-type Rank = (u16, bool, std::cmp::Reverse<usize>);
+/// One element of the header. Not the framework's own type for a language, which takes no underscore.
+type Range = QualityItem<String>;
 
-/// The place of `*` does not matter: French wins there.
-const ANYWHERE: std::cmp::Reverse<usize> = std::cmp::Reverse(0);
-
-/// One element of the header.
-struct Range<'a> {
-    tag: &'a str,
-    weight: u16,
-}
-
-impl<'a> Range<'a> {
-    fn parse(element: &'a str) -> Option<Self> {
-        let mut parts = element.split(';').map(str::trim);
-        let tag = parts.next().filter(|tag| !tag.is_empty())?;
-        let mut weight = 1000;
-        for part in parts {
-            if let Some((name, value)) = part.split_once('=')
-                && name.trim().eq_ignore_ascii_case("q")
-            {
-                weight = parse_weight(value.trim())?;
-            }
-        }
-        Some(Self { tag, weight })
-    }
-}
-
-/// `0`, `0.5`, `0.875`, `1`, `1.000` in thousandths; anything else is no weight.
-fn parse_weight(text: &str) -> Option<u16> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() > 3 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let thousandths = format!("{fraction:0<3}").parse::<u16>().ok()?;
-    match whole {
-        "0" => Some(thousandths),
-        "1" if thousandths == 0 => Some(1000),
-        _ => None,
-    }
-}
+/// The weight, then named rather than covered by `*`, then the earlier place.
+type Rank = (Quality, bool, Reverse<usize>);
 
 #[cfg(test)]
 mod tests {

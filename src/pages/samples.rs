@@ -2,30 +2,26 @@
 
 use std::time::Duration;
 
-use super::{
-    CodeError, ConfirmCode, EnterCode, Home, Lang, NotMine, Page, Problem, ProblemKind, Refused, SignedIn,
-    Site, Trouble, TroubleKind,
-};
+use super::{CodeError, ConfirmCode, Lang, Page, Pages, Problem, Trouble};
 
 /// What strangers can put into a page.
 #[derive(Clone, Copy)]
-pub(crate) struct Input<'a> {
-    pub(crate) site: Site<'a>,
-    pub(crate) code: &'a str,
-    pub(crate) state: &'a str,
-    pub(crate) client: &'a str,
-    pub(crate) user_agent: &'a str,
-    pub(crate) usage_point: &'a str,
-    pub(crate) enedis_error: &'a str,
+pub(super) struct Input<'a> {
+    pub(super) base: &'a str,
+    pub(super) enedis_host: &'a str,
+    pub(super) code: &'a str,
+    pub(super) state: &'a str,
+    pub(super) client: &'a str,
+    pub(super) user_agent: &'a str,
+    pub(super) usage_point: &'a str,
+    pub(super) enedis_error: &'a str,
 }
 
 impl Input<'static> {
     /// What is usual.
-    pub(crate) const USUAL: Self = Self {
-        site: Site {
-            base: "https://linky.example.net/consent",
-            enedis_host: "mon-compte-particulier.enedis.fr",
-        },
+    pub(super) const USUAL: Self = Self {
+        base: "https://linky.example.net/consent",
+        enedis_host: "mon-compte-particulier.enedis.fr",
         code: "BCDF-GHJK",
         state: "1",
         client: "DomoticzLinky",
@@ -35,98 +31,74 @@ impl Input<'static> {
     };
 }
 
+impl<'a> Input<'a> {
+    pub(super) fn pages(self, lang: Lang) -> Pages<'a> {
+        Pages { lang, base: self.base, enedis_host: self.enedis_host }
+    }
+}
+
 /// Every page in every state, with a name that says which.
-pub(crate) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
-    let mut pages = vec![
-        ("home".to_owned(), Home { site: input.site }.render(lang)),
-        ("refused".to_owned(), Refused { site: input.site }.render(lang)),
-        ("not-mine".to_owned(), NotMine { site: input.site }.render(lang)),
-    ];
-    pages.extend(entering(input, lang));
-    pages.extend(confirming(input, lang));
-    pages.extend(signed_in(input, lang));
-    pages.extend(troubles(input, lang));
-    pages.extend(problems(input, lang));
-    pages
-}
-
-fn entering(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
-    let site = input.site;
+pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
+    let pages = input.pages(lang);
+    let (code, state) = (input.code, Some(input.state));
     let wait = Duration::from_secs(45);
-    [
-        ("enter", "", None, None),
-        ("enter-state", "", Some(input.state), None),
-        ("enter-missing", "", None, Some(CodeError::Missing)),
-        ("enter-not-valid", input.code, Some(input.state), Some(CodeError::NotValid)),
-        ("enter-too-many", input.code, None, Some(CodeError::TooManyAttempts { wait })),
-    ]
-    .map(|(name, typed, state, error)| {
-        (name.to_owned(), EnterCode { site, typed, state, error }.render(lang))
-    })
-    .into()
-}
-
-fn confirming(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
-    [("confirm", None, None), ("confirm-all", Some(input.state), Some(input.user_agent))]
-        .map(|(name, state, user_agent)| {
-            let page = ConfirmCode {
-                site: input.site,
-                code: input.code,
-                state,
-                client: input.client,
-                user_agent,
-                asked_ago: Duration::from_secs(140),
-                expires_in: Duration::from_secs(160),
-            };
-            (name.to_owned(), page.render(lang))
-        })
-        .into()
-}
-
-fn signed_in(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
-    [("signed-in", 1), ("signed-in-unknown", 0), ("signed-in-many", 23)]
-        .map(|(name, count)| {
-            let usage_points = vec![input.usage_point.to_owned(); count];
-            (name.to_owned(), SignedIn { site: input.site, usage_points: &usage_points }.render(lang))
-        })
-        .into()
-}
-
-fn troubles(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
-    let wait = Duration::from_secs(120);
-    let kinds = [
-        ("unavailable", 502, TroubleKind::EnedisUnavailable),
-        ("busy", 503, TroubleKind::EnedisBusy { wait }),
-        ("rejected", 502, TroubleKind::EnedisRejected { error: None }),
-        ("rejected-error", 502, TroubleKind::EnedisRejected { error: Some(input.enedis_error) }),
-        ("ours", 503, TroubleKind::OurTrouble { wait }),
+    let confirm = ConfirmCode {
+        code,
+        state: None,
+        client: input.client,
+        user_agent: None,
+        asked_ago: Duration::from_secs(140),
+        expires_in: Duration::from_secs(160),
+    };
+    let meters = vec![input.usage_point.to_owned(); 20];
+    let mut all = vec![
+        ("home".to_owned(), pages.home()),
+        ("refused".to_owned(), pages.refused()),
+        ("not mine".to_owned(), pages.not_mine()),
+        ("enter".to_owned(), pages.enter_code("", None, None)),
+        ("enter, state".to_owned(), pages.enter_code("", state, None)),
+        ("enter, missing".to_owned(), pages.enter_code("", None, Some(CodeError::Missing))),
+        ("enter, not valid".to_owned(), pages.enter_code(code, state, Some(CodeError::NotValid))),
+        (
+            "enter, too many".to_owned(),
+            pages.enter_code(code, None, Some(CodeError::TooManyAttempts { wait })),
+        ),
+        ("confirm".to_owned(), pages.confirm_code(confirm)),
+        (
+            "confirm, all".to_owned(),
+            pages.confirm_code(ConfirmCode { state, user_agent: Some(input.user_agent), ..confirm }),
+        ),
+        ("signed in".to_owned(), pages.signed_in(&meters[..1])),
+        ("signed in, unknown".to_owned(), pages.signed_in(&[])),
+        ("signed in, many".to_owned(), pages.signed_in(&meters)),
     ];
-    let codes = [("", None, None), ("-code", Some(input.code), Some(input.state))];
-    let mut pages = Vec::new();
-    for (name, status, kind) in kinds {
-        for (suffix, code, state) in codes {
-            let page = Trouble { site: input.site, kind, status, code, state };
-            pages.push((format!("trouble-{name}{suffix}"), page.render(lang)));
+    for trouble in [
+        Trouble::EnedisDown { wait },
+        Trouble::EnedisSilent,
+        Trouble::EnedisBusy { wait },
+        Trouble::EnedisRejected { error: None },
+        Trouble::EnedisRejected { error: Some(input.enedis_error) },
+        Trouble::OurTrouble { wait },
+    ] {
+        for code in [None, Some(code)] {
+            all.push((format!("{trouble:?}, {code:?}"), pages.trouble(trouble, code)));
         }
     }
-    pages
-}
-
-fn problems(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
-    [
-        ProblemKind::BadState,
-        ProblemKind::OtherBrowser,
-        ProblemKind::MissingParameters,
-        ProblemKind::MalformedReturn,
-        ProblemKind::AlreadyUsed,
-        ProblemKind::InProgress,
-        ProblemKind::NotListed,
-        ProblemKind::NotFresh,
-        ProblemKind::NotFound,
-        ProblemKind::MethodNotAllowed,
-        ProblemKind::BadRequest,
-        ProblemKind::TooManyAttempts { wait: Duration::from_secs(30) },
-    ]
-    .map(|kind| (format!("problem-{kind:?}"), Problem { site: input.site, kind }.render(lang)))
-    .into()
+    for problem in [
+        Problem::BadState,
+        Problem::OtherBrowser,
+        Problem::MissingParameters,
+        Problem::MalformedReturn,
+        Problem::AlreadyUsed,
+        Problem::InProgress,
+        Problem::NotListed,
+        Problem::NotFresh,
+        Problem::NotFound,
+        Problem::MethodNotAllowed,
+        Problem::BadRequest,
+        Problem::TooManyAttempts { wait },
+    ] {
+        all.push((format!("{problem:?}"), pages.problem(problem)));
+    }
+    all
 }

@@ -98,7 +98,6 @@ texts! {
     signed_in_meters: "Compteurs concernés", "Meters covered";
     meter_ending: "Point de livraison se terminant par ", "Delivery point ending in ";
     meter_numbered: "Point de livraison n°\u{a0}", "Delivery point no. ";
-    meters_more: "Autres points de livraison\u{a0}: ", "Other delivery points: ";
 
     // Consent refused.
     refused_title: "Vous avez refusé l’accès", "You refused access";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use askama::Template;
 
-use super::{Lang, Page, STYLE, STYLE_PATH, Site, text, text::Text};
+use super::{Lang, Page, Pages, STYLE, STYLE_PATH, text, text::Text};
 
 /// As much of a stranger's text as a page shows, in characters.
 pub(super) const SHOWN_MAX: usize = 200;
@@ -22,8 +22,12 @@ impl Page {
     }
 }
 
-/// A page of a title, a few paragraphs and at most one thing to do, under construction.
-pub(super) struct Message {
+/// A page of a title, a few paragraphs and at most one thing to do.
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "message.html")]
+pub(super) struct Message<'a> {
+    t: &'static Text,
+    pages: Pages<'a>,
     title: &'static str,
     tone: Tone,
     paragraphs: Vec<String>,
@@ -33,12 +37,14 @@ pub(super) struct Message {
     reload_secs: Option<u64>,
 }
 
-impl Message {
-    pub(super) fn new(title: &'static str, tone: Tone) -> Self {
+impl<'a> Message<'a> {
+    pub(super) fn new(pages: Pages<'a>, title: &'static str, tone: Tone, told: &[&str]) -> Self {
         Self {
+            t: Text::of(pages.lang),
+            pages,
             title,
             tone,
-            paragraphs: Vec::new(),
+            paragraphs: told.iter().map(|&paragraph| paragraph.to_owned()).collect(),
             detail: None,
             action: None,
             retry_after: None,
@@ -51,8 +57,9 @@ impl Message {
         self
     }
 
-    pub(super) fn wait(self, lang: Lang, wait: Duration) -> Self {
-        self.say(&wait_sentence(lang, wait)).retry_after(wait)
+    pub(super) fn wait(self, wait: Duration) -> Self {
+        let sentence = wait_sentence(self.pages.lang, wait);
+        self.say(&sentence).retry_after(wait)
     }
 
     pub(super) fn retry_after(self, wait: Duration) -> Self {
@@ -72,18 +79,8 @@ impl Message {
         Self { action: Some(Action { href, label }), ..self }
     }
 
-    pub(super) fn render(self, status: u16, lang: Lang, site: Site<'_>) -> Page {
-        let view = MessageView {
-            t: Text::of(lang),
-            shell: Shell::new(lang, site),
-            title: self.title,
-            tone: self.tone,
-            paragraphs: self.paragraphs,
-            detail: self.detail,
-            action: self.action,
-            reload_secs: self.reload_secs,
-        };
-        page(status, lang, &view).with_wait(self.retry_after)
+    pub(super) fn render(self, status: u16) -> Page {
+        page(status, self.pages.lang, &self).with_wait(self.retry_after)
     }
 }
 
@@ -101,16 +98,19 @@ pub(super) enum Tone {
     Stop,
 }
 
-/// What the frame of every page needs.
-pub(super) struct Shell<'a> {
-    lang: Lang,
-    site: Site<'a>,
-    style: String,
-}
+impl Pages<'_> {
+    /// The stylesheet's address.
+    fn style(&self) -> String {
+        format!("{}{STYLE_PATH}?v={STYLE_VERSION:x}", self.base)
+    }
 
-impl<'a> Shell<'a> {
-    pub(super) fn new(lang: Lang, site: Site<'a>) -> Self {
-        Self { lang, site, style: format!("{STYLE_PATH}?v={STYLE_VERSION:x}") }
+    /// `{base}/device[?code=…]`.
+    pub(super) fn device(&self, code: Option<&str>) -> String {
+        let query = code.map(|code| {
+            let pair = form_urlencoded::Serializer::new(String::new()).append_pair("code", code).finish();
+            format!("?{pair}")
+        });
+        format!("{}/device{}", self.base, query.unwrap_or_default())
     }
 }
 
@@ -118,14 +118,14 @@ impl<'a> Shell<'a> {
 #[template(config = "src/pages/askama.toml", path = "home.html")]
 pub(super) struct HomeView<'a> {
     pub(super) t: &'static Text,
-    pub(super) shell: Shell<'a>,
+    pub(super) pages: Pages<'a>,
 }
 
 #[derive(Template)]
 #[template(config = "src/pages/askama.toml", path = "enter_code.html")]
 pub(super) struct EnterCodeView<'a> {
     pub(super) t: &'static Text,
-    pub(super) shell: Shell<'a>,
+    pub(super) pages: Pages<'a>,
     pub(super) typed: String,
     pub(super) state: Option<&'a str>,
     pub(super) invalid: bool,
@@ -136,7 +136,7 @@ pub(super) struct EnterCodeView<'a> {
 #[template(config = "src/pages/askama.toml", path = "confirm_code.html")]
 pub(super) struct ConfirmCodeView<'a> {
     pub(super) t: &'static Text,
-    pub(super) shell: Shell<'a>,
+    pub(super) pages: Pages<'a>,
     pub(super) code: &'a str,
     pub(super) state: Option<&'a str>,
     pub(super) client: String,
@@ -149,21 +149,8 @@ pub(super) struct ConfirmCodeView<'a> {
 #[template(config = "src/pages/askama.toml", path = "signed_in.html")]
 pub(super) struct SignedInView<'a> {
     pub(super) t: &'static Text,
-    pub(super) shell: Shell<'a>,
+    pub(super) pages: Pages<'a>,
     pub(super) meters: Vec<String>,
-}
-
-#[derive(Template)]
-#[template(config = "src/pages/askama.toml", path = "message.html")]
-struct MessageView<'a> {
-    t: &'static Text,
-    shell: Shell<'a>,
-    title: &'static str,
-    tone: Tone,
-    paragraphs: Vec<String>,
-    detail: Option<String>,
-    action: Option<Action>,
-    reload_secs: Option<u64>,
 }
 
 pub(super) fn page(status: u16, lang: Lang, view: &impl Template) -> Page {
@@ -175,20 +162,6 @@ pub(super) fn page(status: u16, lang: Lang, view: &impl Template) -> Page {
 pub(super) fn wait_sentence(lang: Lang, wait: Duration) -> String {
     let t = Text::of(lang);
     format!("{}{}{}", t.wait_before, text::wait(lang, wait), t.wait_after)
-}
-
-/// `{base}/device[?code=…[&state=…]]`.
-pub(super) fn device_address(site: Site<'_>, code: Option<&str>, state: Option<&str>) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [("code", code), ("state", state)] {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    match query.finish().as_str() {
-        "" => format!("{}/device", site.base),
-        query => format!("{}/device?{query}", site.base),
-    }
 }
 
 /// One line of the list of usage points: only the end of the number, and none of it where it is short.

@@ -126,12 +126,12 @@ async fn an_enedis_that_is_not_there_is_no_final_answer() {
     // Once the breaker is open, the answer comes at once and Enedis is left alone.
     eventually("the breaker opens", || async {
         assert_eq!(device.refresh("some-token", &[]).await.unwrap().status, 503);
-        world.metric("dfp_enedis_breaker_open").await.filter(|open| *open > 0.0)
+        world.metric("dfp_enedis_breaker_open{api=\"token\"}").await.filter(|open| *open > 0.0)
     })
     .await;
-    let attempts = world.metric("dfp_enedis_attempts_total").await;
+    let attempts = world.metric("dfp_enedis_attempts_total{api=\"token\"}").await;
     assert_eq!(device.refresh("some-token", &[]).await.unwrap().status, 503);
-    assert_eq!(world.metric("dfp_enedis_attempts_total").await, attempts);
+    assert_eq!(world.metric("dfp_enedis_attempts_total{api=\"token\"}").await, attempts);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,8 +178,10 @@ async fn no_attempt_is_begun_that_cannot_be_waited_for() {
     });
     let slow = tokio::spawn(futures_util::future::join_all(slow.collect::<Vec<_>>()));
     eventually("both refreshes wait", || async {
-        let (queued, flying) =
-            (world.metric("dfp_enedis_queue").await?, world.metric("dfp_enedis_in_flight").await?);
+        let (queued, flying) = (
+            world.metric("dfp_enedis_queue{api=\"token\"}").await?,
+            world.metric("dfp_enedis_in_flight{api=\"token\"}").await?,
+        );
         (queued + flying >= 2.0).then_some(())
     })
     .await;

@@ -35,11 +35,16 @@ pub fn meters_text(meters: &[Meter]) -> String {
     meters.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// The parts of a list as Enedis and the plugin write it, separated by `,` or `;`, without blanks around them.
+pub fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty())
+}
+
 /// Reads meters separated by `,` or `;`, each once, in the order of their first mention; blanks around them do not
 /// count. `None` unless there are between one and [`METERS_MAX`], all of 14 digits.
 pub fn parse_meters(text: &str) -> Option<Vec<Meter>> {
     let mut meters = Vec::new();
-    for part in text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty()) {
+    for part in listed(text) {
         let meter = Meter::parse(part)?;
         if !meters.contains(&meter) {
             meters.push(meter);

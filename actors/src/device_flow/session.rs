@@ -24,7 +24,7 @@ use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
 
 /// The deadlines of a flow. All are configuration or constants of [`Lifetimes::default`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Life of a device code and its user code (`CODE_LIFETIME_SECS`).
     pub code: Duration,

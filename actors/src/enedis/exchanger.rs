@@ -39,7 +39,7 @@ const QUEUE_MAX: usize = 4_096;
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// How calls are paced and bounded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangerSettings {
     /// Calls under way at a time (`ENEDIS_IN_FLIGHT`), at least 1.
     pub in_flight: usize,

@@ -31,7 +31,7 @@ pub struct TokenCall {
 }
 
 /// The client at Enedis, as configured. Where a part is missing, the device's own is used.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ConfiguredClient {
     /// `CLIENT_ID`.
     pub client_id: Option<String>,

@@ -17,7 +17,7 @@ pub const CLOSED_MAX: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_millis(1_100);
 
 /// The allowed rates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaSettings {
     /// `ENEDIS_CALLS_PER_SECOND`, at least 1.
     pub per_second: u32,

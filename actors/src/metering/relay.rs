@@ -72,7 +72,7 @@ const EVICT_EVERY: Duration = Duration::from_secs(60);
 const EVICT_STEPS: usize = 200;
 
 /// How the relay behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelaySettings {
     /// `ENEDIS_API_MODE`.
     pub mode: ApiMode,

@@ -1,0 +1,54 @@
+//! Where the server is, how many threads it has, and how it ends.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use actors::base::keyring::SLOTS;
+use ipnet::IpNet;
+
+use super::parse::Reader;
+
+/// Where the server is, and its threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// `LISTEN`.
+    pub listen: SocketAddr,
+    /// `ADMIN_LISTEN`; `None` if off.
+    pub admin_listen: Option<SocketAddr>,
+    /// `BASE_URL`, without a trailing slash.
+    pub base_url: String,
+    /// `TRUSTED_PROXIES`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `WORKERS`.
+    pub workers: usize,
+    /// `SHARDS`.
+    pub shards: usize,
+    /// `SHUTDOWN_SECS`.
+    pub shutdown: Duration,
+}
+
+impl ServerConfig {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+        let workers = r.number("WORKERS", cpus, 1..=256);
+        Self {
+            listen: r.socket("LISTEN", local(8080)),
+            admin_listen: r.value("ADMIN_LISTEN", "an address and port, or off", Some(local(9464)), |text| {
+                if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
+            }),
+            base_url: r
+                .url("BASE_URL", "http://localhost:8080", true)
+                .as_str()
+                .trim_end_matches('/')
+                .to_owned(),
+            trusted_proxies: r.networks("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
+            workers,
+            shards: r.number("SHARDS", workers.min(SLOTS), 1..=SLOTS),
+            shutdown: r.seconds("SHUTDOWN_SECS", 30, 1..=300),
+        }
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
