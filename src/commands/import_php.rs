@@ -21,19 +21,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::base::clock::{SharedClock, Timestamp};
+use actors::base::clock::{Clock, SharedClock, Timestamp};
 use actors::base::keyring::Keyring;
 use actors::base::store::{StoreError, Written};
 use actors::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, sealed_meters};
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, FuturesUnordered};
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::StreamExt;
+use futures_util::stream::{self, FuturesUnordered, LocalBoxStream};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::entry::{Entry, Kind, Token};
 use self::report::Report;
-use super::{CommandError, Desk};
+use super::{CommandError, Installation};
 use crate::config::{Config, EnvSource, StoreConfig};
 use crate::secret;
 use crate::store::OpenError;
@@ -53,6 +52,8 @@ every refresh and access token that has not expired to this server's store (Mong
 else DATA_DIR), with exactly what is left of its life. Either server may be running. Doing it again
 does no harm, except that it brings back what was revoked here in the meantime.
 docs/migration.md tells the whole way.";
+const NO_SOURCE: &str =
+    "no MongoDB is configured: name the PHP server's with --from-mongodb, or a file of its table with --file";
 const FROM_MONGODB: &str = "\
 The PHP server's MongoDB with its database
 
@@ -125,125 +126,108 @@ pub async fn run(
     clock: SharedClock,
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
+    let entries = begin(source(arguments, config, environment, out).await?).await?;
+    let dry_run = arguments.dry_run;
+    let installation = if dry_run {
+        Installation::find(config, SharedClock::clone(&clock)).await?
+    } else {
+        Some(Installation::make(config, SharedClock::clone(&clock)).await?)
+    };
+    let mut importer = Importer { installation, rng: StdRng::from_seed(secret::random()?), dry_run };
+    let mut report = Report::default();
+    let done = import(entries, &*clock, &mut report, |token| importer.step(token, clock.now())).await;
+    report.write(out, dry_run)?;
+    done
+}
+
+/// Entries of the PHP server, up to the first error.
+type Entries = LocalBoxStream<'static, Result<Entry, SourceError>>;
+
+async fn source(
+    arguments: &Arguments,
+    config: &Config,
+    environment: &EnvSource,
+    out: &mut impl Write,
+) -> Result<Entries, CommandError> {
     if let Some(path) = &arguments.file {
-        let entries = begin(stream::iter(table::entries(table::open(path)?)?)).await?;
-        let importer = Importer::new(arguments.dry_run, config, clock).await?;
-        return importer.import_and_report(entries, out).await;
+        return Ok(stream::iter(table::entries(table::open(path)?)?).boxed_local());
     }
-    let configured = match &config.store {
+    let configured = match &config.storage.store {
         StoreConfig::Mongo { uri, .. } => Some(uri.as_str()),
         StoreConfig::Embedded => None,
     };
     let uri = arguments.from_mongodb.as_deref().or_else(|| environment.get(VARIABLE)).or(configured);
-    let uri = uri.ok_or(CommandError::Usage(
-        "no MongoDB is configured: name the PHP server's with --from-mongodb, or a file of its table with --file",
-    ))?;
-    let found = mongo::open(uri).await?;
+    let found = mongo::open(uri.ok_or(CommandError::Usage(NO_SOURCE))?).await?;
     writeln!(out, "reading the collection cache of database {}", found.database)?;
-    let entries = begin(Box::pin(found.entries)).await?;
-    let importer = Importer::new(arguments.dry_run, config, clock).await?;
-    importer.import_and_report(entries, out).await
+    Ok(found.entries.boxed_local())
 }
 
 /// Waits for the first entry, so that a source that has none fails before a key or a store is made. It is far likelier
 /// the wrong database than a server that nobody used.
-async fn begin<S>(
-    mut entries: S,
-) -> Result<impl Stream<Item = Result<Entry, SourceError>> + Unpin, SourceError>
-where
-    S: Stream<Item = Result<Entry, SourceError>> + Unpin,
-{
+async fn begin(mut entries: Entries) -> Result<Entries, SourceError> {
     let first = entries.next().await.ok_or(SourceError::Empty)??;
-    Ok(stream::iter([Ok(first)]).chain(entries))
+    Ok(stream::iter([Ok(first)]).chain(entries).boxed_local())
 }
 
-/// An add, or the look that a dry run takes instead.
-type Step = BoxFuture<'static, (Kind, Result<Written, StoreError>)>;
+/// What became of a token.
+type Added = (Kind, Result<Written, StoreError>);
+
+/// Lets `step` add every live token. After a failure nothing more is begun, but what is under way is waited for, so that
+/// the counts are right.
+async fn import<F: Future<Output = Added>>(
+    mut entries: Entries,
+    clock: &dyn Clock,
+    report: &mut Report,
+    mut step: impl FnMut(&Token) -> F,
+) -> Result<(), CommandError> {
+    let mut under_way = FuturesUnordered::new();
+    let mut failure = None;
+    let mut is_read = false;
+    loop {
+        while !is_read && failure.is_none() && under_way.len() < IN_FLIGHT {
+            match entries.next().await {
+                None => is_read = true,
+                Some(Err(error)) => failure = Some(CommandError::from(error)),
+                // Each entry at its own time: an access token may end while many others are imported.
+                Some(Ok(entry)) => {
+                    under_way.extend(report.count(&entry, clock.now()).map(|token| step(&token)));
+                }
+            }
+        }
+        match under_way.next().await {
+            None => return failure.map_or(Ok(()), Err),
+            Some((kind, Ok(Written::Applied))) => report.of(kind).taken += 1,
+            Some((kind, Ok(Written::Conflict))) => report.of(kind).already += 1,
+            Some((_, Err(error))) => failure = failure.or(Some(error.into())),
+        }
+    }
+}
 
 /// Turns tokens into grants and adds them.
 struct Importer {
     /// `None`: a dry run before the first start of the server, when there is no store yet.
-    desk: Option<Desk>,
-    clock: SharedClock,
+    installation: Option<Installation>,
     rng: StdRng,
     dry_run: bool,
 }
 
 impl Importer {
-    async fn new(dry_run: bool, config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
-        let rng = StdRng::from_seed(secret::random()?);
-        let desk = if dry_run {
-            Desk::find(config, SharedClock::clone(&clock)).await?
-        } else {
-            Some(Desk::make(config, SharedClock::clone(&clock)).await?)
-        };
-        Ok(Self { desk, clock, rng, dry_run })
-    }
-
-    /// Imports, then writes the table, also of an import that failed half-way.
-    async fn import_and_report(
-        mut self,
-        entries: impl Stream<Item = Result<Entry, SourceError>> + Unpin,
-        out: &mut impl Write,
-    ) -> Result<(), CommandError> {
-        let mut report = Report::default();
-        let done = self.import(entries, &mut report).await;
-        report.write(out, self.dry_run)?;
-        done
-    }
-
-    /// After a failure nothing more is begun, but what is under way is waited for, so that the counts are right.
-    async fn import(
-        &mut self,
-        mut entries: impl Stream<Item = Result<Entry, SourceError>> + Unpin,
-        report: &mut Report,
-    ) -> Result<(), CommandError> {
-        let mut under_way: FuturesUnordered<Step> = FuturesUnordered::new();
-        let mut failure = None;
-        let mut is_read = false;
-        loop {
-            while !is_read && failure.is_none() && under_way.len() < IN_FLIGHT {
-                match entries.next().await {
-                    None => is_read = true,
-                    Some(Err(error)) => failure = Some(CommandError::from(error)),
-                    // Each entry at its own time: an access token may end while many others are imported.
-                    Some(Ok(entry)) => {
-                        let token = report.count(&entry, self.clock.now());
-                        under_way.extend(token.map(|token| self.step(&token)));
-                    }
-                }
-            }
-            match under_way.next().await {
-                None => return failure.map_or(Ok(()), Err),
-                Some((kind, Ok(Written::Applied))) => report.of(kind).taken += 1,
-                Some((kind, Ok(Written::Conflict))) => report.of(kind).already += 1,
-                Some((_, Err(error))) => failure = failure.or(Some(error.into())),
-            }
-        }
-    }
-
-    fn step(&mut self, token: &Token) -> Step {
-        let (kind, now) = (token.kind, self.clock.now());
-        let Some(Desk { store, keys, .. }) = &self.desk else {
-            return futures_util::future::ready((kind, Ok(Written::Applied))).boxed();
-        };
-        let store = Arc::clone(store);
-        if !self.dry_run {
+    /// Adds a token; in a dry run only looks whether it is there.
+    fn step(&mut self, token: &Token, now: Timestamp) -> impl Future<Output = Added> + use<> {
+        let (kind, dry_run) = (token.kind, self.dry_run);
+        let step = self.installation.as_ref().map(|Installation { store, keys, .. }| {
             let (grant, access) = grant(keys, &mut self.rng, token);
-            return async move { (kind, store.add(grant, access).await) }.boxed();
-        }
-        let hash = match kind {
-            Kind::Refresh => keys.refresh(&token.bearer),
-            Kind::Access => keys.access(&token.bearer),
-        };
+            (Arc::clone(store), grant, access)
+        });
         async move {
-            let found = match kind {
-                Kind::Refresh => store.find_refresh(hash, now).await,
-                Kind::Access => store.find_access(hash, now).await,
+            let Some((store, grant, access)) = step else { return (kind, Ok(Written::Applied)) };
+            let found = match access {
+                access if !dry_run => return (kind, store.add(grant, access).await),
+                None => store.find_refresh(grant.refresh, now).await,
+                Some(access) => store.find_access(access.token, now).await,
             };
-            (kind, found.map(|grant| grant.map_or(Written::Applied, |_| Written::Conflict)))
+            (kind, found.map(|found| found.map_or(Written::Applied, |_| Written::Conflict)))
         }
-        .boxed()
     }
 }
 

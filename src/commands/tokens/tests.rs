@@ -1,5 +1,6 @@
 //! The commands on a real store.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,32 +9,43 @@ use actors::base::code::BearerToken;
 use actors::base::keyring::Keyring;
 use actors::base::meter::parse_meters;
 use actors::metering::tokens::{Access, Origin, TokenStore, sealed_meters};
+use futures_util::{StreamExt, stream};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tempfile::TempDir;
 
 use super::*;
-use crate::commands::watched::WatchedTokens;
+use crate::store::sqlite::SqliteTokens;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const LAST_DIGITS: View = View { json: false, meters: Meters::LastDigits };
 
 struct World {
-    store: WatchedTokens,
-    desk: Desk,
+    store: Arc<SqliteTokens>,
+    installation: Installation,
+    accesses: RefCell<Vec<TokenHash>>,
+    // Behind its store: dropped last.
+    _dir: TempDir,
 }
 
 impl World {
     fn new() -> Self {
-        let store = WatchedTokens::new();
-        let clock = Arc::new(ManualClock::new(NOW));
-        let desk = Desk { store: Arc::new(store.clone()), keys: Keyring::new(&[7; 32]), clock };
-        Self { store, desk }
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteTokens::open(dir.path()).unwrap());
+        let (keys, clock) = (Keyring::new(&[7; 32]), Arc::new(ManualClock::new(NOW)));
+        let installation = Installation { store: Arc::clone(&store) as Arc<dyn TokenStore>, keys, clock };
+        Self { store, installation, accesses: RefCell::default(), _dir: dir }
+    }
+
+    /// Every grant, live or not.
+    async fn all(&self) -> Vec<MeterGrant> {
+        self.store.grants(None, Timestamp::EPOCH).await.unwrap().grants
     }
 
     /// Adds a grant for `meters` with an access token; answers its whole id.
     async fn grant(&self, n: u32, client: Option<&str>, meters: &str, life: u64) -> String {
         let mut rng = StdRng::seed_from_u64(n.into());
-        let keys = &self.desk.keys;
+        let keys = &self.installation.keys;
         let refresh = keys.refresh(&BearerToken::generate(&mut rng));
         let meters = parse_meters(meters).unwrap();
         let (meters, owners) = sealed_meters(keys, &mut rng, &refresh, &meters);
@@ -49,13 +61,14 @@ impl World {
         };
         let token = keys.access(&BearerToken::generate(&mut rng));
         let access = Access { token, refresh, issued_at: NOW, expires_at };
+        self.accesses.borrow_mut().push(token);
         self.store.add(grant, Some(access)).await.unwrap();
         hex::encode(refresh.as_bytes())
     }
 
     async fn perform(&self, action: Parsed) -> Result<String, CommandError> {
         let mut out = Vec::new();
-        self.desk.perform(action, &mut out).await?;
+        self.installation.perform(action, &mut out).await?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -68,14 +81,16 @@ impl World {
 #[tokio::test]
 async fn a_listing_goes_through_all_pages_and_leaves_out_what_has_ended() {
     let world = World::new();
-    let mut ids = Vec::new();
-    for n in 0..10 {
-        ids.push(world.grant(n, None, "12345678901234", 60).await);
-    }
-    let ended = world.grant(10, None, "12345678901234", 0).await;
+    // More than the thousand of a page.
+    let grants = stream::iter(0..1_005).map(|n| world.grant(n, None, "12345678901234", 60));
+    let ids: Vec<String> = grants.buffered(64).collect().await;
+    let ended = world.grant(2_000, None, "12345678901234", 0).await;
     let shown = world.list(None, LAST_DIGITS).await;
     assert!(ids.iter().all(|id| shown.contains(&id[..16])), "{shown}");
-    assert!(!shown.contains(&ended[..16]) && shown.ends_with("10 live grants\n"), "{shown}");
+    assert!(!shown.contains(&ended[..16]) && shown.ends_with("1005 live grants\n"), "{shown}");
+    let last = ids.iter().max().unwrap();
+    world.perform(Parsed::RevokeId(last[..16].to_owned())).await.unwrap();
+    assert!(!world.list(None, LAST_DIGITS).await.contains(&last[..16]));
 }
 
 #[tokio::test]
@@ -119,7 +134,7 @@ async fn json_is_one_object_a_line() {
 async fn grants_of_another_key_are_listed_and_said_to_be_unreadable() {
     let mut world = World::new();
     world.grant(1, None, "12345678901234", 60).await;
-    world.desk.keys = Keyring::new(&[8; 32]);
+    world.installation.keys = Keyring::new(&[8; 32]);
     let shown = world.list(None, LAST_DIGITS).await;
     assert!(shown.contains("1: unreadable") && shown.contains("the meters of 1 cannot be read"), "{shown}");
     let json = world.list(None, View { json: true, meters: Meters::Full }).await;
@@ -133,9 +148,11 @@ async fn an_unambiguous_beginning_revokes_a_grant_and_its_tokens() {
     let other = world.grant(2, None, "12345678901234", 60).await;
     let gone = world.perform(Parsed::RevokeId(id[..8].to_owned())).await.unwrap();
     assert_eq!(gone, "revoked 1 grant, with every token of theirs\n");
-    let left: Vec<_> =
-        world.store.all().await.iter().map(|grant| hex::encode(grant.refresh.as_bytes())).collect();
-    assert_eq!((left, world.store.accesses().await.len()), (vec![other], 1));
+    let left: Vec<_> = world.all().await.iter().map(|grant| hex::encode(grant.refresh.as_bytes())).collect();
+    assert_eq!(left, [other]);
+    let accesses = world.accesses.borrow().clone();
+    let opens = async |token| world.store.find_access(token, NOW).await.unwrap().is_some();
+    assert_eq!([opens(accesses[0]).await, opens(accesses[1]).await], [false, true]);
     for id in [&id[..8], &id] {
         let again = world.perform(Parsed::RevokeId(id.to_owned())).await;
         assert!(matches!(again, Err(CommandError::NoGrant)), "{again:?}");
@@ -146,7 +163,7 @@ async fn an_unambiguous_beginning_revokes_a_grant_and_its_tokens() {
 async fn an_ambiguous_beginning_revokes_nothing() {
     let world = World::new();
     world.grant(1, None, "12345678901234", 60).await;
-    let first = world.desk.store.grants(None, NOW).await.unwrap();
+    let first = world.installation.store.grants(None, NOW).await.unwrap();
     // Ids that differ in their last digit.
     for last in 1..=8_u8 {
         let mut twin = first.grants[0].clone();
@@ -155,15 +172,15 @@ async fn an_ambiguous_beginning_revokes_nothing() {
         twin.refresh = TokenHash::from_slice(&bytes).unwrap();
         world.store.add(twin, None).await.unwrap();
     }
-    let count = world.store.all().await.len();
+    let count = world.all().await.len();
     let id = hex::encode(first.grants[0].refresh.as_bytes());
     for length in [8, 16, 31] {
         let refused = world.perform(Parsed::RevokeId(id[..length].to_owned())).await;
         assert!(matches!(refused, Err(CommandError::Ambiguous)), "{refused:?}");
     }
-    assert_eq!(world.store.all().await.len(), count);
+    assert_eq!(world.all().await.len(), count);
     world.perform(Parsed::RevokeId(id)).await.unwrap();
-    assert_eq!(world.store.all().await.len(), count - 1);
+    assert_eq!(world.all().await.len(), count - 1);
 }
 
 #[tokio::test]
@@ -179,7 +196,7 @@ async fn all_grants_of_a_meter_are_revoked_however_many() {
     let meter = Meter::parse("12345678901234").unwrap();
     let gone = world.perform(Parsed::RevokeMeter(meter)).await.unwrap();
     assert_eq!(gone, "revoked 251 grants, with every token of theirs\n");
-    assert_eq!(world.store.all().await.len(), 1);
+    assert_eq!(world.all().await.len(), 1);
     let gone = world.perform(Parsed::RevokeMeter(meter)).await.unwrap();
     assert_eq!(gone, "revoked 0 grants, with every token of theirs\n");
 }
