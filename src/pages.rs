@@ -23,44 +23,14 @@ use std::time::Duration;
 pub use lang::Lang;
 use text::Text;
 use view::{CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, SHOWN_MAX, SignedInView, Tone};
+pub use view::{Page, Pages, STYLE, STYLE_PATH};
 use view::{meter, page, shown, wait_sentence};
-
-/// The stylesheet of all pages.
-pub const STYLE: &str = include_str!("pages/style.css");
-
-/// Where the stylesheet is served, below the base address. Pages link to it with a query that changes whenever
-/// [`STYLE`] does, so it may be cached for ever.
-pub const STYLE_PATH: &str = "/assets/style.css";
 
 /// The wait until a page asks Enedis again by itself.
 const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// The wait suggested where nothing better is known and the matter takes a moment.
 const MOMENT: Duration = Duration::from_secs(5);
-
-/// A rendered page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// HTTP status.
-    pub status: u16,
-    /// For `Content-Language`.
-    pub lang: Lang,
-    /// For `Retry-After`, in seconds, where the page asks its reader to wait.
-    pub retry_after_secs: Option<u64>,
-    /// The document.
-    pub html: String,
-}
-
-/// All pages of this installation, for one reader.
-#[derive(Clone, Copy, Debug)]
-pub struct Pages<'a> {
-    /// The reader's language.
-    pub lang: Lang,
-    /// Put before every address: a path prefix (may be empty) or a full base address. No slash at the end.
-    pub base: &'a str,
-    /// Host of Enedis' authorize endpoint, shown so that the owner knows where the next step leads.
-    pub enedis_host: &'a str,
-}
 
 /// Why a code was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

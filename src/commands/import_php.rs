@@ -16,7 +16,7 @@ mod mongo;
 mod report;
 mod table;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +32,9 @@ use rand::rngs::StdRng;
 
 use self::entry::{Entry, Kind, Token};
 use self::report::Report;
-use super::{CommandError, Installation};
+use super::{CommandError, Installation, SourceError};
 use crate::config::{Config, EnvSource, StoreConfig};
 use crate::secret;
-use crate::store::OpenError;
 
 /// What the PHP server gives a refresh token to live: four years of 365 days.
 const REFRESH_LIFE: Duration = Duration::from_secs(4 * 365 * 86_400);
@@ -84,38 +83,6 @@ pub struct Arguments {
     /// Say what would be done, and add nothing
     #[arg(long)]
     dry_run: bool,
-}
-
-/// Why the PHP server's entries cannot be read. Never holds an address or an entry.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// Name a file that can be read.
-    #[error("{}", path.display())]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Make it anew. Names the line at most.
-    #[error("reading failed, or it is not whole")]
-    Read(#[source] csv::Error),
-    /// Look for the entries elsewhere.
-    #[error("there is nothing in it")]
-    Empty,
-    /// Make it with `psql`; a dump is not read.
-    #[error(
-        "it is no CSV file with the columns key, meters and expires_at; `import-php --help` says how psql makes it"
-    )]
-    Columns,
-    /// Correct the address, or start the server.
-    #[error(transparent)]
-    Mongo(OpenError),
-    /// Name the database in the address.
-    #[error(
-        "the address of the PHP server's MongoDB names no database: add it behind the host, as in mongodb://host/database"
-    )]
-    NoDatabase,
 }
 
 /// Imports, and writes to `out` what was done, also if it fails on the way.

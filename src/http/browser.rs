@@ -1,4 +1,4 @@
-//! What every page has in common: headers, language, and the two cookies of one browser.
+//! What every page has in common: headers, and the two cookies of one browser.
 //!
 //! The first cookie binds a consent to the browser that began it (RFC 6749 section 10.12); it outlives one
 //! consent and means nothing to anybody else. The second remembers the user code for a retry link. Both are
@@ -8,28 +8,21 @@ use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use actors::base::code::{BrowserToken, UserCode};
+use actors::base::keyring::BrowserHash;
 
-use super::App;
-use crate::pages::{Lang, Page};
+use super::state::App;
+use crate::pages::Page;
 
 /// Nothing but our stylesheet. Forms may go anywhere, because browsers apply `form-action` to each redirect that
 /// follows a form, and where Enedis sends people to sign in is Enedis' choice.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action *; frame-ancestors 'none'; base-uri 'none'";
 /// How long a browser keeps its binding; longer than any consent takes.
 const BINDING_LIFE: CookieDuration = CookieDuration::days(1);
-
-/// The language a reader prefers.
-pub fn language(request: &HttpRequest) -> Lang {
-    let query = form_urlencoded::parse(request.query_string().as_bytes());
-    let asked = query.into_iter().find(|(name, _)| name == "lang").map(|(_, value)| value.into_owned());
-    let accepted = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    Lang::choose(asked.as_deref(), accepted)
-}
 
 /// A rendered page as a response.
 pub fn respond(app: &App, page: Page) -> HttpResponse {
@@ -62,6 +55,11 @@ pub fn secure(app: &App, response: &mut HttpResponseBuilder) {
 /// The browser behind a request, if it carries our cookie.
 pub fn browser(app: &App, request: &HttpRequest) -> Option<BrowserToken> {
     BrowserToken::parse(request.cookie(binding_name(app))?.value())
+}
+
+/// The same, as limits count it.
+pub fn hashed(app: &App, request: &HttpRequest) -> Option<BrowserHash> {
+    browser(app, request).map(|token| app.keys().browser(&token))
 }
 
 /// Makes sure that the browser has its cookie before it acts: of two clicks, or of one whose answer was lost, the

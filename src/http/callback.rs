@@ -12,10 +12,10 @@ use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned
 use actors::device_flow::registry::{DenyAnswer, Failure};
 use actors::device_flow::session::Settled;
 
-use super::App;
 use super::browser;
 use super::device::OUR_TROUBLE;
 use super::query::Query;
+use super::state::App;
 use crate::config::Flow;
 use crate::pages::{Page, Problem, Trouble};
 
@@ -56,7 +56,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
         // The number can be guessed, and each guess costs a call to Enedis.
         Returned::Authorisation(_) => {
             let (address, now) = (app.address(request), app.clock().now());
-            match app.shared.limits.guess_authorisation(address, app.browser(request), now) {
+            match app.shared.limits.guess_authorisation(address, browser::hashed(app, request), now) {
                 Ok(guess) => Some(guess),
                 Err(wait) => return pages.problem(Problem::TooManyAttempts { wait }),
             }

@@ -19,9 +19,10 @@ use actors::metering::tokens::service::Opened;
 use actors::system::MeteringHandles;
 
 use super::error::{ApiError, json_answer};
-use super::large::{self, Place};
+use super::large::{self, Permit};
 use super::query::Query;
-use super::{App, version};
+use super::state::App;
+use super::version;
 use crate::config::Flow;
 use crate::metrics::DataEnd;
 
@@ -39,14 +40,14 @@ pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
     let answer = answer.unwrap_or(Err(ApiError::EnedisBusy { retry_after: COME_BACK }));
     app.metrics().data(end(&answer));
     let mut response = match answer {
-        Ok((body, place)) => large::hold(json_answer(body), place),
+        Ok((body, permit)) => large::hold(json_answer(body), permit),
         Err(error) => error.error_response(),
     };
     response.headers_mut().insert(VIA, app.site.via.clone());
     response
 }
 
-type Answer = Result<(String, Option<Place>), ApiError>;
+type Answer = Result<(String, Option<Permit>), ApiError>;
 
 fn end(answer: &Answer) -> DataEnd {
     match answer {
@@ -74,10 +75,10 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     } else {
         authorise(metering, request, question.meter).await?
     };
-    let place = app.shared.large.place(question);
-    let place = place.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
+    let permit = app.shared.large.permit(question);
+    let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
     match metering.relay.read(question, consented).await {
-        Relayed::Answer(body) => Ok((body, place)),
+        Relayed::Answer(body) => Ok((body, permit)),
         Relayed::Error(error) => Err(ApiError::Data(error)),
         Relayed::Busy { retry_after } => Err(ApiError::EnedisBusy { retry_after }),
         Relayed::Unavailable { retry_after } => Err(ApiError::Unavailable { retry_after }),

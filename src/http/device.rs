@@ -10,11 +10,11 @@ use actors::device_flow::registry::{FindAnswer, IssueAnswer, PendingCode};
 use actors::device_flow::session::Request;
 use serde::Serialize;
 
-use super::App;
 use super::browser;
 use super::client::Client;
 use super::error::{ApiError, SOON, json_answer};
 use super::query::Query;
+use super::state::App;
 use crate::pages::{CodeError, ConfirmCode, Page, Problem, Trouble};
 
 /// Trouble of our own, for people.
@@ -129,7 +129,7 @@ pub enum Found {
 
 /// Looks a typed code up.
 pub async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
-    let (address, browser, now) = (app.address(request), app.browser(request), app.clock().now());
+    let (address, browser, now) = (app.address(request), browser::hashed(app, request), app.clock().now());
     let guess = match app.shared.limits.guess_code(address, browser, now) {
         Ok(guess) => guess,
         Err(wait) => return Found::Refused(CodeError::TooManyAttempts { wait }),

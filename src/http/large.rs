@@ -22,8 +22,8 @@ const IN_ALL: usize = 64;
 #[derive(Clone, Default)]
 pub struct LargeAnswers(Arc<Mutex<Vec<Meter>>>);
 
-/// The place of one answer. Dropped when the answer has been sent, or will not be.
-pub struct Place {
+/// The permit of one answer. Dropped when the answer has been sent, or will not be.
+pub struct Permit {
     of: LargeAnswers,
     meter: Meter,
 }
@@ -32,8 +32,8 @@ pub struct Place {
 pub struct TooMany;
 
 impl LargeAnswers {
-    /// The place that `request` takes; `None` if its answer is small.
-    pub fn place(&self, request: MeterRequest) -> Result<Option<Place>, TooMany> {
+    /// The permit that `request` needs; `None` if its answer is small.
+    pub fn permit(&self, request: MeterRequest) -> Result<Option<Permit>, TooMany> {
         let MeterRequest { resource, meter, range } = request;
         if !resource.is_curve() || range.day_count() <= LARGE_DAYS {
             return Ok(None);
@@ -43,7 +43,7 @@ impl LargeAnswers {
             return Err(TooMany);
         }
         taken.push(meter);
-        Ok(Some(Place { of: self.clone(), meter }))
+        Ok(Some(Permit { of: self.clone(), meter }))
     }
 
     fn taken(&self) -> MutexGuard<'_, Vec<Meter>> {
@@ -51,7 +51,7 @@ impl LargeAnswers {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.of.taken();
         if let Some(at) = taken.iter().position(|meter| *meter == self.meter) {
@@ -60,20 +60,20 @@ impl Drop for Place {
     }
 }
 
-/// Lets `place` go when the body of `response` has been sent or given up.
-pub fn hold(response: HttpResponse, place: Option<Place>) -> HttpResponse {
-    match place {
+/// Lets `permit` go when the body of `response` has been sent or given up.
+pub fn hold(response: HttpResponse, permit: Option<Permit>) -> HttpResponse {
+    match permit {
         None => response,
-        Some(place) => response.map_body(|_, body| BoxBody::new(Held { body, _place: place })),
+        Some(permit) => response.map_body(|_, body| BoxBody::new(PermittedBody { body, _permit: permit })),
     }
 }
 
-struct Held {
+struct PermittedBody {
     body: BoxBody,
-    _place: Place,
+    _permit: Permit,
 }
 
-impl MessageBody for Held {
+impl MessageBody for PermittedBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -106,27 +106,27 @@ mod tests {
             request(1, Resource::ConsumptionCurve, "2026-01-08"),
             request(1, Resource::DailyConsumption, "2026-06-01"),
         ] {
-            assert!(matches!(large.place(small), Ok(None)));
+            assert!(matches!(large.permit(small), Ok(None)));
         }
-        let first = large.place(curve).ok().unwrap();
-        let _second = large.place(curve).ok().unwrap();
-        assert!(large.place(curve).is_err());
-        assert!(large.place(request(2, Resource::ConsumptionCurve, "2026-06-01")).is_ok());
-        // Held as long as the body is.
+        let first = large.permit(curve).ok().unwrap();
+        let _second = large.permit(curve).ok().unwrap();
+        assert!(large.permit(curve).is_err());
+        assert!(large.permit(request(2, Resource::ConsumptionCurve, "2026-06-01")).is_ok());
+        // Taken as long as the body is.
         let response = hold(HttpResponse::Ok().body("values"), first);
-        assert!(large.place(curve).is_err());
+        assert!(large.permit(curve).is_err());
         assert_eq!(to_bytes(response.into_body()).await.unwrap(), "values");
-        assert!(large.place(curve).is_ok());
+        assert!(large.permit(curve).is_ok());
     }
 
     #[test]
     fn there_are_few_in_all() {
         let large = LargeAnswers::default();
-        let place = |number| large.place(request(number, Resource::ProductionCurve, "2026-06-01"));
-        let held: Vec<_> = (0..64).map(|number| place(number).ok().unwrap()).collect();
-        assert!(place(200).is_err());
+        let permit = |number| large.permit(request(number, Resource::ProductionCurve, "2026-06-01"));
+        let held: Vec<_> = (0..64).map(|number| permit(number).ok().unwrap()).collect();
+        assert!(permit(200).is_err());
         drop(held);
-        assert!(place(200).is_ok());
+        assert!(permit(200).is_ok());
         assert!(large.taken().is_empty());
     }
 }

@@ -6,9 +6,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use actors::device_flow::store::SessionStore;
 use serde_json::json;
 
+use super::browser;
 use super::error::{ApiError, json_answer};
 use super::grant::GrantType;
-use super::{App, browser};
+use super::state::App;
 use crate::pages::{Problem, STYLE};
 
 /// `GET /`.

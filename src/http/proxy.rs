@@ -14,10 +14,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use actors::enedis::exchanger::Exchanged;
 use actors::enedis::port::Grant;
 
-use super::App;
 use super::client::Client;
 use super::error::{ApiError, no_store};
 use super::grant::GrantType;
+use super::state::App;
 use super::token::{self, REFRESH_TOKEN_MAX};
 
 /// A device refreshes its token. Enedis' status, content type and body come back as they are.

@@ -8,11 +8,11 @@ use actors::base::code::{BearerToken, DeviceCode};
 use actors::device_flow::poll::PollAnswer;
 use actors::metering::tokens::service::{Refresh, Refreshed, TokenService};
 
-use super::App;
 use super::client::Client;
 use super::error::{ApiError, json_answer};
 use super::form::Form;
 use super::grant::GrantType;
+use super::state::App;
 use crate::metrics::PollEnd;
 
 /// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.

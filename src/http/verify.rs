@@ -10,10 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::App;
 use super::browser;
 use super::device::{Found, OUR_TROUBLE, find};
 use super::query::Query;
+use super::state::App;
 use crate::config::Upstream;
 use crate::pages::{CodeError, Problem};
 

@@ -1,10 +1,18 @@
-//! What the templates are filled from, and how strangers' texts are made fit to be shown.
+//! The frame of all pages, what the templates are filled from, and how strangers' texts are made fit to be shown.
 
 use std::time::Duration;
 
 use askama::Template;
 
-use super::{Lang, Page, Pages, STYLE, STYLE_PATH, text, text::Text};
+use super::lang::Lang;
+use super::text::{self, Text};
+
+/// The stylesheet of all pages.
+pub const STYLE: &str = include_str!("style.css");
+
+/// Where the stylesheet is served, below the base address. Pages link to it with a query that changes whenever
+/// [`STYLE`] does, so it may be cached for ever.
+pub const STYLE_PATH: &str = "/assets/style.css";
 
 /// As much of a stranger's text as a page shows, in characters.
 pub(super) const SHOWN_MAX: usize = 200;
@@ -15,6 +23,30 @@ pub(super) const CODE_MAX: usize = 64;
 /// Digits of a usage point that a page shows, and the least length at which they give little away.
 const METER_DIGITS: usize = 4;
 const METER_LENGTH_MIN: usize = 8;
+
+/// A rendered page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// HTTP status.
+    pub status: u16,
+    /// For `Content-Language`.
+    pub lang: Lang,
+    /// For `Retry-After`, in seconds, where the page asks its reader to wait.
+    pub retry_after_secs: Option<u64>,
+    /// The document.
+    pub html: String,
+}
+
+/// All pages of this installation, for one reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Pages<'a> {
+    /// The reader's language.
+    pub lang: Lang,
+    /// Put before every address: a path prefix (may be empty) or a full base address. No slash at the end.
+    pub base: &'a str,
+    /// Host of Enedis' authorize endpoint, shown so that the owner knows where the next step leads.
+    pub enedis_host: &'a str,
+}
 
 impl Page {
     pub(super) fn with_wait(self, wait: Option<Duration>) -> Self {

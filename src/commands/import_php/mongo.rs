@@ -11,8 +11,8 @@ use mongodb::bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Cursor};
 
-use super::SourceError;
 use super::entry::Entry;
+use crate::commands::SourceError;
 use crate::store::OpenError;
 use crate::store::mongo::{DEADLINE, errors};
 

@@ -11,8 +11,8 @@ use actors::base::clock::Timestamp;
 use csv::Reader;
 use serde::Deserialize;
 
-use super::SourceError;
 use super::entry::Entry;
+use crate::commands::SourceError;
 
 /// The columns that the file has to have.
 const COLUMNS: [&[u8]; 3] = [b"key", b"meters", b"expires_at"];
