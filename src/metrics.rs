@@ -7,7 +7,7 @@
 use actors::device_flow::consent::ConsentOutcome;
 use actors::device_flow::registry::RegistrySnapshot;
 use actors::device_flow::writer::WriterSnapshot;
-use actors::enedis::exchanger::{ExchangerSnapshot, LaneSnapshot};
+use actors::enedis::exchanger::{ExchangerSnapshot, EndpointSnapshot};
 use actors::metering::relay::{ApiSnapshot, RelaySnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -188,7 +188,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
     let writer = |count: fn(&WriterSnapshot) -> u64| Samples::One(observed.writer.as_ref().map(count));
     let relay = |count: fn(&RelaySnapshot) -> u64| Samples::One(observed.relay.as_ref().map(count));
     // Each API has a quota, a queue and a circuit breaker of its own.
-    let enedis = |count: fn(&LaneSnapshot) -> u64| {
+    let enedis = |count: fn(&EndpointSnapshot) -> u64| {
         let apis = observed.exchanger.iter().flat_map(|it| [("token", &it.token), ("services", &it.services)]);
         Samples::By("api", apis.map(|(api, lane)| (api, count(lane))).collect())
     };

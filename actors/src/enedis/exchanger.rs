@@ -1,5 +1,5 @@
-//! **`TokenExchanger`**: the one door to Enedis' authorization server: its token endpoint, and the service that tells
-//! which meter a consent is for.
+//! **`TokenExchanger`**: all calls to Enedis' authorization server: to its token endpoint, and to the service that
+//! tells which meter a consent is for.
 //!
 //! Owns, for each of the two, the queue of calls, the quota, the backoff and the circuit breaker; `ENEDIS_IN_FLIGHT`
 //! calls (one by default) are under way at a time. Promises: a call is sent again only if Enedis certainly did not act
@@ -12,7 +12,8 @@
 //! renewal is under way at a time, and nobody waits for one that was foreseeable.
 
 mod application_token;
-mod lane;
+mod calls;
+mod core;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,9 +22,8 @@ use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use self::application_token::Application;
-pub use self::lane::LaneSnapshot;
-use self::lane::{Job, Lane};
+pub use self::calls::EndpointSnapshot;
+use self::core::{Core, Effect, Event};
 use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::clock::SharedClock;
 use crate::base::token_set::TokenSet;
@@ -68,6 +68,13 @@ pub enum Exchanged<T = Answer> {
 }
 
 impl Exchanged {
+    fn token(self) -> Exchanged<Result<TokenSet, NoToken>> {
+        self.pick(|answer| match answer {
+            Answer::Token(tokens) => Some(tokens),
+            Answer::Refresh(_) | Answer::Meters(_) => None,
+        })
+    }
+
     /// Takes what `pick` takes from the answer. An answer to another question tells nothing of this one.
     fn pick<T>(self, pick: impl FnOnce(Answer) -> Option<T>) -> Exchanged<T> {
         match self {
@@ -105,41 +112,19 @@ pub enum Acquired {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExchangerSnapshot {
     /// The token endpoint.
-    pub token: LaneSnapshot,
-    /// The service of subscriptions.
-    pub services: LaneSnapshot,
+    pub token: EndpointSnapshot,
+    /// The service that tells which meter a consent is for.
+    pub services: EndpointSnapshot,
 }
 
-/// The APIs of the authorization server, each with its own quota at Enedis.
-#[derive(Clone, Copy)]
-enum Door {
-    Token = 0,
-    Services = 1,
-}
-
-impl Door {
-    const ALL: [Self; 2] = [Self::Token, Self::Services];
-
-    const fn of(call: &Call) -> Self {
-        match call {
-            Call::Token(_) | Call::Refresh(_) => Self::Token,
-            Call::Meters(_) => Self::Services,
-        }
-    }
-}
-
-/// The actor. Reach it through [`TokenExchangerHandle`].
+/// The actor: [`Core`] decides. Reach it through [`TokenExchangerHandle`].
 pub struct TokenExchanger {
     server: Rc<dyn AuthorizationServer>,
     clock: SharedClock,
-    settings: ExchangerSettings,
-    lanes: [Lane; 2],
-    application: Application,
-    own: Option<TokenCall>,
-    /// Of its own, so that callers in a crowd do not keep the application without a token.
-    renewal: Admission,
-    wake: Option<SpawnHandle>,
-    rng: StdRng,
+    /// Longest wait for one attempt.
+    attempt: Duration,
+    core: Core<Reply<Exchanged>, Reply<Acquired>>,
+    alarm: Option<SpawnHandle>,
 }
 
 impl TokenExchanger {
@@ -153,7 +138,6 @@ impl TokenExchanger {
         own: Option<(String, Option<String>)>,
         seed: [u8; 32],
     ) -> TokenExchangerHandle {
-        let admission = Admission::new(QUEUE_MAX, settings.deadline + MARGIN);
         let own = own.map(|(client_id, client_secret)| TokenCall {
             client_id,
             client_secret,
@@ -161,42 +145,37 @@ impl TokenExchanger {
         });
         let addr = Self::start_in_arbiter(arbiter, move |_| Self {
             server: server(),
-            lanes: Door::ALL.map(|_| Lane::new(settings, clock.now())),
+            attempt: settings.attempt,
+            core: Core::new(settings, own, StdRng::from_seed(seed), clock.now()),
             clock,
-            settings,
-            application: Application::default(),
-            own,
-            renewal: Admission::new(1, settings.deadline + MARGIN),
-            wake: None,
-            rng: StdRng::from_seed(seed),
+            alarm: None,
         });
-        TokenExchangerHandle { addr, admission }
+        TokenExchangerHandle { addr, admission: Admission::new(QUEUE_MAX, settings.deadline + MARGIN) }
     }
 
-    /// Sends what may be sent, and sets the alarm for the rest.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
+    /// Tells the core what happened, does what it says, and sets the alarm.
+    fn on(&mut self, event: Event<Reply<Exchanged>, Reply<Acquired>>, ctx: &mut Context<Self>) {
         let now = self.clock.now();
-        for door in Door::ALL {
-            while let Some(job) = self.lanes[door as usize].next(now) {
-                self.attempt(door, job, ctx);
+        for effect in self.core.on(now, event) {
+            match effect {
+                Effect::Answer(reply, exchanged) => reply.send(exchanged),
+                Effect::HandOut(reply, acquired) => reply.send(acquired),
+                Effect::Send { ticket, call } => {
+                    let (server, limit) = (Rc::clone(&self.server), self.attempt);
+                    let sent = async move { server.call(call, limit).await };
+                    ctx.spawn(sent.into_actor(self).map(move |attempt, act, ctx| {
+                        act.on(Event::AttemptEnded { ticket, attempt }, ctx);
+                    }));
+                }
             }
         }
-        if let Some(alarm) = self.wake.take() {
+        if let Some(alarm) = self.alarm.take() {
             ctx.cancel_future(alarm);
         }
-        if let Some(at) = self.lanes.iter().filter_map(Lane::next_wake).min() {
+        self.alarm = self.core.next_wake().map(|at| {
             let wait = at.since(now).max(Duration::from_millis(1));
-            self.wake = Some(ctx.run_later(wait, Self::pump));
-        }
-    }
-
-    fn attempt(&self, door: Door, job: Job, ctx: &mut Context<Self>) {
-        let (server, call, limit) = (Rc::clone(&self.server), job.call.clone(), self.settings.attempt);
-        let call = async move { server.call(call, limit).await };
-        ctx.spawn(call.into_actor(self).map(move |result, act, ctx| {
-            act.lanes[door as usize].ended(act.clock.now(), job, result, &mut act.rng);
-            act.pump(ctx);
-        }));
+            ctx.run_later(wait, |act, ctx| act.on(Event::TimePassed, ctx))
+        });
     }
 }
 
@@ -205,7 +184,7 @@ impl Actor for TokenExchanger {
 }
 
 /// Send one call to the authorization server. Sent by the consent workflow and by `POST /device/proxy`; the answer
-/// says whether Enedis may have acted on it.
+/// says whether Enedis may have acted on it. Nothing becomes durable.
 struct CallEnedis {
     call: Call,
     reply: Reply<Exchanged>,
@@ -219,15 +198,13 @@ impl Handler<CallEnedis> for TokenExchanger {
     type Result = ();
 
     // Synchronous: queues; the attempt's future answers and interleaves with later messages.
-    fn handle(&mut self, msg: CallEnedis, ctx: &mut Self::Context) {
-        let door = Door::of(&msg.call);
-        self.lanes[door as usize].push(Job::new(msg.call, msg.reply, self.clock.now()));
-        self.pump(ctx);
+    fn handle(&mut self, CallEnedis { call, reply }: CallEnedis, ctx: &mut Self::Context) {
+        self.on(Event::CallArrived { call, caller: reply }, ctx);
     }
 }
 
 /// Hand out the application's token, and get one if there is none. Sent by the meter relay and by the consent
-/// workflow; nothing becomes durable.
+/// workflow. Nothing becomes durable.
 struct AcquireToken {
     rejected: Option<Bearer>,
     reply: Reply<Acquired>,
@@ -241,20 +218,8 @@ impl Handler<AcquireToken> for TokenExchanger {
     type Result = ();
 
     // Synchronous: answers from memory, or keeps the reply until the renewal has ended. That is a call like others.
-    fn handle(&mut self, msg: AcquireToken, ctx: &mut Self::Context) {
-        let Some(own) = &self.own else {
-            let retry_after = self.settings.deadline;
-            return msg.reply.send(Acquired::NotDone { why: NotDone::Down, retry_after });
-        };
-        if self.application.acquire(self.clock.now(), msg.rejected.as_ref(), msg.reply) {
-            self.application.begin();
-            let call = own.clone();
-            let door = TokenExchangerHandle { addr: ctx.address(), admission: self.renewal.clone() };
-            let renewal = async move { door.token(call).await };
-            ctx.spawn(renewal.into_actor(self).map(|ended, act, _| {
-                act.application.ended(act.clock.now(), ended);
-            }));
-        }
+    fn handle(&mut self, AcquireToken { rejected, reply }: AcquireToken, ctx: &mut Self::Context) {
+        self.on(Event::TokenWanted { rejected, caller: reply }, ctx);
     }
 }
 
@@ -271,9 +236,7 @@ impl Handler<Observe> for TokenExchanger {
     type Result = ();
 
     fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
-        let now = self.clock.now();
-        let [token, services] = Door::ALL.map(|door| self.lanes[door as usize].snapshot(now));
-        msg.reply.send(ExchangerSnapshot { token, services });
+        msg.reply.send(self.core.snapshot(self.clock.now()));
     }
 }
 
@@ -287,10 +250,7 @@ pub struct TokenExchangerHandle {
 impl TokenExchangerHandle {
     /// Presents a grant for tokens.
     pub async fn token(&self, call: TokenCall) -> Exchanged<Result<TokenSet, NoToken>> {
-        self.call(Call::Token(call)).await.pick(|answer| match answer {
-            Answer::Token(tokens) => Some(tokens),
-            Answer::Refresh(_) | Answer::Meters(_) => None,
-        })
+        self.call(Call::Token(call)).await.token()
     }
 
     /// Presents a device's refresh token; the answer is as it came.

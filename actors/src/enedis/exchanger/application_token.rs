@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{Acquired, Exchanged, NotDone};
-use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
 use crate::base::token_set::TokenSet;
 use crate::enedis::port::{Bearer, NoToken};
@@ -18,10 +17,10 @@ const YOUNG: Duration = Duration::from_secs(30);
 /// Pause after the token endpoint has refused, in which it is not asked again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
-#[derive(Default)]
-pub(super) struct Application {
+/// The token and those who wait for it. `T` is a caller's way back.
+pub(super) struct ApplicationToken<T> {
     current: Option<Issued>,
-    waiting: Vec<Reply<Acquired>>,
+    waiting: Vec<T>,
     renewing: bool,
     refused_until: Option<Timestamp>,
 }
@@ -32,42 +31,52 @@ struct Issued {
     ends: Timestamp,
 }
 
-impl Application {
-    /// Takes a caller in; `rejected` is the token Enedis did not accept from it. Whether a renewal is to be begun.
-    pub fn acquire(&mut self, now: Timestamp, rejected: Option<&Bearer>, reply: Reply<Acquired>) -> bool {
+/// What comes of a wish for the token.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wish<T> {
+    /// The caller, if it need not wait, and what it is told.
+    pub answer: Option<(T, Acquired)>,
+    /// Whether a renewal is to be begun; its end is told to [`ApplicationToken::renewed`].
+    pub renew: bool,
+}
+
+impl<T> Default for ApplicationToken<T> {
+    fn default() -> Self {
+        Self { current: None, waiting: Vec::new(), renewing: false, refused_until: None }
+    }
+}
+
+impl<T> ApplicationToken<T> {
+    /// Takes a caller in; `rejected` is the token Enedis did not accept from it.
+    pub fn acquire(&mut self, now: Timestamp, rejected: Option<&Bearer>, caller: T) -> Wish<T> {
+        let may_ask = !self.renewing && self.refused_until.is_none_or(|until| now >= until);
         let is_old = |issued: &mut Issued| now.since(issued.at) >= YOUNG;
         self.current.take_if(|issued| Some(&issued.bearer) == rejected && is_old(issued));
         let left = self.current.as_ref().map_or(Duration::ZERO, |issued| issued.ends.since(now));
         if let Some(issued) = self.current.as_ref().filter(|_| left > MARGIN) {
-            reply.send(Acquired::Bearer(issued.bearer.clone()));
             // A short-lived token is renewed when half of its life is over.
-            let ahead = AHEAD.min(issued.ends.since(issued.at) / 2);
-            return left <= ahead && self.may_ask(now);
+            let renew = may_ask && left <= AHEAD.min(issued.ends.since(issued.at) / 2);
+            self.renewing |= renew;
+            return Wish { answer: Some((caller, Acquired::Bearer(issued.bearer.clone()))), renew };
         }
         if let Some(until) = self.refused_until.filter(|until| now < *until) {
-            reply.send(Acquired::NotDone { why: NotDone::Down, retry_after: until.since(now) });
-            return false;
+            let none = Acquired::NotDone { why: NotDone::Down, retry_after: until.since(now) };
+            return Wish { answer: Some((caller, none)), renew: false };
         }
-        self.waiting.push(reply);
-        !self.renewing
+        self.waiting.push(caller);
+        let renew = !std::mem::replace(&mut self.renewing, true);
+        Wish { answer: None, renew }
     }
 
-    /// A renewal is on its way.
-    pub fn begin(&mut self) {
-        self.renewing = true;
-    }
-
-    /// A renewal has ended: answers whoever waited.
-    pub fn ended(&mut self, now: Timestamp, exchanged: Exchanged<Result<TokenSet, NoToken>>) {
+    /// A renewal has ended: what whoever waited is told.
+    pub fn renewed(
+        &mut self,
+        now: Timestamp,
+        exchanged: Exchanged<Result<TokenSet, NoToken>>,
+    ) -> impl Iterator<Item = (T, Acquired)> {
         self.renewing = false;
         let acquired = self.read(now, exchanged);
-        for reply in self.waiting.drain(..) {
-            reply.send(acquired.clone());
-        }
-    }
-
-    fn may_ask(&self, now: Timestamp) -> bool {
-        !self.renewing && self.refused_until.is_none_or(|until| now >= until)
+        std::mem::take(&mut self.waiting).into_iter().map(move |caller| (caller, acquired.clone()))
     }
 
     fn read(&mut self, now: Timestamp, exchanged: Exchanged<Result<TokenSet, NoToken>>) -> Acquired {
@@ -98,7 +107,6 @@ impl Application {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::admission::Admission;
 
     fn at(secs: u64) -> Timestamp {
         Timestamp::from_millis(1_000_000_000 + secs * 1_000)
@@ -109,62 +117,53 @@ mod tests {
         Exchanged::Answered(Ok(TokenSet::own(members)))
     }
 
-    /// Asks at `now`; answers whether a renewal begins, which then brings `brings`, and what the caller hears.
-    async fn ask(
-        app: &mut Application,
+    /// Asks at `now`: whether a renewal begins, which then brings `brings`, and what the caller hears.
+    fn ask(
+        token: &mut ApplicationToken<()>,
         now: Timestamp,
         rejected: Option<&str>,
         brings: Exchanged<Result<TokenSet, NoToken>>,
     ) -> (bool, Acquired) {
-        let admission = Admission::new(9, Duration::from_secs(1));
-        let mut renews = false;
-        let answer = admission
-            .ask(|reply| {
-                renews = app.acquire(now, rejected.map(Bearer::from).as_ref(), reply);
-                if renews {
-                    app.begin();
-                    app.ended(now, brings);
-                }
-            })
-            .await;
-        (renews, answer.unwrap())
+        let Wish { answer, renew } = token.acquire(now, rejected.map(Bearer::from).as_ref(), ());
+        let renewed = if renew { token.renewed(now, brings).next() } else { None };
+        (renew, answer.or(renewed).unwrap().1)
     }
 
     fn bearer(name: &str) -> Acquired {
         Acquired::Bearer(Bearer::from(name))
     }
 
-    #[tokio::test]
-    async fn one_token_serves_all_and_is_renewed_ahead_of_its_end() {
-        let mut app = Application::default();
-        assert_eq!(ask(&mut app, at(0), None, token("a")).await, (true, bearer("a")));
-        assert_eq!(ask(&mut app, at(11_000), None, token("b")).await, (false, bearer("a")));
+    #[test]
+    fn one_token_serves_all_and_is_renewed_ahead_of_its_end() {
+        let mut app_token = ApplicationToken::default();
+        assert_eq!(ask(&mut app_token, at(0), None, token("a")), (true, bearer("a")));
+        assert_eq!(ask(&mut app_token, at(11_000), None, token("b")), (false, bearer("a")));
         // Ten minutes before its end it still serves, and the next one is fetched.
-        assert_eq!(ask(&mut app, at(12_100), None, token("b")).await, (true, bearer("a")));
-        assert_eq!(ask(&mut app, at(12_101), None, token("c")).await, (false, bearer("b")));
-        assert_eq!(ask(&mut app, at(30_000), None, token("c")).await, (true, bearer("c")));
+        assert_eq!(ask(&mut app_token, at(12_100), None, token("b")), (true, bearer("a")));
+        assert_eq!(ask(&mut app_token, at(12_101), None, token("c")), (false, bearer("b")));
+        assert_eq!(ask(&mut app_token, at(30_000), None, token("c")), (true, bearer("c")));
     }
 
-    #[tokio::test]
-    async fn a_rejected_token_is_replaced_once() {
-        let mut app = Application::default();
-        ask(&mut app, at(0), None, token("a")).await;
-        assert_eq!(ask(&mut app, at(100), Some("a"), token("b")).await, (true, bearer("b")));
+    #[test]
+    fn a_rejected_token_is_replaced_once() {
+        let mut app_token = ApplicationToken::default();
+        ask(&mut app_token, at(0), None, token("a"));
+        assert_eq!(ask(&mut app_token, at(100), Some("a"), token("b")), (true, bearer("b")));
         // Others whose call was under way with the old one.
-        assert_eq!(ask(&mut app, at(100), Some("a"), token("c")).await, (false, bearer("b")));
+        assert_eq!(ask(&mut app_token, at(100), Some("a"), token("c")), (false, bearer("b")));
         // The new one is rejected as well: the fault is not the token's.
-        assert_eq!(ask(&mut app, at(101), Some("b"), token("c")).await, (false, bearer("b")));
-        assert_eq!(ask(&mut app, at(200), Some("b"), token("c")).await, (true, bearer("c")));
+        assert_eq!(ask(&mut app_token, at(101), Some("b"), token("c")), (false, bearer("b")));
+        assert_eq!(ask(&mut app_token, at(200), Some("b"), token("c")), (true, bearer("c")));
     }
 
-    #[tokio::test]
-    async fn a_refusal_is_not_asked_for_again_at_once() {
+    #[test]
+    fn a_refusal_is_not_asked_for_again_at_once() {
         let error = "invalid_client".to_owned();
         let refusal = Exchanged::Answered(Err(NoToken::Refused { status: 401, error }));
-        let mut app = Application::default();
-        let (renews, told) = ask(&mut app, at(0), None, refusal).await;
+        let mut app_token = ApplicationToken::default();
+        let (renews, told) = ask(&mut app_token, at(0), None, refusal);
         assert!(renews && matches!(told, Acquired::NotDone { why: NotDone::Down, .. }));
-        assert!(!ask(&mut app, at(29), None, token("a")).await.0);
-        assert_eq!(ask(&mut app, at(30), None, token("a")).await, (true, bearer("a")));
+        assert!(!ask(&mut app_token, at(29), None, token("a")).0);
+        assert_eq!(ask(&mut app_token, at(30), None, token("a")), (true, bearer("a")));
     }
 }
