@@ -7,7 +7,7 @@
 use actors::device_flow::consent::ConsentOutcome;
 use actors::device_flow::registry::RegistrySnapshot;
 use actors::device_flow::writer::WriterSnapshot;
-use actors::enedis::exchanger::{ExchangerSnapshot, EndpointSnapshot};
+use actors::enedis::exchanger::{EndpointSnapshot, ExchangerSnapshot};
 use actors::metering::relay::{ApiSnapshot, RelaySnapshot};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;

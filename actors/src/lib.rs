@@ -30,7 +30,7 @@
 //! | `BeginExchange` | [`device_flow::consent::ConsentWorkflow`] | the right to act on what Enedis returned | that it was presented |
 //! | `FinishExchange` | [`device_flow::consent::ConsentWorkflow`] | recorded or not | the token, or the failure |
 //! | `DenyConsent` | `GET /auth/redirect` | recorded or not | the refusal |
-//! | [`enedis::exchanger::TokenExchangerHandle::call`] | [`device_flow::consent::ConsentWorkflow`], [`metering::consent::MeterGrantIssuer`], `POST /device/proxy` | [`enedis::exchanger::Exchanged`] | nothing |
+//! | [`enedis::exchanger::TokenExchangerHandle::token`], `refresh`, `meters` | [`device_flow::consent::ConsentWorkflow`], [`metering::consent::MeterGrantIssuer`], `POST /device/proxy` | [`enedis::exchanger::Exchanged`] | nothing |
 //! | [`base::grant_issuer::GrantIssuer::issue`] | [`device_flow::consent::ConsentWorkflow`] | tokens of our own | the grant |
 //! | [`enedis::exchanger::TokenExchangerHandle::acquire`] | [`metering::relay::MeterRelay`], [`metering::consent::MeterGrantIssuer`] | the application's token | nothing |
 //! | [`metering::relay::MeterRelayHandle::read`] | `GET /data/proxy/…` | [`metering::relay::Relayed`] | nothing: a lost value is asked for again |
