@@ -13,7 +13,7 @@ use actors::base::clock::Timestamp;
 use actors::base::code::BearerToken;
 use actors::base::meter::Meter;
 use actors::metering::civil::today;
-use actors::metering::relay::Relayed;
+use actors::metering::relay::{COME_BACK, Relayed};
 use actors::metering::request::{MeterRequest, RequestError};
 use actors::metering::tokens::service::Opened;
 use actors::system::MeteringHandles;
@@ -31,8 +31,6 @@ const PREFIX: &str = "/data/proxy/";
 
 /// Longest time a box waits for its answer, look-up of its token included. The plugin sends again after 30 s.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// What it is told when that is over.
-const COME_BACK: Duration = Duration::from_secs(10);
 
 /// A box asks for values.
 pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {

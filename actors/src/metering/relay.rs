@@ -50,7 +50,7 @@ use crate::metering::resource_server::{DataError, ResourceServer};
 use crate::metering::split::{self, Merged, Trouble};
 
 /// What a box is told to wait where nothing better is known: the plugin asks again by itself some seconds later.
-const COME_BACK: Duration = Duration::from_secs(10);
+pub const COME_BACK: Duration = Duration::from_secs(10);
 /// How long trouble is taken for short. The plugin asks again three times, within some two minutes, if it is told 429;
 /// told 503, it gives up for an hour.
 const SHORT: Duration = Duration::from_secs(120);
