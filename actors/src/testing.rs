@@ -16,8 +16,11 @@ pub mod tokens;
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples};
 use crate::base::clock::Timestamp;
+use crate::base::store::Written;
 use crate::device_flow::store::SessionStore;
 
 /// Where one test keeps what goes through `Port`: a directory, a database. Removed when dropped, if that is worth
@@ -70,6 +73,23 @@ async fn drain<E: std::fmt::Debug>(mut some: impl AsyncFnMut() -> Result<u64, E>
         all += more;
     }
     all
+}
+
+/// Runs each piece of work in a task of its own, on the handles in turn.
+async fn race<Port: ?Sized, W, T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    stores: &[Arc<Port>],
+    work: impl IntoIterator<Item = W>,
+    run: impl Fn(Arc<Port>, W) -> F,
+) -> Vec<T> {
+    let handles = stores.iter().cycle().cloned();
+    let tasks = work.into_iter().zip(handles).map(|(work, store)| tokio::spawn(run(store, work)));
+    join_all(tasks).await.into_iter().map(|outcome| outcome.expect("no panic")).collect()
+}
+
+fn only_winner(outcomes: &[Written]) -> usize {
+    let winners: Vec<_> = (0..outcomes.len()).filter(|n| outcomes[*n] == Written::Applied).collect();
+    let [winner] = winners[..] else { panic!("one wins: {outcomes:?}") };
+    winner
 }
 
 fn before(t: Timestamp) -> Timestamp {

@@ -8,10 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-
 pub use self::walk::{Step, agrees_with_a_model, walk};
-use super::{NOW, Place, before, drain};
+use super::{NOW, Place, before, drain, only_winner};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::Written;
@@ -196,8 +194,7 @@ pub async fn lets_one_of_many_racing_updates_win<P: Place>((place, store, mut sa
     let session = samples.pending();
     assert_eq!(insert(&stores[0], &session).await, Written::Applied);
     let rivals: Vec<_> = (0..32).map(|_| samples.confirmed(&session)).collect();
-    let outcomes = race(&stores, rivals.iter().map(|to| Write::Update { to: to.clone() }).collect()).await;
-    let winner = only_winner(&outcomes);
+    let winner = race(&stores, rivals.iter().map(|to| Write::Update { to: to.clone() }).collect()).await;
     for store in &stores {
         assert_eq!(stored(store, &session).await.as_ref(), Some(&rivals[winner]));
     }
@@ -208,8 +205,7 @@ pub async fn lets_one_of_many_racing_inserts_win<P: Place>((place, store, mut sa
     let stores = handles(&place, store).await;
     let user = samples.user();
     let rivals: Vec<_> = (0..32).map(|_| Session { user, ..samples.pending() }).collect();
-    let outcomes = race(&stores, rivals.iter().cloned().map(Write::Insert).collect()).await;
-    let winner = only_winner(&outcomes);
+    let winner = race(&stores, rivals.iter().cloned().map(Write::Insert).collect()).await;
     for store in &stores {
         assert_eq!(live(store, NOW).await, [rivals[winner].clone()]);
     }
@@ -220,18 +216,8 @@ async fn handles<P: Place>(place: &P, first: Store) -> Vec<Store> {
     if first.is_shared() { vec![first, place.open().await] } else { vec![first] }
 }
 
-async fn race(stores: &[Store], writes: Vec<Write>) -> Vec<Written> {
-    let tasks = writes.into_iter().enumerate().map(|(n, rival)| {
-        let store = Arc::clone(&stores[n % stores.len()]);
-        tokio::spawn(async move { write(&store, rival).await })
-    });
-    join_all(tasks).await.into_iter().map(|outcome| outcome.expect("no panic")).collect()
-}
-
-fn only_winner(outcomes: &[Written]) -> usize {
-    let winners: Vec<_> = (0..outcomes.len()).filter(|n| outcomes[*n] == Written::Applied).collect();
-    let [winner] = winners[..] else { panic!("{} writes were applied", winners.len()) };
-    winner
+async fn race(stores: &[Store], writes: Vec<Write>) -> usize {
+    only_winner(&super::race(stores, writes, |store, rival| async move { write(&store, rival).await }).await)
 }
 
 /// Every phase is read back as it was written, by insert and by update; what an update leaves out is gone.

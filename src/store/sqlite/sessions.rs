@@ -99,7 +99,11 @@ impl SessionStore for SqliteStore {
             }
         }
         if gone > 0 {
-            self.workers.write(|db| Ok(give_back(db))).await?;
+            let done = |db: &_| {
+                give_back(db);
+                Ok(())
+            };
+            self.workers.write(done).await?;
         }
         Ok(gone)
     }

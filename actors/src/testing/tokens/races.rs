@@ -1,6 +1,5 @@
 //! What holds although several tasks on several handles write at once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,24 +7,7 @@ use futures_util::future::join_all;
 use super::{Store, Trial, add, by_access, by_refresh, issue, live, of_meter, revoke};
 use crate::base::store::Written;
 use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, TokenStore};
-use crate::testing::{NOW, Place};
-
-/// Runs each piece of work in a task of its own, on the handles in turn.
-async fn race<W, T: Send + 'static, F: Future<Output = T> + Send + 'static>(
-    stores: &[Store; 2],
-    work: impl IntoIterator<Item = W>,
-    run: impl Fn(Store, W) -> F,
-) -> Vec<T> {
-    let tasks =
-        work.into_iter().enumerate().map(|(n, work)| tokio::spawn(run(Arc::clone(&stores[n % 2]), work)));
-    join_all(tasks).await.into_iter().map(|outcome| outcome.expect("no panic")).collect()
-}
-
-fn only_winner(outcomes: &[Written]) -> usize {
-    let winners: Vec<_> = (0..outcomes.len()).filter(|n| outcomes[*n] == Written::Applied).collect();
-    assert_eq!(winners.len(), 1, "one wins: {outcomes:?}");
-    winners[0]
-}
+use crate::testing::{NOW, Place, only_winner, race};
 
 /// Of many grants with one refresh token, and of many with one access token, sent at once, exactly one is stored;
 /// nothing is left of the others.

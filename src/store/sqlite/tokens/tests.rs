@@ -4,14 +4,7 @@ use actors::testing::{NOW, Samples, block_on};
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::sqlite::inspect::{mode, plan, pragmas};
-
-async fn probe<T: Send + 'static>(
-    store: &SqliteTokens,
-    probe: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-) -> T {
-    store.workers.write(move |db| Ok(probe(db)?)).await.expect("the writer runs")
-}
+use crate::store::sqlite::inspect::mode;
 
 #[test]
 fn a_full_disk_leaves_nothing_half_written() {
@@ -21,10 +14,7 @@ fn a_full_disk_leaves_nothing_half_written() {
         let store = SqliteTokens::open(dir.path()).expect("a store");
         let first = samples.meter_grant();
         assert_eq!(store.add(first.clone(), None).await.expect("stored"), Written::Applied);
-        let pages: u32 =
-            probe(&store, |db| db.pragma_query_value(None, "page_count", |row| row.get(0))).await;
-        let limit = format!("PRAGMA max_page_count = {}", pages + 4);
-        probe(&store, move |db| db.query_row(&limit, [], |_| Ok(()))).await;
+        store.workers.leave_room(4).await;
         let (mut refused, mut stored) = (Vec::new(), 0);
         while refused.len() < 20 {
             let grant = samples.meter_grant();
@@ -47,9 +37,9 @@ fn a_full_disk_leaves_nothing_half_written() {
         // Nothing points at nothing, in any table.
         let strays = "SELECT (SELECT count(*) FROM access_token WHERE refresh NOT IN (SELECT refresh FROM meter_grant)) \
             + (SELECT count(*) FROM grant_owner WHERE refresh NOT IN (SELECT refresh FROM meter_grant))";
-        assert_eq!(probe(&store, move |db| db.query_row(strays, [], |row| row.get::<_, u32>(0))).await, 0);
+        assert_eq!(store.workers.number(strays).await, 0);
         assert_eq!(store.find_refresh(first.refresh, NOW).await.expect("an answer"), Some(first));
-        probe(&store, |db| db.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))).await;
+        store.workers.leave_room(1_000).await;
         for (grant, access) in refused {
             assert_eq!(store.add(grant, Some(access)).await.expect("stored"), Written::Applied);
         }
@@ -63,12 +53,12 @@ fn a_file_that_cannot_be_written_aborts_and_recovers() {
     let grant = samples.meter_grant();
     block_on(async {
         let store = SqliteTokens::open(dir.path()).expect("a store");
-        probe(&store, |db| db.pragma_update(None, "query_only", "ON")).await;
+        store.workers.let_write(false).await;
         assert!(matches!(store.add(grant.clone(), None).await, Err(StoreError::Aborted(_))));
         assert!(matches!(store.purge(NOW).await, Err(StoreError::Aborted(_))));
-        probe(&store, |db| db.pragma_update(None, "query_only", "OFF")).await;
+        store.workers.let_write(true).await;
         // Nor does a transaction that was left open stop the store.
-        probe(&store, |db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM meter_grant")).await;
+        store.workers.probe(|db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM meter_grant")).await;
         assert_eq!(store.add(grant.clone(), None).await.expect("stored"), Written::Applied);
         assert_eq!(store.issue(samples.access(&grant, NOW)).await.expect("stored"), Written::Applied);
     });
@@ -87,7 +77,7 @@ fn a_damaged_grant_is_reported_alone() {
         let refresh = grants[1].refresh;
         let damage = "UPDATE meter_grant SET origin = 77 WHERE refresh = ?1";
         let damaged = move |db: &Connection| db.execute(damage, [refresh.as_bytes().as_slice()]);
-        assert_eq!(probe(&store, damaged).await, 1);
+        assert_eq!(store.workers.probe(damaged).await, 1);
         assert!(store.find_refresh(refresh, NOW).await.is_err());
         assert!(store.find_refresh(grants[0].refresh, NOW).await.expect("an answer").is_some());
         let page = store.grants(None, NOW).await.expect("a page");
@@ -108,16 +98,17 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
         }
         let stored: Vec<_> =
             grants.iter().cloned().map(|grant| (samples.access(&grant, NOW), grant)).collect();
-        probe(&store, move |db| {
-            let all = db.unchecked_transaction()?;
-            for (access, grant) in &stored {
-                sql::add(db, grant, Some(*access))?;
-            }
-            all.commit()
-        })
-        .await;
-        let pages = |db: &Connection| db.pragma_query_value(None, "page_count", |row| row.get::<_, u32>(0));
-        let before = probe(&store, pages).await;
+        store
+            .workers
+            .probe(move |db| {
+                let all = db.unchecked_transaction()?;
+                for (access, grant) in &stored {
+                    sql::add(db, grant, Some(*access))?;
+                }
+                all.commit()
+            })
+            .await;
+        let before = store.workers.pages().await;
         let (mut gone, mut calls) = (0, 0);
         while let some @ 1.. = store.purge(grants[0].expires_at).await.expect("a purge") {
             (gone, calls) = (gone + some, calls + 1);
@@ -126,8 +117,8 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
         assert!(calls > 2, "a call is bounded");
         let rows = "SELECT (SELECT count(*) FROM meter_grant) + (SELECT count(*) FROM grant_owner) \
             + (SELECT count(*) FROM access_token)";
-        assert_eq!(probe(&store, move |db| db.query_row(rows, [], |row| row.get::<_, u32>(0))).await, 0);
-        let after = probe(&store, pages).await;
+        assert_eq!(store.workers.number(rows).await, 0);
+        let after = store.workers.pages().await;
         assert!(after < before, "{before} pages before, {after} after");
     });
 }
@@ -138,13 +129,8 @@ fn the_file_is_set_up_as_documented() {
     let data = dir.path().join("a/b");
     block_on(async {
         let store = SqliteTokens::open(&data).expect("a store");
-        let names = &["journal_mode", "synchronous", "auto_vacuum", "user_version", "locking_mode"];
-        let settings = probe(&store, |db| pragmas(db, names)).await;
-        assert_eq!(settings, ["Text(\"wal\")", "Integer(2)", "Integer(2)", "Integer(1)", "Text(\"normal\")"]);
+        store.workers.assert_set_up(&data.join(FILE), 2).await;
         assert_eq!(mode(&data), 0o700);
-        for file in ["tokens.sqlite", "tokens.sqlite-wal", "tokens.sqlite-shm"] {
-            assert_eq!(mode(&data.join(file)), 0o600, "{file}");
-        }
         drop(store);
         assert!(!data.join("tokens.sqlite-wal").exists(), "the log is folded into the file");
     });
@@ -153,27 +139,18 @@ fn the_file_is_set_up_as_documented() {
 #[test]
 fn every_statement_uses_an_index() {
     let dir = tempfile::tempdir().expect("a directory");
-    block_on(async {
-        let store = SqliteTokens::open(dir.path()).expect("a store");
-        for (sql, parts) in [
-            (sql::BY_REFRESH.as_str(), &["PRIMARY KEY (refresh=?)"][..]),
-            (&sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
-            (&sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
-            (&sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
-            (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
-            (sql::TRIM_ACCESS, &["PRIMARY KEY (token=?)", "access_token_refresh (refresh=?"]),
-            (sql::DELETE_GRANT, &["PRIMARY KEY (refresh=?)"]),
-            (sql::DELETE_OWNERS, &["grant_owner_refresh (refresh=?)"]),
-            (sql::DELETE_ACCESS, &["access_token_refresh (refresh=?)"]),
-            (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),
-            (sql::PURGE_EXPIRED_ACCESS, &["access_token_expires (expires_ms<?)"]),
-        ] {
-            let plan = probe(&store, move |db| plan(db, sql)).await;
-            for part in parts {
-                assert!(plan.contains(part), "{sql}: {plan}");
-            }
-            assert!(!plan.contains("SCAN") || plan.contains("SCAN CONSTANT ROW"), "{sql}: {plan}");
-            assert!(!plan.contains("TEMP B-TREE FOR ORDER"), "{sql}: {plan}");
-        }
-    });
+    let store = SqliteTokens::open(dir.path()).expect("a store");
+    block_on(store.workers.assert_plans([
+        (&sql::BY_REFRESH, &["PRIMARY KEY (refresh=?)"]),
+        (&sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
+        (&sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
+        (&sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
+        (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
+        (sql::TRIM_ACCESS, &["PRIMARY KEY (token=?)", "access_token_refresh (refresh=?"]),
+        (sql::DELETE_GRANT, &["PRIMARY KEY (refresh=?)"]),
+        (sql::DELETE_OWNERS, &["grant_owner_refresh (refresh=?)"]),
+        (sql::DELETE_ACCESS, &["access_token_refresh (refresh=?)"]),
+        (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),
+        (sql::PURGE_EXPIRED_ACCESS, &["access_token_expires (expires_ms<?)"]),
+    ]));
 }
