@@ -18,9 +18,8 @@ use mongodb::error::Result;
 use mongodb::options::Hint;
 use mongodb::{Collection, Database};
 
-use super::documents::binary;
+use super::documents::{binary, device};
 use super::indexes::BY_CHANGED;
-use super::sessions::device;
 
 /// How far behind its cursor a question reaches; more than an update may take to reach a majority.
 const OVERLAP: Duration = Duration::from_secs(10);

@@ -2,17 +2,18 @@
 //! what arrives together with one flush.
 
 use actors::base::store::{StoreError, Written};
+use actors::device_flow::session::Session;
 use actors::device_flow::store::Write;
+use actors::device_flow::store::record::{FIXED, Record};
 use futures_util::future::{join, join_all};
 use mongodb::Collection;
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind, InsertManyError};
 
 use super::DEADLINE;
-use super::documents::binary;
+use super::documents::{binary, fields};
 use super::errors::{DUPLICATE_KEY, describe_concern, failed_document, failed_write};
 use super::link::late;
-use super::sessions::{insertion, update};
 
 type Outcome = Result<Written, StoreError>;
 
@@ -88,4 +89,23 @@ fn insert_outcomes(error: &Error, count: usize) -> Vec<Outcome> {
         }
     }
     outcomes
+}
+
+/// A fresh session as a document.
+pub(super) fn insertion(session: &Session) -> Document {
+    fields(&Record::of(session, DateTime::from_millis)).0
+}
+
+/// The change that takes a stored session to `to`. What `to` leaves out is removed.
+pub(super) fn update(to: &Session) -> Document {
+    let (set, unset) = fields(&Record::of(to, DateTime::from_millis));
+    let changing = |fields: Document| -> Document {
+        fields.into_iter().filter(|(name, _)| !FIXED.contains(&name.as_str())).collect()
+    };
+    let (set, unset) = (changing(set), changing(unset));
+    let mut update = doc! { "$set": set, "$currentDate": { "changed": true } };
+    if !unset.is_empty() {
+        update.insert("$unset", unset);
+    }
+    update
 }

@@ -1,6 +1,7 @@
 //! Records as documents: serde names the fields, and what a record leaves out is left out of its document.
 
 use actors::base::clock::Timestamp;
+use actors::base::keyring::DeviceHash;
 use actors::base::store::{Damaged, millis};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
@@ -24,6 +25,11 @@ pub(super) fn record<R: DeserializeOwned>(document: &RawDocumentBuf) -> Result<R
 /// The key of a document.
 pub(super) fn key(document: &RawDocumentBuf) -> Option<&[u8]> {
     document.get_binary("_id").ok().map(|id| id.bytes)
+}
+
+/// The session that a document is about.
+pub(super) fn device(document: &RawDocumentBuf) -> Option<DeviceHash> {
+    key(document).and_then(DeviceHash::from_slice)
 }
 
 /// Bytes as BSON.

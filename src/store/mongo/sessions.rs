@@ -16,15 +16,15 @@ use actors::base::clock::Timestamp;
 use actors::base::keyring::DeviceHash;
 use actors::base::store::{Damaged, StoreError, Written};
 use actors::device_flow::session::Session;
-use actors::device_flow::store::record::{FIXED, Record};
+use actors::device_flow::store::record::Record;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::bson::{DateTime, RawDocumentBuf, doc};
 use mongodb::{Collection, Database};
 
 use super::changes::{self, Memory};
-use super::documents::{binary, fields, key, live, record};
+use super::documents::{binary, device, live, record};
 use super::link::{Link, stopped};
 use super::shared_polls::SharedPolls;
 use super::{MongoMeters, MongoSettings, MongoTokens, commits, indexes};
@@ -154,31 +154,7 @@ impl fmt::Debug for MongoStore {
     }
 }
 
-/// A fresh session as a document.
-pub(super) fn insertion(session: &Session) -> Document {
-    fields(&Record::of(session, DateTime::from_millis)).0
-}
-
-/// The change that takes a stored session to `to`. What `to` leaves out is removed.
-pub(super) fn update(to: &Session) -> Document {
-    let (set, unset) = fields(&Record::of(to, DateTime::from_millis));
-    let changing = |fields: Document| -> Document {
-        fields.into_iter().filter(|(name, _)| !FIXED.contains(&name.as_str())).collect()
-    };
-    let (set, unset) = (changing(set), changing(unset));
-    let mut update = doc! { "$set": set, "$currentDate": { "changed": true } };
-    if !unset.is_empty() {
-        update.insert("$unset", unset);
-    }
-    update
-}
-
 /// The session in a document.
 pub(super) fn session(document: &RawDocumentBuf) -> Result<Session, Damaged> {
     record::<Record<DateTime>>(document)?.session(DateTime::timestamp_millis)
-}
-
-/// The key of a document.
-pub(super) fn device(document: &RawDocumentBuf) -> Option<DeviceHash> {
-    key(document).and_then(DeviceHash::from_slice)
 }

@@ -13,7 +13,7 @@ use actors::metering::tokens::{Access, MeterGrant, Origin};
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 
 use super::documents::binary;
-use super::{meters, sessions, tokens};
+use super::{commits, meters, sessions, tokens};
 
 const MS: i64 = 1_790_000_000_000;
 
@@ -78,12 +78,12 @@ fn exchanging() -> (Session, Document) {
 #[test]
 fn sessions_are_inserted_and_read_field_by_field() {
     for (session, mut document) in [pending(), exchanging()] {
-        assert_eq!(sessions::insertion(&session), document);
+        assert_eq!(commits::insertion(&session), document);
         document.insert("changed", DateTime::from_millis(MS));
         assert_eq!(sessions::session(&raw(&document)), Ok(session));
     }
     let token = Phase::Approved { token: Sealed::from_bytes(vec![8; 70]), issued_at: at(5) };
-    let approved = sessions::insertion(&Session { phase: token, ..pending().0 });
+    let approved = commits::insertion(&Session { phase: token, ..pending().0 });
     assert_eq!(approved.get("mark_ms"), Some(&Bson::Int64(MS + 5)));
     assert_eq!(approved.get("sealed"), Some(&binary([8; 70]).into()));
 }
@@ -97,13 +97,13 @@ fn an_update_sets_what_an_event_can_change_and_removes_the_rest() {
     };
     let changed = doc! { "changed": true };
     let update = doc! { "$set": set, "$currentDate": changed.clone(), "$unset": { "sealed": "" } };
-    assert_eq!(sessions::update(&exchanging().0), update);
+    assert_eq!(commits::update(&exchanging().0), update);
     let set = doc! { "rev": 0_i64, "phase": 0_i32, "expires_ms": MS + 1, "purge_at": DateTime::from_millis(MS + 2) };
     let unset = doc! {
         "browser": "", "state": "", "verifier": "", "confirmed_ms": "", "grant": "", "mark_ms": "", "sealed": "",
     };
     let update = doc! { "$set": set, "$currentDate": changed, "$unset": unset };
-    assert_eq!(sessions::update(&pending().0), update);
+    assert_eq!(commits::update(&pending().0), update);
 }
 
 #[test]

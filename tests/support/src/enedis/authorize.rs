@@ -1,7 +1,7 @@
 //! Owns the consent pages and their buttons.
 
 use super::book::{Book, Consent, random_hex};
-use super::wire::only;
+use super::shapes::only;
 use super::{CONSENT_PATH, Endpoint, Options, Request, Response, STATE_MAX};
 
 /// Answers `GET` on a consent page. Faults of the application itself (unknown client, `redirect_uri`, no usable

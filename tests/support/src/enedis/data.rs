@@ -4,7 +4,7 @@
 
 use super::book::Book;
 use super::shapes::{Ask, Dialect};
-use super::values::{Direction, SLOTS, daily, half_hour, is_lost, max_power};
+use super::values::{Direction, Point, Refusal, SLOTS, daily, half_hour, is_lost, max_power};
 use super::{Endpoint, Fault, Options, Request, Response, services};
 use crate::calendar::Day;
 
@@ -82,38 +82,6 @@ impl Resource {
     pub(super) const fn is_curve(self) -> bool {
         matches!(self, Self::ConsumptionCurve | Self::ProductionCurve)
     }
-}
-
-/// Why a question has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// A parameter is missing or wrong; why.
-    BadRequest(&'static str),
-    /// A parameter that the API does not know, or no JSON where it wants some.
-    Technical,
-    /// No such meter among those of the people who consent here.
-    NotHolder,
-    /// The holder has not consented, or no longer does.
-    NoConsent,
-    /// ADAM-ERR0069.
-    NoSuchDirection,
-    /// ADAM-ERR0126.
-    TooLong,
-    /// ADAM-ERR0125.
-    TooOld,
-    /// ADAM-ERR0123.
-    BeforeActivation,
-    /// Nothing was measured.
-    NoData,
-}
-
-/// One measured value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Point {
-    /// `YYYY-MM-DD` for energy, `YYYY-MM-DD HH:MM:SS` for curves (end of the half hour) and the largest power.
-    pub(super) date: String,
-    /// W, Wh or VA; `None`: lost on its way.
-    pub(super) value: Option<u32>,
 }
 
 /// Answers a request to the services behind the gateway.

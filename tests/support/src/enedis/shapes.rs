@@ -2,11 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::data::{Point, Refusal};
-use super::values::Direction;
-use super::wire::only;
+use super::values::{Direction, Point, Refusal};
 use super::{Request, Resource};
 use crate::calendar::Day;
+
+/// The only value of `name`: `Ok(None)` without one or with an empty one, `Err` with two (RFC 6749 section 3.1).
+pub(super) fn only<'a>(pairs: &'a [(String, String)], name: &str) -> Result<Option<&'a str>, ()> {
+    let mut values = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let value = values.next();
+    if values.next().is_some() { Err(()) } else { Ok(value.filter(|value| !value.is_empty())) }
+}
 
 /// One of the two data APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::book::{Book, Consent};
-use super::wire::only;
+use super::shapes::only;
 use super::{Endpoint, Fault, Options, Request, Response};
 
 const FORM: &str = "application/x-www-form-urlencoded";

@@ -5,6 +5,38 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::calendar::Day;
 
+/// Why a question has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A parameter is missing or wrong; why.
+    BadRequest(&'static str),
+    /// A parameter that the API does not know, or no JSON where it wants some.
+    Technical,
+    /// No such meter among those of the people who consent here.
+    NotHolder,
+    /// The holder has not consented, or no longer does.
+    NoConsent,
+    /// ADAM-ERR0069.
+    NoSuchDirection,
+    /// ADAM-ERR0126.
+    TooLong,
+    /// ADAM-ERR0125.
+    TooOld,
+    /// ADAM-ERR0123.
+    BeforeActivation,
+    /// Nothing was measured.
+    NoData,
+}
+
+/// One measured value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    /// `YYYY-MM-DD` for energy, `YYYY-MM-DD HH:MM:SS` for curves (end of the half hour) and the largest power.
+    pub(super) date: String,
+    /// W, Wh or VA; `None`: lost on its way.
+    pub(super) value: Option<u32>,
+}
+
 /// Half hours in a day.
 pub(super) const SLOTS: u32 = 48;
 /// Of so many points, about one is missing with [`super::Options::quirks`].

@@ -180,10 +180,3 @@ impl Drop for InFlight<'_> {
 fn pairs(encoded: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(encoded).into_owned().collect()
 }
-
-/// The only value of `name`: `Ok(None)` without one or with an empty one, `Err` with two (RFC 6749 section 3.1).
-pub(super) fn only<'a>(pairs: &'a [(String, String)], name: &str) -> Result<Option<&'a str>, ()> {
-    let mut values = pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let value = values.next();
-    if values.next().is_some() { Err(()) } else { Ok(value.filter(|value| !value.is_empty())) }
-}
