@@ -152,7 +152,7 @@ impl World {
 /// Tries every case, a few at a time, as each mostly waits.
 pub async fn each<T>(cases: impl IntoIterator<Item = T>, run: impl AsyncFn(T)) {
     let run = &run;
-    stream::iter(cases).for_each_concurrent(6, |case| async move { run(case).await }).await;
+    stream::iter(cases).for_each_concurrent(4, |case| async move { run(case).await }).await;
 }
 
 /// Waits until `probe` gives something, looking again and again until [`PATIENCE`] is over.

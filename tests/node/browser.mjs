@@ -1,29 +1,30 @@
 // A person at a real browser, Chromium, in front of the proxy and the simulated Enedis. JavaScript is off, as the pages
 // promise to work without it, except where a scenario looks for scripts that must not run.
 //
-// Settings: SCENARIO (below), PROXY and ENEDIS (origins), CODE (a pending user code), LANGUAGE (fr or en), CHROMIUM, and
-// SCREENSHOTS (a directory; optional). Says {done: SCENARIO}; whatever is not as it should be ends it with an error. At
-// the end of a scenario no console message and no request to another origin may have been seen.
+// Settings: CHROMIUM, and SCREENSHOTS (a directory; optional). Reads one scenario (below) a line, as {scenario, proxy,
+// enedis (origins), code (a pending user code), language (fr or en)}, and says {done: scenario}; whatever is not as it
+// should be ends it with an error. Each scenario has a browser window, cookies and all, of its own. At its end no console
+// message and no request to another origin may have been seen.
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 
 import { chromium } from 'playwright-core';
 
 import { say, setting } from './lines.mjs';
 
-const PROXY = setting('PROXY');
-const ENEDIS = setting('ENEDIS');
-const CODE = setting('CODE');
-const LANGUAGE = setting('LANGUAGE');
+// Of the scenario that is played.
+let PROXY, ENEDIS, CODE, LANGUAGE, CONFIRM_LINK, T;
+
 const PATIENCE_MS = 30_000;
 const PHONE = { width: 390, height: 844 };
 const DESKTOP = { width: 1280, height: 900 };
 // The narrowest window a page must fit in (WCAG 2.2, 1.4.10).
 const NARROW = { width: 320, height: 640 };
 
-const T = {
+const TEXTS = {
   fr: {
     enter: 'Saisissez le code de votre appareil',
     label: 'Code affiché par votre appareil',
@@ -56,7 +57,7 @@ const T = {
     again: 'Try again',
     tooMany: 'Too many attempts.',
   },
-}[LANGUAGE];
+};
 
 /** A browser window of its own, and all it complained about. */
 class Window {
@@ -175,7 +176,6 @@ class Window {
 }
 
 const ENEDIS_CONSENT = 'Partage de vos données';
-const CONFIRM_LINK = `${PROXY}/device?code=${CODE}`;
 
 const scenarios = {
   /** Types the code as people do, allows, and reloads the last page. */
@@ -415,7 +415,6 @@ async function harmless(window, html, probe, address) {
   assert.deepEqual(found, { hit: null, suspects: [] }, `${address} with ${probe}`);
 }
 
-const scenario = setting('SCENARIO');
 const browser = await chromium.launch({
   executablePath: setting('CHROMIUM'),
   headless: true,
@@ -431,14 +430,21 @@ const browser = await chromium.launch({
     '--no-proxy-server',
   ],
 });
+let playing;
 try {
-  await scenarios[scenario](browser);
+  for await (const line of createInterface({ input: process.stdin })) {
+    ({ scenario: playing, proxy: PROXY, enedis: ENEDIS, code: CODE, language: LANGUAGE } = JSON.parse(line));
+    CONFIRM_LINK = `${PROXY}/device?code=${CODE}`;
+    T = TEXTS[LANGUAGE];
+    await scenarios[playing](browser);
+    say({ done: playing });
+  }
 } catch (error) {
   const { page, complaints } = Window.last ?? {};
-  console.error(`at ${page?.url()}:`, await page?.locator('body').innerText().catch(() => 'a page that cannot be read'));
+  const body = await page?.locator('body').innerText().catch(() => 'a page that cannot be read');
+  console.error(`${playing} in ${LANGUAGE}, at ${page?.url()}:`, body);
   console.error('complaints:', complaints);
   throw error;
 } finally {
   await browser.close();
 }
-say({ done: scenario });

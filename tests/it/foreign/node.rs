@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use testkit::server::workspace_root;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::fixture::PATIENCE;
@@ -20,6 +20,7 @@ pub const ADVICE: &str = "run tests/run, which fetches what the tests need";
 pub struct Script {
     file: &'static str,
     child: Child,
+    input: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
     errors: Arc<Mutex<String>>,
 }
@@ -31,11 +32,12 @@ impl Script {
         assert!(directory.join("node_modules").is_dir(), "tests/node/node_modules is missing: {ADVICE}");
         let mut command = Command::new("node");
         command.arg(directory.join(file)).envs(settings.iter().copied()).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| match error.kind() {
             ErrorKind::NotFound => panic!("Node.js is not on the PATH: install it, then {ADVICE}"),
             _ => panic!("Node.js does not start: {error}"),
         });
+        let input = child.stdin.take();
         let lines = BufReader::new(child.stdout.take().expect("a piped output")).lines();
         let mut stderr = child.stderr.take().expect("a piped output");
         let errors = Arc::new(Mutex::new(String::new()));
@@ -47,7 +49,14 @@ impl Script {
                 gathered.push_str(&String::from_utf8_lossy(&part[..length]));
             }
         });
-        Self { file, child, lines, errors }
+        Self { file, child, input, lines, errors }
+    }
+
+    /// Tells it something: one line.
+    pub async fn tell(&mut self, what: &Value) {
+        // A script that has ended says why when it is heard next.
+        let input = self.input.as_mut().expect("a piped input");
+        let _ = input.write_all(format!("{what}\n").as_bytes()).await;
     }
 
     /// The next line it says.
@@ -59,8 +68,9 @@ impl Script {
         line
     }
 
-    /// The rest of what it says; it has to end well.
+    /// The rest of what it says when there is no more to tell it; it has to end well.
     pub async fn finish(mut self) -> Vec<Value> {
+        self.input = None;
         let mut said = Vec::new();
         while let Some(line) = self.line().await {
             said.push(line);
