@@ -3,9 +3,7 @@
 //! It promises never to fail: what it cannot read, it skips. It refuses scripts, styles and comments. Controls
 //! outside a form, `disabled` ones and unchecked boxes are left out, as a browser leaves them out of a submission.
 
-mod scan;
-
-use self::scan::{Piece, Tag};
+use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 
 /// What a page offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,17 +58,26 @@ impl Form {
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+
+    /// Adds a control; one without a name is not sent.
+    fn send(&mut self, name: Option<String>, value: String) {
+        self.fields.extend(name.map(|name| (name, value)));
+    }
 }
 
 impl Document {
     /// Reads a page.
     pub fn parse(html: &str) -> Self {
+        let mut emitter = DefaultEmitter::default();
+        // The text of a script, a style and a title is no markup.
+        emitter.naively_switch_states(true);
         let mut reader = Reader::default();
-        for piece in scan::pieces(html) {
-            match piece {
-                Piece::Text(text) => reader.text(&text),
-                Piece::Open(tag) => reader.open(&tag),
-                Piece::Close(name) => reader.close(&name),
+        for Ok(token) in Tokenizer::new_with_emitter(html, emitter) {
+            match token {
+                Token::StartTag(tag) => reader.open(&tag),
+                Token::EndTag(tag) => reader.close(&tag.name),
+                Token::String(text) => reader.text(&String::from_utf8_lossy(&text)),
+                Token::Comment(_) | Token::Doctype(_) | Token::Error(_) => {}
             }
         }
         reader.finish()
@@ -82,74 +89,130 @@ impl Document {
     }
 }
 
-/// Where the text goes that is being read.
-#[derive(Debug, Default)]
-enum Capture {
-    #[default]
-    None,
+/// The element whose text is being read.
+enum Part {
     Title,
-    Link(Link),
+    /// Of a script or a style.
+    Code,
+    /// With its `href`.
+    Link(String),
     Button(Button),
-    Textarea(String, String),
-    Select(Select),
+    /// With its name.
+    Textarea(String),
+    /// With its value, if that is not its text.
+    Choice { value: Option<String>, selected: bool },
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
+struct Reader {
+    document: Document,
+    form: Option<Form>,
+    part: Option<Part>,
+    /// The text of `part`.
+    label: String,
+    select: Option<Select>,
+}
+
+#[derive(Default)]
 struct Select {
     name: String,
     first: Option<String>,
     chosen: Option<String>,
-    /// An option without `value` is read from its text: what to do with it.
-    pending: Option<(String, bool)>,
-}
-
-#[derive(Debug, Default)]
-struct Reader {
-    document: Document,
-    form: Option<Form>,
-    capture: Capture,
 }
 
 impl Reader {
-    fn open(&mut self, tag: &Tag) {
-        match tag.name.as_str() {
-            "html" => self.document.lang = tag.attribute("lang").map(ToOwned::to_owned),
-            "title" => self.capture = Capture::Title,
-            "form" => {
+    fn open(&mut self, tag: &StartTag<()>) {
+        let usable_name = || attribute(tag, "name").filter(|_| attribute(tag, "disabled").is_none());
+        match &**tag.name {
+            b"html" => self.document.lang = attribute(tag, "lang"),
+            b"title" => self.begin(Part::Title),
+            b"script" | b"style" => self.begin(Part::Code),
+            b"form" => {
                 self.end_form();
-                let post = tag.attribute("method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
-                let action = tag.attribute("action").unwrap_or_default().trim().to_owned();
+                let post = attribute(tag, "method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
+                let action = attribute(tag, "action").unwrap_or_default().trim().to_owned();
                 self.form = Some(Form { action, post, ..Form::default() });
             }
-            "a" => {
-                if let Some(href) = tag.attribute("href") {
-                    self.capture = Capture::Link(Link { href: href.trim().to_owned(), text: String::new() });
+            b"a" => {
+                if let Some(href) = attribute(tag, "href") {
+                    self.begin(Part::Link(href.trim().to_owned()));
                 }
             }
-            "input" => self.input(tag),
-            "button" => {
-                let kind = tag.attribute("type").unwrap_or("submit");
-                if kind.eq_ignore_ascii_case("submit") && !tag.has("disabled") {
-                    self.capture = Capture::Button(button(tag, String::new()));
+            b"input" => self.input(tag),
+            b"button" => {
+                let submits =
+                    attribute(tag, "type").is_none_or(|kind| kind.eq_ignore_ascii_case("submit"));
+                if submits && attribute(tag, "disabled").is_none() {
+                    self.begin(Part::Button(button(tag, String::new())));
                 }
             }
-            "textarea" => {
-                if let Some(name) = tag.attribute("name").filter(|_| !tag.has("disabled")) {
-                    self.capture = Capture::Textarea(name.to_owned(), String::new());
+            b"textarea" => {
+                if let Some(name) = usable_name() {
+                    self.begin(Part::Textarea(name));
                 }
             }
-            "select" => {
-                if let Some(name) = tag.attribute("name").filter(|_| !tag.has("disabled")) {
-                    self.capture = Capture::Select(Select { name: name.to_owned(), ..Select::default() });
-                }
+            b"select" => self.select = usable_name().map(|name| Select { name, ..Select::default() }),
+            b"option" => {
+                let selected = attribute(tag, "selected").is_some();
+                self.begin(Part::Choice { value: attribute(tag, "value"), selected });
             }
-            "option" => {
-                if let Capture::Select(select) = &mut self.capture {
-                    select.end_option();
-                    let (value, selected) = (tag.attribute("value"), tag.has("selected"));
-                    match value {
-                        Some(value) => select.offer(value.to_owned(), selected),
-                        None => select.pending = Some((String::new(), selected)),
+            _ => {}
+        }
+    }
+
+    fn input(&mut self, tag: &StartTag<()>) {
+        let kind = attribute(tag, "type").unwrap_or_default().to_ascii_lowercase();
+        let enabled = attribute(tag, "disabled").is_none();
+        let Some(form) = self.form.as_mut().filter(|_| enabled) else { return };
+        let value = attribute(tag, "value");
+        match kind.as_str() {
+            "submit" | "image" => form.buttons.push(button(tag, value.unwrap_or_default())),
+            "button" | "reset" | "file" => {}
+            "checkbox" | "radio" if attribute(tag, "checked").is_none() => {}
+            "checkbox" | "radio" => form.send(attribute(tag, "name"), value.unwrap_or("on".to_owned())),
+            _ => form.send(attribute(tag, "name"), value.unwrap_or_default()),
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.label.push_str(text);
+        if matches!(self.part, None | Some(Part::Link(_) | Part::Button(_))) && self.select.is_none() {
+            self.document.text.push_str(text);
+        }
+    }
+
+    fn close(&mut self, name: &[u8]) {
+        if !matches!(name, b"a" | b"b" | b"strong" | b"em" | b"i" | b"span" | b"code") {
+            self.document.text.push(' ');
+        }
+        match name {
+            b"form" => self.end_form(),
+            b"title" | b"script" | b"style" | b"a" | b"button" | b"textarea" | b"option" => self.end(),
+            b"select" => self.end_select(),
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, part: Part) {
+        self.end();
+        self.label.clear();
+        self.part = Some(part);
+    }
+
+    fn end(&mut self) {
+        let label = fold(&self.label);
+        match (self.part.take(), &mut self.form) {
+            (Some(Part::Title), _) => self.document.title = label,
+            (Some(Part::Link(href)), _) => self.document.links.push(Link { href, text: label }),
+            (Some(Part::Button(button)), Some(form)) => form.buttons.push(Button { label, ..button }),
+            (Some(Part::Textarea(name)), Some(form)) => {
+                form.send(Some(name), std::mem::take(&mut self.label));
+            }
+            (Some(Part::Choice { value, selected }), _) => {
+                if let Some(select) = &mut self.select {
+                    let place = if selected { &mut select.chosen } else { &mut select.first };
+                    if selected || place.is_none() {
+                        *place = Some(value.unwrap_or(label));
                     }
                 }
             }
@@ -157,111 +220,35 @@ impl Reader {
         }
     }
 
-    fn input(&mut self, tag: &Tag) {
-        let kind = tag.attribute("type").unwrap_or("text").to_ascii_lowercase();
-        let Some(form) = self.form.as_mut().filter(|_| !tag.has("disabled")) else { return };
-        let named = |value: &str| tag.attribute("name").map(|name| (name.to_owned(), value.to_owned()));
-        match kind.as_str() {
-            "submit" | "image" => {
-                form.buttons.push(button(tag, tag.attribute("value").unwrap_or_default().to_owned()));
+    fn end_select(&mut self) {
+        self.end();
+        if let (Some(select), Some(form)) = (self.select.take(), &mut self.form) {
+            if let Some(value) = select.chosen.or(select.first) {
+                form.send(Some(select.name), value);
             }
-            "button" | "reset" | "file" => {}
-            "checkbox" | "radio" => {
-                if tag.has("checked") {
-                    form.fields.extend(named(tag.attribute("value").unwrap_or("on")));
-                }
-            }
-            _ => form.fields.extend(named(tag.attribute("value").unwrap_or_default())),
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        match &mut self.capture {
-            Capture::Title => return self.document.title.push_str(text),
-            Capture::Textarea(_, value) => return value.push_str(text),
-            Capture::Select(select) => {
-                if let Some((value, _)) = &mut select.pending {
-                    value.push_str(text);
-                }
-                return;
-            }
-            Capture::Link(Link { text: label, .. }) | Capture::Button(Button { label, .. }) => {
-                label.push_str(text);
-            }
-            Capture::None => {}
-        }
-        self.document.text.push_str(text);
-    }
-
-    fn close(&mut self, name: &str) {
-        if !matches!(name, "a" | "b" | "strong" | "em" | "i" | "span" | "code") {
-            self.document.text.push(' ');
-        }
-        match name {
-            "form" => self.end_form(),
-            "title" | "a" | "button" | "textarea" | "select" => self.end_capture(),
-            "option" => {
-                if let Capture::Select(select) = &mut self.capture {
-                    select.end_option();
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn end_capture(&mut self) {
-        match (std::mem::take(&mut self.capture), &mut self.form) {
-            (Capture::Link(mut link), _) => {
-                link.text = fold(&link.text);
-                self.document.links.push(link);
-            }
-            (Capture::Button(mut button), Some(form)) => {
-                button.label = fold(&button.label);
-                form.buttons.push(button);
-            }
-            (Capture::Textarea(name, value), Some(form)) => form.fields.push((name, value)),
-            (Capture::Select(mut select), Some(form)) => {
-                select.end_option();
-                let value = select.chosen.or(select.first);
-                form.fields.extend(value.map(|value| (select.name, value)));
-            }
-            _ => {}
         }
     }
 
     fn end_form(&mut self) {
-        self.end_capture();
+        self.end_select();
         self.document.forms.extend(self.form.take());
     }
 
     fn finish(mut self) -> Document {
         self.end_form();
-        self.document.title = fold(&self.document.title);
         self.document.text = fold(&self.document.text);
         self.document
     }
 }
 
-impl Select {
-    fn offer(&mut self, value: String, selected: bool) {
-        if selected {
-            self.chosen = Some(value);
-        } else if self.first.is_none() {
-            self.first = Some(value);
-        }
-    }
-
-    fn end_option(&mut self) {
-        if let Some((text, selected)) = self.pending.take() {
-            self.offer(fold(&text), selected);
-        }
-    }
+/// The value of attribute `name`, if the tag has it.
+fn attribute(tag: &StartTag<()>, name: &str) -> Option<String> {
+    tag.attributes.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
-fn button(tag: &Tag, label: String) -> Button {
-    let value = tag.attribute("value").unwrap_or_default();
-    let field = tag.attribute("name").map(|name| (name.to_owned(), value.to_owned()));
-    Button { label, field, action: tag.attribute("formaction").map(ToOwned::to_owned) }
+fn button(tag: &StartTag<()>, label: String) -> Button {
+    let field = attribute(tag, "name").map(|name| (name, attribute(tag, "value").unwrap_or_default()));
+    Button { label, field, action: attribute(tag, "formaction") }
 }
 
 fn fold(text: &str) -> String {
@@ -313,19 +300,7 @@ b</textarea>
 
     #[test]
     fn broken_pages_are_read_as_far_as_possible() {
-        for page in [
-            "<",
-            "<a",
-            "<a href",
-            "<a href=",
-            "<a href='",
-            "<!--",
-            "<script>",
-            "</",
-            "&#;&#x;&;",
-            "<form",
-            "",
-        ] {
+        for page in ["<", "<a", "<a href", "<a href=", "<a href='", "<!--", "<script>", "</", "&#;&#x;&;", "<form", ""] {
             Document::parse(page);
         }
         assert_eq!(Document::parse("a < b &unknown; c").text, "a < b &unknown; c");
