@@ -6,7 +6,7 @@
 //!    the session durable before the box hears of it.
 //! 2. The owner opens `GET /device`, sees what is being linked, and confirms: `GET /auth/verify_code`
 //!    (`http/verify.rs`) binds the browser by a cookie and sends it to Enedis with a fresh `state`.
-//! 3. Enedis sends the browser to `GET /auth/redirect` (`http/callback.rs`). The consent desk marks what it brought as
+//! 3. Enedis sends the browser to `GET /auth/redirect` (`http/callback.rs`). The consent workflow marks what it brought as
 //!    presented, then: with `FLOW=DEVICE`, lets the `TokenExchanger` exchange the code ([`enedis`]); with
 //!    `FLOW=CLIENT_CREDENTIALS`, learns the meters (named by the v1 page, asked of Enedis after the v2 page) and gives
 //!    tokens of our own for them. Either is recorded, sealed.

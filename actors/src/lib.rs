@@ -7,10 +7,10 @@
 //!   │    ▲               (one shard)                    │        │   │  groups writes  │  │   queue, quota,     │
 //!   │    └───────────────── reply ◀─────────────────────┘        │   │                 │  │   retry, breaker    │
 //!   │ handler ──IssueCode, Confirm, …──▶ CodeRegistry ───────────┼──▶│ CommitWrite     │  │                     │
-//!   │ ConsentWorkflow ── BeginExchange ▶ CodeRegistry                │   │   │             │  │ CallEnedis          │
-//!   │             ── CallEnedis ─────────────────────────────────┼───┼───┼─────────────┼─▶│ AcquireToken ◀─┐    │
-//!   │             ── FinishExchange ▶ CodeRegistry               │   │   ▼             │  │   │            │    │
-//!   │ handler ──▶ TokenService ──▶ TokenStore                       │   │ SessionStore    │  │   ▼            │    │
+//!   │ ConsentWorkflow ── BeginExchange ▶ CodeRegistry            │   │   │             │  │ CallEnedis          │
+//!   │                 ── CallEnedis ─────────────────────────────┼───┼───┼─────────────┼─▶│ AcquireToken ◀─┐    │
+//!   │                 ── FinishExchange ▶ CodeRegistry           │   │   ▼             │  │   │            │    │
+//!   │ handler ──▶ TokenService ──▶ TokenStore                    │   │ SessionStore    │  │   ▼            │    │
 //!   │ handler ──ReadMeter ───────────────────────────────────────┼───┼─────────────────┼─▶│ AuthorizationServer │
 //!   └────────────────────────────────────────────────────────────┘   └─────────────────┘  │                │    │
 //!                                                                                         │ MeterRelay ────┘    │
