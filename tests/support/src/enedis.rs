@@ -44,7 +44,7 @@ use self::book::Book;
 pub use self::data::Resource;
 pub use self::fault::{Fault, Response};
 pub use self::meters::{GeneratedMeters, Meters, revokes, usage_points};
-pub use self::quota::Quota;
+pub use self::quota::{Quota, Taken};
 pub use self::seen::{Counts, Endpoint, Request, Seen};
 use crate::calendar::Day;
 

@@ -16,7 +16,6 @@
 //! It promises a [`Report`] that judges each requirement, and nothing left behind. It refuses plans that cannot be
 //! judged ([`FleetError::Plan`]). A box that its server leaves without an answer does not end a run; it is reported.
 
-mod arguments;
 mod boxes;
 mod crowd;
 mod progress;
@@ -31,53 +30,75 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-pub use self::arguments::Arguments;
+use clap::Parser;
+
 use self::boxes::Start;
 use self::crowd::Crowd;
 pub use self::report::{DayReport, OutageReport, Report, Verdict};
 use self::world::World;
 use crate::calendar::Day;
+use crate::enedis::GeneratedMeters;
 use crate::progress::Progress;
 use crate::proxy_build::BuildError;
+use crate::report::{Judged as _, write_json};
 use crate::server::StartError;
 pub use crate::store::StoreKind;
+use crate::world::secs;
 
 /// Most hours that the clocks are put forward for boxes which gave up, on one day: from 8 to 22 o'clock.
 const HOURS_A_DAY: u32 = 14;
 
-/// What a run is to be. [`Plan::new`] is the one that `cargo fleet` makes without options.
-#[derive(Clone, Debug)]
+/// What a run is to be, as the command line has it.
+#[derive(Clone, Debug, Parser)]
 pub struct Plan {
-    /// The server's binary.
-    pub binary: PathBuf,
-    /// Boxes, one meter each; at least 1.
+    /// How many boxes, one meter each.
+    #[arg(long, default_value_t = 200)]
     pub boxes: u32,
-    /// Days, at least 1.
+    /// How many days.
+    #[arg(long, default_value_t = 3)]
     pub days: u32,
-    /// Each morning the boxes arrive within this time, on the wall.
+    /// Seconds, on the wall, within which the boxes arrive each morning.
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = secs)]
     pub arrive_within: Duration,
-    /// `ENEDIS_API_MODE`.
+    /// `ENEDIS_API_MODE` of the server.
+    #[arg(long, value_enum, default_value = "auto")]
     pub api: ApiMode,
     /// Where the server keeps what it must not lose.
+    #[arg(long, value_enum, default_value = "sqlite")]
     pub store: StoreKind,
-    /// Which consent page of Enedis the server sends owners to.
+    /// Version of Enedis' consent page.
+    #[arg(long, value_enum, default_value = "v1")]
     pub authorize: Authorize,
-    /// Every so-many-th meter also produces; 0: none does.
+    /// Every so-many-th meter also produces; 0: none.
+    #[arg(long = "producers", default_value_t = 0, value_name = "EVERY_N")]
     pub producer_every: u32,
-    /// Decides when boxes arrive, when owners look, and the minutes the plugin draws.
+    /// Decides what is drawn at random: arrivals, owners, minutes.
+    #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Days of history that each box wants, 2 to 730.
+    #[arg(long, default_value_t = 7, value_name = "DAYS")]
     pub history_days: i64,
     /// What is wrong at Enedis on day 2.
+    #[arg(long, value_enum)]
     pub outage: Option<Outage>,
-    /// After the last day, every box asks it again.
+    /// After the last day, let every box forget its data and ask that day again.
+    #[arg(long)]
     pub again: bool,
-    /// How much faster the clocks of the boxes run than the wall's. Not 1, it changes what is tried: the server's
-    /// limits stay those of the wall, but for its polls a minute, which are raised as much.
+    /// How much faster the clocks of the boxes run than the wall's. Other than 1, the server's limits are tried less: they
+    /// stay those of the wall, but for its polls a minute, which are raised as much.
+    #[arg(long, default_value_t = 1.0)]
     pub speed: f64,
+    /// Also write the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Run this server; without it, the workspace's is built.
+    #[arg(long, value_name = "FILE")]
+    pub binary: Option<PathBuf>,
     /// Longest time on the wall for one round of boxes; those still busy then count as unfinished.
+    #[arg(skip = Duration::from_secs(1_800))]
     pub round_within: Duration,
     /// Tells on standard error how far it is.
+    #[arg(skip = true)]
     pub progress: bool,
 }
 
@@ -137,25 +158,9 @@ pub enum FleetError {
 }
 
 impl Plan {
-    /// 200 boxes that arrive within a minute on three days, with `binary` as the server.
+    /// The defaults of the command line, for a test: with `binary` as the server, told to nobody.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self {
-            binary: binary.into(),
-            boxes: 200,
-            days: 3,
-            arrive_within: Duration::from_secs(60),
-            api: ApiMode::Auto,
-            store: StoreKind::Sqlite,
-            authorize: Authorize::V1,
-            producer_every: 0,
-            seed: 1,
-            history_days: 7,
-            outage: None,
-            again: false,
-            speed: 1.0,
-            round_within: Duration::from_secs(1_800),
-            progress: false,
-        }
+        Self { binary: Some(binary.into()), progress: false, ..Self::parse_from(["fleet"]) }
     }
 
     fn check(&self) -> Result<(), FleetError> {
@@ -173,13 +178,12 @@ impl Plan {
         Err(FleetError::Plan(wrong))
     }
 
-    /// Tells whether box `index` belongs to a meter that produces.
-    fn produces(&self, index: u32) -> bool {
-        self.producer_every > 0 && (index + 1).is_multiple_of(self.producer_every)
+    fn meters(&self) -> GeneratedMeters {
+        GeneratedMeters { count: self.boxes, producer_every: self.producer_every }
     }
 }
 
-/// Runs `plan` to its end. Dropped before, it leaves nothing behind.
+/// Runs `plan` to its end, and writes the JSON file if one is wanted. Dropped before, it leaves nothing behind.
 ///
 /// # Panics
 /// If no loopback port or temporary directory is to be had, or there is no `mongod` when one is wanted.
@@ -189,27 +193,23 @@ pub async fn run(plan: Plan) -> Result<Report, FleetError> {
     let mut world = World::start(&plan).await?;
     let mut crowd = Crowd::new(&plan, &world.base_url(), world.first_day());
     let mut report = Report::new(&plan);
-    for number in 1..=plan.days {
+    let days = (1..=plan.days).map(|number| (format!("day {number}"), number, Start::Morning));
+    for (name, number, start) in days.chain(plan.again.then(|| ("again".into(), plan.days, Start::Again))) {
         let day = world.first_day().plus(i64::from(number) - 1);
-        let outage = plan.outage.filter(|_| number == 2);
-        if number > 1 {
-            world.morning(day, outage).await?;
+        match start {
+            Start::Morning if number == 1 => {}
+            Start::Morning | Start::Resume => world.morning(day, plan.outage.filter(|_| number == 2)).await?,
+            Start::Again => world.enedis().reset_counts(),
         }
-        let name = format!("day {number}");
-        let told =
-            run_day(&plan, &mut world, &mut crowd, &mut progress, (&name, Start::Morning(day))).await?;
-        report.days.push(told);
-    }
-    if plan.again {
-        world.enedis().reset_counts();
-        let last = world.first_day().plus(i64::from(plan.days) - 1);
-        let told =
-            run_day(&plan, &mut world, &mut crowd, &mut progress, ("again", Start::Again(last))).await?;
-        report.again = Some(told);
+        let told = run_day(&plan, &mut world, &mut crowd, &mut progress, (&name, day, start)).await?;
+        if start == Start::Again { report.again = Some(told) } else { report.days.push(told) }
     }
     world.stop().await?;
     report.server_said = world.said();
     report.owners_said = crowd.owners_said();
+    if let Some(path) = &plan.json {
+        write_json(path, &report.to_json()).map_err(FleetError::Write)?;
+    }
     Ok(report)
 }
 
@@ -219,7 +219,7 @@ async fn run_day(
     world: &mut World,
     crowd: &mut Crowd,
     progress: &mut Progress,
-    (name, start): (&str, Start),
+    (name, day, start): (&str, Day, Start),
 ) -> Result<DayReport, FleetError> {
     let before = crowd.begin_day();
     let mut next = start;
@@ -227,32 +227,23 @@ async fn run_day(
     let mut aligned = Instant::now();
     for hour in 0..=HOURS_A_DAY {
         crowd
-            .round(next, plan.round_within, |tally| {
+            .round(day, next, plan.round_within, |tally| {
                 world.end_outage_if_due();
                 let calls = world.enedis().counts().data_requests();
                 let line = progress::line(name, world.enedis().now(), &tally, calls);
                 progress.tell((tally.served as u64, plan.boxes.into()), line);
             })
             .await;
-        let Some(wait) = crowd.until_next(start.day()).filter(|_| hour < HOURS_A_DAY) else { break };
+        let Some(wait) = crowd.until_next(day).filter(|_| hour < HOURS_A_DAY) else { break };
         // Clocks of boxes that run faster are ahead: the others catch up.
         let lag = aligned.elapsed().mul_f64(plan.speed - 1.0);
         skipped += world.skip(wait + lag).await?;
         crowd.skip(wait);
         aligned = Instant::now();
-        next = Start::Resume(start.day());
+        next = Start::Resume;
     }
     progress.clear();
     let outage = world.end_outage();
     let enedis = (outage, world.enedis().counts());
-    Ok(DayReport::new(plan, (name, start.day()), crowd, &before, enedis, skipped))
-}
-
-impl Start {
-    /// The day that the boxes believe it is.
-    fn day(self) -> Day {
-        match self {
-            Self::Morning(day) | Self::Resume(day) | Self::Again(day) => day,
-        }
-    }
+    Ok(DayReport::new(plan, (name, day), crowd, &before, enedis, skipped))
 }

@@ -53,7 +53,7 @@ use crate::proxy_build::{self, BuildError};
 use crate::report::{Judged as _, write_json};
 use crate::server::{Server, StartError};
 use crate::store::StoreKind;
-use crate::world::{World, complaints, setting};
+use crate::world::{World, complaints, secs, setting};
 
 /// Seconds between two polls of a device, as the server tells it.
 const INTERVAL_SECS: f64 = 5.0;
@@ -181,10 +181,6 @@ impl Plan {
         let Self { devices, length, seed, .. } = *self;
         Schedule { devices, connections: self.connections.min(devices), rate: self.rate(), length, seed }
     }
-}
-
-fn secs(text: &str) -> Result<Duration, std::num::ParseIntError> {
-    text.parse().map(Duration::from_secs)
 }
 
 /// Runs `plan` to its end, and writes the JSON file if one is wanted. Dropped before, it leaves nothing behind.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -71,6 +72,11 @@ fn complaint(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let level = line["level"].as_str().filter(|level| matches!(*level, "WARN" | "ERROR"))?;
     Some(format!("{level} {}", line["fields"]["message"].as_str()?))
+}
+
+/// Reads whole seconds from a command line.
+pub fn secs(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
 }
 
 /// Reads a server's setting from a command line, `NAME=VALUE`.

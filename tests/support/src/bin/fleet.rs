@@ -18,13 +18,13 @@ struct Fleet {
     #[command(subcommand)]
     mode: Option<Mode>,
     #[command(flatten)]
-    plugin: fleet::Arguments,
+    plugin: fleet::Plan,
 }
 
 /// The loads differ by their defaults.
 #[derive(Debug, Subcommand)]
 enum Mode {
-    Plugin(fleet::Arguments),
+    Plugin(fleet::Plan),
     /// Devices that poll over connections kept alive, on a schedule that no answer delays; people who consent beside them.
     Polling(load::Plan),
     /// Whole device flows, from the code to the token, on a schedule that no answer delays.
@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
 async fn run(mode: Mode) -> Outcome {
     let plan = match mode {
         Mode::Plugin(plugin) => {
-            let report = plugin.run().await?;
+            let report = fleet::run(plugin).await?;
             return Ok((report.to_string(), report.passed()));
         }
         Mode::Polling(plan) | Mode::Consenting(plan) => plan,

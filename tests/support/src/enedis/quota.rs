@@ -22,7 +22,7 @@ impl Quota {
 
 /// What one API has taken in its current windows.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Taken {
+pub struct Taken {
     second: Window,
     hour: Window,
 }
@@ -36,7 +36,7 @@ struct Window {
 
 impl Taken {
     /// Takes one call at `now` (since 1970, UTC). `Err`: refused; when the window that is full ends.
-    pub(super) fn take(&mut self, quota: Quota, now: Duration) -> Result<(), Duration> {
+    pub fn take(&mut self, quota: Quota, now: Duration) -> Result<(), Duration> {
         let windows = [(&mut self.hour, 3_600, quota.per_hour), (&mut self.second, 1, quota.per_second)];
         for (window, secs, limit) in windows {
             let number = now.as_secs() / secs;

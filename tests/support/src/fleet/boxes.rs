@@ -25,14 +25,14 @@ const SOON: Duration = Duration::from_secs(60);
 const A_DAY: Duration = Duration::from_secs(DAY_SECS);
 
 /// How a round begins for a box.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// It arrives in the morning of this day; for the first time, it is switched on.
-    Morning(Day),
-    /// It goes on after the clocks were put forward, on this day.
-    Resume(Day),
-    /// It forgets its data and asks this day again.
-    Again(Day),
+    /// It arrives in the morning; for the first time, it is switched on.
+    Morning,
+    /// It goes on after the clocks were put forward.
+    Resume,
+    /// It forgets its data and asks the same day again.
+    Again,
 }
 
 /// Where a box stands on a day.
@@ -158,9 +158,9 @@ impl Resident {
 
     /// Lives until nothing more happens on this day, and tells where it stands. It may be dropped at any time, and called
     /// again.
-    pub(super) async fn live(&mut self, start: Start, state: &Cell<State>) {
-        sleep(if matches!(start, Start::Resume(_)) { self.phase } else { self.arrival }).await;
-        self.begin(start);
+    pub(super) async fn live(&mut self, day: Day, start: Start, state: &Cell<State>) {
+        sleep(if start == Start::Resume { self.phase } else { self.arrival }).await;
+        self.begin(day, start);
         let Some(device) = &mut self.device else { return };
         while !state.get().is_final() {
             let shown = |plugin: &Plugin| {
@@ -181,7 +181,7 @@ impl Resident {
         }
     }
 
-    fn begin(&mut self, start: Start) {
+    fn begin(&mut self, day: Day, start: Start) {
         let Some(device) = &mut self.device else {
             let (seed, history_days, address) = (self.seed, self.history_days, address(self.index));
             self.device = Some(FieldBox::new(&self.base_url, &self.clock, |settings| {
@@ -192,17 +192,17 @@ impl Resident {
             return;
         };
         match start {
-            Start::Morning(day) => {
+            Start::Morning => {
                 // Its own minute after eight has come.
                 let next = device.plugin().next_connection().max(Moment::at(day, 8, 0));
                 self.clock.skip_to(next.plus(Duration::from_millis(1)));
             }
-            Start::Again(_) if device.plugin().is_enabled() => {
+            Start::Again if device.plugin().is_enabled() => {
                 let now = self.clock.now();
                 device.plugin_mut().forget_data();
                 device.plugin_mut().restart(now);
             }
-            Start::Again(_) | Start::Resume(_) => {}
+            Start::Again | Start::Resume => {}
         }
     }
 }

@@ -59,11 +59,17 @@ impl Crowd {
     }
 
     /// Lets all boxes live until none is busy, at most for `within`; `look` is called now and then.
-    pub(super) async fn round(&mut self, start: Start, within: Duration, mut look: impl FnMut(Tally)) {
+    pub(super) async fn round(
+        &mut self,
+        day: Day,
+        start: Start,
+        within: Duration,
+        mut look: impl FnMut(Tally),
+    ) {
         // Until they have looked at the clock, all that may still do something today are about to.
         let about_to = |state: State| Cell::new(if state.is_final() { state } else { State::Busy });
         let states: Vec<_> = self.residents.iter().map(|each| about_to(each.state())).collect();
-        let living = self.residents.iter_mut().zip(&states).map(|(each, state)| each.live(start, state));
+        let living = self.residents.iter_mut().zip(&states).map(|(each, state)| each.live(day, start, state));
         let busy = async {
             loop {
                 sleep(LOOK_EVERY).await;

@@ -100,7 +100,7 @@ pub struct OutageReport {
     /// Requests to learn which meter was consented to.
     pub service_calls: u64,
     /// Requests for tokens.
-    pub token_calls: usize,
+    pub token_calls: u64,
 }
 
 impl DayReport {
@@ -119,7 +119,7 @@ impl DayReport {
         let sum = crowd.outcomes().since(before);
         let [mut consumer_calls, mut producer_calls] = [0, 0];
         let producing: HashSet<_> =
-            (0..plan.boxes).filter(|index| plan.produces(*index)).map(point).collect();
+            (0..plan.boxes).filter(|index| plan.meters().produces(*index)).map(point).collect();
         for ((asked, _), count) in &counts.per_meter {
             if producing.contains(asked) {
                 producer_calls += count;

@@ -108,7 +108,7 @@ async fn boxes_live_through_days_hours_and_a_day_again() {
     let (stub, url) = Stub::start().await;
     let mut crowd = Crowd::new(&small(), &url, day());
     crowd.begin_day();
-    crowd.round(Start::Morning(day()), LONG, |_| {}).await;
+    crowd.round(day(), Start::Morning, LONG, |_| {}).await;
     let served = |crowd: &Crowd| crowd.outcomes().served;
     assert_eq!((served(&crowd), crowd.until_next(day())), (3, None));
     assert!(crowd.served_after().is_some());
@@ -118,19 +118,19 @@ async fn boxes_live_through_days_hours_and_a_day_again() {
     stub.faults.lock().expect("faults").extend([(1, vec![503]), (2, vec![403])]);
     crowd.begin_day();
     let mut last = Tally::default();
-    crowd.round(Start::Morning(next), LONG, |tally| last = tally).await;
+    crowd.round(next, Start::Morning, LONG, |tally| last = tally).await;
     assert_eq!((last.served, last.waiting, last.disabled), (1, 1, 1));
     let wait = crowd.until_next(next).expect("a box waits");
     assert!(wait > Duration::from_secs(3_000) && wait <= Duration::from_secs(3_600), "{wait:?}");
     crowd.skip(wait);
-    crowd.round(Start::Resume(next), LONG, |tally| last = tally).await;
+    crowd.round(next, Start::Resume, LONG, |tally| last = tally).await;
     assert_eq!((last.served, last.waiting, last.disabled), (2, 0, 1));
     assert_eq!((served(&crowd), crowd.until_next(next)), (5, None));
 
     // Asked again, the same box of before has all of its history to ask.
     stub.requests.lock().expect("requests").clear();
     crowd.begin_day();
-    crowd.round(Start::Again(next), LONG, |_| {}).await;
+    crowd.round(next, Start::Again, LONG, |_| {}).await;
     assert_eq!(served(&crowd), 7);
     let requests = stub.requests.lock().expect("requests").clone();
     let curves = requests.iter().filter(|line| line.contains("metering_data_clc"));
@@ -147,7 +147,7 @@ async fn a_round_ends_although_a_box_is_never_served() {
     let plan = Plan { boxes: 2, speed: 1.0, ..small() };
     let mut crowd = Crowd::new(&plan, &url, day());
     crowd.begin_day();
-    crowd.round(Start::Morning(day()), Duration::from_secs(1), |_| {}).await;
+    crowd.round(day(), Start::Morning, Duration::from_secs(1), |_| {}).await;
     assert_eq!((crowd.outcomes().served, crowd.residents().len()), (0, 2));
     assert_eq!(crowd.until_next(day()), None);
 }
@@ -213,6 +213,20 @@ fn a_report_is_read_by_people_and_programs() {
     assert_eq!((&json["days"][1]["skipped_secs"], &json["days"][0]["served"]), (&json!(3_725), &json!(10)));
 }
 
+#[test]
+fn options_reach_the_plan() {
+    let plan = Plan::new("server");
+    assert_eq!((plan.boxes, plan.days, plan.arrive_within), (200, 3, LONG));
+    assert_eq!((plan.api, plan.store, plan.authorize), (ApiMode::Auto, StoreKind::Sqlite, Authorize::V1));
+    assert!(plan.outage.is_none() && !plan.again);
+    let options =
+        ["fleet", "--outage", "500", "--store", "mongodb", "--authorize", "v2", "--arrive-within", "5"];
+    let plan = Plan::try_parse_from(options).expect("arguments");
+    assert_eq!((plan.outage, plan.store), (Some(Outage::Errors), StoreKind::Mongodb));
+    assert_eq!((plan.authorize, plan.arrive_within), (Authorize::V2, Duration::from_secs(5)));
+    assert!(Plan::try_parse_from(["fleet", "--outage", "flood"]).is_err());
+}
+
 #[tokio::test]
 async fn plans_that_cannot_be_judged_are_refused() {
     for plan in [
@@ -224,6 +238,6 @@ async fn plans_that_cannot_be_judged_are_refused() {
     ] {
         assert!(matches!(run(plan).await, Err(FleetError::Plan(_))));
     }
-    let missing = run(Plan { binary: "/nowhere/at/all".into(), ..small() }).await;
+    let missing = run(Plan { binary: Some("/nowhere/at/all".into()), ..small() }).await;
     assert!(matches!(missing, Err(FleetError::Start(_))));
 }

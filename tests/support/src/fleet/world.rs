@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::report::OutageReport;
 use super::{Authorize, FleetError, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
-use crate::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Simulator};
+use crate::enedis::{Endpoint, Fault, Meters, Options, Simulator};
 use crate::plugin::CLIENT_ID;
+use crate::proxy_build;
 use crate::report::name;
 use crate::server::Server;
 use crate::world::{self, complaints};
@@ -34,19 +35,11 @@ pub(super) struct World {
     server: Option<Server>,
     ahead: Duration,
     first_day: Day,
-    outage: Option<Standing>,
+    /// The outage that has not ended, and when it ends, since 1970.
+    outage: Option<(Outage, Duration)>,
     over: Option<OutageReport>,
     /// Warnings and errors of the server, by message.
     said: BTreeMap<String, u64>,
-}
-
-/// An outage that has not ended.
-struct Standing {
-    kind: Outage,
-    /// When it ends, since 1970.
-    until: Duration,
-    /// Requests to the token service before it.
-    tokens_before: usize,
 }
 
 impl World {
@@ -55,10 +48,10 @@ impl World {
         let now = wall_clock();
         let today = Day::in_france(now);
         let first_day = if today.at_in_france(MORNING) > now { today } else { today.plus(1) };
-        let meters = GeneratedMeters { count: plan.boxes, producer_every: plan.producer_every };
-        let options =
-            Options { client_id: CLIENT_ID.into(), meters: Meters::Generated(meters), ..Options::default() };
-        let ground = world::World::new(&plan.binary, options, plan.store).await;
+        let meters = Meters::Generated(plan.meters());
+        let options = Options { client_id: CLIENT_ID.into(), meters, ..Options::default() };
+        let binary = plan.binary.clone().map_or_else(proxy_build::proxy, Ok)?;
+        let ground = world::World::new(binary, options, plan.store).await;
         let settings = settings(plan, &ground.enedis);
         let mut world = Self {
             ground: ground.with(settings),
@@ -98,9 +91,8 @@ impl World {
         self.put_clock_at(at);
         self.enedis().reset_counts();
         if let Some(kind) = outage {
-            let tokens_before = self.enedis().seen().token_requests.len();
             begin(self.enedis(), kind);
-            self.outage = Some(Standing { kind, until, tokens_before });
+            self.outage = Some((kind, until));
         }
         self.launch().await
     }
@@ -115,16 +107,16 @@ impl World {
 
     /// Ends the outage if its time is over.
     pub(super) fn end_outage_if_due(&mut self) {
-        if self.outage.as_ref().is_some_and(|standing| self.enedis().now() >= standing.until) {
-            self.over = self.finish_outage();
+        if self.outage.is_some_and(|(_, until)| self.enedis().now() >= until) {
+            self.finish_outage();
         }
     }
 
     /// Ends the outage if there is one, and tells what reached Enedis during the last one, since when nothing is
     /// counted.
     pub(super) fn end_outage(&mut self) -> Option<OutageReport> {
-        let ended = self.finish_outage();
-        self.over.take().or(ended)
+        self.finish_outage();
+        self.over.take()
     }
 
     /// Stops the server.
@@ -167,20 +159,20 @@ impl World {
         Ok(())
     }
 
-    fn finish_outage(&mut self) -> Option<OutageReport> {
-        let Standing { kind, tokens_before, .. } = self.outage.take()?;
+    fn finish_outage(&mut self) {
+        let Some((kind, _)) = self.outage.take() else { return };
         for endpoint in Endpoint::ALL {
             self.enedis().clear_script(endpoint);
         }
         self.enedis().set_outage_everywhere(None);
         let counts = self.enedis().counts();
         self.enedis().reset_counts();
-        Some(OutageReport {
+        self.over = Some(OutageReport {
             kind: name(&kind),
             data_calls: counts.data_requests(),
             service_calls: counts.requests(Endpoint::SubscribedServices),
-            token_calls: self.enedis().seen().token_requests.len().saturating_sub(tokens_before),
-        })
+            token_calls: counts.requests(Endpoint::Token),
+        });
     }
 }
 
