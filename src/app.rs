@@ -182,8 +182,8 @@ fn serve(
     let (shared, launcher) = (Arc::clone(shared), launcher.clone());
     let factory = move || {
         // This runs on each worker's thread: its share of the shards lives there.
-        let home = launcher.start_here();
-        let app = Data::new(App::new(Arc::clone(&shared), Arc::clone(&settings), home, entropy()));
+        let share = launcher.start_here();
+        let app = Data::new(App::new(Arc::clone(&shared), Arc::clone(&settings), share, entropy()));
         let (worker, base_url) = (Data::clone(&app), settings.server.base_url.clone());
         WebApp::new()
             .app_data(app)

@@ -11,7 +11,7 @@ use actix_web::web::Payload;
 use actors::base::clock::Clock;
 use actors::base::code::DeviceCode;
 use actors::base::keyring::{DeviceHash, Keyring};
-use actors::system::{Home, System};
+use actors::system::{System, ThreadShare};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -40,7 +40,7 @@ pub struct App {
     counts: Arc<WorkerCounts>,
     pub(super) allowed_clients: Vec<Arc<str>>,
     pub(super) site: SiteText,
-    home: Home,
+    share: ThreadShare,
     rng: RefCell<StdRng>,
 }
 
@@ -127,8 +127,8 @@ impl Shared {
 }
 
 impl App {
-    /// A worker's state. The sessions of `home` live on its thread; `seed` comes from the operating system.
-    pub fn new(shared: Arc<Shared>, settings: Arc<Config>, home: Home, seed: [u8; 32]) -> Self {
+    /// A worker's state. The sessions of `share` live on its thread; `seed` comes from the operating system.
+    pub fn new(shared: Arc<Shared>, settings: Arc<Config>, share: ThreadShare, seed: [u8; 32]) -> Self {
         let site = SiteText {
             https: settings.server.base_url.starts_with("https:"),
             path: base_path(&settings.server.base_url),
@@ -145,7 +145,7 @@ impl App {
             counts,
             allowed_clients,
             site,
-            home,
+            share,
             rng: RefCell::new(StdRng::from_seed(seed)),
         }
     }
@@ -189,12 +189,12 @@ impl App {
     /// Draws a device code whose session will live on this thread: the device that asked will poll over the same
     /// connection, and no other thread need be woken then.
     pub(super) fn draw_code(&self) -> (DeviceCode, DeviceHash) {
-        let mut left = if self.home.is_empty() { 1 } else { DRAWS_MAX };
+        let mut left = if self.share.is_empty() { 1 } else { DRAWS_MAX };
         loop {
             let code = DeviceCode::generate(&mut *self.rng());
             let device = self.keys().device(&code);
             left -= 1;
-            if left == 0 || self.home.has(device.slot()) {
+            if left == 0 || self.share.has(device.slot()) {
                 return (code, device);
             }
         }

@@ -41,6 +41,7 @@ impl Timestamp {
     }
 
     /// The beginning of the next clock hour.
+    #[must_use]
     pub const fn next_hour(self) -> Self {
         Self((self.hour() + 1) * 3_600_000)
     }

@@ -1,0 +1,72 @@
+//! What runs beside the actors, until the system is dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::device_flow::registry::CodeRegistryHandle;
+use crate::device_flow::store::SessionStore;
+use crate::metering::tokens::service::TokenService;
+
+/// How often instances tell each other what they did.
+const FOLLOW_EVERY: Duration = Duration::from_millis(400);
+
+/// How often tokens that have expired are deleted.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// Steps of one round of deletions, each of some hundred tokens.
+const PURGE_STEPS: usize = 100;
+
+/// Brings what other instances did to the shards: their decisions, and the polls they answered.
+pub(super) async fn follow(store: Arc<dyn SessionStore>, registry: CodeRegistryHandle) {
+    let mut cursor = None;
+    let mut tick = every(FOLLOW_EVERY);
+    let mut failing = false;
+    loop {
+        tick.tick().await;
+        // Pacing may be lost; whether the store answers is told by the question for decisions.
+        let polled = registry.take_polls().await;
+        let (polled, changed) = join(store.share_polls(polled), store.changes(cursor)).await;
+        registry.note_polls(polled.unwrap_or_default());
+        match changed {
+            Ok((changed, next)) => {
+                failing = false;
+                cursor = Some(next);
+                for session in changed {
+                    registry.learn(session);
+                }
+            }
+            Err(error) if !failing => {
+                failing = true;
+                tracing::warn!(%error, "decisions of other instances cannot be read");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Deletes tokens that have expired.
+pub(super) async fn purge(tokens: TokenService) {
+    let mut tick = every(PURGE_EVERY);
+    loop {
+        tick.tick().await;
+        for _ in 0..PURGE_STEPS {
+            match tokens.purge().await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "expired tokens could not be deleted; trying again later");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Ticks at once and then every `period`, later if a round takes longer.
+fn every(period: Duration) -> Interval {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
+}

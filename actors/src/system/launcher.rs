@@ -1,0 +1,122 @@
+//! Starts the registry's shards on the threads that serve HTTP.
+//!
+//! Measured with 100 000 sessions and 64 connections on two workers, against a bare handler: shards on threads of their own
+//! reach 0.88 of its rate at 1.45 times the CPU for each poll, most of it to wake another thread; shards on the workers'
+//! threads 0.93 at 1.19 times.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use actix::Actor;
+use tokio::sync::watch;
+
+use super::Entropy;
+use crate::device_flow::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
+use crate::device_flow::throttler::PollThrottler;
+
+/// Starts the shards, a share of them on each thread that asks.
+#[derive(Clone)]
+pub struct ShardLauncher {
+    inner: Arc<Launch>,
+}
+
+struct Launch {
+    registry: CodeRegistryHandle,
+    ports: ShardPorts,
+    interval: Duration,
+    entropy: Entropy,
+    workers: usize,
+    begun: Mutex<Begun>,
+    ready: watch::Sender<bool>,
+}
+
+/// What the threads that asked have left.
+struct Begun {
+    /// Threads that have their share, by their number.
+    threads: Vec<ThreadId>,
+    /// The stored sessions, for each shard that was not started yet.
+    stored: Vec<Table>,
+}
+
+/// Which sessions live on one thread: those of every shard whose number leaves the thread's number when it is divided by
+/// the number of threads. A device whose code is drawn so that it lives where its connection is served has its polls
+/// answered without another thread being woken.
+#[derive(Clone, Copy, Debug)]
+pub struct ThreadShare {
+    thread: usize,
+    workers: usize,
+    shards: usize,
+}
+
+impl ThreadShare {
+    /// Whether the sessions of `slot` are among them.
+    pub fn has(self, slot: usize) -> bool {
+        slot % self.shards % self.workers == self.thread
+    }
+
+    /// Whether no session lives here, as where there are fewer shards than threads.
+    pub fn is_empty(self) -> bool {
+        self.thread >= self.workers.min(self.shards)
+    }
+}
+
+impl Launch {
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ShardLauncher {
+    /// For `workers` threads; `stored` holds what each shard begins with.
+    pub(super) fn new(
+        registry: CodeRegistryHandle,
+        ports: ShardPorts,
+        interval: Duration,
+        entropy: Entropy,
+        workers: usize,
+        stored: Vec<Table>,
+    ) -> Self {
+        let begun = Mutex::new(Begun { threads: Vec::new(), stored });
+        let (workers, ready) = (workers.max(1), watch::Sender::new(false));
+        Self { inner: Arc::new(Launch { registry, ports, interval, entropy, workers, begun, ready }) }
+    }
+
+    /// Starts this thread's share of the shards, each with its throttler beside it, and says which sessions that are. A
+    /// thread that asks again, as the HTTP server does for each of its sockets, hears the same. Needs a local task set.
+    pub fn start_here(&self) -> ThreadShare {
+        let launch = &self.inner;
+        let (workers, shards) = (launch.workers, launch.registry.shards());
+        let here = thread::current().id();
+        let mut begun = launch.begun();
+        if let Some(thread) = begun.threads.iter().position(|thread| *thread == here) {
+            return ThreadShare { thread, workers, shards };
+        }
+        let share = ThreadShare { thread: begun.threads.len(), workers, shards };
+        begun.threads.push(here);
+        if !share.is_empty() {
+            for shard in (share.thread..shards).step_by(workers) {
+                let table = begun.stored.get_mut(shard).map(std::mem::take).unwrap_or_default();
+                self.start_shard(shard, table);
+            }
+        }
+        if launch.registry.is_complete() {
+            launch.ready.send_replace(true);
+        }
+        share
+    }
+
+    fn start_shard(&self, shard: usize, table: Table) {
+        let Launch { registry, ports, interval, entropy, .. } = &*self.inner;
+        let throttler =
+            PollThrottler::new(Arc::clone(&ports.clock), *interval, ports.store.is_shared()).start();
+        let actor = CodeRegistry::new(ports.clone(), throttler.clone(), entropy(), table).start();
+        registry.attach(shard, actor, throttler);
+    }
+
+    /// Waits until every shard was started.
+    pub async fn ready(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.inner.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+}
