@@ -19,6 +19,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples};
+pub use self::sessions::model::Model as SessionModel;
 use crate::base::clock::Timestamp;
 use crate::base::store::Written;
 use crate::device_flow::store::SessionStore;

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect shall fail on the spot")]
 
-mod actix_facts;
 mod browser;
 mod contract;
 mod fixture;
@@ -15,7 +14,6 @@ mod lifecycle;
 mod metering;
 mod modes;
 mod readme;
-mod registry;
 mod secrecy;
 mod settings;
 mod store_contract;

@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::clock::SharedClock;
 use crate::base::store::{StoreError, Written};
+use crate::base::timer::every;
 use crate::device_flow::store::{SessionStore, Write};
 
 /// Writes that may wait at a time; beyond it a device is told to come back.
@@ -87,22 +88,32 @@ impl StoreWriter {
             }));
         }
     }
-
-    fn purge(&mut self, ctx: &mut Context<Self>) {
-        let (store, now) = (Arc::clone(&self.store), self.clock.now());
-        let purge = async move { store.purge(now).await };
-        ctx.spawn(purge.into_actor(self).map(|outcome, act, _| match outcome {
-            Ok(gone) => act.stats.purged += gone,
-            Err(error) => tracing::warn!(%error, "expired sessions could not be deleted; trying again later"),
-        }));
-    }
 }
 
 impl Actor for StoreWriter {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(PURGE_EVERY, Self::purge);
+        every(PURGE_EVERY, ctx.address().downgrade(), || Purge);
+    }
+}
+
+/// Delete sessions that are past their tombstone. Sent by the writer's own timer.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Purge;
+
+impl Handler<Purge> for StoreWriter {
+    type Result = ();
+
+    // Interleaves: the store deletes beside its commits.
+    fn handle(&mut self, _: Purge, ctx: &mut Self::Context) {
+        let (store, now) = (Arc::clone(&self.store), self.clock.now());
+        let purge = async move { store.purge(now).await };
+        ctx.spawn(purge.into_actor(self).map(|outcome, writer, _| match outcome {
+            Ok(deleted) => writer.stats.purged += deleted,
+            Err(error) => tracing::warn!(%error, "expired sessions could not be deleted; trying again later"),
+        }));
     }
 }
 

@@ -77,7 +77,7 @@ impl Table {
     }
 
     /// Sessions held.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 

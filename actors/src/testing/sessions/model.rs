@@ -1,5 +1,5 @@
-//! The reference that the contract compares backends with: what a store means, as a map behind a lock. Nothing but
-//! the contract uses it; tests of the server run on real stores.
+//! What a store means, as a map behind a lock: the contract compares backends with it, and the actors are tested on it.
+//! Tests of the server run on real stores.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,7 +17,7 @@ const PAGE: usize = 100;
 
 /// What a store means; clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Model {
+pub struct Model {
     inner: Arc<Mutex<Inner>>,
     shared: bool,
 }
@@ -31,13 +31,12 @@ struct Inner {
 
 impl Model {
     /// An empty store that says it is not shared.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// An empty store that says it is shared, and reports changes.
-    #[cfg(test)]
-    pub(crate) fn shared() -> Self {
+    pub fn shared() -> Self {
         Self { shared: true, ..Self::default() }
     }
 

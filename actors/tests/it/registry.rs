@@ -1,0 +1,483 @@
+//! The registry's shard with its throttler: what is refused, what is in doubt, who waits, and what is said afterwards.
+
+use std::time::Duration;
+
+use actors::base::admission::AskError;
+use actors::base::code::{StateSuffix, StateToken, UserCode};
+use actors::base::keyring::{BrowserHash, DeviceHash, StateHash};
+use actors::base::token_set::TokenSet;
+use actors::device_flow::poll::{AuthStyle, PollAnswer};
+use actors::device_flow::registry::{
+    BeginAnswer, CodeRegistryHandle, ConfirmAnswer, DenyAnswer, Failure, FindAnswer, FinishAnswer,
+    IssueAnswer, Outcome,
+};
+use actors::device_flow::session::{Consent, Lifetimes, Session, Settled};
+use actors::device_flow::store::{SessionKey, SessionStore, Write};
+use futures_util::future::{join, join_all};
+
+use crate::fake_store::{FAULTS, Fault};
+use crate::universe::{START, Universe, pass, poll, request, shared_universe, universe};
+
+/// What is asked of a session that changes it, in the order of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Confirm,
+    Begin,
+    Finish,
+    Claim,
+    Deny,
+}
+
+/// One flow, and how far it has come.
+struct Flow<'a> {
+    universe: &'a Universe,
+    registry: CodeRegistryHandle,
+    device: DeviceHash,
+    user: UserCode,
+    browser: BrowserHash,
+    state: Option<StateHash>,
+}
+
+impl<'a> Flow<'a> {
+    async fn start(universe: &'a Universe) -> Self {
+        let registry = universe.registry();
+        let (device, user) = universe.issue(&registry).await;
+        Self { universe, registry, device, user, browser: universe.browser_hash(), state: None }
+    }
+
+    /// Takes a step; answers whether it was done (`false`: the store is in trouble). Panics on any other answer.
+    async fn take(&mut self, step: Step) -> bool {
+        let Self { universe, registry, device, user, browser, .. } = self;
+        let state = || self.state.expect("a code that was confirmed");
+        match step {
+            Step::Confirm => match universe.confirm(registry, user, *browser).await {
+                ConfirmAnswer::Confirmed(confirmed) => {
+                    self.state = Some(universe.keys.state(&confirmed.state));
+                    true
+                }
+                ConfirmAnswer::Unavailable => false,
+                other => panic!("{other:?}"),
+            },
+            Step::Begin => match universe.begin(registry, state(), *browser).await {
+                BeginAnswer::Go(lease) => lease.device == *device && lease.grant == universe.grant(),
+                BeginAnswer::No(Failure::Unavailable) => false,
+                other @ BeginAnswer::No(_) => panic!("{other:?}"),
+            },
+            Step::Finish => match registry.finish(*device, universe.grant(), token()).await.unwrap() {
+                // If the store took it and could not say so, the second offer finds it there.
+                FinishAnswer::Recorded | FinishAnswer::Approved => true,
+                FinishAnswer::Unavailable => false,
+                FinishAnswer::Gone => panic!("gone"),
+            },
+            Step::Claim => match poll(registry, *device).await {
+                PollAnswer::Token(body) => body.contains("granted"),
+                PollAnswer::Unavailable => false,
+                other => panic!("{other:?}"),
+            },
+            Step::Deny => match registry.deny(state(), *browser).await.unwrap() {
+                DenyAnswer::Denied => true,
+                DenyAnswer::No(Failure::Unavailable) => false,
+                other @ DenyAnswer::No(_) => panic!("{other:?}"),
+            },
+        }
+    }
+
+    /// The flow, as far as it has to be for `step`.
+    async fn ready_for(universe: &'a Universe, step: Step) -> Self {
+        let mut flow = Self::start(universe).await;
+        let before: &[Step] = match step {
+            Step::Confirm => &[],
+            Step::Begin | Step::Deny => &[Step::Confirm],
+            Step::Finish => &[Step::Confirm, Step::Begin],
+            Step::Claim => &[Step::Confirm, Step::Begin, Step::Finish],
+        };
+        for step in before {
+            assert!(flow.take(*step).await);
+        }
+        flow
+    }
+}
+
+const STEPS: [Step; 5] = [Step::Confirm, Step::Begin, Step::Finish, Step::Claim, Step::Deny];
+
+fn token() -> Outcome {
+    Outcome::Token(TokenSet::own([("access_token", "granted".into())]))
+}
+
+/// Another instance's decision: `session` confirmed by a browser of its own.
+fn confirmed_elsewhere(universe: &Universe, session: &Session) -> Session {
+    let state = universe.draw(|rng| StateToken::generate(rng, &StateSuffix::default()));
+    let state = universe.keys.state(&state);
+    let consent = Consent {
+        browser: universe.browser_hash(),
+        state,
+        verifier: None,
+        confirmed_at: universe.clock.now(),
+    };
+    session.confirm(consent, universe.clock.now(), &Lifetimes::default()).unwrap()
+}
+
+async fn stored(universe: &Universe, device: DeviceHash) -> Session {
+    universe.store.model.find(SessionKey::Device(device), START).await.unwrap().unwrap()
+}
+
+#[test]
+fn nothing_is_said_that_the_store_does_not_hold() {
+    for step in STEPS {
+        for fault in FAULTS {
+            for is_blind in [false, true] {
+                universe(async |universe| {
+                    let mut flow = Flow::ready_for(universe, step).await;
+                    let before = stored(universe, flow.device).await;
+                    universe.store.fail_once(fault);
+                    if is_blind {
+                        universe.store.go_blind();
+                    }
+                    // A write in doubt is looked up: done, or begun anew. If it cannot be looked up, nothing is said.
+                    let is_done = flow.take(step).await;
+                    let case = format!("{step:?}, {fault:?}, blind: {is_blind}");
+                    assert_eq!(is_done, fault != Fault::Aborts && !is_blind, "{case}");
+                    let is_written = stored(universe, flow.device).await != before;
+                    assert_eq!(is_written, is_done || fault == Fault::LosesTheAnswer, "{case}");
+                    // Whoever was told to come back comes back, and nothing is lost.
+                    universe.store.heal();
+                    if !is_done {
+                        assert!(flow.take(step).await, "{case}");
+                    }
+                    let told = poll(&flow.registry, flow.device).await;
+                    match step {
+                        Step::Confirm | Step::Begin => {
+                            assert!(matches!(told, PollAnswer::Pending { .. }), "{case}: {told:?}");
+                        }
+                        Step::Finish | Step::Claim => {
+                            assert!(matches!(told, PollAnswer::Token(_)), "{case}: {told:?}");
+                        }
+                        Step::Deny => assert_eq!(told, PollAnswer::Denied, "{case}"),
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_in_doubt_is_not_spoken_of_until_it_was_read() {
+    universe(async |universe| {
+        let mut flow = Flow::ready_for(universe, Step::Claim).await;
+        universe.store.fail(Fault::LosesTheAnswer);
+        universe.store.go_blind();
+        for _ in 0..3 {
+            assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Unavailable);
+        }
+        universe.store.heal();
+        // It had been redeemed: the device gets its token, and the same one again.
+        let PollAnswer::Token(first) = poll(&flow.registry, flow.device).await else { panic!("no token") };
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Token(first));
+        assert!(flow.take(Step::Claim).await);
+        let snapshot = flow.registry.snapshot().await.unwrap();
+        assert_eq!((snapshot.sessions, snapshot.looked_up), (1, 1));
+    });
+}
+
+#[test]
+fn polls_are_answered_from_memory_while_the_store_is_away() {
+    universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        universe.store.fail(Fault::Aborts);
+        universe.store.go_blind();
+        assert!(matches!(
+            flow.registry.issue(universe.device(), request()).await,
+            Ok(IssueAnswer::Unavailable)
+        ));
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Pending { interval_secs: 5 });
+        assert_eq!(poll(&flow.registry, universe.device()).await, PollAnswer::Invalid);
+        assert_eq!(universe.store.finds(), 0);
+    });
+}
+
+#[test]
+fn requests_wait_for_a_write_of_their_session_and_pending_polls_do_not() {
+    universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        let (other_device, other) = universe.issue(&flow.registry).await;
+        universe.store.slow_down(Duration::from_millis(100));
+        let registry = &flow.registry;
+        let first = universe.confirm(registry, &flow.user, flow.browser);
+        let second = async {
+            let answer = universe.confirm(registry, &flow.user, universe.browser_hash()).await;
+            assert!(matches!(answer, ConfirmAnswer::InUse), "the first browser holds the code: {answer:?}");
+        };
+        let looks = async {
+            let answer = registry.find_code(universe.keys.user(&flow.user)).await;
+            assert!(matches!(answer, Ok(FindAnswer::Open(_))));
+            assert_eq!(universe.elapsed(), Duration::from_millis(100));
+        };
+        let polls = async {
+            assert!(matches!(poll(registry, flow.device).await, PollAnswer::Pending { .. }));
+            // Another session is nobody's business.
+            assert!(matches!(registry.find_code(universe.keys.user(&other)).await, Ok(FindAnswer::Open(_))));
+            assert!(matches!(poll(registry, other_device).await, PollAnswer::Pending { .. }));
+            assert_eq!(universe.elapsed(), Duration::ZERO);
+        };
+        let (first, ((), ((), ()))) = join(first, join(second, join(looks, polls))).await;
+        assert!(matches!(first, ConfirmAnswer::Confirmed(_)));
+    });
+}
+
+#[test]
+fn a_caller_that_hangs_up_leaves_its_change_finished() {
+    universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        universe.store.slow_down(Duration::from_millis(100));
+        let confirm = universe.confirm(&flow.registry, &flow.user, flow.browser);
+        assert!(tokio::time::timeout(Duration::from_millis(10), confirm).await.is_err());
+        let other = universe.confirm(&flow.registry, &flow.user, universe.browser_hash()).await;
+        assert!(matches!(other, ConfirmAnswer::InUse), "{other:?}");
+    });
+}
+
+#[test]
+fn a_mark_whose_caller_has_gone_is_given_back() {
+    universe(async |universe| {
+        let mut flow = Flow::ready_for(universe, Step::Begin).await;
+        universe.store.slow_down(Duration::from_millis(100));
+        let begin = universe.begin(&flow.registry, flow.state.unwrap(), flow.browser);
+        assert!(tokio::time::timeout(Duration::from_millis(10), begin).await.is_err());
+        assert!(flow.take(Step::Begin).await, "nobody has presented the code");
+        assert!(flow.take(Step::Finish).await);
+        assert!(flow.take(Step::Claim).await);
+    });
+}
+
+#[test]
+fn a_reload_waits_for_the_exchange_and_hears_how_it_ended() {
+    universe(async |universe| {
+        let mut flow = Flow::ready_for(universe, Step::Finish).await;
+        let registry = flow.registry.clone();
+        let reload = universe.begin(&registry, flow.state.unwrap(), flow.browser);
+        let (reload, finished) = join(reload, async {
+            pass(2).await;
+            flow.take(Step::Finish).await
+        })
+        .await;
+        assert!(finished);
+        assert!(matches!(reload, BeginAnswer::No(Failure::Settled(Settled::Approved))), "{reload:?}");
+        assert_eq!(universe.elapsed(), Duration::from_secs(2));
+        // Another browser does not wait: it has nothing to wait for.
+        let stranger = universe.begin(&registry, flow.state.unwrap(), universe.browser_hash()).await;
+        assert!(matches!(stranger, BeginAnswer::No(Failure::OtherBrowser)), "{stranger:?}");
+    });
+}
+
+#[test]
+fn an_exchange_that_failed_frees_its_code_unless_it_was_consumed() {
+    for (outcome, may_return) in [
+        (Outcome::Failed { consumed: false }, true),
+        (Outcome::Failed { consumed: true }, false),
+        (Outcome::Postponed, false),
+    ] {
+        universe(async |universe| {
+            let flow = Flow::ready_for(universe, Step::Finish).await;
+            let finished = flow.registry.finish(flow.device, universe.grant(), outcome.clone()).await;
+            assert_eq!(finished, Ok(FinishAnswer::Recorded));
+            let again = universe.begin(&flow.registry, flow.state.unwrap(), flow.browser).await;
+            assert_eq!(matches!(again, BeginAnswer::Go(_)), may_return, "{outcome:?}: {again:?}");
+            // Who finishes what was not begun is told so.
+            let other = flow.registry.finish(flow.device, universe.keys.grant("another"), token()).await;
+            assert_eq!(other, Ok(FinishAnswer::Gone));
+        });
+    }
+}
+
+#[test]
+fn a_faster_instance_is_believed_and_the_request_begun_anew() {
+    shared_universe(async |universe| {
+        let mut flow = Flow::start(universe).await;
+        let elsewhere = confirmed_elsewhere(universe, &stored(universe, flow.device).await);
+        universe.store.model.commit(vec![Write::Update { to: elsewhere }]).await;
+        let answer = universe.confirm(&flow.registry, &flow.user, flow.browser).await;
+        assert!(matches!(answer, ConfirmAnswer::InUse), "{answer:?}");
+        assert_eq!(flow.registry.snapshot().await.unwrap().reloaded, 1);
+        // What another instance has deleted is unknown here too.
+        (flow.device, flow.user) = universe.issue(&flow.registry).await;
+        universe.store.model.purge(universe.clock.now() + Duration::from_secs(100_000)).await.unwrap();
+        let answer = universe.confirm(&flow.registry, &flow.user, flow.browser).await;
+        assert!(matches!(answer, ConfirmAnswer::Unknown), "{answer:?}");
+    });
+}
+
+#[test]
+fn a_request_gives_up_after_three_conflicts() {
+    universe(async |universe| {
+        let mut flow = Flow::start(universe).await;
+        let before = universe.store.groups().len();
+        universe.store.fail(Fault::LosesTheWrite);
+        assert!(!flow.take(Step::Confirm).await);
+        assert_eq!(universe.store.groups().len() - before, 3);
+    });
+}
+
+#[test]
+fn a_user_code_that_is_taken_is_drawn_again() {
+    shared_universe(async |universe| {
+        // The same seed draws the same codes: each is taken by what the other registry has issued.
+        let (registry, other) = (universe.registry(), universe.registry());
+        let (device, user) = universe.issue(&registry).await;
+        let same_slot =
+            std::iter::repeat_with(|| universe.device()).find(|other| other.slot() == device.slot()).unwrap();
+        let Ok(IssueAnswer::Issued(another)) = other.issue(same_slot, request()).await else {
+            panic!("no code")
+        };
+        assert_ne!(another, user);
+        assert_eq!(universe.store.groups().len(), 3);
+    });
+}
+
+#[test]
+fn sessions_of_other_instances_are_looked_up_once() {
+    shared_universe(async |universe| {
+        let (registry, other) = (universe.registry(), universe.registry());
+        let (device, user) = universe.issue(&other).await;
+        universe.store.slow_down(Duration::from_millis(100));
+        // All that come while it is read wait for the one look-up.
+        let polls = join_all((0..10).map(|_| poll(&registry, device))).await;
+        assert_eq!(polls.iter().filter(|answer| matches!(answer, PollAnswer::Pending { .. })).count(), 1);
+        assert!(
+            polls
+                .iter()
+                .all(|answer| { matches!(answer, PollAnswer::Pending { .. } | PollAnswer::SlowDown { .. }) })
+        );
+        assert!(matches!(registry.find_code(universe.keys.user(&user)).await, Ok(FindAnswer::Open(_))));
+        assert_eq!(universe.store.finds(), 1);
+        assert_eq!(registry.snapshot().await.unwrap().looked_up, 1);
+    });
+}
+
+#[test]
+fn an_unknown_device_code_is_looked_up_once_a_second_at_most() {
+    shared_universe(async |universe| {
+        let (registry, unknown) = (universe.registry(), universe.device());
+        for _ in 0..10 {
+            assert_eq!(poll(&registry, unknown).await, PollAnswer::Invalid);
+        }
+        assert_eq!(universe.store.finds(), 1);
+        pass(2).await;
+        assert_eq!(poll(&registry, unknown).await, PollAnswer::Invalid);
+        assert_eq!(universe.store.finds(), 2);
+        // Whether it is unknown cannot be said while the store is away.
+        universe.store.go_blind();
+        assert_eq!(poll(&registry, universe.device()).await, PollAnswer::Unavailable);
+    });
+}
+
+#[test]
+fn what_other_instances_decide_is_learned_if_it_is_news() {
+    shared_universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        let first = stored(universe, flow.device).await;
+        let second = confirmed_elsewhere(universe, &first);
+        let denied = |session: &Session| {
+            let consent = session.consent.as_ref().unwrap();
+            session
+                .deny(&consent.browser, &consent.state, universe.clock.now(), &Lifetimes::default())
+                .unwrap()
+        };
+        let third = denied(&second);
+        flow.registry.learn(third.clone());
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Denied);
+        // Old news, and news of sessions that nobody has asked for here.
+        flow.registry.learn(second);
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Denied);
+        let stranger = Session { device: universe.device(), rev: 9, ..third };
+        flow.registry.learn(stranger);
+        assert_eq!(flow.registry.snapshot().await.unwrap().sessions, 1);
+        // While a write of ours is under way, its end says more.
+        let mut busy = Flow::start(universe).await;
+        let elsewhere = denied(&confirmed_elsewhere(universe, &stored(universe, busy.device).await));
+        universe.store.slow_down(Duration::from_millis(100));
+        let registry = busy.registry.clone();
+        let (done, ()) = join(busy.take(Step::Confirm), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            registry.learn(elsewhere);
+        })
+        .await;
+        assert!(done);
+        assert!(matches!(poll(&busy.registry, busy.device).await, PollAnswer::Pending { .. }));
+    });
+}
+
+#[test]
+fn only_the_right_client_learns_anything() {
+    universe(async |universe| {
+        let registry = universe.registry();
+        let device = universe.device();
+        let secret = universe.draw(|rng| universe.keys.seal(rng, &device, b"secret"));
+        let asked = actors::device_flow::session::Request { client_secret: Some(secret), ..request() };
+        assert!(matches!(registry.issue(device, asked).await, Ok(IssueAnswer::Issued(_))));
+        let poll = |client: &str, secret: Option<&str>| {
+            registry.poll(device, client.into(), secret.map(str::to_owned), AuthStyle::Body)
+        };
+        assert_eq!(poll("another", Some("secret")).await, Ok(PollAnswer::Invalid));
+        assert_eq!(poll("c", Some("wrong")).await, Ok(PollAnswer::BadSecret));
+        // What was refused has not touched the pace.
+        assert_eq!(poll("c", Some("secret")).await, Ok(PollAnswer::Pending { interval_secs: 5 }));
+        assert_eq!(poll("c", None).await, Ok(PollAnswer::SlowDown { interval_secs: 10 }));
+    });
+}
+
+#[test]
+fn sessions_leave_memory_and_store_after_their_tombstone() {
+    universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        let find = || flow.registry.find_code(universe.keys.user(&flow.user));
+        assert!(matches!(find().await, Ok(FindAnswer::Open(_))));
+        pass(300).await;
+        assert!(matches!(find().await, Ok(FindAnswer::Unknown)));
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Expired);
+        pass(302).await;
+        assert_eq!(flow.registry.snapshot().await.unwrap().sessions, 0);
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Invalid);
+        pass(10).await;
+        assert!(universe.store.model.page(None, START).await.unwrap().sessions.is_empty());
+    });
+}
+
+#[test]
+fn no_more_sessions_are_held_than_allowed() {
+    universe(async |universe| {
+        let registry = universe.registry_of(2);
+        for _ in 0..2 {
+            universe.issue(&registry).await;
+        }
+        assert!(matches!(registry.issue(universe.device(), request()).await, Ok(IssueAnswer::Full)));
+        let snapshot = registry.snapshot().await.unwrap();
+        assert_eq!((snapshot.sessions, snapshot.issued, snapshot.refused), (2, 2, 1));
+        pass(602).await;
+        universe.issue(&registry).await;
+    });
+}
+
+#[test]
+fn nobody_waits_longer_than_twenty_seconds() {
+    universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        universe.store.slow_down(Duration::from_secs(60));
+        let user = universe.keys.user(&flow.user);
+        let answer = flow.registry.confirm(user, flow.browser, StateSuffix::default(), false).await;
+        assert!(matches!(answer, Err(AskError::Timeout)), "{answer:?}");
+        assert_eq!(universe.elapsed(), Duration::from_secs(20));
+        assert_eq!(flow.registry.waiting(), 1, "the work goes on");
+        pass(120).await;
+        assert_eq!(flow.registry.waiting(), 0);
+    });
+}
+
+#[test]
+fn a_shard_that_was_not_started_is_no_error_of_the_caller() {
+    universe(async |universe| {
+        let registry = CodeRegistryHandle::new(4);
+        assert!(!registry.is_complete());
+        let answer = registry.poll(universe.device(), "c".into(), None, AuthStyle::Body).await;
+        assert_eq!(answer, Err(AskError::Stopped));
+    });
+}
