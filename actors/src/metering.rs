@@ -1,5 +1,6 @@
-//! The pure core of the relay of metering data: what a box may ask, what that means at Enedis, what Enedis'
-//! answers mean for the box, and who is served when the quota is short.
+//! `FLOW=CLIENT_CREDENTIALS`: tokens of our own ([`tokens`]) for meters whose owners consented ([`consent`]), and their
+//! data for whoever holds one ([`relay`]): what a box may ask, what the supplier's answers mean for it, and who is served
+//! when the quota is short.
 //!
 //! ```text
 //!   box ─▶ request ─▶ cache (days known?) ─▶ split (calls for the rest) ─▶ queue ─▶ api_choice ─▶ resource_server
@@ -7,13 +8,15 @@
 //!    └── answer ◀─ split::merge ◀─ cache (days to keep) ◀─ day ◀─ values, or what is said instead ◀─────┘
 //! ```
 //!
-//! Nothing here waits, reads a clock, or does I/O: everything takes `now` or dates and returns values. The unit of
-//! memory is one [`day::Day`] of one resource of one meter; the unit of cost is one call under the quota.
+//! Only `relay.rs` (the actor), [`consent`] and [`tokens::service`] wait; everything else takes `now` or dates and returns
+//! values, the relay's decisions included (`relay/core.rs`). The unit of memory is one [`day::Day`] of one resource of one
+//! meter; the unit of cost is one call under the quota. How the supplier is asked is behind the port
+//! [`resource_server`]; the box is answered in the shape of Enedis' v5 whatever the supplier speaks ([`answer`]).
 //!
 //! # Promises
 //!
 //! - A request that is not one of the five whitelisted ones never becomes a call ([`request`]).
-//! - The box sees 403 only where its owner must consent again and that can be believed ([`resource_server`], [`refusals`]);
+//! - The box sees 403 only where its owner must consent again and that can be believed ([`refusals`]);
 //!   trouble at the gateway is 429 or 503, never 400, 403, 404 or 500: the plugin draws lasting conclusions
 //!   from each of those.
 //! - Days of one meter are never mixed with another's: an answer about another meter is trouble at Enedis.

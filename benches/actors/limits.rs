@@ -10,7 +10,7 @@ use actors::limits::quota::{Quota, QuotaSettings};
 use actors::limits::token_bucket::{Rate, TokenBucket};
 use actors::metering::api_choice::{Api, ApiChooser, ApiMode, Report};
 use actors::metering::queue;
-use actors::metering::refusals::{Belief, Census, ConsentDoubt};
+use actors::metering::refusals::{Judgement, OutageDetector, RefusalHistory};
 use criterion::Criterion;
 
 use crate::fakes::PRM;
@@ -81,25 +81,25 @@ pub fn limits(c: &mut Criterion) {
         assert_eq!(chooser.preferred(START), Api::Legacy);
         b.iter(|| black_box(&chooser).preferred(black_box(START)));
     });
-    group.bench_function("belief: refused daily until believed", |b| {
+    group.bench_function("refusal history: refused daily until believed", |b| {
         let believed = || {
-            let mut doubt = ConsentDoubt::default();
+            let mut history = RefusalHistory::default();
             let mut now = START + 30 * DAY;
             for _ in 0..5 {
                 now = now + DAY;
-                black_box(&mut doubt).refused(black_box(now), START);
+                black_box(&mut history).refused(black_box(now));
             }
-            black_box(&doubt).judge(now, START)
+            black_box(&history).judge(now, START)
         };
-        assert_eq!(believed(), Belief::Gone);
+        assert_eq!(believed(), Judgement::Withdrawn);
         b.iter(believed);
     });
-    group.bench_function("census: an answer counted", |b| {
-        let mut census = Census::default();
+    group.bench_function("outage detector: an answer counted", |b| {
+        let mut outages = OutageDetector::default();
         let meter = Meter::parse(PRM).expect("14 digits");
         b.iter(|| {
-            census.answered(meter, black_box(START));
-            census.is_mass(START)
+            outages.answered(meter, black_box(START));
+            outages.is_outage(START)
         });
     });
     group.finish();

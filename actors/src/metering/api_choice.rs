@@ -27,6 +27,11 @@ pub enum Api {
     Legacy,
 }
 
+impl Api {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::New, Self::Legacy];
+}
+
 /// The setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiMode {

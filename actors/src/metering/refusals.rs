@@ -1,11 +1,11 @@
-//! When Enedis' word that a consent is gone can be believed.
+//! When the supplier can be believed that a consent is withdrawn.
 //!
 //! From July to September 2026 fresh consents were answered 500, then 400 or 403 ADAM-DC-0007, for days, although
 //! consent had been given. A 403 that reaches the plugin makes it erase its tokens, and its owner has to
-//! consent again; a 503 makes it come back an hour later. So one 403 is a rumour. It is believed when Enedis
+//! consent again; a 503 makes it come back an hour later. So one 403 is not passed on. It is believed when Enedis
 //! has said it several times over several days, about a consent that is not fresh, and nothing of this meter
-//! was answered in between; and never while Enedis refuses many meters and answers for few ([`Census`]). Until then the
-//! box gets 503, or what is remembered.
+//! was answered in between ([`RefusalHistory`]); and never while Enedis refuses many meters and answers for few
+//! ([`OutageDetector`]). Until then the box gets 503, or what is remembered.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -29,7 +29,7 @@ const ASK_AGAIN_BELIEVED: Duration = Duration::from_secs(24 * 3_600);
 /// What Enedis has said of one meter's consent since it last answered with data. Small, to be kept in the cache
 /// beside the meter's days; forgotten when the owner consents again. The default is: nothing bad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConsentDoubt {
+pub struct RefusalHistory {
     refusals: u32,
     first: Timestamp,
     last: Timestamp,
@@ -39,18 +39,18 @@ pub struct ConsentDoubt {
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belief {
+pub enum Judgement {
     /// Nothing speaks against asking.
     Ask,
     /// Refused lately: do not ask, answer 503 with this `Retry-After` (or from memory).
-    Doubtful(Duration),
-    /// The consent is gone: 403. The plugin stops, its owner must consent again.
-    Gone,
+    AskLater(Duration),
+    /// The consent is withdrawn: 403. The plugin stops, its owner must consent again.
+    Withdrawn,
 }
 
-impl ConsentDoubt {
-    /// Enedis refused. Answers whether it is believed now.
-    pub fn refused(&mut self, now: Timestamp, consented: Timestamp) -> bool {
+impl RefusalHistory {
+    /// Enedis refused.
+    pub fn refused(&mut self, now: Timestamp) {
         // Refusals of the same quarter of a day are one: several resources are asked within seconds.
         if self.refusals == 0 {
             *self = Self { refusals: 1, first: now, last: now, asked: now };
@@ -59,7 +59,6 @@ impl ConsentDoubt {
             self.last = now;
         }
         self.asked = now;
-        self.is_believed(now, consented)
     }
 
     /// Enedis refused, and says nothing by it: ask again later.
@@ -67,22 +66,17 @@ impl ConsentDoubt {
         self.asked = now;
     }
 
-    /// Enedis answered about this meter's data, be it with an error: the consent is there.
-    pub fn answered(&mut self) {
-        *self = Self::default();
-    }
-
     /// What to do with a request at `now`, with a consent of the time `consented`.
-    pub fn judge(&self, now: Timestamp, consented: Timestamp) -> Belief {
+    pub fn judge(&self, now: Timestamp, consented: Timestamp) -> Judgement {
         if *self == Self::default() {
-            return Belief::Ask;
+            return Judgement::Ask;
         }
         let believed = self.is_believed(now, consented);
         let pause = if believed { ASK_AGAIN_BELIEVED } else { ASK_AGAIN };
         match pause.saturating_sub(now.since(self.asked)) {
-            Duration::ZERO => Belief::Ask,
-            _ if believed => Belief::Gone,
-            left => Belief::Doubtful(left),
+            Duration::ZERO => Judgement::Ask,
+            _ if believed => Judgement::Withdrawn,
+            left => Judgement::AskLater(left),
         }
     }
 
@@ -106,15 +100,15 @@ pub fn is_young(now: Timestamp, consented: Timestamp) -> bool {
 }
 
 /// Distinct refused meters of a day from which on refusals may be Enedis' own trouble and not their owners' doing.
-const MASS_MIN: usize = 3;
+const OUTAGE_MIN: usize = 3;
 /// Meters counted of one day at most.
-const CENSUS_MAX: usize = 100_000;
+const METERS_MAX: usize = 100_000;
 const DAY_SECS: u64 = 86_400;
 
 /// How many meters Enedis has answered for and how many it has refused, in this day and the one before. Owners withdraw
-/// one by one; if Enedis refuses many meters and answers for few, the fault is not theirs, and nobody is believed.
+/// one by one; if Enedis refuses many meters and answers for few, the fault is not theirs, and no refusal is believed.
 #[derive(Debug, Default)]
-pub struct Census {
+pub struct OutageDetector {
     day: u64,
     today: Tally,
     yesterday: Tally,
@@ -126,7 +120,7 @@ struct Tally {
     refused: HashSet<Meter>,
 }
 
-impl Census {
+impl OutageDetector {
     /// Enedis answered about `meter`.
     pub fn answered(&mut self, meter: Meter, now: Timestamp) {
         self.turn(now);
@@ -146,11 +140,11 @@ impl Census {
     }
 
     /// Whether refusals say nothing of consents at `now`.
-    pub fn is_mass(&mut self, now: Timestamp) -> bool {
+    pub fn is_outage(&mut self, now: Timestamp) -> bool {
         self.turn(now);
         let count = |of: fn(&Tally) -> usize| of(&self.today).max(of(&self.yesterday));
         let refused = count(|tally| tally.refused.len());
-        refused >= MASS_MIN && refused * 2 > count(|tally| tally.answered.len())
+        refused >= OUTAGE_MIN && refused * 2 > count(|tally| tally.answered.len())
     }
 
     fn turn(&mut self, now: Timestamp) {
@@ -164,7 +158,7 @@ impl Census {
 }
 
 fn insert(set: &mut HashSet<Meter>, meter: Meter) {
-    if set.len() < CENSUS_MAX {
+    if set.len() < METERS_MAX {
         set.insert(meter);
     }
 }
@@ -181,47 +175,51 @@ mod tests {
         Timestamp::from_millis(hours * 3_600_000)
     }
 
+    /// Enedis refuses; whether a box that consented long ago is told so.
+    fn believed(history: &mut RefusalHistory, now: Timestamp) -> bool {
+        history.refused(now);
+        history.judge(now, at(0)) == Judgement::Withdrawn
+    }
+
     #[test]
-    fn one_bad_day_is_a_rumour() {
-        let mut doubt = ConsentDoubt::default();
-        assert_eq!(doubt.judge(at(5_000), at(0)), Belief::Ask);
+    fn one_bad_day_is_not_believed() {
+        let mut history = RefusalHistory::default();
+        assert_eq!(history.judge(at(5_000), at(0)), Judgement::Ask);
         for hour in 5_000..5_024 {
-            assert!(!doubt.refused(at(hour), at(0)));
+            assert!(!believed(&mut history, at(hour)));
         }
-        assert!(matches!(doubt.judge(at(5_024), at(0)), Belief::Doubtful(_)));
-        doubt.answered();
-        assert_eq!(doubt, ConsentDoubt::default());
+        assert!(matches!(history.judge(at(5_024), at(0)), Judgement::AskLater(_)));
     }
 
     #[test]
     fn four_days_of_refusals_are_believed() {
-        let mut doubt = ConsentDoubt::default();
-        let believed: Vec<bool> = (0..5).map(|day| doubt.refused(at(5_000 + day * 24), at(0))).collect();
+        let mut history = RefusalHistory::default();
+        let believed: Vec<bool> = (0..5).map(|day| believed(&mut history, at(5_000 + day * 24))).collect();
         assert_eq!(believed, [false, false, false, true, true]);
-        assert_eq!(doubt.judge(at(5_097), at(0)), Belief::Gone);
-        assert_eq!(doubt.judge(at(5_000 + 96 + 24), at(0)), Belief::Ask, "asked again a day later");
+        assert_eq!(history.judge(at(5_097), at(0)), Judgement::Withdrawn);
+        assert_eq!(history.judge(at(5_000 + 96 + 24), at(0)), Judgement::Ask, "asked again a day later");
     }
 
     #[test]
     fn a_fresh_consent_is_never_gone() {
-        let mut doubt = ConsentDoubt::default();
+        let mut history = RefusalHistory::default();
         for day in 0..7 {
-            assert!(!doubt.refused(at(day * 24), at(0)));
+            assert!(!believed(&mut history, at(day * 24)));
         }
-        assert!(doubt.refused(at(7 * 24), at(0)));
+        assert!(believed(&mut history, at(7 * 24)));
         // The owner consented again after the refusals began.
-        assert!(matches!(doubt.judge(at(7 * 24 + 1), at(6 * 24)), Belief::Doubtful(_)));
+        assert!(matches!(history.judge(at(7 * 24 + 1), at(6 * 24)), Judgement::AskLater(_)));
     }
 
     #[test]
-    fn doubt_is_cheap() {
-        let mut doubt = ConsentDoubt::default();
+    fn a_refused_meter_is_asked_four_times_a_day() {
+        let mut history = RefusalHistory::default();
         let mut calls = 0;
         for hour in 0..24 {
             let now = at(5_000 + hour);
-            if doubt.judge(now, at(0)) == Belief::Ask {
+            if history.judge(now, at(0)) == Judgement::Ask {
                 calls += 1;
-                doubt.refused(now, at(0));
+                history.refused(now);
             }
         }
         assert_eq!(calls, 4);
@@ -230,32 +228,32 @@ mod tests {
 
     #[test]
     fn what_says_nothing_is_put_off_and_not_counted() {
-        let mut doubt = ConsentDoubt::default();
+        let mut history = RefusalHistory::default();
         for day in 0..9 {
-            doubt.put_off(at(5_000 + day * 24));
+            history.put_off(at(5_000 + day * 24));
         }
-        assert!(matches!(doubt.judge(at(5_193), at(0)), Belief::Doubtful(_)));
-        assert_eq!(doubt.judge(at(5_198), at(0)), Belief::Ask);
-        assert!(!doubt.refused(at(5_200), at(0)), "the first that counts");
+        assert!(matches!(history.judge(at(5_193), at(0)), Judgement::AskLater(_)));
+        assert_eq!(history.judge(at(5_198), at(0)), Judgement::Ask);
+        assert!(!believed(&mut history, at(5_200)), "the first that counts");
     }
 
     #[test]
     fn many_refusals_at_once_are_nobodys_doing() {
         let meter = |n: u64| Meter::parse(&format!("{n:014}")).unwrap();
-        let mut census = Census::default();
-        census.refused(meter(1), at(100));
-        census.refused(meter(1), at(101));
-        census.refused(meter(2), at(101));
-        assert!(!census.is_mass(at(101)), "two owners may have withdrawn");
-        census.refused(meter(3), at(102));
-        assert!(census.is_mass(at(102)));
+        let mut outages = OutageDetector::default();
+        outages.refused(meter(1), at(100));
+        outages.refused(meter(1), at(101));
+        outages.refused(meter(2), at(101));
+        assert!(!outages.is_outage(at(101)), "two owners may have withdrawn");
+        outages.refused(meter(3), at(102));
+        assert!(outages.is_outage(at(102)));
         for n in 10..16 {
-            census.answered(meter(n), at(103));
+            outages.answered(meter(n), at(103));
         }
-        assert!(!census.is_mass(at(103)), "most are answered");
-        census.refused(meter(4), at(104));
-        assert!(census.is_mass(at(104)) && census.is_mass(at(124)), "remembered over midnight");
-        assert!(!census.is_mass(at(100 + 72)));
+        assert!(!outages.is_outage(at(103)), "most are answered");
+        outages.refused(meter(4), at(104));
+        assert!(outages.is_outage(at(104)) && outages.is_outage(at(124)), "remembered over midnight");
+        assert!(!outages.is_outage(at(100 + 72)));
     }
 
     proptest! {
@@ -263,10 +261,10 @@ mod tests {
         fn never_gone_within_three_days(hours in proptest::collection::vec(0_u64..72, 0..60)) {
             let mut hours = hours;
             hours.sort_unstable();
-            let mut doubt = ConsentDoubt::default();
+            let mut history = RefusalHistory::default();
             for hour in hours {
-                prop_assert!(!doubt.refused(at(9_000 + hour), at(0)));
-                prop_assert_ne!(doubt.judge(at(9_000 + hour), at(0)), Belief::Gone);
+                prop_assert!(!believed(&mut history, at(9_000 + hour)));
+                prop_assert_ne!(history.judge(at(9_000 + hour), at(0)), Judgement::Withdrawn);
             }
         }
     }

@@ -1,6 +1,5 @@
 //! What the relay counts, for the metrics.
 
-use super::MeterRelay;
 use crate::metering::api_choice::Api;
 
 /// Counters of one of Enedis' data APIs since the start.
@@ -41,27 +40,11 @@ pub struct RelaySnapshot {
     pub legacy: ApiSnapshot,
 }
 
-impl MeterRelay {
-    pub(super) fn snapshot(&self) -> RelaySnapshot {
-        let now = self.clock.now();
-        let api = |api: Api, so_far: ApiSnapshot| {
-            let allowance = &self.allowances[api as usize];
-            ApiSnapshot {
-                used_this_hour: allowance.used_this_hour(),
-                breaker_open: allowance.is_open(now),
-                ..so_far
-            }
-        };
-        RelaySnapshot {
-            waiting: self.asked.len(),
-            queued: self.queue.waiting(),
-            in_flight: self.queue.running(),
-            remembered: self.memory.entries(),
-            memory_bytes: self.memory.bytes(),
-            writing: self.memory.writing(),
-            new: api(Api::New, self.stats.new),
-            legacy: api(Api::Legacy, self.stats.legacy),
-            ..self.stats
+impl RelaySnapshot {
+    pub(super) fn api(&mut self, api: Api) -> &mut ApiSnapshot {
+        match api {
+            Api::New => &mut self.new,
+            Api::Legacy => &mut self.legacy,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is done with our own tokens: given for a consent, renewed by a refresh, checked at the data endpoint.
 //!
-//! A desk and not an actor: it owns no state but a generator of randomness. The store decides every race, nothing is
+//! No actor: it owns no state but a generator of randomness. The store decides every race, nothing is
 //! remembered between two questions, and so a revocation counts at once, whoever made it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,7 +85,7 @@ pub enum Opened {
 }
 
 impl TokenService {
-    /// A desk whose grants live as long as a consent of the length `life`.
+    /// A service whose grants live as long as a consent of the length `life`.
     pub fn new(
         store: Arc<dyn TokenStore>,
         keys: Arc<Keyring>,

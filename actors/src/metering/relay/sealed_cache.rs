@@ -1,40 +1,34 @@
-//! What the relay remembers: the part in memory in front of the stored cache. Keys are keyed hashes, stored values are
-//! sealed for their key; here they are opened, once, and kept in memory with their ends.
+//! The part of the cache in memory, in front of the stored one. Keys are keyed hashes, stored values are sealed for their
+//! key; here they are opened, once, and kept in memory with their ends. Writes are collected for the store; nothing is
+//! done here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
 use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-use super::MeterRelay;
 use crate::base::clock::Timestamp;
-use crate::base::keyring::CacheKey;
-use crate::base::keyring::{Keyring, Sealed};
+use crate::base::keyring::{CacheKey, Keyring, Sealed};
 use crate::base::meter::Meter;
-use crate::base::store::StoreError;
 use crate::metering::api_choice::Api;
-use crate::metering::cache::{CacheEntry, HotCache, MeterCache, Subject, key_text, owner_text};
+use crate::metering::cache::{CacheEntry, HotCache, Subject, key_text, owner_text};
 use crate::metering::civil::{parse_date, today};
 use crate::metering::day::Day;
 use crate::metering::policy::{FOR_GOOD, Refusal, day_life};
-use crate::metering::refusals::ConsentDoubt;
+use crate::metering::refusals::RefusalHistory;
 use crate::metering::request::MeterRequest;
 use crate::metering::resource_server::DataError;
 
-pub(super) struct Memory {
+pub struct SealedCache {
     hot: HotCache<Kept>,
-    cache: Arc<dyn MeterCache>,
     keys: Arc<Keyring>,
     rng: StdRng,
     /// Not yet handed to the store.
     fresh: Vec<CacheEntry>,
-    /// Writes the store has not answered.
-    writing: usize,
 }
 
 struct Kept {
@@ -56,45 +50,35 @@ struct KeptRefusal {
     until: Timestamp,
 }
 
-/// What is known when a request comes.
+/// What is remembered of a request's subjects.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub struct Remembered {
     pub days: BTreeMap<Date, Day>,
     pub refusal: Option<Refusal>,
-    pub doubt: ConsentDoubt,
+    pub history: RefusalHistory,
     /// The earliest day that ever had values.
     pub since: Option<Date>,
 }
 
 /// A look into memory: what it has, and the keys of what the store may have.
-pub(super) struct Look {
-    pub known: Known,
+pub struct Lookup {
+    pub remembered: Remembered,
     pub missing: Vec<CacheKey>,
 }
 
 /// When an answer came, and the latest consent of those who asked: nothing of before it counts.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
+pub struct Moment {
     pub now: Timestamp,
     /// The day in France.
     pub today: Date,
     pub consented: Timestamp,
 }
 
-impl Memory {
-    pub fn new(cache: Arc<dyn MeterCache>, keys: Arc<Keyring>, max_bytes: usize, seed: [u8; 32]) -> Self {
-        Self {
-            hot: HotCache::new(max_bytes),
-            cache,
-            keys,
-            rng: StdRng::from_seed(seed),
-            fresh: Vec::new(),
-            writing: 0,
-        }
-    }
-
-    pub fn cache(&self) -> Arc<dyn MeterCache> {
-        Arc::clone(&self.cache)
+impl SealedCache {
+    pub fn new(keys: Arc<Keyring>, max_bytes: usize, seed: [u8; 32]) -> Self {
+        let (hot, rng) = (HotCache::new(max_bytes), StdRng::from_seed(seed));
+        Self { hot, keys, rng, fresh: Vec::new() }
     }
 
     pub fn entries(&self) -> usize {
@@ -105,17 +89,17 @@ impl Memory {
         self.hot.bytes()
     }
 
-    /// What memory knows of a request's days. Nothing of before `consented` counts: it may be of another person's time,
+    /// What is in memory of a request's subjects. Nothing of before `consented` counts: it may be of another person's time,
     /// and what Enedis refused then is void.
-    pub fn look(&mut self, request: MeterRequest, consented: Timestamp, now: Timestamp) -> Look {
-        let mut look = Look { known: Known::default(), missing: Vec::new() };
+    pub fn look(&mut self, request: MeterRequest, consented: Timestamp, now: Timestamp) -> Lookup {
+        let mut look = Lookup { remembered: Remembered::default(), missing: Vec::new() };
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
             match self.hot.get(key, now) {
                 Some(kept) if kept.fetched >= consented => {
-                    look.known.note(subject, &kept.plain, now);
-                    // A box loses its tokens by a doubt: another instance may have been answered since.
-                    if subject == Subject::Consent && look.known.doubt != ConsentDoubt::default() {
+                    look.remembered.note(subject, &kept.plain, now);
+                    // A box loses its tokens by refusals: another instance may have been answered since.
+                    if subject == Subject::Consent && look.remembered.history != RefusalHistory::default() {
                         look.missing.push(key);
                     }
                 }
@@ -130,7 +114,7 @@ impl Memory {
     pub fn take_in(
         &mut self,
         entries: Vec<CacheEntry>,
-        known: &mut Known,
+        remembered: &mut Remembered,
         request: MeterRequest,
         consented: Timestamp,
         now: Timestamp,
@@ -148,9 +132,9 @@ impl Memory {
             let size = kept.plain.len();
             match self.hot.get(key, now) {
                 // A call may have ended meanwhile.
-                Some(newer) if newer.fetched > kept.fetched => known.note(subject, &newer.plain, now),
+                Some(newer) if newer.fetched > kept.fetched => remembered.note(subject, &newer.plain, now),
                 _ => {
-                    known.note(subject, &kept.plain, now);
+                    remembered.note(subject, &kept.plain, now);
                     self.hot.put(key, kept, size, entry.expires);
                 }
             }
@@ -201,17 +185,17 @@ impl Memory {
     }
 
     /// What was said lately of a meter's consent.
-    pub fn doubt(&mut self, meter: Meter, at: Moment) -> ConsentDoubt {
+    pub fn history(&mut self, meter: Meter, at: Moment) -> RefusalHistory {
         let plain = self.peek(meter, Subject::Consent, at.consented, at.now);
         plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
     }
 
     /// Notes it; `None`: the consent stands.
-    pub fn set_doubt(&mut self, meter: Meter, doubt: Option<ConsentDoubt>, now: Timestamp) {
+    pub fn set_history(&mut self, meter: Meter, history: Option<RefusalHistory>, now: Timestamp) {
         let known = self.peek(meter, Subject::Consent, Timestamp::EPOCH, now).is_some();
-        if doubt.is_some() || known {
-            let plain = serde_json::to_vec(&doubt.unwrap_or_default()).unwrap_or_default();
-            self.keep(meter, Subject::Consent, &plain, now, now + ConsentDoubt::life());
+        if history.is_some() || known {
+            let plain = serde_json::to_vec(&history.unwrap_or_default()).unwrap_or_default();
+            self.keep(meter, Subject::Consent, &plain, now, now + RefusalHistory::life());
         }
     }
 
@@ -237,34 +221,17 @@ impl Memory {
         serde_json::from_slice(&plain).ok()
     }
 
-    /// Forgets a meter: in memory at once, in the store when the future has ended.
-    pub fn forget(&mut self, meter: Meter) -> impl Future<Output = Result<u64, StoreError>> + use<> {
+    /// Forgets a meter in memory; whose entries are to be deleted from the store.
+    pub fn forget(&mut self, meter: Meter) -> CacheKey {
         let owner = self.keys.cache(&owner_text(meter));
         self.hot.remove_where(|kept| kept.owner == owner);
         self.fresh.retain(|entry| entry.owner != owner);
-        let cache = self.cache();
-        async move { cache.forget(owner).await }
+        owner
     }
 
-    /// Hands what is new to the store.
-    pub fn flush(&mut self, ctx: &mut Context<MeterRelay>) {
-        if self.fresh.is_empty() {
-            return;
-        }
-        let (cache, fresh) = (self.cache(), std::mem::take(&mut self.fresh));
-        let put = async move { cache.put(fresh).await };
-        self.writing += 1;
-        ctx.spawn(actix::fut::wrap_future::<_, MeterRelay>(put).map(|put, act, _| {
-            act.memory.writing -= 1;
-            if let Err(error) = put {
-                tracing::warn!(%error, "the meter cache could not be written; values will be asked for again");
-            }
-        }));
-    }
-
-    /// Writes the store has not answered yet.
-    pub const fn writing(&self) -> usize {
-        self.writing
+    /// What is to be written to the store.
+    pub fn take_fresh(&mut self) -> Vec<CacheEntry> {
+        std::mem::take(&mut self.fresh)
     }
 
     fn keep(&mut self, meter: Meter, subject: Subject, plain: &[u8], now: Timestamp, expires: Timestamp) {
@@ -291,7 +258,7 @@ impl Memory {
     }
 }
 
-impl Known {
+impl Remembered {
     fn note(&mut self, subject: Subject, plain: &[u8], now: Timestamp) {
         match subject {
             Subject::Day(_, date) => {
@@ -303,7 +270,7 @@ impl Known {
                 let kept = serde_json::from_slice::<KeptRefusal>(plain).ok();
                 self.refusal = kept.filter(|kept| now < kept.until).map(|kept| kept.refusal);
             }
-            Subject::Consent => self.doubt = serde_json::from_slice(plain).unwrap_or_default(),
+            Subject::Consent => self.history = serde_json::from_slice(plain).unwrap_or_default(),
             Subject::Since(_) => self.since = date(plain),
         }
     }

@@ -1,0 +1,314 @@
+//! What the relay decides, without a runtime: an [`Event`] and the time go in, [`Effect`]s come out.
+//!
+//! Owns the requests that wait, the queue of calls, the allowance of each API and the choice between them, what is
+//! remembered, and what speaks for and against the supplier's word on consents. Callers are numbers here.
+
+mod calls;
+mod token;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Date;
+
+pub use self::calls::Call;
+use self::token::HeldToken;
+use super::caps::Caps;
+use super::sealed_cache::{Lookup, Remembered, SealedCache};
+use super::{ApiSnapshot, COME_BACK, RelaySettings, RelaySnapshot, Relayed};
+use crate::base::clock::Timestamp;
+use crate::base::keyring::{CacheKey, Keyring};
+use crate::base::meter::Meter;
+use crate::enedis::exchanger::Acquired;
+use crate::enedis::port::Bearer;
+use crate::limits::allowance::Allowance;
+use crate::limits::fair_queue::{FairQueue, Offered};
+use crate::metering::api_choice::{Api, ApiChooser};
+use crate::metering::cache::CacheEntry;
+use crate::metering::civil::today;
+use crate::metering::day::Day;
+use crate::metering::queue;
+use crate::metering::refusals::{Judgement, OutageDetector, is_young};
+use crate::metering::request::MeterRequest;
+use crate::metering::resource_server::{DataError, Verdict};
+use crate::metering::split::{self, Merged, Trouble};
+
+/// How long trouble is taken for short. The plugin asks again three times, within some two minutes, if it is told 429;
+/// told 503, it gives up for an hour.
+const SHORT: Duration = Duration::from_secs(120);
+/// Shortest wait a box is told.
+const BUSY_MIN: Duration = Duration::from_secs(1);
+/// What a box is told to wait while Enedis does not answer. The plugin comes back after an hour anyway.
+const DOWN_RETRY: Duration = Duration::from_secs(60);
+/// What a box is told to wait whose consent is believed withdrawn while Enedis refuses everybody.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// What the relay hears.
+#[derive(Debug)]
+pub enum Event {
+    /// The caller `id` asks, for a box whose owner consented at `consented`.
+    Asked { id: u64, request: MeterRequest, consented: Timestamp },
+    /// What the store has of the keys of [`Effect::Look`]: nothing, if it did not answer.
+    Found { id: u64, entries: Vec<CacheEntry> },
+    /// A call that was sent has ended.
+    Ended { call: Call, verdict: Verdict },
+    /// The application's token, or why there is none.
+    Token(Acquired),
+    /// Callers that wait no more.
+    HungUp(Vec<u64>),
+    /// The time of [`Effect::WakeAt`] has come.
+    Woken,
+}
+
+/// What the relay does.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer a caller.
+    Answer { id: u64, relayed: Relayed },
+    /// Look into the store, and come back with [`Event::Found`].
+    Look { id: u64, keys: Vec<CacheKey> },
+    /// Send a call, and come back with [`Event::Ended`].
+    Send(Call),
+    /// Ask for the application's token, in place of one that was not accepted; come back with [`Event::Token`].
+    AcquireToken { rejected: Option<Bearer> },
+    /// Write to the store.
+    Write(Vec<CacheEntry>),
+    /// Come back with [`Event::Woken`] then, and at no time that was named before.
+    WakeAt(Option<Timestamp>),
+}
+
+/// A request that waits for its calls.
+struct Waiting {
+    request: MeterRequest,
+    consented: Timestamp,
+    days: BTreeMap<Date, Day>,
+    errors: Vec<DataError>,
+    troubles: Vec<Trouble>,
+    outstanding: usize,
+}
+
+/// The decisions and their state.
+pub struct Core {
+    chooser: ApiChooser,
+    allowances: [Allowance; 2],
+    queue: FairQueue<Meter, MeterRequest, u64>,
+    /// Requests whose look into the store is under way.
+    looking: HashMap<u64, (MeterRequest, Timestamp, Remembered)>,
+    waiting: HashMap<u64, Waiting>,
+    cache: SealedCache,
+    outages: OutageDetector,
+    caps: Caps,
+    token: HeldToken,
+    stats: RelaySnapshot,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    pub fn new(settings: RelaySettings, keys: Arc<Keyring>, seed: [u8; 32], now: Timestamp) -> Self {
+        Self {
+            chooser: ApiChooser::new(settings.mode),
+            allowances: Api::ALL.map(|_| Allowance::new(settings.quota, now)),
+            queue: FairQueue::new(queue::settings(settings.quota)),
+            looking: HashMap::new(),
+            waiting: HashMap::new(),
+            cache: SealedCache::new(keys, settings.memory_max_bytes, seed),
+            outages: OutageDetector::default(),
+            caps: Caps::new(settings.quota.per_hour),
+            token: HeldToken::default(),
+            stats: RelaySnapshot::default(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes an event in, and says what is to be done, in this order.
+    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Asked { id, request, consented } => {
+                let Lookup { remembered, missing } = self.cache.look(request, consented, now);
+                if missing.is_empty() {
+                    self.proceed(now, id, request, consented, remembered);
+                } else {
+                    self.looking.insert(id, (request, consented, remembered));
+                    self.effects.push(Effect::Look { id, keys: missing });
+                }
+            }
+            Event::Found { id, entries } => {
+                if let Some((request, consented, mut remembered)) = self.looking.remove(&id) {
+                    self.cache.take_in(entries, &mut remembered, request, consented, now);
+                    self.proceed(now, id, request, consented, remembered);
+                }
+            }
+            Event::Ended { call, verdict } => {
+                self.ended(now, call, verdict);
+                self.pump(now);
+            }
+            Event::Token(acquired) => {
+                self.token_came(now, acquired);
+                self.pump(now);
+            }
+            Event::HungUp(ids) => {
+                for id in ids {
+                    self.looking.remove(&id);
+                    self.waiting.remove(&id);
+                }
+                let waiting = &self.waiting;
+                self.queue.retain_waiters(|id| waiting.contains_key(id));
+            }
+            Event::Woken => self.pump(now),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Forgets a meter, and says whose entries are to be deleted from the store.
+    pub fn forget(&mut self, meter: Meter) -> CacheKey {
+        self.cache.forget(meter)
+    }
+
+    /// The keys of what a process before has used of each API's quota.
+    pub fn usage_keys(&self) -> Vec<CacheKey> {
+        Api::ALL.map(|api| self.cache.usage_key(api)).to_vec()
+    }
+
+    /// Takes over what was stored under these keys: a restart must not begin the hour anew.
+    pub fn resume(&mut self, entries: Vec<CacheEntry>) {
+        for entry in entries {
+            let api = Api::ALL.into_iter().find(|api| self.cache.usage_key(*api) == entry.key);
+            if let (Some(api), Some(usage)) = (api, self.cache.usage(entry)) {
+                self.allowances[api as usize].resume(usage);
+            }
+        }
+    }
+
+    pub fn snapshot(&self, now: Timestamp) -> RelaySnapshot {
+        let api = |api: Api, so_far: ApiSnapshot| {
+            let allowance = &self.allowances[api as usize];
+            let (used_this_hour, breaker_open) = (allowance.used_this_hour(), allowance.is_open(now));
+            ApiSnapshot { used_this_hour, breaker_open, ..so_far }
+        };
+        RelaySnapshot {
+            waiting: self.waiting.len(),
+            queued: self.queue.waiting(),
+            in_flight: self.queue.running(),
+            remembered: self.cache.entries(),
+            memory_bytes: self.cache.bytes(),
+            new: api(Api::New, self.stats.new),
+            legacy: api(Api::Legacy, self.stats.legacy),
+            ..self.stats
+        }
+    }
+
+    /// Decides what a request needs, now that what is remembered of it is at hand.
+    fn proceed(
+        &mut self,
+        now: Timestamp,
+        id: u64,
+        request: MeterRequest,
+        consented: Timestamp,
+        remembered: Remembered,
+    ) {
+        let today = today(now);
+        let Remembered { days, refusal, history, since } = remembered;
+        let mut calls = split::calls(request, today, |day| days.contains_key(&day));
+        if let (Some(call), Some(since), None) = (calls.first_mut(), since, &refusal) {
+            *call = split::widened(*call, since, today);
+        }
+        let (errors, troubles) = (Vec::new(), Vec::new());
+        let mut waiting = Waiting { request, consented, days, errors, troubles, outstanding: 0 };
+        match history.judge(now, consented) {
+            Judgement::Withdrawn if !self.outages.is_outage(now) => {
+                waiting.errors.push(DataError::no_consent());
+                return self.settle(now, id, &waiting);
+            }
+            Judgement::AskLater(retry_after) if !calls.is_empty() => {
+                return self.answer(id, Relayed::Unavailable { retry_after });
+            }
+            Judgement::Withdrawn if !calls.is_empty() => {
+                return self.answer(id, Relayed::Unavailable { retry_after: OUTAGE_PAUSE });
+            }
+            Judgement::Ask | Judgement::AskLater(_) | Judgement::Withdrawn => {}
+        }
+        // Nothing shows that Enedis opens this meter, and most of what was tried of that kind today was in vain.
+        let is_stranger =
+            waiting.days.is_empty() && refusal.is_none() && !self.outages.has_answered(request.meter, now);
+        let wait = if is_stranger { self.caps.strangers_wait(now) } else { None };
+        if let Some(wait) = wait.filter(|_| is_young(now, consented)) {
+            waiting.troubles.push(Trouble::Busy { until: now + wait });
+            return self.settle(now, id, &waiting);
+        }
+        for call in calls {
+            if let Some(error) = refusal.as_ref().and_then(|refusal| refusal.answers(call)) {
+                waiting.errors.push(error.clone());
+                continue;
+            }
+            if let Some(wait) = self.caps.wait(call.meter, now) {
+                waiting.troubles.push(Trouble::Busy { until: now + wait });
+                break;
+            }
+            match self.offer(now, id, call) {
+                Ok(offered) => {
+                    waiting.outstanding += 1;
+                    self.stats.shared += u64::from(offered == Offered::Joined);
+                }
+                Err(_) if self.is_down(now) => waiting.troubles.push(Trouble::Down),
+                Err(busy) => {
+                    waiting.troubles.push(busy);
+                    // The rest would wait behind it.
+                    break;
+                }
+            }
+        }
+        if waiting.outstanding == 0 {
+            self.stats.from_memory += u64::from(waiting.troubles.is_empty());
+            return self.settle(now, id, &waiting);
+        }
+        self.waiting.insert(id, waiting);
+        self.pump(now);
+    }
+
+    /// Puts a call in line for a caller; else the trouble it is told.
+    fn offer(&mut self, now: Timestamp, id: u64, call: MeterRequest) -> Result<Offered, Trouble> {
+        let priority = queue::priority(call, today(now));
+        let allowance = &self.allowances[self.chooser.preferred(now) as usize];
+        let wait = |ahead, limit| allowance.look_ahead(now, ahead, limit);
+        let offered = self.queue.offer(now, &call.meter, &call, priority, id, wait);
+        offered.map_err(|retry_after| Trouble::Busy { until: now + retry_after })
+    }
+
+    /// Answers a request none of whose calls is outstanding.
+    fn settle(&mut self, now: Timestamp, id: u64, waiting: &Waiting) {
+        let Waiting { request, days, errors, troubles, .. } = waiting;
+        let relayed = match split::merge(*request, days, errors, troubles) {
+            Merged::Answer(answer) => Relayed::Answer(answer.to_body()),
+            Merged::Error(error) => Relayed::Error(error),
+            Merged::Trouble(Trouble::Busy { until }) => {
+                Relayed::Busy { retry_after: until.since(now).max(BUSY_MIN) }
+            }
+            // While trouble is young, a box is told to ask again at once.
+            Merged::Trouble(Trouble::Down) if self.preferred(now).in_trouble_for(now) < SHORT => {
+                Relayed::Busy { retry_after: COME_BACK }
+            }
+            Merged::Trouble(Trouble::Down | Trouble::Closed) => {
+                Relayed::Unavailable { retry_after: DOWN_RETRY }
+            }
+        };
+        self.answer(id, relayed);
+    }
+
+    fn answer(&mut self, id: u64, relayed: Relayed) {
+        self.effects.push(Effect::Answer { id, relayed });
+    }
+
+    /// The allowance of the API that calls go to at `now`.
+    fn preferred(&self, now: Timestamp) -> &Allowance {
+        &self.allowances[self.chooser.preferred(now) as usize]
+    }
+
+    /// Whether that API's breaker holds calls back.
+    fn is_down(&self, now: Timestamp) -> bool {
+        self.preferred(now).is_open(now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Calls on their way to Enedis: whose turn it is, which API is asked, what is tried a second time, and what comes back
+//! to the requests that wait.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::civil::Date;
+
+use super::{COME_BACK, Core, Effect};
+use crate::base::clock::Timestamp;
+use crate::enedis::exchanger::{Acquired, NotDone};
+use crate::enedis::port::Bearer;
+use crate::limits::fair_queue::{Next, Priority};
+use crate::limits::quota::CLOSED_MAX;
+use crate::metering::api_choice::{Api, Report};
+use crate::metering::civil::today;
+use crate::metering::day::{Day, days_of};
+use crate::metering::queue::ADMIT;
+use crate::metering::refusals::{Judgement, RefusalHistory, is_young};
+use crate::metering::relay::sealed_cache::Moment;
+use crate::metering::request::{DayRange, MeterRequest};
+use crate::metering::resource_server::{Cause, DataError, MeterCall, Verdict};
+use crate::metering::split::Trouble;
+
+/// Bounds of the pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
+const NO_TOKEN_MIN: Duration = Duration::from_millis(100);
+const NO_TOKEN_MAX: Duration = Duration::from_secs(60);
+
+/// A call as it is sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub request: MeterRequest,
+    pub api: Api,
+    pub bearer: Bearer,
+    /// The other API, if it may be asked in place of this one.
+    second: Option<Api>,
+}
+
+impl Call {
+    /// The question for the port.
+    pub fn question(&self) -> MeterCall {
+        MeterCall { api: self.api, request: self.request, bearer: self.bearer.clone() }
+    }
+}
+
+/// How a call ended, for those who wait for it.
+enum Outcome {
+    Days(BTreeMap<Date, Day>),
+    Error(DataError),
+    /// An error that may be about days nobody asked for: this is asked in its place.
+    OfOtherDays(MeterRequest),
+    ConsentRefused(RefusalHistory),
+    Trouble(Trouble),
+}
+
+impl Core {
+    /// Sends what may be sent, answers what is too late, and sets the alarm for the rest.
+    pub(super) fn pump(&mut self, now: Timestamp) {
+        let late = self.queue.expire(now);
+        if !late.is_empty() {
+            let why =
+                if self.is_down(now) { Trouble::Down } else { Trouble::Busy { until: now + COME_BACK } };
+            self.give_up(now, late, why);
+        }
+        let wake = if let Some(bearer) = self.token.get(now) {
+            self.send_due(now, &bearer)
+        } else if self.queue.waiting() == 0 {
+            None
+        } else if now < self.token.none_until {
+            Some(self.token.none_until)
+        } else {
+            let rejected = self.token.acquire();
+            self.effects.extend(rejected.map(|rejected| Effect::AcquireToken { rejected }));
+            None
+        };
+        self.effects.push(Effect::WakeAt(wake.into_iter().chain(self.queue.next_wake()).min()));
+    }
+
+    /// Sends in turn what the quota allows; when there is more to do.
+    fn send_due(&mut self, now: Timestamp, bearer: &Bearer) -> Option<Timestamp> {
+        loop {
+            let api = self.chooser.preferred(now);
+            match self.queue.next(now, |_| self.allowances[api as usize].take(now, 0)) {
+                Next::Call(request) => {
+                    let second = self.chooser.route(now).second;
+                    self.send(now, Call { request, api, bearer: bearer.clone(), second });
+                }
+                Next::Wait(_, wait) => {
+                    // Who would wait in vain is answered at once, where waiting is of no use to the box either.
+                    let down = self.allowances[api as usize].is_open(now);
+                    if down || wait > ADMIT {
+                        let why = if down { Trouble::Down } else { Trouble::Busy { until: now + wait } };
+                        let shed = self.queue.shed(now + wait, Priority::High);
+                        self.give_up(now, shed, why);
+                    }
+                    return (self.queue.waiting() > 0).then(|| now + wait);
+                }
+                Next::Idle => return None,
+            }
+        }
+    }
+
+    fn send(&mut self, now: Timestamp, call: Call) {
+        let allowance = &mut self.allowances[call.api as usize];
+        allowance.begin(now);
+        self.cache.keep_usage(call.api, allowance.usage(), now);
+        self.stats.api(call.api).calls += 1;
+        self.caps.count(call.request.meter, now);
+        self.write();
+        self.effects.push(Effect::Send(call));
+    }
+
+    /// There is a token; or there is none, which says nothing of either API, but neither can be asked meanwhile.
+    pub(super) fn token_came(&mut self, now: Timestamp, acquired: Acquired) {
+        let (why, retry_after) = match acquired {
+            Acquired::Bearer(bearer) => return self.token.came(now, Ok(bearer)),
+            Acquired::NotDone { why, retry_after } => (why, retry_after.clamp(NO_TOKEN_MIN, NO_TOKEN_MAX)),
+        };
+        let until = now + retry_after;
+        self.token.came(now, Err(until));
+        for allowance in &mut self.allowances {
+            allowance.no_token(now, retry_after);
+        }
+        let why = match why {
+            NotDone::Busy => Trouble::Busy { until },
+            NotDone::Down => Trouble::Down,
+        };
+        let shed = self.queue.shed(until, Priority::High);
+        self.give_up(now, shed, why);
+    }
+
+    /// All calls of a request have one deadline, so that with one of them the others are given up as well.
+    fn give_up(&mut self, now: Timestamp, ids: Vec<u64>, why: Trouble) {
+        for id in ids {
+            if let Some(mut waiting) = self.waiting.remove(&id) {
+                waiting.troubles.push(why);
+                self.settle(now, id, &waiting);
+            }
+        }
+    }
+
+    /// A call has ended: it is sent anew with another token, put to the other API, or finished.
+    pub(super) fn ended(&mut self, now: Timestamp, call: Call, verdict: Verdict) {
+        let Call { request, api, bearer, second } = call;
+        let allowance = &mut self.allowances[api as usize];
+        if verdict == Verdict::TokenRejected {
+            tracing::warn!(?api, "the application's token is not accepted");
+            self.token.reject(&bearer);
+            // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
+            if self.queue.attempts(&request) == 1 {
+                self.queue.put_back(&request, now);
+                return allowance.withdrawn();
+            }
+        }
+        let (report, trouble) = match verdict {
+            Verdict::Values(_) | Verdict::DataError(_) | Verdict::ConsentRefused { .. } => {
+                self.chooser.report(now, api, Report::Works);
+                allowance.answered();
+                return self.finish(now, request, verdict);
+            }
+            Verdict::Busy { until } => (Report::Works, Trouble::Busy { until }),
+            Verdict::Closed => (Report::NotThere, Trouble::Closed),
+            Verdict::TokenRejected | Verdict::Down { .. } => (Report::Trouble, Trouble::Down),
+        };
+        self.chooser.report(now, api, report);
+        self.stats.api(api).failed += 1;
+        // The other API, but never because of the quota: that is one reason to leave Enedis alone, not two to ask twice.
+        let other = second.filter(|other| {
+            matches!(trouble, Trouble::Closed | Trouble::Down)
+                && self.allowances[*other as usize].take(now, 0).is_ok()
+        });
+        let allowance = &mut self.allowances[api as usize];
+        match (&verdict, trouble) {
+            (_, Trouble::Busy { until }) => {
+                allowance.answered();
+                allowance.close_until(until);
+            }
+            // Closed, and known to be so where another serves: no trouble.
+            (_, Trouble::Closed) if other.is_some() => allowance.withdrawn(),
+            (Verdict::Down { retry_at: Some(at) }, _) => {
+                allowance.failed(now);
+                allowance.close_until((*at).min(now + CLOSED_MAX));
+            }
+            _ => allowance.failed(now),
+        }
+        match other {
+            Some(api) => self.send(now, Call { request, api, bearer, second: None }),
+            None => self.finish(now, request, verdict),
+        }
+    }
+
+    /// Remembers what a call brought, and hands it to those who wait.
+    fn finish(&mut self, now: Timestamp, call: MeterRequest, verdict: Verdict) {
+        let mut waiters = self.queue.finish(now, &call);
+        let asked = || waiters.iter().filter_map(|id| self.waiting.get(id));
+        // A call that was begun earlier than anybody asked for: its error may be about the days before.
+        let narrow = asked().map(|waiting| waiting.request.range.start()).min();
+        let narrow = narrow.filter(|start| *start > call.range.start());
+        let consented = asked().map(|waiting| waiting.consented).max().unwrap_or_default();
+        let outcome = self.remember(Moment { now, today: today(now), consented }, call, narrow, verdict);
+        self.write();
+        if matches!(outcome, Outcome::ConsentRefused(_)) {
+            if is_young(now, consented) && !self.outages.has_answered(call.meter, now) {
+                self.caps.refused(now);
+            }
+            // Its other calls would end like this one.
+            waiters.extend(self.queue.cancel(&call.meter));
+        }
+        for id in waiters {
+            let Some(mut waiting) = self.waiting.remove(&id) else { continue };
+            waiting.outstanding -= 1;
+            match &outcome {
+                Outcome::Days(days) => waiting.days.extend(days.clone()),
+                Outcome::Error(error) => waiting.errors.push(error.clone()),
+                Outcome::OfOtherDays(narrow) => match self.offer(now, id, *narrow) {
+                    Ok(_) => waiting.outstanding += 1,
+                    Err(busy) => waiting.troubles.push(busy),
+                },
+                Outcome::ConsentRefused(history) => {
+                    let withdrawn = history.judge(now, waiting.consented) == Judgement::Withdrawn;
+                    if withdrawn && !self.outages.is_outage(now) {
+                        waiting.errors.push(DataError::no_consent());
+                    } else {
+                        waiting.troubles.push(Trouble::Down);
+                    }
+                }
+                Outcome::Trouble(trouble) => waiting.troubles.push(*trouble),
+            }
+            if waiting.outstanding == 0 {
+                self.settle(now, id, &waiting);
+            } else {
+                self.waiting.insert(id, waiting);
+            }
+        }
+    }
+
+    fn remember(
+        &mut self,
+        at: Moment,
+        call: MeterRequest,
+        narrow: Option<Date>,
+        verdict: Verdict,
+    ) -> Outcome {
+        let now = at.now;
+        match verdict {
+            Verdict::Values(reading) => {
+                self.consent_stands(call, now);
+                let days = days_of(call.resource, call.range, &reading);
+                self.cache.keep_days(call, &days, at);
+                Outcome::Days(days)
+            }
+            Verdict::DataError(error) => {
+                self.consent_stands(call, now);
+                let of_days = !matches!(error.cause, Cause::NoData | Cause::NoDirection);
+                let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
+                if let Some(range) = narrowed.filter(|_| of_days) {
+                    self.cache.set_since(call, range.start(), now);
+                    return Outcome::OfOtherDays(call.with_range(range));
+                }
+                if error.cause == Cause::NoData {
+                    let empty = call.range.days().map(|day| (day, Day::default())).collect();
+                    self.cache.keep_days(call, &empty, at);
+                }
+                self.cache.keep_refusal(call, &error, at);
+                Outcome::Error(error)
+            }
+            Verdict::ConsentRefused { code } => {
+                let meter = call.meter;
+                self.outages.refused(meter, now);
+                let outage = self.outages.is_outage(now);
+                tracing::warn!(code, ?meter, outage, "Enedis says that a consent is not there");
+                let mut history = self.cache.history(meter, at);
+                if outage {
+                    history.put_off(now);
+                } else {
+                    // Whether it is believed depends on the age of each box's consent.
+                    history.refused(now);
+                }
+                self.cache.set_history(meter, Some(history), now);
+                Outcome::ConsentRefused(history)
+            }
+            Verdict::Busy { until } => Outcome::Trouble(Trouble::Busy { until }),
+            Verdict::Closed => Outcome::Trouble(Trouble::Closed),
+            Verdict::TokenRejected | Verdict::Down { .. } => Outcome::Trouble(Trouble::Down),
+        }
+    }
+
+    fn consent_stands(&mut self, call: MeterRequest, now: Timestamp) {
+        self.outages.answered(call.meter, now);
+        self.cache.set_history(call.meter, None, now);
+    }
+
+    /// Hands what is new to the store.
+    fn write(&mut self) {
+        let fresh = self.cache.take_fresh();
+        if !fresh.is_empty() {
+            self.effects.push(Effect::Write(fresh));
+        }
+    }
+}

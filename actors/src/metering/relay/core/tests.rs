@@ -1,0 +1,454 @@
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::enedis::exchanger::NotDone;
+use crate::limits::quota::QuotaSettings;
+use crate::metering::api_choice::ApiMode;
+use crate::metering::civil::{moment_text, plus};
+use crate::metering::request::{DayRange, Resource};
+use crate::metering::resource_server::{Cause, Point, Reading};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+/// A morning in autumn.
+const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+/// A consent that is not fresh.
+const LONG_AGO: Timestamp = Timestamp::from_millis(1_780_000_000_000);
+
+/// The core, and what is around it: the store answers at once, calls wait to be ended by the test.
+struct World {
+    core: Core,
+    now: Timestamp,
+    asked: u64,
+    store: HashMap<CacheKey, CacheEntry>,
+    sent: VecDeque<Call>,
+    /// What was sent, and when.
+    log: Vec<(Api, Timestamp)>,
+    answers: Vec<(u64, Relayed)>,
+    /// Tokens that were not accepted, as the question for another names them.
+    rejected: Vec<Option<Bearer>>,
+    no_token: bool,
+    wake: Option<Timestamp>,
+}
+
+fn core(mode: ApiMode, per_hour: u32, now: Timestamp) -> Core {
+    let settings = RelaySettings {
+        mode,
+        quota: QuotaSettings { per_second: 5, per_hour },
+        attempt: Duration::from_secs(10),
+        cache_max_bytes: 1 << 20,
+        memory_max_bytes: 1 << 20,
+    };
+    Core::new(settings, Arc::new(Keyring::new(&[7; 32])), [1; 32], now)
+}
+
+impl World {
+    fn new(mode: ApiMode, per_hour: u32) -> Self {
+        Self {
+            core: core(mode, per_hour, START),
+            now: START,
+            asked: 0,
+            store: HashMap::new(),
+            sent: VecDeque::new(),
+            log: Vec::new(),
+            answers: Vec::new(),
+            rejected: Vec::new(),
+            no_token: false,
+            wake: None,
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        for effect in self.core.handle(self.now, event) {
+            match effect {
+                Effect::Answer { id, relayed } => self.answers.push((id, relayed)),
+                Effect::Look { id, keys } => {
+                    let entries = keys.iter().filter_map(|key| self.store.get(key).cloned()).collect();
+                    self.tell(Event::Found { id, entries });
+                }
+                Effect::Send(call) => {
+                    self.log.push((call.api, self.now));
+                    self.sent.push_back(call);
+                }
+                Effect::AcquireToken { rejected } => {
+                    self.rejected.push(rejected);
+                    self.tell(Event::Token(if self.no_token {
+                        Acquired::NotDone { why: NotDone::Down, retry_after: Duration::from_secs(30) }
+                    } else {
+                        Acquired::Bearer(Bearer::from(format!("token {}", self.rejected.len()).as_str()))
+                    }));
+                }
+                Effect::Write(entries) => self.store.extend(entries.into_iter().map(|e| (e.key, e))),
+                Effect::WakeAt(at) => self.wake = at,
+            }
+        }
+    }
+
+    fn ask(&mut self, request: MeterRequest, consented: Timestamp) -> u64 {
+        self.asked += 1;
+        self.tell(Event::Asked { id: self.asked, request, consented });
+        self.asked
+    }
+
+    /// Ends the call that was sent first.
+    fn end(&mut self, verdict: Verdict) -> MeterRequest {
+        let call = self.sent.pop_front().expect("a call was sent");
+        let request = call.request;
+        self.tell(Event::Ended { call, verdict });
+        request
+    }
+
+    /// Ends the call that was sent first with a value for each of its days.
+    fn end_with_values(&mut self) -> MeterRequest {
+        let request = self.sent.front().expect("a call was sent").request;
+        self.end(values(request))
+    }
+
+    /// Time passes, and the alarms on the way ring.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.wake.filter(|at| *at <= end) {
+            self.now = self.now.max(at) + Duration::from_millis(1);
+            self.wake = None;
+            self.tell(Event::Woken);
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// The answer to a request; each has at most one.
+    fn answer(&mut self, id: u64) -> Option<Relayed> {
+        let found = self.answers.iter().position(|(of, _)| *of == id)?;
+        Some(self.answers.swap_remove(found).1)
+    }
+}
+
+fn meter(n: u64) -> Meter {
+    Meter::parse(&format!("{n:014}")).unwrap()
+}
+
+/// `days` days of the load curve of a meter, until yesterday.
+fn until_yesterday(n: u64, days: i64, now: Timestamp) -> MeterRequest {
+    let today = today(now);
+    let range = DayRange::new(plus(today, -days), today).unwrap();
+    MeterRequest { resource: Resource::ConsumptionCurve, meter: meter(n), range }
+}
+
+fn values(request: MeterRequest) -> Verdict {
+    let day = |day: Date| {
+        (1..=24_i8).map(move |hour| Point {
+            value: "540".to_owned(),
+            date: moment_text(day.at(0, 0, 0, 0) + jiff::Span::new().hours(hour)),
+            interval_length: Some("PT60M".to_owned()),
+            measure_type: Some("B".to_owned()),
+        })
+    };
+    let points = request.range.days().flat_map(day).collect();
+    Verdict::Values(Reading { quality: "BRUT".to_owned(), points })
+}
+
+fn data_error(cause: Cause) -> Verdict {
+    let (code, description) = ("ADAM-ERR".to_owned(), String::new());
+    Verdict::DataError(DataError { status: 400, code, description, cause })
+}
+
+fn refused() -> Verdict {
+    Verdict::ConsentRefused { code: "ADAM-DC-0008".to_owned() }
+}
+
+const DOWN: Verdict = Verdict::Down { retry_at: None };
+
+fn is_busy(relayed: Option<&Relayed>) -> bool {
+    matches!(relayed, Some(Relayed::Busy { .. }))
+}
+
+#[test]
+fn known_days_take_no_call_after_a_restart_either() {
+    let mut world = World::new(ApiMode::Auto, 1_000);
+    let week = until_yesterday(1, 7, START);
+    let first = world.ask(week, LONG_AGO);
+    assert_eq!(world.end_with_values(), week);
+    let told = world.answer(first);
+    assert!(matches!(&told, Some(Relayed::Answer(body)) if body.matches("540").count() == 7 * 24));
+    let again = world.ask(week, LONG_AGO);
+    assert_eq!(world.answer(again), told);
+    world.core = core(ApiMode::Auto, 1_000, START);
+    let restarted = world.ask(week, LONG_AGO);
+    assert_eq!(world.answer(restarted), told, "from the store");
+    assert!(world.sent.is_empty());
+    // What was remembered before a consent is not for those who hold its tokens.
+    world.now = START + HOUR;
+    world.ask(week, START + HOUR);
+    assert_eq!(world.sent.len(), 1);
+    // Nor what a meter's owner has let be forgotten.
+    let owner = world.core.forget(week.meter);
+    world.store.retain(|_, entry| entry.owner != owner);
+    world.ask(week, LONG_AGO);
+    assert_eq!(world.core.snapshot(world.now).shared, 1, "the call under way serves both");
+}
+
+#[test]
+fn the_hours_calls_outlive_a_restart() {
+    let mut world = World::new(ApiMode::Auto, 1_000);
+    world.ask(until_yesterday(1, 7, START), LONG_AGO);
+    let mut next = core(ApiMode::Auto, 1_000, START);
+    let entries = next.usage_keys().iter().filter_map(|key| world.store.get(key).cloned()).collect();
+    next.resume(entries);
+    let RelaySnapshot { new, legacy, .. } = next.snapshot(START);
+    assert_eq!((new.used_this_hour, legacy.used_this_hour), (1, 0));
+}
+
+#[test]
+fn a_call_about_yesterday_brings_the_week_but_nothing_of_before_the_first_value() {
+    let mut world = World::new(ApiMode::Auto, 1_000);
+    let first = until_yesterday(1, 3, START);
+    world.ask(first, LONG_AGO);
+    assert_eq!(world.end_with_values(), first, "nothing is known: nothing is added");
+    world.now = START + DAY;
+    world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
+    assert_eq!(world.end_with_values(), until_yesterday(1, 4, world.now), "since the first value");
+}
+
+#[test]
+fn an_error_about_days_nobody_asked_for_is_nobodys_answer() {
+    let mut world = World::new(ApiMode::Auto, 1_000);
+    world.ask(until_yesterday(1, 3, START), LONG_AGO);
+    world.end_with_values();
+    world.now = START + DAY;
+    let yesterday = until_yesterday(1, 1, world.now);
+    let id = world.ask(yesterday, LONG_AGO);
+    world.end(data_error(Cause::TooEarly));
+    assert_eq!(world.answer(id), None, "the narrower call is put in its place");
+    assert_eq!(world.end_with_values(), yesterday);
+    assert!(matches!(world.answer(id), Some(Relayed::Answer(_))));
+    // The error to the day that was asked for is its answer.
+    world.now = START + DAY + DAY;
+    let yesterday = until_yesterday(1, 1, world.now);
+    let id = world.ask(yesterday, LONG_AGO);
+    world.end(data_error(Cause::NotRecorded));
+    world.end(data_error(Cause::NotRecorded));
+    assert!(matches!(world.answer(id), Some(Relayed::Error(_))));
+    let id = world.ask(yesterday, LONG_AGO);
+    assert!(matches!(world.answer(id), Some(Relayed::Error(_))), "from memory");
+    assert!(world.sent.is_empty());
+}
+
+#[test]
+fn the_other_api_is_asked_unless_the_quota_is_used_up() {
+    let busy = Verdict::Busy { until: START + HOUR };
+    for (verdict, asked) in [(Verdict::Closed, true), (DOWN, true), (busy, false)] {
+        let mut world = World::new(ApiMode::Auto, 1_000);
+        let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+        assert_eq!(world.sent[0].api, Api::New);
+        world.end(verdict.clone());
+        assert_eq!(world.sent.front().map(|call| call.api), asked.then_some(Api::Legacy), "{verdict:?}");
+        if asked {
+            world.end_with_values();
+            assert!(matches!(world.answer(id), Some(Relayed::Answer(_))));
+        } else {
+            assert_eq!(world.answer(id), Some(Relayed::Busy { retry_after: HOUR }));
+        }
+    }
+}
+
+#[test]
+fn trouble_is_429_while_it_is_young() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    for (wait, told) in [
+        (Duration::ZERO, Relayed::Busy { retry_after: COME_BACK }),
+        (SHORT, Relayed::Unavailable { retry_after: DOWN_RETRY }),
+    ] {
+        world.pass(wait);
+        let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+        world.end(DOWN);
+        assert_eq!(world.answer(id), Some(told));
+    }
+    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    world.end(Verdict::Closed);
+    assert_eq!(world.answer(id), Some(Relayed::Unavailable { retry_after: DOWN_RETRY }));
+}
+
+#[test]
+fn a_call_is_sent_anew_once_when_the_token_is_not_accepted() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    world.end(Verdict::TokenRejected);
+    assert_eq!(world.rejected, [None, Some(Bearer::from("token 1"))]);
+    assert_eq!(world.sent[0].bearer, Bearer::from("token 2"));
+    world.end(Verdict::TokenRejected);
+    assert!(world.sent.is_empty() && is_busy(world.answer(id).as_ref()));
+}
+
+#[test]
+fn without_a_token_nothing_is_sent_and_nobody_waits_in_vain() {
+    let mut world = World::new(ApiMode::Auto, 1_000);
+    world.no_token = true;
+    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    assert!(is_busy(world.answer(id).as_ref()), "there may be one in 30 s, and a caller waits for 20");
+    world.no_token = false;
+    world.pass(Duration::from_secs(31));
+    world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    assert_eq!(world.sent.len(), 1);
+}
+
+#[test]
+fn a_refused_consent_is_believed_after_days_and_voided_by_an_answer() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    let no_consent = Relayed::Error(DataError::no_consent());
+    // Others are answered, so that it is no outage.
+    for n in 10..20 {
+        world.ask(until_yesterday(n, 1, START), LONG_AGO);
+        world.end_with_values();
+        world.pass(Duration::from_secs(1));
+    }
+    for day in 0..4 {
+        world.now = START + DAY * day;
+        let id = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
+        world.end(refused());
+        assert_eq!(world.answer(id) == Some(no_consent.clone()), day == 3, "day {day}");
+        let soon = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
+        assert!(world.sent.is_empty(), "not asked again at once");
+        assert_eq!(world.answer(soon) == Some(no_consent.clone()), day == 3, "day {day}");
+    }
+    world.now = START + DAY * 4;
+    let id = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
+    world.end_with_values();
+    assert!(matches!(world.answer(id), Some(Relayed::Answer(_))));
+    let id = world.ask(until_yesterday(1, 2, world.now), LONG_AGO);
+    world.end(refused());
+    assert_ne!(world.answer(id), Some(no_consent), "counted from the beginning");
+}
+
+#[test]
+fn refusals_of_many_are_an_outage_and_nobody_is_believed() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    for day in 0..6 {
+        world.now = START + DAY * day;
+        for n in 1..=3 {
+            let id = world.ask(until_yesterday(n, 1, world.now), LONG_AGO);
+            world.end(refused());
+            let told = world.answer(id);
+            let withdrawn = Some(Relayed::Error(DataError::no_consent()));
+            assert!(told.is_some() && told != withdrawn, "meter {n} on day {day}: {told:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_consent_ends_the_other_calls_of_its_meter() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    let id = world.ask(until_yesterday(1, 70, START), LONG_AGO);
+    assert_eq!((world.sent.len(), world.core.snapshot(START).queued), (5, 5), "five in a second");
+    world.end(refused());
+    assert_eq!(world.core.snapshot(START).queued, 0);
+    for _ in 0..4 {
+        world.end(refused());
+    }
+    assert!(world.answer(id).is_some() && world.sent.is_empty());
+}
+
+#[test]
+fn strangers_have_a_share_of_the_hour() {
+    let mut world = World::new(ApiMode::New, 8);
+    for n in 1..=2 {
+        world.ask(until_yesterday(n, 1, START), START);
+        world.end(refused());
+    }
+    let stranger = world.ask(until_yesterday(3, 1, START), START);
+    assert!(world.sent.is_empty());
+    assert_eq!(world.answer(stranger), Some(Relayed::Busy { retry_after: START.next_hour().since(START) }));
+    world.ask(until_yesterday(4, 1, START), LONG_AGO);
+    assert_eq!(world.sent.len(), 1, "a consent that is not fresh is no stranger's");
+    world.now = START.next_hour();
+    world.ask(until_yesterday(3, 1, world.now), START);
+    assert_eq!(world.sent.len(), 2);
+}
+
+#[test]
+fn callers_are_given_up_at_their_deadline_and_shed_when_the_hour_is_used_up() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    world.pass(Duration::from_secs(21));
+    assert_eq!(world.answer(id), Some(Relayed::Busy { retry_after: COME_BACK }));
+    world.end_with_values();
+    let again = world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    assert!(matches!(world.answer(again), Some(Relayed::Answer(_))), "the late answer is remembered");
+
+    let mut world = World::new(ApiMode::New, 3);
+    let ids: Vec<u64> = (1..=4).map(|n| world.ask(until_yesterday(n, 1, START), LONG_AGO)).collect();
+    assert_eq!(world.sent.len(), 3);
+    let told = world.answer(ids[3]);
+    assert!(matches!(told, Some(Relayed::Busy { retry_after }) if retry_after > Duration::from_secs(100)));
+}
+
+#[test]
+fn a_call_for_which_nobody_waits_is_not_sent() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    let ids: Vec<u64> = (1..=6).map(|n| world.ask(until_yesterday(n, 1, START), LONG_AGO)).collect();
+    assert_eq!(world.sent.len(), 5);
+    world.tell(Event::HungUp(vec![ids[5]]));
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.sent.len(), 5);
+    let RelaySnapshot { waiting, queued, .. } = world.core.snapshot(world.now);
+    assert_eq!((waiting, queued), (5, 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever comes: every caller has one answer, at its deadline at the latest; the quota is kept; nothing is left.
+    #[test]
+    fn every_caller_is_answered_once_and_the_quota_is_kept(
+        steps in proptest::collection::vec((0_u8..10, 0_u64..6, 1_i64..40), 1..80),
+    ) {
+        let mut world = World::new(ApiMode::Auto, 40);
+        let (mut hung_up, mut told) = (Vec::new(), Vec::new());
+        for (what, n, size) in steps {
+            match what {
+                0..=3 => {
+                    let consented = if n == 0 { START } else { LONG_AGO };
+                    world.ask(until_yesterday(n, size, world.now), consented);
+                }
+                4 => {
+                    let id = n.min(world.asked);
+                    if world.answers.iter().chain(&told).all(|(of, _)| *of != id) {
+                        hung_up.push(id);
+                        world.tell(Event::HungUp(vec![id]));
+                    }
+                }
+                5 => world.pass(Duration::from_secs(size.unsigned_abs() * 60)),
+                _ if world.sent.is_empty() => world.pass(Duration::from_millis(200)),
+                6 => drop(world.end_with_values()),
+                7 => drop(world.end(refused())),
+                8 => drop(world.end(data_error(if n < 3 { Cause::NoData } else { Cause::TooEarly }))),
+                _ => {
+                    let until = world.now + Duration::from_secs(60);
+                    let verdicts = [DOWN, Verdict::Closed, Verdict::TokenRejected, Verdict::Busy { until }];
+                    world.end(verdicts[usize::try_from(n % 4).unwrap()].clone());
+                }
+            }
+            told.append(&mut world.answers);
+        }
+        world.pass(Duration::from_secs(21));
+        while !world.sent.is_empty() {
+            world.end(DOWN);
+        }
+        told.append(&mut world.answers);
+        let mut ids: Vec<u64> = told.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        let expected: Vec<u64> = (1..=world.asked).filter(|id| !hung_up.contains(id)).collect();
+        prop_assert_eq!(ids, expected);
+        let RelaySnapshot { waiting, queued, in_flight, .. } = world.core.snapshot(world.now);
+        prop_assert_eq!((waiting, queued, in_flight), (0, 0, 0));
+        for api in Api::ALL {
+            for (_, at) in world.log.iter().filter(|(of, _)| *of == api) {
+                let within = |length: fn(Timestamp) -> u64| {
+                    world.log.iter().filter(|(of, other)| *of == api && length(*other) == length(*at)).count()
+                };
+                prop_assert!(within(Timestamp::hour) <= 40);
+                prop_assert!(within(Timestamp::as_secs) <= 5);
+            }
+        }
+    }
+}

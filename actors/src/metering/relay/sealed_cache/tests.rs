@@ -1,0 +1,64 @@
+use jiff::civil::date as civil_date;
+
+use super::*;
+use crate::metering::request::{DayRange, Resource};
+
+const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+fn cache(seed: u8) -> SealedCache {
+    SealedCache::new(Arc::new(Keyring::new(&[7; 32])), 1 << 20, [seed; 32])
+}
+
+fn request() -> MeterRequest {
+    let range = DayRange::new(civil_date(2026, 9, 1), civil_date(2026, 9, 2)).unwrap();
+    MeterRequest {
+        resource: Resource::DailyConsumption,
+        meter: Meter::parse("12345678901234").unwrap(),
+        range,
+    }
+}
+
+fn at(secs: u64) -> Timestamp {
+    NOW + Duration::from_secs(secs)
+}
+
+fn moment(now: Timestamp, consented: Timestamp) -> Moment {
+    Moment { now, today: today(now), consented }
+}
+
+/// The history that `cache` has at `now`, given what others have written.
+fn history(cache: &mut SealedCache, others: Vec<CacheEntry>, now: Timestamp) -> RefusalHistory {
+    let Lookup { mut remembered, missing } = cache.look(request(), Timestamp::EPOCH, now);
+    let found = others.into_iter().filter(|entry| missing.contains(&entry.key)).collect();
+    cache.take_in(found, &mut remembered, request(), Timestamp::EPOCH, now);
+    remembered.history
+}
+
+#[test]
+fn refusals_end_with_what_another_instance_was_answered() {
+    let (mut one, mut other) = (cache(1), cache(2));
+    let meter = request().meter;
+    let mut refused = RefusalHistory::default();
+    refused.refused(at(0));
+    one.set_history(meter, Some(refused), at(0));
+    let written = one.take_fresh();
+    assert_eq!(history(&mut other, written.clone(), at(1)), refused);
+    other.set_history(meter, None, at(2));
+    let answered = other.take_fresh();
+    assert_eq!(history(&mut one, answered, at(3)), RefusalHistory::default());
+    // What is older than what it knows is not news.
+    assert_eq!(history(&mut other, written, at(4)), RefusalHistory::default());
+}
+
+#[test]
+fn what_was_kept_before_the_consent_is_as_good_as_absent() {
+    let (mut cache, call) = (cache(1), request());
+    let mut refused = RefusalHistory::default();
+    refused.refused(at(0));
+    cache.set_history(call.meter, Some(refused), at(0));
+    cache.set_since(call, civil_date(2025, 1, 1), at(0));
+    assert_eq!(cache.history(call.meter, moment(at(9), at(0))), refused);
+    assert_eq!(cache.history(call.meter, moment(at(9), at(5))), RefusalHistory::default());
+    assert_eq!(cache.since(call, moment(at(9), at(0))), Some(civil_date(2025, 1, 1)));
+    assert_eq!(cache.since(call, moment(at(9), at(5))), None);
+}
