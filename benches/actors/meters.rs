@@ -9,7 +9,7 @@ use actors::metering::api_choice::Api;
 use actors::metering::cache::{HotCache, Subject, key_text};
 use actors::metering::civil::{moment_text, parse_date, parse_moment, plus, today};
 use actors::metering::day::Fullness;
-use actors::metering::policy::{Refusal, day_life};
+use actors::metering::policy::{LastingError, day_life};
 use actors::metering::request::{MeterRequest, Resource};
 use actors::metering::resource_server::DataError;
 use actors::metering::split;
@@ -92,11 +92,11 @@ pub fn memory(c: &mut Criterion) {
         let yesterday = plus(day, -1);
         b.iter(|| day_life(black_box(yesterday), Fullness::Complete, day));
     });
-    group.bench_function("a refusal remembered", |b| {
+    group.bench_function("a lasting error remembered", |b| {
         let error = DataError::no_data();
         let call = about(Resource::DailyProduction, week());
-        assert!(Refusal::remember(None, &error, call, false, day).is_some());
-        b.iter(|| Refusal::remember(None, black_box(&error), call, false, day));
+        assert!(LastingError::remember(None, &error, call, false, day).is_some());
+        b.iter(|| LastingError::remember(None, black_box(&error), call, false, day));
     });
     group.finish();
 }

@@ -20,8 +20,8 @@ use crate::base::store::StoreError;
 pub enum Subject {
     /// One packed [`super::day::Day`] of a resource.
     Day(Resource, Date),
-    /// The [`super::policy::Refusal`] of a resource.
-    Refusal(Resource),
+    /// The [`super::policy::LastingError`] of a resource.
+    Error(Resource),
     /// The earliest day of a resource that ever had a value, `YYYY-MM-DD`, kept for good.
     Since(Resource),
     /// The [`super::refusals::ConsentDoubt`].
@@ -33,7 +33,7 @@ pub enum Subject {
 pub fn key_text(meter: Meter, subject: Subject) -> String {
     match subject {
         Subject::Day(resource, day) => format!("meter1|day|{meter}|{}|{day}", resource.name()),
-        Subject::Refusal(resource) => format!("meter1|refusal|{meter}|{}", resource.name()),
+        Subject::Error(resource) => format!("meter1|refusal|{meter}|{}", resource.name()),
         Subject::Since(resource) => format!("meter1|since|{meter}|{}", resource.name()),
         Subject::Consent => format!("meter1|consent|{meter}"),
     }
@@ -190,7 +190,7 @@ mod tests {
         for meter in meters {
             texts.push(key_text(meter, Subject::Consent));
             for resource in Resource::ALL {
-                texts.push(key_text(meter, Subject::Refusal(resource)));
+                texts.push(key_text(meter, Subject::Error(resource)));
                 texts.push(key_text(meter, Subject::Since(resource)));
                 texts.push(key_text(meter, Subject::Day(resource, date(2026, 11, 2))));
                 texts.push(key_text(meter, Subject::Day(resource, date(2026, 11, 12))));

@@ -41,9 +41,9 @@ pub fn day_life(day: Date, fullness: Fullness, today: Date) -> Option<Duration> 
 }
 
 /// An error of Enedis about one resource of one meter that will come again: it is answered from memory, at no
-/// cost. Kept in the cache under [`super::cache::Subject::Refusal`].
+/// cost. Kept in the cache under [`super::cache::Subject::Error`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct LastingError {
     /// What the box is told, as Enedis said it.
     pub error: DataError,
     /// How often in a row Enedis has said so, at most 10.
@@ -52,7 +52,7 @@ pub struct Refusal {
     latest_start: Option<i64>,
 }
 
-impl Refusal {
+impl LastingError {
     /// What to remember of `error`, which answered `call`, and for how long; `None`: nothing beyond the days.
     /// `before` is what was remembered until now, even if its end has come; `had_data` whether any value of this
     /// resource of this meter was ever seen.
@@ -146,10 +146,11 @@ mod tests {
     #[test]
     fn no_panels_is_remembered_for_two_weeks() {
         let plc = call(Resource::ProductionCurve, 1, 1);
-        let (refusal, life) = Refusal::remember(None, &error(Cause::NoDirection), plc, false, TODAY).unwrap();
+        let (lasting, life) =
+            LastingError::remember(None, &error(Cause::NoDirection), plc, false, TODAY).unwrap();
         assert_eq!(life, days(14));
         assert_eq!(
-            refusal.answers(call(Resource::ProductionCurve, 300, 7)),
+            lasting.answers(call(Resource::ProductionCurve, 300, 7)),
             Some(&error(Cause::NoDirection))
         );
     }
@@ -160,21 +161,21 @@ mod tests {
         let plc = call(Resource::ProductionCurve, 1, 1);
         let (mut before, mut lives) = (None, Vec::new());
         for _ in 0..5 {
-            let (refusal, life) = Refusal::remember(before.as_ref(), &none, plc, false, TODAY).unwrap();
+            let (lasting, life) = LastingError::remember(before.as_ref(), &none, plc, false, TODAY).unwrap();
             lives.push(life);
-            before = Some(refusal);
+            before = Some(lasting);
         }
         assert_eq!(lives, [hours(20), days(3), days(7), days(14), days(14)]);
         let week = call(Resource::ProductionCurve, 7, 7);
-        assert_eq!(Refusal::remember(None, &none, week, false, TODAY).unwrap().1, days(7));
+        assert_eq!(LastingError::remember(None, &none, week, false, TODAY).unwrap().1, days(7));
         // Panels that are known, an old week, and consumption: only the days are remembered.
-        assert_eq!(Refusal::remember(None, &none, week, true, TODAY), None);
+        assert_eq!(LastingError::remember(None, &none, week, true, TODAY), None);
         assert_eq!(
-            Refusal::remember(None, &none, call(Resource::ProductionCurve, 90, 7), false, TODAY),
+            LastingError::remember(None, &none, call(Resource::ProductionCurve, 90, 7), false, TODAY),
             None
         );
         assert_eq!(
-            Refusal::remember(None, &none, call(Resource::ConsumptionCurve, 7, 7), false, TODAY),
+            LastingError::remember(None, &none, call(Resource::ConsumptionCurve, 7, 7), false, TODAY),
             None
         );
     }
@@ -183,14 +184,16 @@ mod tests {
     fn before_activation_is_remembered_up_to_its_day() {
         let early = error(Cause::TooEarly);
         let clc = Resource::ConsumptionCurve;
-        let (first, life) = Refusal::remember(None, &early, call(clc, 60, 7), false, TODAY).unwrap();
+        let (first, life) = LastingError::remember(None, &early, call(clc, 60, 7), false, TODAY).unwrap();
         assert_eq!(life, hours(24));
         assert!(first.answers(call(clc, 60, 7)).is_some() && first.answers(call(clc, 61, 3)).is_some());
         assert_eq!(first.answers(call(clc, 59, 7)), None, "a later start may do");
-        let (second, _) = Refusal::remember(Some(&first), &early, call(clc, 53, 7), false, TODAY).unwrap();
-        let (third, _) = Refusal::remember(Some(&second), &early, call(clc, 90, 7), false, TODAY).unwrap();
+        let (second, _) =
+            LastingError::remember(Some(&first), &early, call(clc, 53, 7), false, TODAY).unwrap();
+        let (third, _) =
+            LastingError::remember(Some(&second), &early, call(clc, 90, 7), false, TODAY).unwrap();
         assert!(third.answers(call(clc, 53, 7)).is_some(), "the latest start counts");
-        assert_eq!(Refusal::remember(None, &error(Cause::Other), call(clc, 7, 7), false, TODAY), None);
+        assert_eq!(LastingError::remember(None, &error(Cause::Other), call(clc, 7, 7), false, TODAY), None);
     }
 
     proptest! {

@@ -13,10 +13,10 @@
 //! Enedis, and with [`Relayed::Unavailable`] when Enedis does not answer; what other calls of the request brought is
 //! kept, so that the next try costs less.
 
-mod caps;
 mod core;
 mod counters;
 mod sealed_cache;
+mod shares;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -268,9 +268,11 @@ impl Actor for MeterRelay {
         ctx.run_interval(EVICT_EVERY, Self::evict);
         // Before the first question: the hour may have been begun by a process before this one.
         let found = look(Arc::clone(&self.store), self.core.usage_keys(), self.clock.now());
-        ctx.wait(found.into_actor(self).map(|found, act, _| match found {
-            Some(entries) => act.core.resume(entries),
-            None => tracing::warn!("the quota used before the start is not known"),
+        ctx.wait(found.into_actor(self).map(|found, act, _| {
+            if found.is_none() {
+                tracing::warn!("the quota used before the start is not known");
+            }
+            act.core.resume(found.unwrap_or_default());
         }));
     }
 }

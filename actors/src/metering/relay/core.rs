@@ -14,8 +14,8 @@ use jiff::civil::Date;
 
 pub use self::calls::Call;
 use self::token::HeldToken;
-use super::caps::Caps;
 use super::sealed_cache::{Lookup, Remembered, SealedCache};
+use super::shares::Shares;
 use super::{ApiSnapshot, COME_BACK, RelaySettings, RelaySnapshot, Relayed};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{CacheKey, Keyring};
@@ -98,7 +98,7 @@ pub struct Core {
     waiting: HashMap<u64, Waiting>,
     cache: SealedCache,
     outages: OutageDetector,
-    caps: Caps,
+    shares: Shares,
     token: HeldToken,
     stats: RelaySnapshot,
     effects: Vec<Effect>,
@@ -114,7 +114,7 @@ impl Core {
             waiting: HashMap::new(),
             cache: SealedCache::new(keys, settings.memory_max_bytes, seed),
             outages: OutageDetector::default(),
-            caps: Caps::new(settings.quota.per_hour),
+            shares: Shares::new(settings.quota.per_hour),
             token: HeldToken::default(),
             stats: RelaySnapshot::default(),
             effects: Vec::new(),
@@ -208,9 +208,9 @@ impl Core {
         remembered: Remembered,
     ) {
         let today = today(now);
-        let Remembered { days, refusal, history, since } = remembered;
+        let Remembered { days, error: lasting, history, since } = remembered;
         let mut calls = split::calls(request, today, |day| days.contains_key(&day));
-        if let (Some(call), Some(since), None) = (calls.first_mut(), since, &refusal) {
+        if let (Some(call), Some(since), None) = (calls.first_mut(), since, &lasting) {
             *call = split::widened(*call, since, today);
         }
         let (errors, troubles) = (Vec::new(), Vec::new());
@@ -230,18 +230,18 @@ impl Core {
         }
         // Nothing shows that Enedis opens this meter, and most of what was tried of that kind today was in vain.
         let is_stranger =
-            waiting.days.is_empty() && refusal.is_none() && !self.outages.has_answered(request.meter, now);
-        let wait = if is_stranger { self.caps.strangers_wait(now) } else { None };
+            waiting.days.is_empty() && lasting.is_none() && !self.outages.has_answered(request.meter, now);
+        let wait = if is_stranger { self.shares.strangers_wait(now) } else { None };
         if let Some(wait) = wait.filter(|_| is_young(now, consented)) {
             waiting.troubles.push(Trouble::Busy { until: now + wait });
             return self.settle(now, id, &waiting);
         }
         for call in calls {
-            if let Some(error) = refusal.as_ref().and_then(|refusal| refusal.answers(call)) {
+            if let Some(error) = lasting.as_ref().and_then(|lasting| lasting.answers(call)) {
                 waiting.errors.push(error.clone());
                 continue;
             }
-            if let Some(wait) = self.caps.wait(call.meter, now) {
+            if let Some(wait) = self.shares.wait(call.meter, now) {
                 waiting.troubles.push(Trouble::Busy { until: now + wait });
                 break;
             }

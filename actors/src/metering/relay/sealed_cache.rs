@@ -18,7 +18,7 @@ use crate::metering::api_choice::Api;
 use crate::metering::cache::{CacheEntry, HotCache, Subject, key_text, owner_text};
 use crate::metering::civil::{parse_date, today};
 use crate::metering::day::Day;
-use crate::metering::policy::{FOR_GOOD, Refusal, day_life};
+use crate::metering::policy::{FOR_GOOD, LastingError, day_life};
 use crate::metering::refusals::RefusalHistory;
 use crate::metering::request::MeterRequest;
 use crate::metering::resource_server::DataError;
@@ -38,15 +38,16 @@ struct Kept {
 }
 
 /// How long an error that Enedis would repeat is kept beyond its validity: it counts how often it came.
-const REFUSAL_KEPT: Duration = Duration::from_secs(60 * 86_400);
+const ERROR_KEPT: Duration = Duration::from_secs(60 * 86_400);
 
 /// How long the use of a quota is kept: longer than its hour.
 const USAGE_KEPT: Duration = Duration::from_secs(2 * 3_600);
 
 /// An error that Enedis would repeat, and until when it is answered from memory.
 #[derive(Serialize, Deserialize)]
-struct KeptRefusal {
-    refusal: Refusal,
+struct KeptError {
+    #[serde(rename = "refusal")]
+    error: LastingError,
     until: Timestamp,
 }
 
@@ -54,7 +55,7 @@ struct KeptRefusal {
 #[derive(Debug, Default)]
 pub struct Remembered {
     pub days: BTreeMap<Date, Day>,
-    pub refusal: Option<Refusal>,
+    pub error: Option<LastingError>,
     pub history: RefusalHistory,
     /// The earliest day that ever had values.
     pub since: Option<Date>,
@@ -158,19 +159,19 @@ impl SealedCache {
     }
 
     /// Keeps an error that Enedis would repeat.
-    pub fn keep_refusal(&mut self, call: MeterRequest, error: &DataError, at: Moment) {
+    pub fn keep_error(&mut self, call: MeterRequest, error: &DataError, at: Moment) {
         let Moment { now, today, consented } = at;
-        let subject = Subject::Refusal(call.resource);
+        let subject = Subject::Error(call.resource);
         let before = self.peek(call.meter, subject, consented, now);
-        let before = before.and_then(|plain| serde_json::from_slice::<KeptRefusal>(plain).ok());
+        let before = before.and_then(|plain| serde_json::from_slice::<KeptError>(plain).ok());
         let had_data = self.since(call, at).is_some();
         let remembered =
-            Refusal::remember(before.as_ref().map(|kept| &kept.refusal), error, call, had_data, today);
-        if let Some((refusal, life)) = remembered {
-            let kept = KeptRefusal { refusal, until: now + life };
+            LastingError::remember(before.as_ref().map(|kept| &kept.error), error, call, had_data, today);
+        if let Some((error, life)) = remembered {
+            let kept = KeptError { error, until: now + life };
             // Plain data: writing it cannot fail.
             let plain = serde_json::to_vec(&kept).unwrap_or_default();
-            self.keep(call.meter, subject, &plain, now, now + life + REFUSAL_KEPT);
+            self.keep(call.meter, subject, &plain, now, now + life + ERROR_KEPT);
         }
     }
 
@@ -266,9 +267,9 @@ impl Remembered {
                     self.days.insert(date, day);
                 }
             }
-            Subject::Refusal(_) => {
-                let kept = serde_json::from_slice::<KeptRefusal>(plain).ok();
-                self.refusal = kept.filter(|kept| now < kept.until).map(|kept| kept.refusal);
+            Subject::Error(_) => {
+                let kept = serde_json::from_slice::<KeptError>(plain).ok();
+                self.error = kept.filter(|kept| now < kept.until).map(|kept| kept.error);
             }
             Subject::Consent => self.history = serde_json::from_slice(plain).unwrap_or_default(),
             Subject::Since(_) => self.since = date(plain),
@@ -281,7 +282,7 @@ fn subjects(request: MeterRequest, now: Timestamp) -> impl Iterator<Item = Subje
     let (resource, today) = (request.resource, today(now));
     let days =
         request.range.days().take_while(move |day| *day < today).map(move |day| Subject::Day(resource, day));
-    days.chain([Subject::Refusal(resource), Subject::Since(resource), Subject::Consent])
+    days.chain([Subject::Error(resource), Subject::Since(resource), Subject::Consent])
 }
 
 fn date(plain: &[u8]) -> Option<Date> {

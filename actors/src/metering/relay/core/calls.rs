@@ -69,8 +69,9 @@ impl Core {
         } else if now < self.token.none_until {
             Some(self.token.none_until)
         } else {
-            let rejected = self.token.acquire();
-            self.effects.extend(rejected.map(|rejected| Effect::AcquireToken { rejected }));
+            if self.token.acquire() {
+                self.effects.push(Effect::AcquireToken { rejected: self.token.take_rejected() });
+            }
             None
         };
         self.effects.push(Effect::WakeAt(wake.into_iter().chain(self.queue.next_wake()).min()));
@@ -105,7 +106,7 @@ impl Core {
         allowance.begin(now);
         self.cache.keep_usage(call.api, allowance.usage(), now);
         self.stats.api(call.api).calls += 1;
-        self.caps.count(call.request.meter, now);
+        self.shares.count(call.request.meter, now);
         self.write();
         self.effects.push(Effect::Send(call));
     }
@@ -201,7 +202,7 @@ impl Core {
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {
             if is_young(now, consented) && !self.outages.has_answered(call.meter, now) {
-                self.caps.refused(now);
+                self.shares.refused(now);
             }
             // Its other calls would end like this one.
             waiters.extend(self.queue.cancel(&call.meter));
@@ -261,7 +262,7 @@ impl Core {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
                     self.cache.keep_days(call, &empty, at);
                 }
-                self.cache.keep_refusal(call, &error, at);
+                self.cache.keep_error(call, &error, at);
                 Outcome::Error(error)
             }
             Verdict::ConsentRefused { code } => {

@@ -27,10 +27,14 @@ impl HeldToken {
         held.map(|(bearer, _)| bearer.clone())
     }
 
-    /// It has to be asked for, in place of the one that is answered; `None` if that is under way.
-    pub fn acquire(&mut self) -> Option<Option<Bearer>> {
-        let begins = !std::mem::replace(&mut self.acquiring, true);
-        begins.then(|| self.rejected.take())
+    /// It has to be asked for. Whether that is to be done now: it may be under way.
+    pub const fn acquire(&mut self) -> bool {
+        !std::mem::replace(&mut self.acquiring, true)
+    }
+
+    /// The one that has just not been accepted, for the question for another.
+    pub const fn take_rejected(&mut self) -> Option<Bearer> {
+        self.rejected.take()
     }
 
     /// The question has been answered: with it, or with a time before which there is none.

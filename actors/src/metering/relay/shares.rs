@@ -15,7 +15,7 @@ const AT_LEAST: u32 = 120;
 
 /// The calls of each meter in the current clock hour. No more meters than calls.
 #[derive(Debug)]
-pub(super) struct Caps {
+pub(super) struct Shares {
     most: u32,
     most_refused: u32,
     hour: u64,
@@ -23,7 +23,7 @@ pub(super) struct Caps {
     refused: u32,
 }
 
-impl Caps {
+impl Shares {
     pub fn new(per_hour: u32) -> Self {
         Self {
             most: (per_hour / SHARE).max(AT_LEAST),
@@ -76,26 +76,26 @@ mod tests {
     fn one_meter_has_a_share_of_each_hour() {
         let (one, other) = (Meter::parse("00000000000001").unwrap(), Meter::parse("00000000000002").unwrap());
         let now = Timestamp::from_millis(3_600_000 * 7 + 600_000);
-        let mut caps = Caps::new(1_000);
+        let mut shares = Shares::new(1_000);
         for _ in 0..250 {
-            assert_eq!(caps.wait(one, now), None);
-            caps.count(one, now);
+            assert_eq!(shares.wait(one, now), None);
+            shares.count(one, now);
         }
-        assert_eq!(caps.wait(one, now), Some(Duration::from_secs(3_000)));
-        assert_eq!(caps.wait(other, now), None);
-        assert_eq!(caps.wait(one, now + Duration::from_secs(3_000)), None);
-        assert_eq!(Caps::new(10).most, 120, "a history of two years passes");
+        assert_eq!(shares.wait(one, now), Some(Duration::from_secs(3_000)));
+        assert_eq!(shares.wait(other, now), None);
+        assert_eq!(shares.wait(one, now + Duration::from_secs(3_000)), None);
+        assert_eq!(Shares::new(10).most, 120, "a history of two years passes");
     }
 
     #[test]
     fn what_is_refused_has_a_share_of_each_hour() {
         let now = Timestamp::from_millis(3_600_000 * 7 + 600_000);
-        let mut caps = Caps::new(1_000);
+        let mut shares = Shares::new(1_000);
         for _ in 0..250 {
-            assert_eq!(caps.strangers_wait(now), None);
-            caps.refused(now);
+            assert_eq!(shares.strangers_wait(now), None);
+            shares.refused(now);
         }
-        assert_eq!(caps.strangers_wait(now), Some(Duration::from_secs(3_000)));
-        assert_eq!(caps.strangers_wait(now + Duration::from_secs(3_000)), None);
+        assert_eq!(shares.strangers_wait(now), Some(Duration::from_secs(3_000)));
+        assert_eq!(shares.strangers_wait(now + Duration::from_secs(3_000)), None);
     }
 }
