@@ -100,7 +100,10 @@ enum Part {
     /// With its name.
     Textarea(String),
     /// With its value, if that is not its text.
-    Choice { value: Option<String>, selected: bool },
+    Choice {
+        value: Option<String>,
+        selected: bool,
+    },
 }
 
 #[derive(Default)]
@@ -140,8 +143,7 @@ impl Reader {
             }
             b"input" => self.input(tag),
             b"button" => {
-                let submits =
-                    attribute(tag, "type").is_none_or(|kind| kind.eq_ignore_ascii_case("submit"));
+                let submits = attribute(tag, "type").is_none_or(|kind| kind.eq_ignore_ascii_case("submit"));
                 if submits && attribute(tag, "disabled").is_none() {
                     self.begin(Part::Button(button(tag, String::new())));
                 }
@@ -300,7 +302,19 @@ b</textarea>
 
     #[test]
     fn broken_pages_are_read_as_far_as_possible() {
-        for page in ["<", "<a", "<a href", "<a href=", "<a href='", "<!--", "<script>", "</", "&#;&#x;&;", "<form", ""] {
+        for page in [
+            "<",
+            "<a",
+            "<a href",
+            "<a href=",
+            "<a href='",
+            "<!--",
+            "<script>",
+            "</",
+            "&#;&#x;&;",
+            "<form",
+            "",
+        ] {
             Document::parse(page);
         }
         assert_eq!(Document::parse("a < b &unknown; c").text, "a < b &unknown; c");
