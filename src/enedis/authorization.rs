@@ -177,9 +177,10 @@ mod tests {
             }
             for status in [500, 502, 504] {
                 let attempt = judge(call, Ok(answer(status, "")));
-                match call.is_repeatable() {
-                    true => assert_eq!(attempt, Attempt::Down(None), "{status}"),
-                    false => assert!(matches!(attempt, Attempt::Failed(_)), "{status}"),
+                if call.is_repeatable() {
+                    assert_eq!(attempt, Attempt::Down(None), "{status}");
+                } else {
+                    assert!(matches!(attempt, Attempt::Failed(_)), "{status}");
                 }
             }
         }
