@@ -54,7 +54,7 @@ pub(super) struct Calls<C> {
     settings: ExchangerSettings,
     allowance: Allowance,
     queue: FairQueue<(), u64, u64>,
-    calls: HashMap<u64, Pending<C>>,
+    pending: HashMap<u64, Pending<C>>,
     serial: u64,
     /// When there is quota again.
     quota_at: Option<Timestamp>,
@@ -83,7 +83,7 @@ impl<C> Calls<C> {
             settings,
             allowance: Allowance::new(settings.quota, now),
             queue: FairQueue::new(queue),
-            calls: HashMap::new(),
+            pending: HashMap::new(),
             serial: 0,
             quota_at: None,
             stats: EndpointSnapshot::default(),
@@ -97,7 +97,7 @@ impl<C> Calls<C> {
         self.queue.push(now, &(), &self.serial, priority, self.serial);
         let start_by = now + last_start(self.settings);
         let pending = Pending { call, caller, start_by, not_before: now, sent: false, why: NotDone::Busy };
-        self.calls.insert(self.serial, pending);
+        self.pending.insert(self.serial, pending);
     }
 
     /// What is to be sent now, and who is told that it is not.
@@ -105,7 +105,7 @@ impl<C> Calls<C> {
         let mut steps = Vec::new();
         for id in self.queue.expire(now) {
             // One that is under way is waited for.
-            if let Some(Pending { sent: false, why, not_before, .. }) = self.calls.get(&id) {
+            if let Some(Pending { sent: false, why, not_before, .. }) = self.pending.get(&id) {
                 let (why, wait) = (*why, not_before.since(now));
                 steps.extend(self.give_up(id, why, wait));
             }
@@ -123,7 +123,7 @@ impl<C> Calls<C> {
                     self.allowance.begin(now);
                     self.stats.attempts += 1;
                     self.stats.retries += u64::from(self.queue.attempts(&id) > 1);
-                    let Some(pending) = self.calls.get_mut(&id) else { continue };
+                    let Some(pending) = self.pending.get_mut(&id) else { continue };
                     pending.sent = true;
                     steps.push(Step::Send(id, pending.call.clone()));
                 }
@@ -133,7 +133,7 @@ impl<C> Calls<C> {
                 }
                 (Next::Wait(priority, wait), _) => {
                     for id in self.queue.shed(now + wait, priority) {
-                        let not_before = self.calls.get(&id).map_or(now, |pending| pending.not_before);
+                        let not_before = self.pending.get(&id).map_or(now, |pending| pending.not_before);
                         steps.extend(self.give_up(id, NotDone::Busy, wait.max(not_before.since(now))));
                     }
                     self.quota_at = Some(now + wait).filter(|_| self.queue.waiting() > 0);
@@ -174,7 +174,7 @@ impl<C> Calls<C> {
             self.allowance.close_until(at);
         }
         let not_before = retry_at.unwrap_or(backoff).max(backoff);
-        let pending = self.calls.get_mut(&id)?;
+        let pending = self.pending.get_mut(&id)?;
         if not_before > pending.start_by {
             self.queue.finish(now, &id);
             return self.give_up(id, why, not_before.since(now));
@@ -201,13 +201,13 @@ impl<C> Calls<C> {
 
     fn finish(&mut self, now: Timestamp, id: u64, exchanged: Exchanged) -> Option<Step<C>> {
         self.queue.finish(now, &id);
-        Some(Step::Answer(self.calls.remove(&id)?.caller, exchanged))
+        Some(Step::Answer(self.pending.remove(&id)?.caller, exchanged))
     }
 
     fn give_up(&mut self, id: u64, why: NotDone, wait: Duration) -> Option<Step<C>> {
         self.stats.not_done += 1;
         let exchanged = Exchanged::NotDone { why, retry_after: wait.max(Duration::from_secs(1)) };
-        Some(Step::Answer(self.calls.remove(&id)?.caller, exchanged))
+        Some(Step::Answer(self.pending.remove(&id)?.caller, exchanged))
     }
 }
 
