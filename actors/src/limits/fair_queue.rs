@@ -1,9 +1,8 @@
 //! The queue in front of a quota: whose call is next, who hears at once that it came in vain, who has waited too long.
 //!
-//! Calls have a key: equal calls are one call, and all who wait for it share its answer. Each owner has a lane, and
-//! lanes take turns: who asks for much waits behind itself. Calls of low [`Priority`] give way to the others, and may
-//! leave a part of each hour's quota alone. A call that was sent may be put back, after a rest if need be: then it is
-//! ahead of all others of its priority.
+//! Calls have a key: equal calls are one call, and all who wait for it share its answer. Owners take turns: who asks for
+//! much waits behind itself. Calls of low [`Priority`] give way to the others, and may leave a part of each hour's quota
+//! alone. A call that was sent may be put back, after a rest if need be: then it is ahead of all others of its priority.
 //!
 //! Who cannot be served within [`QueueSettings::admit`] hears it at once, with the time at which it may come back; who
 //! was too hopeful hears it at its deadline, after [`QueueSettings::wait`]. Neither costs a call. Neither the next call
@@ -15,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::time::Duration;
 
-use self::ring::Ring;
+use self::ring::{Place, Ring};
 use crate::base::clock::Timestamp;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -60,9 +59,9 @@ impl QueueSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// Served first.
-    High,
+    High = 0,
     /// Gives way.
-    Low,
+    Low = 1,
 }
 
 /// How a caller was taken in.
@@ -91,8 +90,8 @@ pub enum Next<K> {
 pub struct FairQueue<O, K, W> {
     settings: QueueSettings,
     calls: HashMap<K, Queued<O, W>>,
-    high: Ring<O, K>,
-    low: Ring<O, K>,
+    /// What waits for its turn, by priority.
+    rings: [Ring<O, K>; 2],
     /// Calls that were put back, by the end of their rest.
     resting: BTreeMap<Ticket, K>,
     /// Who waits for which call, by deadline.
@@ -119,7 +118,7 @@ struct Queued<O, W> {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     /// At this place of its ring.
-    Waiting(i64),
+    Waiting(Place),
     Resting(Ticket),
     Sent(Timestamp),
 }
@@ -130,8 +129,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         Self {
             settings,
             calls: HashMap::new(),
-            high: Ring::default(),
-            low: Ring::default(),
+            rings: Default::default(),
             resting: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             serial: 0,
@@ -163,7 +161,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         }
         let wait = self.estimate(now, owner, priority, look_ahead);
         let full = self.waiting() >= self.settings.calls_max
-            || self.ring(priority).of(owner) >= self.settings.calls_per_owner_max;
+            || self.rings[priority as usize].of(owner) >= self.settings.calls_per_owner_max;
         if full || wait >= self.settings.admit {
             return Err(wait.max(Duration::from_secs(1)));
         }
@@ -173,7 +171,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
 
     /// Takes a caller in, come what may. Its call must be one that nobody waits for yet.
     pub fn push(&mut self, now: Timestamp, owner: &O, key: &K, priority: Priority, waiter: W) {
-        let stage = Stage::Waiting(self.ring_mut(priority).push(owner, key.clone()));
+        let stage = Stage::Waiting(self.rings[priority as usize].push(owner, key.clone()));
         let call = Queued { owner: owner.clone(), priority, waiters: BTreeMap::new(), stage, attempts: 0 };
         self.calls.insert(key.clone(), call);
         self.add_waiter(now, key, waiter);
@@ -185,18 +183,18 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
             return Next::Idle;
         }
         self.end_rests(now);
-        let low_wait = if self.low.is_empty() { None } else { Some(self.low_share.wait(now)) };
-        let priority = match (self.high.is_empty(), low_wait) {
-            (false, Some(Duration::ZERO)) if self.high_turns >= self.settings.high_turns => Priority::Low,
-            (false, _) => Priority::High,
-            (true, Some(Duration::ZERO)) => Priority::Low,
-            (true, Some(wait)) => return Next::Wait(Priority::Low, wait),
-            (true, None) => return Next::Idle,
+        let [high, low] = [&self.rings[0], &self.rings[1]].map(Ring::len);
+        let low_wait = Some(self.low_share.wait(now)).filter(|_| low > 0);
+        let priority = match low_wait {
+            Some(Duration::ZERO) if high == 0 || self.high_turns >= self.settings.high_turns => Priority::Low,
+            _ if high > 0 => Priority::High,
+            Some(wait) => return Next::Wait(Priority::Low, wait),
+            None => return Next::Idle,
         };
         if let Err(wait) = take(priority) {
             return Next::Wait(priority, wait);
         }
-        let Some(key) = self.ring_mut(priority).pop() else { return Next::Idle };
+        let Some(key) = self.rings[priority as usize].pop() else { return Next::Idle };
         match priority {
             Priority::High => self.high_turns = self.high_turns.saturating_add(1),
             Priority::Low => {
@@ -294,7 +292,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
 
     /// Calls waiting for their turn.
     pub fn waiting(&self) -> usize {
-        self.high.len() + self.low.len() + self.resting.len()
+        self.rings.iter().map(Ring::len).sum::<usize>() + self.resting.len()
     }
 
     /// Calls under way.
@@ -310,32 +308,17 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         priority: Priority,
         look_ahead: impl FnOnce(usize, Duration) -> Duration,
     ) -> Duration {
-        let mine = self.ring(priority).ahead_of(owner);
+        let mine = self.rings[priority as usize].ahead_of(owner);
         let turns = self.settings.high_turns as usize;
-        let (ahead, held) = match priority {
-            Priority::High => (mine + self.low.len().min(mine / turns + 1), Duration::ZERO),
-            Priority::Low => {
-                let high = self.high.len().min((mine + 1).saturating_mul(turns));
-                (mine + high, self.low_share.wait(now))
-            }
+        let [high, low] = [&self.rings[0], &self.rings[1]].map(Ring::len);
+        let (others, held) = match priority {
+            Priority::High => (low.min(mine / turns + 1), Duration::ZERO),
+            Priority::Low => (high.min((mine + 1).saturating_mul(turns)), self.low_share.wait(now)),
         };
+        let ahead = mine + others;
         let rounds = (ahead + self.running) / self.settings.in_flight.max(1);
         let rounds = u64::try_from(rounds).unwrap_or(u64::MAX).saturating_mul(self.call_ms);
         held.max(Duration::from_millis(rounds)).max(look_ahead(ahead, self.settings.admit))
-    }
-
-    fn ring(&self, priority: Priority) -> &Ring<O, K> {
-        match priority {
-            Priority::High => &self.high,
-            Priority::Low => &self.low,
-        }
-    }
-
-    fn ring_mut(&mut self, priority: Priority) -> &mut Ring<O, K> {
-        match priority {
-            Priority::High => &mut self.high,
-            Priority::Low => &mut self.low,
-        }
     }
 
     fn add_waiter(&mut self, now: Timestamp, key: &K, waiter: W) {
@@ -351,7 +334,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         let later = self.resting.split_off(&(now + Duration::from_millis(1), 0));
         for key in std::mem::replace(&mut self.resting, later).into_values().rev() {
             let Some(call) = self.calls.get_mut(&key) else { continue };
-            let ring = if call.priority == Priority::High { &mut self.high } else { &mut self.low };
+            let ring = &mut self.rings[call.priority as usize];
             call.stage = Stage::Waiting(ring.push_front(&call.owner, key));
         }
     }
@@ -360,7 +343,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
     fn leave_out(&mut self, key: &K) -> Vec<W> {
         let Some(call) = self.calls.remove(key) else { return Vec::new() };
         match call.stage {
-            Stage::Waiting(place) => self.ring_mut(call.priority).remove(&call.owner, place),
+            Stage::Waiting(place) => drop(self.rings[call.priority as usize].remove(place)),
             Stage::Resting(ticket) => drop(self.resting.remove(&ticket)),
             Stage::Sent(_) => {}
         }

@@ -22,9 +22,9 @@ const NOT_THERE: BreakerSettings =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Api {
     /// `mesure_synchrone_auto/v2`, since 28 September 2026.
-    New,
+    New = 0,
     /// `metering_data_*/v5`.
-    Legacy,
+    Legacy = 1,
 }
 
 impl Api {
@@ -77,34 +77,34 @@ pub struct Route {
 #[derive(Clone, Copy, Debug)]
 pub struct ApiChooser {
     mode: ApiMode,
-    new: Breaker,
-    legacy: Breaker,
+    breakers: [Breaker; 2],
 }
 
 impl ApiChooser {
     /// Nothing is known yet.
     pub fn new(mode: ApiMode) -> Self {
-        Self { mode, new: Breaker::default(), legacy: Breaker::default() }
+        Self { mode, breakers: Default::default() }
     }
 
     /// Where the next call goes. Every call that is sent must be [reported](Self::report).
     pub fn route(&mut self, now: Timestamp) -> Route {
+        let [new, legacy] = &mut self.breakers;
         let only = |first| Route { first, second: None };
         let new_first = Route { first: Api::New, second: Some(Api::Legacy) };
         match self.mode {
             ApiMode::New => only(Api::New),
             ApiMode::Legacy => only(Api::Legacy),
-            ApiMode::Auto => match (self.new.check(now), self.legacy.check(now)) {
-                (Ok(()), legacy) => {
-                    self.new.begin(now);
-                    if legacy.is_ok() { new_first } else { only(Api::New) }
+            ApiMode::Auto => match (new.check(now), legacy.check(now)) {
+                (Ok(()), second) => {
+                    new.begin(now);
+                    if second.is_ok() { new_first } else { only(Api::New) }
                 }
                 (Err(_), Ok(())) => {
-                    self.legacy.begin(now);
+                    legacy.begin(now);
                     only(Api::Legacy)
                 }
                 // Neither works: the quota's breaker keeps calls few, and whichever comes back first shall be found.
-                _ if self.new.open_until() <= self.legacy.open_until() => new_first,
+                _ if new.open_until() <= legacy.open_until() => new_first,
                 _ => Route { first: Api::Legacy, second: Some(Api::New) },
             },
         }
@@ -112,10 +112,7 @@ impl ApiChooser {
 
     /// A call to `api` told this about it.
     pub fn report(&mut self, now: Timestamp, api: Api, report: Report) {
-        let breaker = match api {
-            Api::New => &mut self.new,
-            Api::Legacy => &mut self.legacy,
-        };
+        let breaker = &mut self.breakers[api as usize];
         match report {
             Report::Works => breaker.answered(),
             Report::Trouble => breaker.failed(now, &TROUBLE),

@@ -31,15 +31,6 @@ struct Issued {
     ends: Timestamp,
 }
 
-/// What comes of a wish for the token.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wish<T> {
-    /// The caller, if it need not wait, and what it is told.
-    pub answer: Option<(T, Acquired)>,
-    /// Whether a renewal is to be begun; its end is told to [`ApplicationToken::renewed`].
-    pub renew: bool,
-}
-
 impl<T> Default for ApplicationToken<T> {
     fn default() -> Self {
         Self { current: None, waiting: Vec::new(), renewing: false, refused_until: None }
@@ -47,8 +38,14 @@ impl<T> Default for ApplicationToken<T> {
 }
 
 impl<T> ApplicationToken<T> {
-    /// Takes a caller in; `rejected` is the token Enedis did not accept from it.
-    pub fn acquire(&mut self, now: Timestamp, rejected: Option<&Bearer>, caller: T) -> Wish<T> {
+    /// Takes a caller in; `rejected` is the token Enedis did not accept from it. What the caller is told, if it need not
+    /// wait; and whether a renewal is to be begun, whose end is told to [`Self::renewed`].
+    pub fn acquire(
+        &mut self,
+        now: Timestamp,
+        rejected: Option<&Bearer>,
+        caller: T,
+    ) -> (Option<(T, Acquired)>, bool) {
         let may_ask = !self.renewing && self.refused_until.is_none_or(|until| now >= until);
         let is_old = |issued: &mut Issued| now.since(issued.at) >= YOUNG;
         self.current.take_if(|issued| Some(&issued.bearer) == rejected && is_old(issued));
@@ -57,15 +54,14 @@ impl<T> ApplicationToken<T> {
             // A short-lived token is renewed when half of its life is over.
             let renew = may_ask && left <= AHEAD.min(issued.ends.since(issued.at) / 2);
             self.renewing |= renew;
-            return Wish { answer: Some((caller, Acquired::Bearer(issued.bearer.clone()))), renew };
+            return (Some((caller, Acquired::Bearer(issued.bearer.clone()))), renew);
         }
         if let Some(until) = self.refused_until.filter(|until| now < *until) {
             let none = Acquired::NotDone { why: NotDone::Down, retry_after: until.since(now) };
-            return Wish { answer: Some((caller, none)), renew: false };
+            return (Some((caller, none)), false);
         }
         self.waiting.push(caller);
-        let renew = !std::mem::replace(&mut self.renewing, true);
-        Wish { answer: None, renew }
+        (None, !std::mem::replace(&mut self.renewing, true))
     }
 
     /// A renewal has ended: what whoever waited is told.
@@ -124,7 +120,7 @@ mod tests {
         rejected: Option<&str>,
         brings: Exchanged<Result<TokenSet, NoToken>>,
     ) -> (bool, Acquired) {
-        let Wish { answer, renew } = token.acquire(now, rejected.map(Bearer::from).as_ref(), ());
+        let (answer, renew) = token.acquire(now, rejected.map(Bearer::from).as_ref(), ());
         let renewed = if renew { token.renewed(now, brings).next() } else { None };
         (renew, answer.or(renewed).unwrap().1)
     }
@@ -135,35 +131,24 @@ mod tests {
 
     #[test]
     fn one_token_serves_all_and_is_renewed_ahead_of_its_end() {
-        let mut app_token = ApplicationToken::default();
-        assert_eq!(ask(&mut app_token, at(0), None, token("a")), (true, bearer("a")));
-        assert_eq!(ask(&mut app_token, at(11_000), None, token("b")), (false, bearer("a")));
+        let mut own = ApplicationToken::default();
+        assert_eq!(ask(&mut own, at(0), None, token("a")), (true, bearer("a")));
+        assert_eq!(ask(&mut own, at(11_000), None, token("b")), (false, bearer("a")));
         // Ten minutes before its end it still serves, and the next one is fetched.
-        assert_eq!(ask(&mut app_token, at(12_100), None, token("b")), (true, bearer("a")));
-        assert_eq!(ask(&mut app_token, at(12_101), None, token("c")), (false, bearer("b")));
-        assert_eq!(ask(&mut app_token, at(30_000), None, token("c")), (true, bearer("c")));
+        assert_eq!(ask(&mut own, at(12_100), None, token("b")), (true, bearer("a")));
+        assert_eq!(ask(&mut own, at(12_101), None, token("c")), (false, bearer("b")));
+        assert_eq!(ask(&mut own, at(30_000), None, token("c")), (true, bearer("c")));
     }
 
     #[test]
     fn a_rejected_token_is_replaced_once() {
-        let mut app_token = ApplicationToken::default();
-        ask(&mut app_token, at(0), None, token("a"));
-        assert_eq!(ask(&mut app_token, at(100), Some("a"), token("b")), (true, bearer("b")));
+        let mut own = ApplicationToken::default();
+        ask(&mut own, at(0), None, token("a"));
+        assert_eq!(ask(&mut own, at(100), Some("a"), token("b")), (true, bearer("b")));
         // Others whose call was under way with the old one.
-        assert_eq!(ask(&mut app_token, at(100), Some("a"), token("c")), (false, bearer("b")));
+        assert_eq!(ask(&mut own, at(100), Some("a"), token("c")), (false, bearer("b")));
         // The new one is rejected as well: the fault is not the token's.
-        assert_eq!(ask(&mut app_token, at(101), Some("b"), token("c")), (false, bearer("b")));
-        assert_eq!(ask(&mut app_token, at(200), Some("b"), token("c")), (true, bearer("c")));
-    }
-
-    #[test]
-    fn a_refusal_is_not_asked_for_again_at_once() {
-        let error = "invalid_client".to_owned();
-        let refusal = Exchanged::Answered(Err(NoToken::Refused { status: 401, error }));
-        let mut app_token = ApplicationToken::default();
-        let (renews, told) = ask(&mut app_token, at(0), None, refusal);
-        assert!(renews && matches!(told, Acquired::NotDone { why: NotDone::Down, .. }));
-        assert!(!ask(&mut app_token, at(29), None, token("a")).0);
-        assert_eq!(ask(&mut app_token, at(30), None, token("a")), (true, bearer("a")));
+        assert_eq!(ask(&mut own, at(101), Some("b"), token("c")), (false, bearer("b")));
+        assert_eq!(ask(&mut own, at(200), Some("b"), token("c")), (true, bearer("c")));
     }
 }

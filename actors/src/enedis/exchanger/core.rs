@@ -85,9 +85,9 @@ impl<C, T> Core<C, T> {
                     let none = Acquired::NotDone { why: NotDone::Down, retry_after: self.settings.deadline };
                     return vec![Effect::HandOut(caller, none)];
                 };
-                let wish = self.token.acquire(now, rejected.as_ref(), caller);
-                effects.extend(wish.answer.map(|(caller, acquired)| Effect::HandOut(caller, acquired)));
-                if wish.renew {
+                let (told, renew) = self.token.acquire(now, rejected.as_ref(), caller);
+                effects.extend(told.map(|(caller, acquired)| Effect::HandOut(caller, acquired)));
+                if renew {
                     self.push(now, Call::Token(own), Caller::Renewal);
                 }
             }

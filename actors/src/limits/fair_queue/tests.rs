@@ -308,11 +308,11 @@ proptest! {
 
     /// However many calls others have waiting, an owner's first call is sent before any other owner's second.
     #[test]
-    fn nobody_starves(lanes in proptest::collection::vec(1_u32..12, 1..20)) {
+    fn nobody_starves(counts in proptest::collection::vec(1_u32..12, 1..20)) {
         // Enough at a time that nobody is refused for want of time.
         let mut queue = new_queue(8, 1_000);
-        let lanes: Vec<(u32, u32)> = (0..).zip(lanes).collect();
-        for (owner, count) in &lanes {
+        let counts: Vec<(u32, u32)> = (0..).zip(counts).collect();
+        for (owner, count) in &counts {
             for n in 0..*count {
                 queue.add(start(), (*owner, n), High, n).unwrap();
             }
@@ -321,7 +321,7 @@ proptest! {
         while let Some(call) = queue.next_call(start()) {
             queue.finish(start(), &call);
             *served.entry(call.0).or_default() += 1;
-            for (owner, count) in &lanes {
+            for (owner, count) in &counts {
                 let had = served.get(owner).copied().unwrap_or(0);
                 prop_assert!(had == *count || served.values().all(|other| *other <= had + 1));
             }
