@@ -5,6 +5,7 @@
 
 mod actix_facts;
 mod consent;
+mod exchanger;
 mod fake_store;
 mod registry;
 mod system;

@@ -1,0 +1,294 @@
+//! The exchanger: what is sent and when, what is sent again, and who hears that it was not.
+
+use std::collections::VecDeque;
+use std::iter::repeat_n;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::Arbiter;
+use actors::base::clock::SharedClock;
+use actors::base::token_set::TokenSet;
+use actors::enedis::exchanger::{
+    Acquired, Exchanged, ExchangerSettings, NotDone, TokenExchanger, TokenExchangerHandle,
+};
+use actors::enedis::port::{
+    Answer, Attempt, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer,
+    TokenCall,
+};
+use actors::limits::quota::QuotaSettings;
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use futures_util::join;
+
+use crate::universe::{START, Universe, pass, universe};
+
+const SETTINGS: ExchangerSettings = ExchangerSettings {
+    in_flight: 1,
+    quota: QuotaSettings { per_second: 5, per_hour: 1_000 },
+    attempt: Duration::from_secs(10),
+    deadline: Duration::from_secs(25),
+};
+
+/// An authorization server that answers as the test says, else at once and well.
+#[derive(Clone)]
+struct Enedis {
+    clock: SharedClock,
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// What the next attempts come to, and how long that takes.
+    script: VecDeque<(Duration, Attempt)>,
+    /// When what was sent.
+    sent: Vec<(Duration, String)>,
+}
+
+#[async_trait(?Send)]
+impl AuthorizationServer for Enedis {
+    async fn call(&self, call: Call, limit: Duration) -> Attempt {
+        assert_eq!(limit, SETTINGS.attempt);
+        let (name, answer) = match call {
+            Call::Token(TokenCall { grant: Grant::AuthorizationCode { code, .. }, .. }) => (code, token("t")),
+            Call::Token(_) => ("own".to_owned(), token(&format!("own {}", self.sent().len()))),
+            Call::Refresh(TokenCall { grant: Grant::RefreshToken { refresh_token, .. }, .. }) => {
+                let raw = RawAnswer { status: 200, content_type: None, body: Vec::new() };
+                (refresh_token, Answer::Refresh(raw))
+            }
+            Call::Refresh(_) => panic!("not a refresh token"),
+            Call::Meters(_) => ("meters".to_owned(), Answer::Meters(Err(NoMeters::NotYet))),
+        };
+        let next = {
+            let mut book = self.book.lock().unwrap();
+            book.sent.push((self.clock.now().since(START), name));
+            book.script.pop_front()
+        };
+        let (took, attempt) = next.unwrap_or((Duration::ZERO, Attempt::Answered(answer)));
+        tokio::time::sleep(took).await;
+        attempt
+    }
+}
+
+impl Enedis {
+    /// An exchanger in front of it.
+    fn start(universe: &Universe, settings: ExchangerSettings) -> (Self, TokenExchangerHandle) {
+        let enedis = Self { clock: Arc::clone(&universe.clock), book: Arc::default() };
+        let (server, clock) = (enedis.clone(), Arc::clone(&universe.clock));
+        let own = Some(("app".to_owned(), Some("secret".to_owned())));
+        let arbiter = Arbiter::current();
+        let exchanger = TokenExchanger::launch(&arbiter, || Rc::new(server), clock, settings, own, [1; 32]);
+        (enedis, exchanger)
+    }
+
+    /// The next attempts take `took` and come to this.
+    fn will(&self, took: Duration, attempts: impl IntoIterator<Item = Attempt>) {
+        let attempts = attempts.into_iter().map(|attempt| (took, attempt));
+        self.book.lock().unwrap().script.extend(attempts);
+    }
+
+    fn sent(&self) -> Vec<(Duration, String)> {
+        self.book.lock().unwrap().sent.clone()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.sent().into_iter().map(|(_, name)| name).collect()
+    }
+}
+
+const AT_ONCE: Duration = Duration::ZERO;
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn token(access_token: &str) -> Answer {
+    let members = [("access_token", access_token.into()), ("expires_in", 12_600.into())];
+    Answer::Token(Ok(TokenSet::own(members)))
+}
+
+fn code(name: &str) -> TokenCall {
+    let grant = Grant::AuthorizationCode { code: name.to_owned(), verifier: None };
+    TokenCall { client_id: "c".into(), client_secret: None, grant }
+}
+
+fn refresh(name: &str) -> TokenCall {
+    let grant = Grant::RefreshToken { refresh_token: name.to_owned(), scope: None };
+    TokenCall { client_id: "c".into(), client_secret: None, grant }
+}
+
+/// What is told of a call that was not done.
+fn not_done<T>(exchanged: &Exchanged<T>) -> Option<(NotDone, Duration)> {
+    match exchanged {
+        Exchanged::NotDone { why, retry_after } => Some((*why, *retry_after)),
+        Exchanged::Answered(_) | Exchanged::Lost => None,
+    }
+}
+
+#[test]
+fn what_was_not_acted_on_is_sent_again_after_what_enedis_asks() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        enedis
+            .will(AT_ONCE, [Attempt::Busy(Some(START + secs(3))), Attempt::Down(None), Attempt::Down(None)]);
+        assert!(matches!(exchanger.token(code("a")).await, Exchanged::Answered(Ok(_))));
+        let at: Vec<Duration> = enedis.sent().into_iter().map(|(at, _)| at).collect();
+        let pauses: Vec<Duration> = at.windows(2).map(|at| at[1] - at[0]).collect();
+        assert_eq!(pauses[0], secs(3));
+        // Backoff: half to the whole of 0.5 s and of 1 s.
+        assert!((250..=501).contains(&pauses[1].as_millis()), "{pauses:?}");
+        assert!((500..=1_001).contains(&pauses[2].as_millis()), "{pauses:?}");
+        let snapshot = exchanger.snapshot().await.unwrap();
+        assert_eq!((snapshot.token.attempts, snapshot.token.retries, snapshot.token.answered), (4, 3, 1));
+    });
+}
+
+#[test]
+fn what_may_have_been_acted_on_is_not_sent_again() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let garbled = Err(NoToken::Garbled { status: 500 });
+        enedis.will(AT_ONCE, [Attempt::Lost, Attempt::Failed(Answer::Token(garbled.clone()))]);
+        assert_eq!(exchanger.token(code("a")).await, Exchanged::Lost);
+        assert_eq!(exchanger.token(code("b")).await, Exchanged::Answered(garbled));
+        // An answer to another question tells nothing of this one.
+        enedis.will(AT_ONCE, [Attempt::Answered(Answer::Meters(Err(NoMeters::NotYet)))]);
+        assert_eq!(exchanger.token(code("c")).await, Exchanged::Lost);
+        assert_eq!(enedis.names(), ["a", "b", "c"]);
+        assert_eq!(exchanger.snapshot().await.unwrap().token.lost, 1);
+    });
+}
+
+#[test]
+fn no_attempt_is_begun_that_could_not_be_waited_for() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        enedis.will(secs(9), repeat_n(Attempt::Down(None), 9));
+        let told = exchanger.token(code("a")).await;
+        // From 0 and some 9 s on; another one could end after the deadline.
+        assert_eq!((enedis.sent().len(), not_done(&told).unwrap().0), (2, NotDone::Down));
+        assert!((18..20).contains(&universe.elapsed().as_secs()), "told at once: {:?}", universe.elapsed());
+    });
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        enedis.will(secs(8), repeat_n(Attempt::Answered(token("t")), 2));
+        let (a, b, c) =
+            join!(exchanger.token(code("a")), exchanger.token(code("b")), exchanger.token(code("c")),);
+        assert!(matches!((a, b), (Exchanged::Answered(_), Exchanged::Answered(_))));
+        assert_eq!((not_done(&c), universe.elapsed()), (Some((NotDone::Busy, secs(1))), secs(16)));
+        assert_eq!(enedis.names(), ["a", "b"]);
+    });
+}
+
+#[test]
+fn what_does_not_answer_is_left_alone_and_probed() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        enedis.will(AT_ONCE, repeat_n(Attempt::Lost, 5));
+        for _ in 0..5 {
+            assert_eq!(exchanger.token(code("a")).await, Exchanged::Lost);
+        }
+        let since = universe.elapsed();
+        assert!(exchanger.snapshot().await.unwrap().token.breaker_open);
+        let told = not_done(&exchanger.token(code("b")).await);
+        assert!(told.is_some_and(|(why, wait)| why == NotDone::Down && wait <= secs(5)), "{told:?}");
+        // The other endpoint has a breaker of its own.
+        let meters = exchanger.meters(MetersCall { authorisation: 1, bearer: Bearer::from("t") }).await;
+        assert_eq!((meters, universe.elapsed()), (Exchanged::Answered(Err(NoMeters::NotYet)), since));
+        pass(5).await;
+        enedis.will(secs(2), [Attempt::Lost]);
+        let (probe, other) = join!(exchanger.token(code("c")), exchanger.token(code("d")));
+        assert_eq!((probe, not_done(&other)), (Exchanged::Lost, Some((NotDone::Down, secs(10)))));
+        pass(10).await;
+        assert!(matches!(exchanger.token(code("e")).await, Exchanged::Answered(_)));
+        assert!(matches!(exchanger.token(code("f")).await, Exchanged::Answered(_)));
+        assert_eq!(enedis.names()[5..], ["meters", "c", "e", "f"]);
+    });
+}
+
+#[test]
+fn codes_go_before_refreshes_and_have_a_part_of_the_hour() {
+    universe(async |universe| {
+        let quota = QuotaSettings { per_second: 100, per_hour: 20 };
+        let (enedis, exchanger) = Enedis::start(universe, ExchangerSettings { quota, ..SETTINGS });
+        enedis.will(secs(1), [Attempt::Answered(token("t"))]);
+        let waiting = async {
+            let (_, _, c) = join!(
+                exchanger.refresh(refresh("b")),
+                exchanger.refresh(refresh("c")),
+                exchanger.token(code("d")),
+            );
+            assert!(matches!(c, Exchanged::Answered(_)));
+        };
+        join!(exchanger.token(code("a")), waiting);
+        assert_eq!(enedis.names(), ["a", "d", "b", "c"]);
+        for _ in 4..18 {
+            assert!(matches!(exchanger.refresh(refresh("e")).await, Exchanged::Answered(_)));
+        }
+        // Two of twenty are kept: whoever cannot wait for the next hour hears it at once.
+        let before = universe.elapsed();
+        let (why, retry_after) = not_done(&exchanger.refresh(refresh("f")).await).unwrap();
+        assert_eq!((why, universe.clock.now() + retry_after), (NotDone::Busy, START.next_hour()));
+        for _ in 18..20 {
+            assert!(matches!(exchanger.token(code("g")).await, Exchanged::Answered(_)));
+        }
+        assert_eq!(not_done(&exchanger.token(code("h")).await).unwrap().0, NotDone::Busy);
+        assert_eq!((universe.elapsed(), enedis.sent().len()), (before, 20));
+    });
+}
+
+#[test]
+fn the_quota_is_kept_and_whoever_finds_no_place_hears_it() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, ExchangerSettings { in_flight: 3, ..SETTINGS });
+        enedis.will(secs(1), repeat_n(Attempt::Down(None), 4_100));
+        let refreshes = (0..4_100).map(|_| exchanger.refresh(refresh("a")));
+        let told = join_all(refreshes).await;
+        let full = told.iter().filter(|told| not_done(told) == Some((NotDone::Busy, secs(5)))).count();
+        assert_eq!((told.len(), full), (4_100, 4));
+        let at: Vec<Duration> = enedis.sent().into_iter().map(|(at, _)| at).collect();
+        assert!(at.windows(4).all(|at| at[3] - at[0] >= secs(1)), "three at a time");
+        assert!(at.windows(6).all(|at| at[5] - at[0] >= secs(1)), "five a second");
+        assert_eq!(exchanger.snapshot().await.unwrap().token.queued, 0);
+    });
+}
+
+#[test]
+fn one_renewal_serves_all_who_want_the_applications_token() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        enedis.will(secs(2), [Attempt::Answered(token("first"))]);
+        let all = join_all((0..50).map(|_| exchanger.acquire(None))).await;
+        assert!(all.iter().all(|told| *told == Acquired::Bearer(Bearer::from("first"))));
+        assert_eq!(enedis.names(), ["own"]);
+        // Shortly before its end it serves on while the next one is fetched.
+        pass(12_100).await;
+        enedis.will(secs(2), [Attempt::Answered(token("second"))]);
+        let before = universe.elapsed();
+        assert_eq!(exchanger.acquire(None).await, Acquired::Bearer(Bearer::from("first")));
+        assert_eq!((universe.elapsed(), enedis.sent().len()), (before, 2));
+        pass(40).await;
+        let rejected = Some(Bearer::from("second"));
+        assert_eq!(exchanger.acquire(rejected).await, Acquired::Bearer(Bearer::from("own 2")));
+    });
+}
+
+#[test]
+fn whoever_wants_a_token_that_there_is_not_hears_why() {
+    universe(async |universe| {
+        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let down = |wait| Acquired::NotDone { why: NotDone::Down, retry_after: secs(wait) };
+        let error = NoToken::Refused { status: 401, error: "invalid_client".into() };
+        enedis.will(AT_ONCE, [Attempt::Answered(Answer::Token(Err(error)))]);
+        assert_eq!(exchanger.acquire(None).await, down(30));
+        pass(10).await;
+        assert_eq!((exchanger.acquire(None).await, enedis.sent().len()), (down(20), 1));
+        pass(20).await;
+        assert_eq!(exchanger.acquire(None).await, Acquired::Bearer(Bearer::from("own 1")));
+        // Where the application has no credentials there is none at all.
+        let (server, clock) = (enedis.clone(), Arc::clone(&universe.clock));
+        let arbiter = Arbiter::current();
+        let without = TokenExchanger::launch(&arbiter, || Rc::new(server), clock, SETTINGS, None, [1; 32]);
+        assert_eq!((without.acquire(None).await, enedis.sent().len()), (down(25), 2));
+    });
+}
