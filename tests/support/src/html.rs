@@ -224,10 +224,10 @@ impl Reader {
 
     fn end_select(&mut self) {
         self.end();
-        if let (Some(select), Some(form)) = (self.select.take(), &mut self.form) {
-            if let Some(value) = select.chosen.or(select.first) {
-                form.send(Some(select.name), value);
-            }
+        if let (Some(select), Some(form)) = (self.select.take(), &mut self.form)
+            && let Some(value) = select.chosen.or(select.first)
+        {
+            form.send(Some(select.name), value);
         }
     }
 
