@@ -44,7 +44,7 @@ impl Browser {
             "scenario": scenario,
             "proxy": world.server.base_url(),
             "enedis": world.enedis.base_url(),
-            "code": device.code().expect("a code was asked for").user_code,
+            "code": device.code().user_code,
             "language": language,
         });
         self.script.tell(&settings).await;
@@ -93,7 +93,7 @@ async fn a_typed_code_links_the_device(browser: &mut Browser, language: &str) {
 async fn a_refusal_after_the_complete_link_reaches_the_device(browser: &mut Browser, language: &str) {
     let world = World::start(Store::Sqlite).await;
     let answer = browser.answer(&world, "complete_link_refused", language).await;
-    assert_eq!((answer.status, answer.error()), (400, Some("access_denied")));
+    assert_eq!(answer.outcome(), (400, Some("access_denied")));
 }
 
 async fn trouble_at_enedis_is_explained_and_can_be_overcome(browser: &mut Browser, language: &str) {

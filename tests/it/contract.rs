@@ -1,7 +1,6 @@
 //! The HTTP contract under malformed, oversized and hostile requests: a documented error each time, never a 5xx.
 
 use serde_json::Value;
-use testkit::device::Device;
 use testkit::http::Answer;
 use testkit::person::Person;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,15 +12,12 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 async fn post(world: &World, path: &str, media_type: &str, body: impl Into<reqwest::Body>) -> Answer {
-    let request = reqwest::Client::new()
-        .post(format!("{}{path}", world.server.base_url()))
-        .header("content-type", media_type)
-        .body(body);
+    let request = reqwest::Client::new().post(world.url(path)).header("content-type", media_type).body(body);
     Answer::read(request.send().await.unwrap()).await.unwrap()
 }
 
 fn assert_oauth_error(answer: &Answer, status: u16, error: &str, what: &str) {
-    assert_eq!((answer.status, answer.error()), (status, Some(error)), "{what}: {}", answer.body);
+    assert_eq!(answer.outcome(), (status, Some(error)), "{what}: {}", answer.body);
     assert_eq!(answer.header("cache-control"), Some("no-store"), "{what}");
     assert_eq!(answer.header("pragma"), Some("no-cache"), "{what}");
     assert_eq!(answer.header("content-type"), Some("application/json"), "{what}");
@@ -53,7 +49,7 @@ async fn malformed_requests_get_the_documented_error() {
         ];
         for (what, body) in table {
             let Ok(answer) = reqwest::Client::new()
-                .post(format!("{}{path}", world.server.base_url()))
+                .post(world.url(path))
                 .header("content-type", FORM)
                 .body(body)
                 .send()
@@ -124,7 +120,7 @@ async fn the_token_endpoint_tells_errors_apart() {
     let in_url = format!("/device/token?client_id={CLIENT}&grant_type={GRANT}&device_code={zeros}");
     assert_oauth_error(&post(&world, &in_url, FORM, "").await, 400, "invalid_request", "in the URL");
     let basic = reqwest::Client::new()
-        .post(format!("{}/device/token", world.server.base_url()))
+        .post(world.url("/device/token"))
         .basic_auth("stranger", Some("x"))
         .form(&[("grant_type", GRANT), ("device_code", &zeros)]);
     let answer = Answer::read(basic.send().await.unwrap()).await.unwrap();
@@ -155,7 +151,7 @@ async fn wrong_methods_and_addresses() {
     let world = World::start(Store::Sqlite).await;
     let client = reqwest::Client::new();
     let send = |method: &'static str, path: &'static str| {
-        let request = client.request(method.parse().unwrap(), format!("{}{path}", world.server.base_url()));
+        let request = client.request(method.parse().unwrap(), world.url(path));
         async move { Answer::read(request.send().await.unwrap()).await.unwrap() }
     };
     for path in ["/device/code", "/device/token", "/device/proxy"] {
@@ -178,7 +174,7 @@ async fn wrong_methods_and_addresses() {
     assert_eq!(send("GET", "/device/").await.status, 404);
     assert_eq!(send("GET", "/../../etc/passwd").await.status, 404);
     assert_eq!(send("HEAD", "/device").await.status, 200);
-    let page = Person::new().open(&format!("{}/nothing", world.server.base_url())).await.unwrap();
+    let page = Person::new().open(&world.url("/nothing")).await.unwrap();
     assert_eq!(page.status, 404);
 }
 
@@ -238,7 +234,7 @@ async fn guessing_user_codes_is_slowed_down() {
     assert!(statuses[..15].iter().all(|status| *status == 400), "{statuses:?}");
     assert_eq!(statuses[29], 429);
     // Neither another browser nor the device is affected.
-    let other = Person::new().open(device.code().unwrap().link()).await.unwrap();
+    let other = Person::new().open(device.code().link()).await.unwrap();
     assert_eq!(other.status, 200);
     assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"));
 }
@@ -246,23 +242,23 @@ async fn guessing_user_codes_is_slowed_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bounds_on_device_codes() {
     let world = Plan::new(Store::Sqlite).await.env("DEVICE_CODES_PER_MINUTE_PER_IP", "3").start().await;
-    let mut device = Device::new(world.server.base_url(), CLIENT);
+    let mut device = world.client(CLIENT);
     for _ in 0..3 {
         device.request_code(&[]).await.unwrap();
     }
     let refused = device.post_form("/device/code", &[("client_id", CLIENT)]).await.unwrap();
-    assert_eq!((refused.status, refused.error()), (429, Some("temporarily_unavailable")));
+    assert_eq!(refused.outcome(), (429, Some("temporarily_unavailable")));
     assert!(refused.retry_after().is_some());
 
     let plan = Plan::new(Store::Sqlite).await.env("MAX_PENDING_SESSIONS", "4").env("SHARDS", "4");
     let world = plan.start().await;
     // One connection, so that all sessions live on one thread: the bound is the server's, not the shard's.
-    let mut device = Device::new(world.server.base_url(), CLIENT);
+    let mut device = world.client(CLIENT);
     for _ in 0..4 {
         device.request_code(&[]).await.unwrap();
     }
     let refused = device.post_form("/device/code", &[("client_id", CLIENT)]).await.unwrap();
-    assert_eq!((refused.status, refused.error()), (503, Some("temporarily_unavailable")));
+    assert_eq!(refused.outcome(), (503, Some("temporarily_unavailable")));
     assert!(refused.retry_after().is_some());
     assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"));
 }
@@ -270,7 +266,7 @@ async fn bounds_on_device_codes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metadata_and_health() {
     let world = World::start(Store::Sqlite).await;
-    let device = Device::new(world.server.base_url(), CLIENT);
+    let device = world.client(CLIENT);
     let base = world.server.base_url();
     let metadata = device.get("/.well-known/oauth-authorization-server").await.unwrap();
     assert_eq!(metadata.json["issuer"], base);
@@ -350,7 +346,7 @@ async fn a_body_may_come_in_pieces_but_has_to_come() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pending_poll_touches_no_store() {
-    for store in [Store::Sqlite, Store::Mongo] {
+    for store in [Store::Sqlite, Store::Mongodb] {
         let world = World::start(store).await;
         let device = world.device().await;
         let operations = async || {
@@ -377,7 +373,7 @@ async fn guesses_at_once_are_no_way_around_the_limit() {
         let letters = b"BCDFGHJKLMNPQRSTVWXZ";
         let code: String =
             [n % 20, n / 20, 1, 2, 3, 4, 5, 6].map(|at| char::from(letters[at])).iter().collect();
-        let request = client.get(format!("{}/auth/verify_code?code={code}", world.server.base_url()));
+        let request = client.get(world.url(&format!("/auth/verify_code?code={code}")));
         async move { request.send().await.unwrap().status().as_u16() }
     });
     let statuses = futures_util::future::join_all(guesses).await;
@@ -390,7 +386,7 @@ async fn guesses_at_once_are_no_way_around_the_limit() {
 async fn two_clicks_are_one_browser() {
     let world = World::start(Store::Sqlite).await;
     let device = world.device().await;
-    let code = device.code().unwrap();
+    let code = device.code();
     let person = Person::new();
     person.open(code.link()).await.unwrap();
     let click = format!("{}/auth/verify_code?code={}", world.server.base_url(), code.user_code);

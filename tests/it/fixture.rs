@@ -1,15 +1,14 @@
 //! A running server, as the tests need it: the real binary, a simulated Enedis, and a store of its own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use actors::base::clock::{Clock, SystemClock};
 use futures_util::{StreamExt, stream};
 use testkit::device::{Device, PollAnswer};
 use testkit::enedis::{Options, Simulator};
-use testkit::mongod::Mongod;
 use testkit::person::{Choice, Person, Visit};
 use testkit::server::{Builder, Server};
+pub use testkit::store::StoreKind as Store;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_device-flow-proxy");
@@ -20,29 +19,15 @@ pub const SECRET: &str = "simulated-secret";
 /// Far longer than anything takes; only a hang meets it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which store a test runs on. Every journey runs on both.
-#[derive(Clone, Copy, Debug)]
-pub enum Store {
-    Sqlite,
-    Mongo,
-}
-
 /// A server about to be started.
-pub struct Plan {
-    pub builder: Builder,
-    pub enedis: Simulator,
-    pub mongod: Option<Arc<Mongod>>,
-    pub mongo_uri: Option<String>,
-}
+pub struct Plan(testkit::world::World);
 
 /// A server and what it works with.
 pub struct World {
     pub server: Server,
     pub builder: Builder,
     pub enedis: Simulator,
-    pub mongo_uri: Option<String>,
-    // Runs as long as a test uses it.
-    _mongod: Option<Arc<Mongod>>,
+    pub store: testkit::store::Store,
 }
 
 impl Plan {
@@ -53,62 +38,53 @@ impl Plan {
 
     /// The same in front of a simulator with `options`.
     pub async fn with(store: Store, options: Options) -> Self {
-        let enedis = Simulator::start(options).await;
-        let builder = Server::builder(BINARY)
-            .env("CLIENT_ID", CLIENT)
-            .env("CLIENT_SECRET", SECRET)
-            .env("AUTHORIZATION_ENDPOINT", enedis.authorize_url())
-            .env("TOKEN_ENDPOINT", enedis.token_url())
-            .env("LIMIT_REQUESTS_PER_MINUTE", "60")
-            .env("WORKERS", "2");
-        enedis.set_callback(format!("{}/auth/redirect", builder.base_url()));
-        let plan = Self { builder, enedis, mongod: None, mongo_uri: None };
-        match store {
-            Store::Sqlite => plan,
-            Store::Mongo => plan.on_mongo(),
-        }
+        let world = testkit::world::World::new(BINARY, options, store).await;
+        Self(world.with([("LIMIT_REQUESTS_PER_MINUTE", "60"), ("WORKERS", "2")]))
     }
 
     /// The same with `FLOW=CLIENT_CREDENTIALS`; people are sent to the consent page of `version` 1 or 2.
     pub async fn metering(store: Store, options: Options, version: u8) -> Self {
-        let plan = Self::with(store, options).await;
-        let (data, token) = (plan.enedis.base_url(), plan.enedis.token_url());
+        let Self(world) = Self::with(store, options).await;
+        let (data, token) = (world.enedis.base_url(), world.enedis.token_url());
         let authorize =
-            if version == 2 { plan.enedis.authorize_v2_url() } else { plan.enedis.authorize_url() };
-        plan.env("FLOW", "CLIENT_CREDENTIALS")
-            .env("AUTHORIZATION_ENDPOINT", &authorize)
-            .env("TOKEN_ENDPOINT_V3", &token)
-            .env("DATA_ENDPOINT", &data)
-    }
-
-    fn on_mongo(mut self) -> Self {
-        static DATABASES: AtomicU32 = AtomicU32::new(0);
-        let mongod = Mongod::shared();
-        let n = DATABASES.fetch_add(1, Ordering::Relaxed);
-        let uri = mongod.uri(&format!("it_{}_{n}", std::process::id()));
-        self.builder = self.builder.env("MONGODB_URI", &uri);
-        self.mongod = Some(mongod);
-        self.mongo_uri = Some(uri);
-        self
+            if version == 2 { world.enedis.authorize_v2_url() } else { world.enedis.authorize_url() };
+        Self(world.with([
+            ("FLOW", "CLIENT_CREDENTIALS".to_owned()),
+            ("AUTHORIZATION_ENDPOINT", authorize),
+            ("TOKEN_ENDPOINT_V3", token),
+            ("DATA_ENDPOINT", data),
+        ]))
     }
 
     /// Sets a variable.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.builder = self.builder.env(name, value);
-        self
+    pub fn env(self, name: &str, value: &str) -> Self {
+        Self(self.0.with([(name, value)]))
     }
 
     /// Leaves a variable out.
     pub fn without(mut self, name: &str) -> Self {
-        self.builder = self.builder.env_remove(name);
+        self.0.builder = self.0.builder.env_remove(name);
         self
+    }
+
+    /// The clocks of the server and of Enedis stand at half past, whenever this runs.
+    pub fn at_half_past(self) -> Self {
+        let into_hour = SystemClock.now().as_secs() % 3_600;
+        let ahead = (5_400 - into_hour) % 3_600;
+        self.0.enedis.set_clock_ahead(Duration::from_secs(ahead));
+        self.env("CLOCK_OFFSET_SECS", &ahead.to_string())
+    }
+
+    /// How the server will be started.
+    pub fn builder(&self) -> &Builder {
+        &self.0.builder
     }
 
     /// Starts the binary and waits until it is ready.
     pub async fn start(self) -> World {
-        let server = self.builder.start().await.unwrap_or_else(|error| panic!("{error}"));
-        let Self { builder, enedis, mongod, mongo_uri } = self;
-        World { server, builder, enedis, mongo_uri, _mongod: mongod }
+        let server = self.0.start().await.unwrap_or_else(|error| panic!("{error}"));
+        let testkit::world::World { builder, enedis, store } = self.0;
+        World { server, builder, enedis, store }
     }
 }
 
@@ -118,17 +94,45 @@ impl World {
         Plan::new(store).await.start().await
     }
 
+    /// A second instance on the same store, with these settings besides. People only ever see the first one's address,
+    /// as behind a load balancer.
+    pub async fn second(&self, settings: &[(&str, &str)]) -> Server {
+        let builder = self.builder.clone().port(testkit::net::free_port().expect("a free port"));
+        let dir = builder.data_path().with_file_name("second");
+        let builder = builder.env("BASE_URL", self.server.base_url()).data_dir(dir);
+        let started = builder.envs(settings.iter().copied()).start().await;
+        started.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The address of `path` at the server.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.base_url())
+    }
+
+    /// A box that is `client_id`.
+    pub fn client(&self, client_id: &str) -> Device {
+        Device::new(self.server.base_url(), client_id)
+    }
+
     /// A box that has asked for its codes.
     pub async fn device(&self) -> Device {
-        let mut device = Device::new(self.server.base_url(), CLIENT);
+        let mut device = self.client(CLIENT);
         device.request_code(&[]).await.expect("a device code");
         device
     }
 
     /// The owner of `device` opens the link, confirms, and decides at Enedis.
     pub async fn consent(&self, device: &Device, choice: Choice) -> Visit {
-        let link = device.code().expect("a code was asked for").link().to_owned();
-        Person::new().link(&link, choice).await.expect("the person gets through")
+        Person::new().link(device.code().link(), choice).await.expect("the person gets through")
+    }
+
+    /// The owner of `device` consents, and the device receives its token.
+    pub async fn link(&self, device: &Device) -> PollAnswer {
+        let page = self.consent(device, Choice::Allow).await;
+        assert_eq!(page.status, 200, "{}", page.html);
+        let answer = self.final_answer(device).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer
     }
 
     /// Polls as RFC 8628 wants it until there is a final answer.

@@ -67,7 +67,7 @@ impl Foreign {
 
     /// The device's owner gets as far as the provider's sign-in page.
     async fn sign_in_page(&self, person: &Person) -> Visit {
-        let link = self.device.code().expect("a code was asked for").link();
+        let link = self.device.code().link();
         let page = person.link(link, Choice::Allow).await.expect("the person gets to the provider");
         assert!(
             page.status == 200 && page.url.path().starts_with("/interaction/"),
@@ -109,7 +109,7 @@ async fn oidc_provider_completes_the_flow(auth_method: &str) {
     let answer = foreign.device.refresh(&second.refresh, &[]).await.expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.body);
     let answer = foreign.device.refresh(&first.refresh, &[]).await.expect("an answer");
-    assert_eq!((answer.status, answer.error()), (400, Some("invalid_grant")), "{}", answer.body);
+    assert_eq!(answer.outcome(), (400, Some("invalid_grant")), "{}", answer.body);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn oidc_provider_refusal_reaches_the_device() {
     let page = person.click(&page, "Cancel").await.expect("she refuses");
     assert_eq!((page.status, page.url.path()), (200, "/auth/redirect"), "{}", page.html);
     let answer = foreign.answer().await;
-    assert_eq!((answer.status, answer.error()), (400, Some("access_denied")));
+    assert_eq!(answer.outcome(), (400, Some("access_denied")));
 }
 
 // --- Foreign devices -------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ async fn go_clients_poll_twice_and_are_never_told_to_slow_down() {
     let world = World::start(Store::Sqlite).await;
     let (http, base) = (plain_client(), world.server.base_url());
     let device = world.device().await;
-    let code = device.code().expect("a code was asked for");
+    let code = device.code();
     let mut tick = tokio::time::interval(Duration::from_secs(code.interval));
     // The first tick comes at once; Go waits first.
     tick.tick().await;

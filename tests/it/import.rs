@@ -1,17 +1,16 @@
 //! `import-php` and `tokens`: the real binary, on what the PHP server leaves in its databases.
 
+use std::ffi::OsStr;
 use std::process::Output;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use ::mongodb::Client;
 use ::mongodb::bson::{Bson, DateTime, Document, doc};
+use ::mongodb::{Client, Database};
 use serde_json::Value;
-use testkit::mongod::Mongod;
 use testkit::server::{Builder, Server};
+use testkit::store::Store as Place;
+use url::Url;
 
-use crate::fixture::{BINARY, Store};
+use crate::fixture::{BINARY, PATIENCE, Store};
 use crate::journey::on_both_stores;
 
 on_both_stores!(the_php_servers_tokens_are_taken_over, an_import_beside_a_running_server);
@@ -23,53 +22,53 @@ const HOUR: i64 = 3_600_000;
 
 /// A database of the PHP server, and a command line to import it.
 struct World {
-    mongod: Arc<Mongod>,
-    php: String,
+    php: Place,
     builder: Builder,
+    _own: Place,
 }
 
 impl World {
     fn new(store: Store) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mongod = Mongod::shared();
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let (php, own) = (format!("php_{n}"), format!("import_{n}"));
-        let builder = Server::builder(BINARY).env("IMPORT_MONGODB_URI", mongod.uri(&php));
-        let builder = match store {
-            Store::Sqlite => builder,
-            Store::Mongo => builder.env("MONGODB_URI", mongod.uri(&own)),
-        };
-        Self { mongod, php, builder }
+        let (php, own) = (Store::Mongodb.open(), store.open());
+        let builder = own.used_by(Server::builder(BINARY)).env("IMPORT_MONGODB_URI", php.uri().unwrap());
+        Self { php, builder, _own: own }
+    }
+
+    async fn php(&self) -> Database {
+        let client = Client::with_uri_str(self.php.uri().unwrap()).await.unwrap();
+        client.default_database().unwrap()
     }
 
     /// The collection `cache`, as the PHP server fills it (its `Cache.php`), with the index that it makes.
     async fn fill(&self) {
-        let client = Client::with_uri_str(self.mongod.uri(&self.php)).await.unwrap();
-        let database = client.database(&self.php);
+        let database = self.php().await;
         let index = doc! { "key": { "expireAt": 1 }, "name": "expireAt_1", "expireAfterSeconds": 0 };
         database.run_command(doc! { "createIndexes": "cache", "indexes": [index] }).await.unwrap();
         database.collection::<Document>("cache").insert_many(entries()).await.unwrap();
     }
 
-    fn run<const N: usize>(&self, arguments: [&str; N]) -> Output {
-        self.builder.run(arguments).unwrap()
+    fn run<const N: usize>(&self, arguments: [&str; N], status: i32) -> Output {
+        run(&self.builder, arguments, status)
     }
 
     /// The counts of `import-php`: found, taken over, already here, expired, not understood; refresh, access.
     fn import<const N: usize>(&self, arguments: [&str; N]) -> [Vec<u64>; 2] {
-        let output = self.builder.run(["import-php"].into_iter().chain(arguments)).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        assert_no_secret(&output);
-        counts(&output)
+        counts(&run(&self.builder, ["import-php"].into_iter().chain(arguments), 0))
     }
 
     fn list<const N: usize>(&self, arguments: [&str; N]) -> Vec<Value> {
-        let listed = self.builder.run(["tokens", "list", "--json"].into_iter().chain(arguments)).unwrap();
-        assert_eq!(listed.status.code(), Some(0), "{}", text(&listed));
-        assert_no_secret(&listed);
+        let listed = run(&self.builder, ["tokens", "list", "--json"].into_iter().chain(arguments), 0);
         let line = |line: &str| serde_json::from_str(line).unwrap();
         String::from_utf8(listed.stdout).unwrap().lines().map(line).collect()
     }
+}
+
+/// Runs a command that has to end with `status` and to tell no secret.
+fn run<S: AsRef<OsStr>>(builder: &Builder, arguments: impl IntoIterator<Item = S>, status: i32) -> Output {
+    let output = builder.run(arguments).unwrap();
+    assert_eq!(output.status.code(), Some(status), "{}", text(&output));
+    assert_no_secret(&output);
+    output
 }
 
 fn hex_token(n: u32) -> String {
@@ -166,8 +165,7 @@ async fn the_php_servers_tokens_are_taken_over(store: Store) {
     meters.sort();
     assert_eq!(meters, [r#"["…1234"]"#, r#"["…4123","…1843"]"#, r#"["…4123","…1843"]"#]);
     // Exactly what is left: the expiry is that of the PHP server, to the second.
-    let client = Client::with_uri_str(world.mongod.uri(&world.php)).await.unwrap();
-    let cache = client.database(&world.php).collection::<Document>("cache");
+    let cache = world.php().await.collection::<Document>("cache");
     let key = format!("refresh_token:{}", hex_token(1));
     let original = cache.find_one(doc! { "key": key }).await.unwrap().unwrap();
     let expiry = original.get_datetime("expireAt").unwrap().try_to_rfc3339_string().unwrap();
@@ -175,14 +173,14 @@ async fn the_php_servers_tokens_are_taken_over(store: Store) {
     assert_eq!(grant["expires_at"].as_str().unwrap()[..19], expiry[..19]);
 
     let id = grant["id"].as_str().unwrap();
-    assert_eq!(world.run(["tokens", "revoke", &id[..7]]).status.code(), Some(64));
-    let revoked = world.run(["tokens", "revoke", id]);
-    assert!(revoked.status.success() && text(&revoked).contains("revoked 1 grant"), "{}", text(&revoked));
-    assert_eq!(world.run(["tokens", "revoke", id]).status.code(), Some(1));
+    world.run(["tokens", "revoke", &id[..7]], 64);
+    let revoked = text(&world.run(["tokens", "revoke", id], 0));
+    assert!(revoked.contains("revoked 1 grant"), "{revoked}");
+    world.run(["tokens", "revoke", id], 1);
     let meter = METERS.split(',').next().unwrap();
     assert_eq!(world.list(["--meter", meter]).len(), 2);
-    let revoked = world.run(["tokens", "revoke", "--meter", meter]);
-    assert!(revoked.status.success() && text(&revoked).contains("revoked 2 grants"), "{}", text(&revoked));
+    let revoked = text(&world.run(["tokens", "revoke", "--meter", meter], 0));
+    assert!(revoked.contains("revoked 2 grants"), "{revoked}");
     assert!(world.list([]).is_empty());
 }
 
@@ -194,7 +192,7 @@ async fn an_import_beside_a_running_server(store: Store) {
     let [refresh, access] = world.import([]);
     assert_eq!((refresh[1], access[1]), (2, 1));
     assert_eq!(world.list([]).len(), 3);
-    assert!(server.stop(Duration::from_secs(60)).await.unwrap().success());
+    assert!(server.stop(PATIENCE).await.unwrap().success());
     assert_eq!(world.list([]).len(), 3);
 }
 
@@ -202,25 +200,23 @@ async fn an_import_beside_a_running_server(store: Store) {
 async fn the_mongodb_of_the_php_servers_own_settings_is_read_unless_another_is_named() {
     let mut world = World::new(Store::Sqlite);
     world.fill().await;
-    let named = world.mongod.uri(&world.php);
-    let (address, port) = (world.mongod.addr().ip().to_string(), world.mongod.addr().port().to_string());
-    world.builder = world
-        .builder
-        .env_remove("IMPORT_MONGODB_URI")
-        .env("DB_TYPE", "mongodb")
-        .env("DB_ADDRESS", address)
-        .env("DB_PORT", port)
-        .env("DB_NAME", &world.php);
+    let named = world.php.uri().unwrap().to_owned();
+    let address = Url::parse(&named).unwrap();
+    world.builder = world.builder.env_remove("IMPORT_MONGODB_URI").envs([
+        ("DB_TYPE", "mongodb"),
+        ("DB_ADDRESS", address.host_str().unwrap()),
+        ("DB_PORT", &address.port().unwrap().to_string()),
+        ("DB_NAME", address.path().trim_start_matches('/')),
+    ]);
     // One database for both: the PHP server's collection stays as it was.
     let [refresh, access] = world.import([]);
     assert_eq!((refresh[1], access[1]), (2, 1));
     assert_eq!(world.list([]).len(), 3);
     let [refresh, access] = world.import(["--from-mongodb", &named]);
     assert_eq!((refresh[2], access[2]), (2, 1));
-    let elsewhere = world.mongod.uri(&format!("{}_elsewhere", world.php));
-    let output = world.run(["import-php", "--from-mongodb", &elsewhere]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("nothing in it"), "{}", text(&output));
+    let elsewhere = Store::Mongodb.open();
+    let output = text(&world.run(["import-php", "--from-mongodb", elsewhere.uri().unwrap()], 1));
+    assert!(output.contains("nothing in it"), "{output}");
 }
 
 #[test]
@@ -236,9 +232,7 @@ fn a_file_of_the_php_servers_postgresql_is_taken_over() {
     );
     std::fs::write(&path, csv).unwrap();
     for expected in [[vec![2, 1, 0, 1, 0], vec![1, 1, 0, 0, 0]], [vec![2, 0, 1, 1, 0], vec![1, 0, 1, 0, 0]]] {
-        let output = builder.run(["import-php".as_ref(), "--file".as_ref(), path.as_os_str()]).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-        assert_no_secret(&output);
+        let output = run(&builder, ["import-php".as_ref(), "--file".as_ref(), path.as_os_str()], 0);
         assert_eq!(counts(&output), expected);
     }
 }
@@ -276,8 +270,7 @@ fn what_cannot_be_read_is_exit_1() {
         assert!(text(&output).contains(reason), "{arguments:?}: {}", text(&output));
         assert_no_secret(&output);
     }
-    let listed = builder.run(["tokens", "list"]).unwrap();
-    assert_eq!(listed.status.code(), Some(1), "{}", text(&listed));
+    let listed = run(&builder, ["tokens", "list"], 1);
     assert!(text(&listed).contains("no server has run"), "{}", text(&listed));
     assert_eq!(std::fs::read_dir(builder.data_path()).unwrap().count(), 0, "a failure makes no installation");
 }
@@ -298,12 +291,9 @@ fn what_is_called_wrongly_is_exit_64() {
         &["tokens", "revoke", &token],
         &["tokens", "revoke", "01234567", "--meter", METER],
     ] {
-        let output = builder.run(arguments).unwrap();
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", text(&output));
-        assert_no_secret(&output);
+        run(&builder, arguments, 64);
     }
-    let faulty = builder.env("LISTEN", "nowhere").run(["tokens", "list"]).unwrap();
-    assert_eq!(faulty.status.code(), Some(64));
+    run(&builder.env("LISTEN", "nowhere"), ["tokens", "list"], 64);
 }
 
 #[test]

@@ -129,7 +129,7 @@ async fn a_browser_that_hangs_up_does_not_lose_the_consent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_directory_serves_one_process() {
     let plan = Plan::new(Store::Sqlite).await;
-    let second = plan.builder.clone().port(testkit::net::free_port().expect("a free port"));
+    let second = plan.builder().clone().port(testkit::net::free_port().expect("a free port"));
     let world = plan.start().await;
     let error = second.start().await.expect_err("the second process must not start");
     assert!(

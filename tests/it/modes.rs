@@ -9,14 +9,14 @@ use crate::fixture::{CLIENT, Plan, SECRET, Store, World};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_may_bring_its_own_secret() {
     let world = Plan::new(Store::Sqlite).await.without("CLIENT_SECRET").start().await;
-    let mut device = Device::new(world.server.base_url(), CLIENT);
+    let mut device = world.client(CLIENT);
     device.request_code(&[("client_secret", SECRET)]).await.unwrap();
-    let code = device.code().unwrap().device_code.clone();
+    let code = device.code().device_code.clone();
     world.consent(&device, Choice::Allow).await;
     // A poll with another secret is refused and changes nothing; one without is the README's.
-    let impostor = Device::new(world.server.base_url(), CLIENT).with_secret("wrong");
+    let impostor = world.client(CLIENT).with_secret("wrong");
     let refused = impostor.poll_code(&code).await.unwrap();
-    assert_eq!((refused.status, refused.error()), (400, Some("invalid_client")));
+    assert_eq!(refused.outcome(), (400, Some("invalid_client")));
     let answer = world.final_answer(&device).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let seen = world.enedis.seen();
@@ -33,10 +33,9 @@ async fn any_client_may_come_where_none_is_configured() {
     let options = Options { client_id: "walk-in".into(), ..Options::default() };
     let plan = Plan::with(Store::Sqlite, options).await.without("CLIENT_ID");
     let world = plan.start().await;
-    let mut device = Device::new(world.server.base_url(), "walk-in");
+    let mut device = world.client("walk-in");
     device.request_code(&[]).await.unwrap();
-    world.consent(&device, Choice::Allow).await;
-    assert_eq!(world.final_answer(&device).await.status, 200);
+    world.link(&device).await;
     assert_eq!(world.enedis.seen().authorize_requests[0].param("client_id"), Some("walk-in"));
 }
 
@@ -44,9 +43,9 @@ async fn any_client_may_come_where_none_is_configured() {
 async fn a_code_belongs_to_the_client_that_asked_for_it() {
     let world = Plan::new(Store::Sqlite).await.env("ALLOWED_CLIENT_IDS", "second").start().await;
     let device = world.device().await;
-    let code = device.code().unwrap().device_code.clone();
-    let second = Device::new(world.server.base_url(), "second");
-    let third = Device::new(world.server.base_url(), "third");
+    let code = device.code().device_code.clone();
+    let second = world.client("second");
+    let third = world.client("third");
     for _ in 0..5 {
         assert_eq!(second.poll_code(&code).await.unwrap().error(), Some("invalid_grant"));
         assert_eq!(third.poll_code(&code).await.unwrap().error(), Some("invalid_client"));
@@ -61,14 +60,11 @@ async fn a_code_belongs_to_the_client_that_asked_for_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scope_goes_to_the_authorize_endpoint() {
     let world = World::start(Store::Sqlite).await;
-    let mut device = Device::new(world.server.base_url(), CLIENT);
+    let mut device = world.client(CLIENT);
     device.request_code(&[("scope", "am_application_scope default")]).await.unwrap();
-    world.consent(&device, Choice::Allow).await;
-    assert_eq!(
-        world.enedis.seen().authorize_requests[0].param("scope"),
-        Some("am_application_scope default")
-    );
-    assert_eq!(world.final_answer(&device).await.status, 200);
+    world.link(&device).await;
+    let asked = &world.enedis.seen().authorize_requests[0];
+    assert_eq!(asked.param("scope"), Some("am_application_scope default"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,9 +72,7 @@ async fn pkce_s256_is_sent_and_proved() {
     let options = Options { require_pkce: true, ..Options::default() };
     let world = Plan::with(Store::Sqlite, options).await.env("PKCE", "true").start().await;
     let device = world.device().await;
-    let page = world.consent(&device, Choice::Allow).await;
-    assert_eq!(page.status, 200, "{}", page.html);
-    assert_eq!(world.final_answer(&device).await.status, 200);
+    world.link(&device).await;
     let seen = world.enedis.seen();
     assert_eq!(seen.authorize_requests[0].param("code_challenge_method"), Some("S256"));
     assert_eq!(seen.authorize_requests[0].param("code_challenge").unwrap().len(), 43);
@@ -95,7 +89,7 @@ async fn the_pages_state_picks_the_sandbox_client() {
         (7, "64975835695673;63695879465986;22315546958763"),
     ] {
         let device = world.device().await;
-        let link = format!("{}&state={client}", device.code().unwrap().link());
+        let link = format!("{}&state={client}", device.code().link());
         let page = Person::new().link(&link, Choice::Allow).await.unwrap();
         assert_eq!(page.status, 200, "{}", page.html);
         let answer = world.final_answer(&device).await;
@@ -117,8 +111,7 @@ async fn an_upstream_that_wants_basic_gets_basic() {
     let world =
         Plan::new(Store::Sqlite).await.env("TOKEN_ENDPOINT_AUTH_METHOD", "client_secret_basic").start().await;
     let device = world.device().await;
-    world.consent(&device, Choice::Allow).await;
-    assert_eq!(world.final_answer(&device).await.status, 200);
+    world.link(&device).await;
     let seen = world.enedis.seen();
     assert!(seen.token_requests[0].header("authorization").unwrap().starts_with("Basic "));
     assert_eq!(seen.token_requests[0].field("client_secret"), None);
@@ -129,12 +122,11 @@ async fn a_base_url_with_a_path_serves_below_it() {
     let port = testkit::net::free_port().expect("a free port");
     let base = format!("http://localhost:{port}/linky");
     let plan = Plan::new(Store::Sqlite).await.env("BASE_URL", &base);
-    let plan = Plan { builder: plan.builder.clone().port(port).env("BASE_URL", &base), ..plan };
-    plan.enedis.set_callback(format!("{base}/auth/redirect"));
+    let plan = plan.env("LISTEN", &format!("127.0.0.1:{port}"));
     let world = plan.start().await;
     let mut device = Device::new(&base, CLIENT);
     device.request_code(&[]).await.unwrap();
-    assert_eq!(device.code().unwrap().verification_uri, format!("{base}/device"));
+    assert_eq!(device.code().verification_uri, format!("{base}/device"));
     // RFC 8414 section 3.1 puts the issuer's path behind the well-known one; OpenID clients put it in front.
     let root = Device::new(format!("http://localhost:{port}"), CLIENT);
     for address in
@@ -142,9 +134,7 @@ async fn a_base_url_with_a_path_serves_below_it() {
     {
         assert_eq!(root.get(address).await.unwrap().json["issuer"], base, "{address}");
     }
-    let page = world.consent(&device, Choice::Allow).await;
-    assert_eq!(page.status, 200, "{}", page.html);
-    assert_eq!(device.poll_until_final(crate::fixture::PATIENCE).await.unwrap().status, 200);
+    world.link(&device).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,7 +142,7 @@ async fn an_outdated_plugin_is_told_to_update() {
     let world = Plan::new(Store::Sqlite).await.env("VERSION_MIN", "2.6.0").start().await;
     let ask = async |path: &str, agent: &str| {
         let request = reqwest::Client::new()
-            .post(format!("{}{path}", world.server.base_url()))
+            .post(world.url(path))
             .header("user-agent", agent)
             .form(&[("client_id", CLIENT)]);
         testkit::http::Answer::read(request.send().await.unwrap()).await.unwrap()
@@ -160,13 +150,13 @@ async fn an_outdated_plugin_is_told_to_update() {
     for path in ["/device/code", "/device/token", "/device/proxy"] {
         for agent in ["DomoticzLinkyPlugin/2.5.9", "curl"] {
             let answer = ask(path, agent).await;
-            assert_eq!((answer.status, answer.error()), (400, Some("version_mismatch")), "{path} {agent}");
+            assert_eq!(answer.outcome(), (400, Some("version_mismatch")), "{path} {agent}");
         }
         assert_ne!(ask(path, "DomoticzLinkyPlugin/2.6.0").await.error(), Some("version_mismatch"), "{path}");
     }
     // Two outdated ones and one without a grant type.
     assert_eq!(world.metric("dfp_polls_total{answer=\"invalid\"}").await, Some(3.0));
     // People's browsers are not plugins.
-    let page = Person::new().open(&format!("{}/device", world.server.base_url())).await.unwrap();
+    let page = Person::new().open(&world.url("/device")).await.unwrap();
     assert_eq!(page.status, 200);
 }

@@ -8,7 +8,6 @@ use std::process::Command;
 use clap::Parser as _;
 use serde_json::Value;
 use testkit::demo;
-use testkit::device::Device;
 use testkit::person::{Choice, Person};
 
 use crate::fixture::{BINARY, CLIENT, Plan, SECRET, Store, World};
@@ -105,11 +104,11 @@ async fn every_command_of_the_readme_is_run() {
     // The rest, in a directory of its own.
     let plan = Plan::new(Store::Sqlite).await;
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
-    std::fs::copy(example, plan.builder.cwd_path().join(".env")).unwrap();
-    let check = plan.builder.run(["check-config"]).unwrap();
+    std::fs::copy(example, plan.builder().cwd_path().join(".env")).unwrap();
+    let check = plan.builder().run(["check-config"]).unwrap();
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
     let world = plan.start().await;
-    Device::new(world.server.base_url(), CLIENT).request_code(&[]).await.unwrap();
+    world.client(CLIENT).request_code(&[]).await.unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use ::mongodb::Client;
 use ::mongodb::bson::{Bson, Document};
 use futures_util::TryStreamExt;
-use testkit::device::{Device, Tokens};
+use testkit::device::Tokens;
 use testkit::enedis::{Endpoint, Fault, Options, Resource};
 use testkit::http::Answer;
 use testkit::person::{Choice, Person};
@@ -29,10 +29,10 @@ async fn no_secret_is_logged_or_stored(store: Store) {
     ];
     for fault in faults.map(Some).into_iter().chain([None]) {
         world.enedis.script(Endpoint::Token, fault);
-        let mut device = Device::new(world.server.base_url(), CLIENT);
+        let mut device = world.client(CLIENT);
         device.request_code(&[("client_secret", SECRET)]).await.unwrap();
         let person = Person::new();
-        let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+        let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
         secrets.extend(page.chain.iter().filter_map(|hop| hop.query("state")));
         secrets.extend(page.chain.iter().flat_map(|hop| {
             hop.headers.get_all("set-cookie").iter().filter_map(|cookie| {
@@ -46,7 +46,7 @@ async fn no_secret_is_logged_or_stored(store: Store) {
             .await
             .unwrap();
         device.post_form("/device/token", &[("device_code", &"x".repeat(20_000))]).await.unwrap();
-        let code = device.code().unwrap();
+        let code = device.code();
         secrets.push(code.device_code.clone());
         secrets.push(code.user_code.clone());
         secrets.push(code.user_code.replace('-', ""));
@@ -94,7 +94,7 @@ async fn no_meter_and_no_token_of_ours_is_logged_or_stored(store: Store) {
         let refreshed = device.refresh(&tokens.refresh, &[("usage_points_id", meter)]).await.unwrap();
         secrets.extend([meter.to_owned(), tokens.access, tokens.refresh]);
         secrets.push(refreshed.text("access_token").unwrap().to_owned());
-        secrets.push(device.code().unwrap().device_code.clone());
+        secrets.push(device.code().device_code.clone());
         secrets.extend(page.chain.iter().filter_map(|hop| hop.query("autorisation_id")));
     }
     secrets.extend(world.enedis.seen().secrets());
@@ -114,10 +114,10 @@ async fn search(world: &World, mut secrets: Vec<String>) {
     assert_absent(&secrets, logs.as_bytes(), "the logs");
     search_files(&secrets, world.builder.data_path());
     let mut documents = 0;
-    if let Some(uri) = &world.mongo_uri {
+    if let Some(uri) = world.store.uri() {
         documents = search_mongodb(&secrets, uri).await;
     }
-    assert_eq!(documents > 0, world.mongo_uri.is_some());
+    assert_eq!(documents > 0, world.store.uri().is_some());
 }
 
 fn assert_absent(secrets: &[String], haystack: &[u8], place: &str) {

@@ -25,9 +25,7 @@ async fn busy_then_well(store: Store) {
     let world = World::start(store).await;
     world.enedis.script(Endpoint::Token, [Fault::unavailable(), Fault::too_many(1)]);
     let device = world.device().await;
-    let page = world.consent(&device, Choice::Allow).await;
-    assert_eq!(page.status, 200, "{}", page.html);
-    assert_eq!(world.final_answer(&device).await.status, 200);
+    world.link(&device).await;
     let seen = world.enedis.seen();
     assert_eq!(
         seen.token_requests_of("authorization_code").count(),
@@ -42,14 +40,14 @@ async fn html_is_an_error_page_and_another_try_works(store: Store) {
     world.enedis.script(Endpoint::Token, [Fault::NotJson]);
     let device = world.device().await;
     let person = Person::new();
-    let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+    let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
     assert_eq!(page.status, 502, "{}", page.html);
     // A reload does not present the code again.
     let again = person.open(page.url.as_str()).await.unwrap();
     assert_eq!(again.status, 502);
     assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"));
     // The same person may try again while the code lives.
-    let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+    let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
     assert_eq!(page.status, 200, "{}", page.html);
     assert_eq!(world.final_answer(&device).await.status, 200);
     assert_eq!(world.enedis.seen().codes_presented_after_success(), Vec::<String>::new());
@@ -87,7 +85,7 @@ async fn a_code_that_enedis_may_have_taken_is_never_presented_again() {
         world.enedis.script(Endpoint::Token, [fault]);
         let device = world.device().await;
         let person = Person::new();
-        let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+        let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
         assert!((502..=504).contains(&page.status), "{shown}: {}", page.status);
         let reload = person.open(page.url.as_str()).await.unwrap();
         assert!((502..=504).contains(&reload.status), "{shown}: {}", reload.status);
@@ -121,7 +119,7 @@ async fn an_enedis_that_is_not_there_is_no_final_answer() {
     assert_eq!(page.status, 503);
     assert!(page.header("retry-after").is_some());
     let refresh = device.refresh("some-token", &[]).await.unwrap();
-    assert_eq!((refresh.status, refresh.error()), (503, Some("temporarily_unavailable")));
+    assert_eq!(refresh.outcome(), (503, Some("temporarily_unavailable")));
     assert!(refresh.retry_after().is_some());
     // Once the breaker is open, the answer comes at once and Enedis is left alone.
     eventually("the breaker opens", || async {
@@ -147,7 +145,7 @@ async fn a_refresh_comes_back_as_enedis_sent_it() {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     // A throttled refresh is tried again by us.
     let answer = device.refresh("x", &[]).await.unwrap();
-    assert_eq!((answer.status, answer.error()), (400, Some("invalid_grant")));
+    assert_eq!(answer.outcome(), (400, Some("invalid_grant")));
     assert_eq!(world.enedis.seen().token_requests_of("refresh_token").count(), 3);
 }
 
@@ -155,7 +153,7 @@ async fn a_refresh_comes_back_as_enedis_sent_it() {
 async fn calls_to_enedis_come_one_at_a_time_and_within_the_quota() {
     let world = World::start(Store::Sqlite).await;
     let devices = (0..12).map(|_| {
-        let device = testkit::device::Device::new(world.server.base_url(), crate::fixture::CLIENT);
+        let device = world.client(crate::fixture::CLIENT);
         async move { device.refresh("x", &[]).await.unwrap().status }
     });
     let statuses = futures_util::future::join_all(devices).await;
@@ -173,7 +171,7 @@ async fn no_attempt_is_begun_that_cannot_be_waited_for() {
     // One slow refresh keeps the only lane until less than an attempt's time is left for the consent behind it.
     world.enedis.script(Endpoint::Token, [(); 2].map(|()| Fault::Delay(Duration::from_millis(1_900))));
     let slow = (0..2).map(|_| {
-        let device = testkit::device::Device::new(world.server.base_url(), crate::fixture::CLIENT);
+        let device = world.client(crate::fixture::CLIENT);
         async move { device.refresh("x", &[]).await.unwrap() }
     });
     let slow = tokio::spawn(futures_util::future::join_all(slow.collect::<Vec<_>>()));
@@ -209,7 +207,7 @@ async fn refused_refreshes_leave_room_for_consents() {
     }
     assert_eq!(refused[0].status, 400);
     let last = refused.last().unwrap();
-    assert_eq!((last.status, last.error()), (503, Some("temporarily_unavailable")));
+    assert_eq!(last.outcome(), (503, Some("temporarily_unavailable")));
     // The last tenth of the hour is for people (unless an hour began just now, when there is room anyway).
     assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
 }

@@ -2,10 +2,10 @@
 
 use testkit::device::Device;
 use testkit::enedis::{Endpoint, FOREIGN_AUTHORISATION, GeneratedMeters, Meters, Options};
-use testkit::person::{Choice, Person, Visit};
+use testkit::person::{Choice, Person};
 
 use super::{METER, deliver, link, world};
-use crate::fixture::{Plan, Store, World};
+use crate::fixture::{PATIENCE, Plan, Store, World, eventually};
 use crate::journey::on_both_stores;
 
 on_both_stores!(
@@ -30,7 +30,7 @@ async fn the_v2_page_names_an_authorisation(store: Store) {
     world.enedis.set_services_empty_first(2);
     let device = world.device().await;
     let person = Person::new();
-    let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+    let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
     assert_eq!(page.status, 200, "{}", page.html);
     let asked = world.enedis.counts().requests(Endpoint::SubscribedServices);
     assert_eq!(asked, 3);
@@ -66,25 +66,34 @@ async fn a_refusal_is_access_denied(store: Store) {
 }
 
 /// A person with a browser of their own in front of Enedis' page for a fresh code, and the box that waits.
-async fn at_enedis(world: &World) -> (Device, Person, Visit) {
-    let device = world.device().await;
-    let person = Person::new();
-    let confirm = person.open(device.code().unwrap().link()).await.unwrap();
+pub(super) struct AtEnedis<'a> {
+    world: &'a World,
+    pub(super) device: Device,
+    person: Person,
+    state: String,
+}
+
+pub(super) async fn at_enedis(world: &World) -> AtEnedis<'_> {
+    let (device, person) = (world.device().await, Person::new());
+    let confirm = person.open(device.code().link()).await.unwrap();
     let enedis = person.click(&confirm, "Oui").await.unwrap();
-    (device, person, enedis)
+    let state = enedis.chain.iter().find_map(|hop| hop.query("state")).unwrap();
+    AtEnedis { world, device, person, state }
 }
 
-fn state_of(visit: &Visit) -> String {
-    visit.chain.iter().find_map(|hop| hop.query("state")).unwrap()
-}
+impl AtEnedis<'_> {
+    /// The status of the page that Enedis returns the person to with `query`, to which the state is added.
+    pub(super) async fn back(&self, query: &str) -> u16 {
+        self.person.open(&self.address(query)).await.unwrap().status
+    }
 
-/// The address Enedis would return to, with these parameters.
-fn callback(world: &World, query: &str) -> String {
-    format!("{}/auth/redirect?{query}", world.server.base_url())
+    fn address(&self, query: &str) -> String {
+        self.world.url(&format!("/auth/redirect?{query}&state={}", self.state))
+    }
 }
 
 async fn pending(device: &Device) -> bool {
-    let answer = device.poll_code(&device.code().unwrap().device_code).await.unwrap();
+    let answer = device.poll_code(&device.code().device_code).await.unwrap();
     matches!(answer.error(), Some("authorization_pending" | "slow_down"))
 }
 
@@ -94,7 +103,7 @@ async fn a_consent_that_is_not_listed_yet_is_taken_up_by_a_reload() {
     world.enedis.set_services_empty_first(1_000);
     let device = world.device().await;
     let person = Person::new();
-    let page = person.link(device.code().unwrap().link(), Choice::Allow).await.unwrap();
+    let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
     assert_eq!(page.status, 503, "{}", page.html);
     assert!(page.html.contains(r#"http-equiv="refresh""#), "{}", page.html);
     assert_eq!(page.header("retry-after"), Some("20"));
@@ -117,57 +126,46 @@ async fn anothers_meter_is_not_to_be_had() {
     let (theirs, own) =
         (world.enedis.authorisation(&victim.meters), world.enedis.grant(&GeneratedMeters::point(8)));
 
-    let (device, attacker, enedis) = at_enedis(&world).await;
-    let state = state_of(&enedis);
-    let page =
-        attacker.open(&callback(&world, &format!("autorisation_id={theirs}&state={state}"))).await.unwrap();
-    assert_eq!(page.status, 409, "{}", page.html);
-    assert!(pending(&device).await);
+    let attacker = at_enedis(&world).await;
+    assert_eq!(attacker.back(&format!("autorisation_id={theirs}")).await, 409);
+    assert!(pending(&attacker.device).await);
     // One authorisation for each state: not even an honest one any more.
-    let page =
-        attacker.open(&callback(&world, &format!("autorisation_id={own}&state={state}"))).await.unwrap();
-    assert_eq!(page.status, 502, "{}", page.html);
-    assert!(pending(&device).await);
+    assert_eq!(attacker.back(&format!("autorisation_id={own}")).await, 502);
+    assert!(pending(&attacker.device).await);
     // A v1 return names the meter itself: not where v2 is asked for, and a box holds it.
-    let (device, attacker, enedis) = at_enedis(&world).await;
-    let forged = format!("code=x&usage_point_id={}&state={}", victim.meters, state_of(&enedis));
-    let page = attacker.open(&callback(&world, &forged)).await.unwrap();
-    assert_eq!(page.status, 409, "{}", page.html);
-    assert!(pending(&device).await);
+    let attacker = at_enedis(&world).await;
+    assert_eq!(attacker.back(&format!("code=x&usage_point_id={}", victim.meters)).await, 409);
+    assert!(pending(&attacker.device).await);
     // The owner consents anew: fresh, and so believed although a box holds the meter.
     world.enedis.revoke(&victim.meters);
     world.enedis.grant(&victim.meters);
-    let (device, owner, enedis) = at_enedis(&world).await;
-    let state = state_of(&enedis);
-    let page =
-        owner.open(&callback(&world, &format!("autorisation_id={theirs}&state={state}"))).await.unwrap();
-    assert_eq!(page.status, 200, "{}", page.html);
-    assert_eq!(deliver(device).await.meters, victim.meters);
+    let owner = at_enedis(&world).await;
+    assert_eq!(owner.back(&format!("autorisation_id={theirs}")).await, 200);
+    assert_eq!(deliver(owner.device).await.meters, victim.meters);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_form_of_return_is_understood() {
-    // A v1 return where v2 was asked for, of a meter nobody holds here.
-    let v2 = world(Store::Sqlite, 2).await;
-    let (device, person, enedis) = at_enedis(&v2).await;
-    let returned = format!("code=x&usage_point_id={METER}&state={}", state_of(&enedis));
-    assert_eq!(person.open(&callback(&v2, &returned)).await.unwrap().status, 200);
-    assert_eq!(deliver(device).await.meters, METER);
-    // And a v2 return where v1 was.
-    let v1 = world(Store::Sqlite, 1).await;
-    let id = v1.enedis.grant(METER);
-    let (device, person, enedis) = at_enedis(&v1).await;
-    let returned = format!("autorisation_id={id}&state={}", state_of(&enedis));
-    assert_eq!(person.open(&callback(&v1, &returned)).await.unwrap().status, 200);
-    assert_eq!(deliver(device).await.meters, METER);
+    // A v1 return where v2 was asked for, of a meter nobody holds here; and a v2 return where v1 was.
+    for (version, v1_comes_back) in [(2, true), (1, false)] {
+        let world = world(Store::Sqlite, version).await;
+        let owner = at_enedis(&world).await;
+        let query = if v1_comes_back {
+            format!("code=x&usage_point_id={METER}")
+        } else {
+            format!("autorisation_id={}", world.enedis.grant(METER))
+        };
+        assert_eq!(owner.back(&query).await, 200);
+        assert_eq!(deliver(owner.device).await.meters, METER);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_and_malformed_returns_change_nothing() {
     let world = world(Store::Sqlite, 2).await;
     let id = world.enedis.grant(METER);
-    let (device, person, enedis) = at_enedis(&world).await;
-    let state = state_of(&enedis);
+    let owner = at_enedis(&world).await;
+    let (state, person) = (&owner.state, &owner.person);
     let other_state = "0123456789abcdef0123456789abcdef";
     for (query, status) in [
         (format!("autorisation_id={id}&state={other_state}"), 400),
@@ -184,22 +182,22 @@ async fn forged_and_malformed_returns_change_nothing() {
         ("code=500&error=server_error&error_description=lincs-internal-server-error".to_owned(), 502),
         (format!("error=demande_non_aboutie&error_description=x&state={state}"), 502),
     ] {
-        let page = person.open(&callback(&world, &query)).await.unwrap();
+        let page = person.open(&world.url(&format!("/auth/redirect?{query}"))).await.unwrap();
         assert_eq!(page.status, status, "{query}");
         assert!(page.html.contains("<h1>"), "{query}");
     }
-    let in_path = format!("{}/auth/redirect/IdPrm=1&code=server_error&", world.server.base_url());
+    let in_path = world.url("/auth/redirect/IdPrm=1&code=server_error&");
     assert_eq!(person.open(&in_path).await.unwrap().status, 400);
-    let honest = callback(&world, &format!("autorisation_id={id}&state={state}"));
-    assert_eq!(Person::new().open(&honest).await.unwrap().status, 400, "another browser");
+    let honest = format!("autorisation_id={id}");
+    let elsewhere = Person::new().open(&owner.address(&honest)).await.unwrap();
+    assert_eq!(elsewhere.status, 400, "another browser");
     assert_eq!(world.enedis.counts().requests(Endpoint::SubscribedServices), 0, "Enedis saw nothing of it");
-    assert!(pending(&device).await);
+    assert!(pending(&owner.device).await);
     // The honest return still works, once; what comes after it under the same state sees the same end.
-    assert_eq!(person.open(&honest).await.unwrap().status, 200);
-    let replayed = callback(&world, &format!("autorisation_id={}&state={state}", id ^ 1));
-    assert_eq!(person.open(&replayed).await.unwrap().status, 200, "a page, and nothing else");
+    assert_eq!(owner.back(&honest).await, 200);
+    assert_eq!(owner.back(&format!("autorisation_id={}", id ^ 1)).await, 200, "a page, and nothing else");
     assert_eq!(world.enedis.counts().requests(Endpoint::SubscribedServices), 1);
-    assert_eq!(deliver(device).await.meters, METER);
+    assert_eq!(deliver(owner.device).await.meters, METER);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,9 +205,7 @@ async fn guesses_at_authorisations_are_limited() {
     let world = world(Store::Sqlite, 2).await;
     // Forty browsers at once; each guess is asked about for some seconds, as a fresh consent may not be listed yet.
     let guesses = (0..40).map(|_| async {
-        let (_device, person, enedis) = at_enedis(&world).await;
-        let query = format!("autorisation_id={FOREIGN_AUTHORISATION}&state={}", state_of(&enedis));
-        person.open(&callback(&world, &query)).await.unwrap().status
+        at_enedis(&world).await.back(&format!("autorisation_id={FOREIGN_AUTHORISATION}")).await
     });
     let statuses = futures_util::future::join_all(guesses).await;
     let looked_at = statuses.iter().filter(|status| **status == 502).count();
@@ -221,30 +217,30 @@ async fn guesses_at_authorisations_are_limited() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_after_the_tokens_and_before_the_session_costs_nothing() {
     let mut world = Plan::metering(Store::Sqlite, Options::default(), 2).await.start().await;
-    let (device, person, enedis) = at_enedis(&world).await;
-    let id = world.enedis.grant(METER);
-    let back = callback(&world, &format!("autorisation_id={id}&state={}", state_of(&enedis)));
+    let owner = at_enedis(&world).await;
+    let back = owner.address(&format!("autorisation_id={}", world.enedis.grant(METER)));
+    let (device, person) = (owner.device, owner.person);
     let directory = world.builder.data_path().to_owned();
+    let open = |name: &str| rusqlite::Connection::open(directory.join(name)).unwrap();
     let lock = |name: &str| {
-        let db = rusqlite::Connection::open(directory.join(name)).unwrap();
-        db.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+        let db = open(name);
+        db.busy_timeout(PATIENCE).unwrap();
         db.execute_batch("BEGIN IMMEDIATE").unwrap();
         db
     };
     // The cache is held, where the consent stops to forget the meter; then the sessions, where it would be recorded.
     let meters = lock("meters.sqlite");
     let killed = async {
-        crate::fixture::eventually("the consent is being taken", || async {
+        eventually("the consent is being taken", || async {
             (world.enedis.counts().requests(Endpoint::SubscribedServices) > 0).then_some(())
         })
         .await;
         let sessions = lock("sessions.sqlite");
         drop(meters);
-        crate::fixture::eventually("the tokens are stored", || async {
-            let db = rusqlite::Connection::open(directory.join("tokens.sqlite")).unwrap();
-            let grants: i64 =
-                db.query_row("SELECT count(*) FROM meter_grant", [], |row| row.get(0)).unwrap_or(0);
-            (grants > 0).then_some(())
+        eventually("the tokens are stored", || async {
+            let counted =
+                open("tokens.sqlite").query_row("SELECT count(*) FROM meter_grant", [], |row| row.get(0));
+            (counted.unwrap_or(0) > 0).then_some(())
         })
         .await;
         world.server.kill9().unwrap();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use testkit::enedis::{Endpoint, Fault, Meters, Options, Quota, Resource};
 
 use super::{Linked, METER, get, link, question, world, yesterday};
-use crate::fixture::{Plan, Store, World};
+use crate::fixture::{PATIENCE, Plan, Store, World, eventually};
 use crate::journey::on_both_stores;
 
 on_both_stores!(a_day_asked_again_costs_nothing, a_restart_forgets_nothing);
@@ -74,7 +74,7 @@ async fn a_day_asked_again_costs_nothing(store: Store) {
     // That there are no panels is an answer that is remembered as well.
     for _ in 0..3 {
         let none = linked.read(&world, Resource::ProductionCurve, day.plus(-6), 7).await;
-        assert_eq!((none.status, none.error()), (400, Some("ADAM-ERR0069")), "Enedis' own words");
+        assert_eq!(none.outcome(), (400, Some("ADAM-ERR0069")), "Enedis' own words");
     }
     assert_eq!(world.enedis.counts().of_meter(METER, Resource::ProductionCurve), 1);
     // Only the days that are missing are asked for.
@@ -94,7 +94,7 @@ async fn a_restart_forgets_nothing(store: Store) {
     linked.read(&world, Resource::ProductionCurve, day, 1).await;
     assert_eq!(before.status, 200);
     // What is remembered is written in its own time: an orderly stop leaves nothing out.
-    world.server.stop(crate::fixture::PATIENCE).await.unwrap();
+    world.server.stop(PATIENCE).await.unwrap();
     world.restart().await;
     let calls = world.enedis.counts().data_requests();
     assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day.plus(-6), 7).await.body, before.body);
@@ -143,7 +143,7 @@ async fn days_before_the_activation_are_remembered() {
     let linked = link(&world).await;
     for _ in 0..3 {
         let early = linked.read(&world, Resource::MaxPower, day, 4).await;
-        assert_eq!((early.status, early.error()), (400, Some("ADAM-ERR0123")), "{}", early.body);
+        assert_eq!(early.outcome(), (400, Some("ADAM-ERR0123")), "{}", early.body);
     }
     assert_eq!(world.enedis.counts().data_requests(), 1);
     assert_eq!(linked.read(&world, Resource::MaxPower, day.plus(2), 4).await.status, 200);
@@ -181,7 +181,7 @@ async fn that_there_is_no_production_is_learnt_whatever_enedis_calls_it() {
         let day = today.plus(i64::from(n));
         if n > 0 {
             let ahead = Duration::from_secs(u64::from(n) * 86_400);
-            world.server.stop(crate::fixture::PATIENCE).await.unwrap();
+            world.server.stop(PATIENCE).await.unwrap();
             world.enedis.set_clock_ahead(ahead);
             world.enedis.set_today(Some(day));
             let builder = world.builder.clone().env("CLOCK_OFFSET_SECS", ahead.as_secs().to_string());
@@ -209,7 +209,7 @@ async fn a_history_does_not_keep_others_waiting() {
     let day = yesterday(&world.enedis);
     let history = async { linked.read(&world, Resource::ConsumptionCurve, day.plus(-720), 721).await };
     let other = async {
-        crate::fixture::eventually("the history is under way", || async {
+        eventually("the history is under way", || async {
             (world.enedis.counts().data_requests() >= 6).then_some(())
         })
         .await;

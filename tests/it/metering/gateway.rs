@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actors::base::clock::{Clock, SystemClock};
 use testkit::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Quota, Resource};
 
 use super::{Linked, get, link, question, yesterday};
@@ -49,7 +48,7 @@ async fn no_trouble_looks_like_an_answer_about_the_meter() {
         let day = yesterday(&world.enedis);
         world.enedis.script(endpoint, [fault]);
         let answer = linked.read(&world, Resource::ConsumptionCurve, day, 1).await;
-        let told = (answer.status, answer.error());
+        let told = answer.outcome();
         assert_eq!(told, (status, Some("temporarily_unavailable")), "{mode} {name}");
         assert!(answer.retry_after().is_some(), "{name}");
         // After a quota answer it waits until the time Enedis named.
@@ -70,7 +69,7 @@ async fn a_token_that_enedis_no_longer_accepts_is_replaced() {
     world.enedis.expire_application_tokens();
     // As long as it is young it is not: another one would fare no better, and the token endpoint has a quota too.
     let young = linked.read(&world, Resource::ConsumptionCurve, day, 1).await;
-    assert_eq!((young.status, young.error()), (429, Some("temporarily_unavailable")));
+    assert_eq!(young.outcome(), (429, Some("temporarily_unavailable")));
     assert_eq!(world.enedis.counts().application_tokens, 1);
     eventually("the token is replaced", || async {
         (linked.read(&world, Resource::ConsumptionCurve, day, 1).await.status == 200).then_some(())
@@ -162,7 +161,7 @@ async fn enedis_is_left_alone_as_long_as_it_asks() {
     world.enedis.script(Endpoint::Data2026, [Fault::unavailable().with_header("Retry-After", "600")]);
     for resource in [Resource::MaxPower, Resource::ConsumptionCurve] {
         let busy = linked.read(&world, resource, day, 1).await;
-        assert_eq!((busy.status, busy.error()), (429, Some("temporarily_unavailable")));
+        assert_eq!(busy.outcome(), (429, Some("temporarily_unavailable")));
     }
     assert_eq!(world.enedis.counts().data_requests(), 1);
 }
@@ -187,12 +186,9 @@ async fn odd_words_about_one_meter_close_no_api() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_does_not_begin_the_hours_quota_anew() {
     let quota = Quota { per_hour: Some(10), ..Quota::ENEDIS };
-    let into_hour = SystemClock.now().as_secs() % 3_600;
-    let ahead = Duration::from_secs((5_400 - into_hour) % 3_600);
     let plan = Plan::metering(Store::Sqlite, Options { quota, ..Options::default() }, 1).await;
     let plan = plan.env("ENEDIS_CALLS_PER_HOUR", "10").env("ENEDIS_API_MODE", "new");
-    let mut world = plan.env("CLOCK_OFFSET_SECS", &ahead.as_secs().to_string()).start().await;
-    world.enedis.set_clock_ahead(ahead);
+    let mut world = plan.at_half_past().start().await;
     let linked = link(&world).await;
     let day = yesterday(&world.enedis);
     let resources = [Resource::MaxPower, Resource::ConsumptionCurve, Resource::DailyConsumption];
@@ -251,7 +247,7 @@ async fn no_token_no_data_and_no_harm() {
     let (world, linked) = impatient("auto").await;
     world.enedis.set_outage(Endpoint::Token, Some(Fault::oauth_error("invalid_client")));
     let answer = linked.read(&world, Resource::MaxPower, yesterday(&world.enedis), 1).await;
-    assert_eq!((answer.status, answer.error()), (429, Some("temporarily_unavailable")));
+    assert_eq!(answer.outcome(), (429, Some("temporarily_unavailable")));
     assert_eq!(world.enedis.counts().data_requests(), 0);
     assert_eq!(linked.refresh().await.status, 200, "our own tokens have nothing to do with it");
 }
@@ -263,12 +259,7 @@ async fn a_long_outage_costs_few_calls_and_ends_by_itself() {
     world.enedis.set_outage_everywhere(Some(&Fault::server_error()));
     let asks = (1..=60).map(|back| linked.read(&world, Resource::MaxPower, day.plus(-10 * back), 1));
     for answer in futures_util::future::join_all(asks).await {
-        assert_eq!(
-            (answer.status, answer.error()),
-            (429, Some("temporarily_unavailable")),
-            "{}",
-            answer.body
-        );
+        assert_eq!(answer.outcome(), (429, Some("temporarily_unavailable")), "{}", answer.body);
     }
     let calls = world.enedis.counts().data_requests();
     assert!(calls <= 16, "{calls}");
@@ -281,17 +272,15 @@ async fn a_long_outage_costs_few_calls_and_ends_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hours_quota_is_told_at_once_and_costs_nothing() {
-    // The server's clock stands at half past, whenever this runs.
-    let into_hour = SystemClock.now().as_secs() % 3_600;
     let plan = Plan::metering(Store::Sqlite, Options::default(), 1).await.env("ENEDIS_CALLS_PER_HOUR", "2");
-    let world = plan.env("CLOCK_OFFSET_SECS", &((5_400 - into_hour) % 3_600).to_string()).start().await;
+    let world = plan.at_half_past().start().await;
     let linked = link(&world).await;
     let day = yesterday(&world.enedis);
     for resource in [Resource::ConsumptionCurve, Resource::MaxPower] {
         assert_eq!(linked.read(&world, resource, day, 1).await.status, 200);
     }
     let busy = linked.read(&world, Resource::DailyConsumption, day, 1).await;
-    assert_eq!((busy.status, busy.error()), (429, Some("temporarily_unavailable")), "{}", busy.body);
+    assert_eq!(busy.outcome(), (429, Some("temporarily_unavailable")), "{}", busy.body);
     let wait = busy.retry_after().unwrap();
     assert!((1_700..=1_800).contains(&wait.as_secs()), "until the hour is over: {wait:?}");
     assert_eq!(

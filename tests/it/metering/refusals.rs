@@ -70,14 +70,14 @@ async fn enedis_sees_nothing_of_what_is_refused() {
         [None, Some("0".repeat(64)), Some("short".into()), Some(format!("{}0", linked.tokens.access))]
     {
         let answer = get(&world, &good, token.as_deref()).await;
-        assert_eq!((answer.status, answer.error()), (401, Some("invalid_token")), "{token:?}");
+        assert_eq!(answer.outcome(), (401, Some("invalid_token")), "{token:?}");
     }
     let twice = reqwest::Client::new()
-        .get(format!("{}/data/proxy{good}", world.server.base_url()))
+        .get(world.url(&format!("/data/proxy{good}")))
         .header(AUTHORIZATION, format!("Bearer {}", linked.tokens.access))
         .header(AUTHORIZATION, "Bearer x");
     assert_eq!(twice.send().await.unwrap().status(), 401);
-    let posted = reqwest::Client::new().post(format!("{}/data/proxy{good}", world.server.base_url()));
+    let posted = reqwest::Client::new().post(world.url(&format!("/data/proxy{good}")));
     assert_eq!(posted.send().await.unwrap().status(), 405);
     assert_eq!(world.enedis.counts().data_requests(), 0);
     assert_eq!(world.enedis.seen().unknown_paths, Vec::<String>::new());
@@ -116,7 +116,7 @@ async fn an_outdated_plugin_is_told_so_at_the_data_endpoint_too() {
     let world = plan.start().await;
     let target = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
     let answer = get(&world, &target, None).await;
-    assert_eq!((answer.status, answer.error()), (400, Some("version_mismatch")));
+    assert_eq!(answer.outcome(), (400, Some("version_mismatch")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +124,7 @@ async fn the_other_flow_relays_nothing() {
     let world = crate::fixture::World::start(Store::Sqlite).await;
     let target = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
     let answer = get(&world, &target, Some(&"0".repeat(64))).await;
-    assert_eq!((answer.status, answer.error()), (404, Some("not_found")));
+    assert_eq!(answer.outcome(), (404, Some("not_found")));
     let form =
         [("grant_type", "refresh_token"), ("client_id", crate::fixture::CLIENT), ("refresh_token", "x")];
     let refused = world.device().await.post_form("/device/token", &form).await.unwrap();

@@ -1,38 +1,25 @@
 //! The hour's quota is everybody's: what strangers and large questions can take of it, and of memory.
 
-use actors::base::clock::{Clock, SystemClock};
 use testkit::enedis::{GeneratedMeters, Meters, Options, Resource};
-use testkit::person::Person;
 
+use super::consent::at_enedis;
 use super::{deliver, get, link, question, world, yesterday};
-use crate::fixture::{Plan, Store};
+use crate::fixture::{Plan, Store, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn meters_that_never_consented_have_a_share_of_the_hour() {
     let options = Options { meters: Meters::Generated(GeneratedMeters::consumers(9)), ..Options::default() };
-    // The server's clock stands at half past, whenever this runs.
-    let into_hour = SystemClock.now().as_secs() % 3_600;
-    let ahead = ((5_400 - into_hour) % 3_600).to_string();
-    let plan = Plan::metering(Store::Sqlite, options, 1).await.env("CLOCK_OFFSET_SECS", &ahead);
+    let plan = Plan::metering(Store::Sqlite, options, 1).await.at_half_past();
     let plan = plan.env("ENEDIS_CALLS_PER_HOUR", "40").env("ENEDIS_API_MODE", "new");
     let world = plan.start().await;
     let day = yesterday(&world.enedis);
     let proven = link(&world).await;
     assert_eq!(proven.read(&world, Resource::MaxPower, day, 1).await.status, 200);
 
-    let device = world.device().await;
-    let stranger = Person::new();
-    let confirm = stranger.open(device.code().unwrap().link()).await.unwrap();
-    let enedis = stranger.click(&confirm, "Oui").await.unwrap();
-    let state = enedis.chain.iter().find_map(|hop| hop.query("state")).unwrap();
+    let stranger = at_enedis(&world).await;
     let meters: Vec<_> = (0..20).map(|number| format!("999999990000{number:02}")).collect();
-    let returned = format!(
-        "{}/auth/redirect?code=x&usage_point_id={}&state={state}",
-        world.server.base_url(),
-        meters.join(";")
-    );
-    assert_eq!(stranger.open(&returned).await.unwrap().status, 200);
-    let forged = deliver(device).await;
+    assert_eq!(stranger.back(&format!("code=x&usage_point_id={}", meters.join(";"))).await, 200);
+    let forged = deliver(stranger.device).await;
 
     let before = world.enedis.counts().data_requests();
     for meter in &meters {
@@ -71,7 +58,7 @@ async fn many_large_answers_at_once_are_not_made() {
     assert!(statuses.iter().filter(|status| **status == 200).count() >= 2, "{statuses:?}");
     assert!(statuses.contains(&429), "{statuses:?}");
     // And when they have been read, there is room again; small ones are never in their way.
-    let again = crate::fixture::eventually("there is room again", || async {
+    let again = eventually("there is room again", || async {
         let answer = get(&world, &large, Some(&linked.tokens.access)).await;
         (answer.status == 200).then_some(answer)
     })

@@ -1,12 +1,9 @@
 //! Tokens of our own: their shape, their refresh, and what a kill leaves of them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use ::mongodb::Client;
 use ::mongodb::bson::{DateTime, Document, doc};
-use testkit::device::{Device, Tokens};
+use testkit::device::Tokens;
 use testkit::enedis::{Meters, Options, Resource};
-use testkit::mongod::Mongod;
 use testkit::person::Choice;
 
 use super::{Linked, METER, deliver, get, link, question, world, yesterday};
@@ -69,17 +66,17 @@ async fn a_refresh_gives_a_new_access_token_and_keeps_the_refresh_token(store: S
     }
     for meters in [format!("{a},{b}"), format!("{a},{b},{METER}"), METER.to_owned(), "x".to_owned()] {
         let refused = linked.refresh_as(&linked.tokens.refresh, Some(&meters)).await;
-        assert_eq!((refused.status, refused.error()), (400, Some("invalid_grant")), "{meters}");
+        assert_eq!(refused.outcome(), (400, Some("invalid_grant")), "{meters}");
     }
     for token in ["0".repeat(64), "never-issued".to_owned()] {
         let refused = linked.refresh_as(&token, Some(&linked.meters)).await;
-        assert_eq!((refused.status, refused.error()), (400, Some("invalid_grant")));
+        assert_eq!(refused.outcome(), (400, Some("invalid_grant")));
     }
     // It belongs to the client it was issued to.
     let form =
         [("grant_type", "refresh_token"), ("client_id", "second"), ("refresh_token", &linked.tokens.refresh)];
     let refused = linked.device.post_form("/device/token", &form).await.unwrap();
-    assert_eq!((refused.status, refused.error()), (400, Some("invalid_grant")));
+    assert_eq!(refused.outcome(), (400, Some("invalid_grant")));
     // The oldest plugins refresh elsewhere.
     let old =
         linked.device.refresh(&linked.tokens.refresh, &[("usage_points_id", &linked.meters)]).await.unwrap();
@@ -103,7 +100,7 @@ async fn a_kill_between_refresh_and_its_answer_costs_nothing(store: Store) {
     let linked = link(&world).await;
     // Many refreshes, and a kill among them: whichever answers were lost, the box asks again with what it has.
     let refreshes = (0..8).map(|_| {
-        let client = Device::new(world.server.base_url(), CLIENT);
+        let client = world.client(CLIENT);
         let (token, meters) = (linked.tokens.refresh.clone(), linked.meters.clone());
         async move {
             let form = [("usage_points_id", meters.as_str())];
@@ -124,23 +121,24 @@ async fn a_kill_between_refresh_and_its_answer_costs_nothing(store: Store) {
 
 /// Imports from a MongoDB that the PHP server has filled, then lives on as the box does.
 async fn a_token_of_the_php_server_goes_on_working(store: Store) {
-    static DATABASES: AtomicU32 = AtomicU32::new(0);
-    let mongod = Mongod::shared();
-    let php = mongod.uri(&format!("php_tokens_{}", DATABASES.fetch_add(1, Ordering::Relaxed)));
-    let client = Client::with_uri_str(&php).await.unwrap();
+    let php = Store::Mongodb.open();
+    let client = Client::with_uri_str(php.uri().unwrap()).await.unwrap();
     let (refresh, access) = ("5a".repeat(32), "c3".repeat(32));
     let entry = |key: String, hours| doc! { "key": key, "value": METER, "expireAt": in_hours(hours) };
     let entries =
         [entry(format!("refresh_token:{refresh}"), 20_000), entry(format!("access_token:{access}"), 1)];
     client.default_database().unwrap().collection::<Document>("cache").insert_many(entries).await.unwrap();
 
-    let world =
-        Plan::metering(store, Options::default(), 1).await.env("IMPORT_MONGODB_URI", &php).start().await;
+    let world = Plan::metering(store, Options::default(), 1)
+        .await
+        .env("IMPORT_MONGODB_URI", php.uri().unwrap())
+        .start()
+        .await;
     world.enedis.grant(METER);
     let imported = world.builder.run(["import-php"]).unwrap();
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     // The server was running all the while.
-    let device = Device::new(world.server.base_url(), CLIENT);
+    let device = world.client(CLIENT);
     let linked = Linked { device, tokens: Tokens { access, refresh }, meters: METER.into() };
     let day = yesterday(&world.enedis);
     assert_eq!(linked.read(&world, Resource::MaxPower, day, 1).await.status, 200);
@@ -170,6 +168,6 @@ async fn a_box_in_a_loop_is_told_to_wait_and_not_to_give_up() {
     for _ in 0..25 {
         last = linked.refresh().await;
     }
-    assert_eq!((last.status, last.error()), (429, Some("temporarily_unavailable")));
+    assert_eq!(last.outcome(), (429, Some("temporarily_unavailable")));
     assert!(last.retry_after().is_some());
 }

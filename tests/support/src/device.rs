@@ -33,7 +33,6 @@ pub struct Device {
     client_secret: Option<String>,
     client: reqwest::Client,
     code: Option<DeviceCodeAnswer>,
-    interval: Option<Duration>,
 }
 
 /// The answer to a request for codes (RFC 8628 section 3.2).
@@ -66,9 +65,6 @@ pub enum DeviceError {
     /// The request for codes was answered with something else.
     #[error("no codes in the answer: HTTP {} {}", .0.status, .0.body)]
     NoCodes(Box<Answer>),
-    /// A poll needs a code: [`Device::request_code`] comes first.
-    #[error("no device code yet")]
-    NoCodeYet,
     /// The deadline passed; the last answer, if there was one.
     #[error("no final answer in time")]
     Deadline(Option<Box<Answer>>),
@@ -90,14 +86,7 @@ impl Device {
             .build()
             .expect("an HTTP client");
         let base_url = base_url.into().trim_end_matches('/').to_owned();
-        Self {
-            base_url,
-            client_id: client_id.into(),
-            client_secret: None,
-            client,
-            code: None,
-            interval: None,
-        }
+        Self { base_url, client_id: client_id.into(), client_secret: None, client, code: None }
     }
 
     /// Sends `client_secret` in the body of every request.
@@ -107,16 +96,12 @@ impl Device {
         self
     }
 
-    /// Polls at this interval whatever the proxy asks for, as an impolite box does.
-    #[must_use]
-    pub fn with_interval(mut self, interval: Duration) -> Self {
-        self.interval = Some(interval);
-        self
-    }
-
     /// The codes of the last [`Device::request_code`].
-    pub fn code(&self) -> Option<&DeviceCodeAnswer> {
-        self.code.as_ref()
+    ///
+    /// # Panics
+    /// If no codes were asked for.
+    pub fn code(&self) -> &DeviceCodeAnswer {
+        self.code.as_ref().expect("codes were asked for")
     }
 
     /// Asks for codes, with `extra` form fields, and remembers them.
@@ -133,8 +118,7 @@ impl Device {
 
     /// Polls once, now, with the remembered code.
     pub async fn poll_once(&self) -> Result<PollAnswer, DeviceError> {
-        let code = self.code.as_ref().ok_or(DeviceError::NoCodeYet)?;
-        self.poll_code(&code.device_code).await
+        self.poll_code(&self.code().device_code).await
     }
 
     /// Polls once, now, with `device_code`.
@@ -146,10 +130,10 @@ impl Device {
     /// Polls as RFC 8628 section 3.5 asks until the answer is final, at most for `within`. The first poll comes
     /// one interval from now. Final is all but `authorization_pending`, `slow_down`, 5xx and lost connections.
     pub async fn poll_until_final(&self, within: Duration) -> Result<PollAnswer, DeviceError> {
-        let code = self.code.as_ref().ok_or(DeviceError::NoCodeYet)?;
+        let code = self.code();
         let deadline = Instant::now() + within;
-        let mut pace = Pace::new(self.interval, code.interval);
-        let mut wait = pace.interval;
+        let mut pace = Pace(Duration::from_secs(code.interval));
+        let mut wait = pace.0;
         let mut last = None;
         loop {
             if Instant::now() + wait > deadline {
@@ -158,7 +142,7 @@ impl Device {
             tokio::time::sleep(wait).await;
             wait = match tokio::time::timeout_at(deadline, self.poll_code(&code.device_code)).await {
                 Err(_) => return Err(DeviceError::Deadline(last)),
-                Ok(Err(_lost)) => pace.interval,
+                Ok(Err(_lost)) => pace.0,
                 Ok(Ok(answer)) => {
                     let Some(wait) = pace.after(&answer) else { return Ok(answer) };
                     last = Some(Box::new(answer));
@@ -221,28 +205,18 @@ impl Tokens {
 }
 
 /// The time between polls.
-struct Pace {
-    interval: Duration,
-    /// Never changes, as with an impolite box.
-    fixed: bool,
-}
+struct Pace(Duration);
 
 impl Pace {
-    fn new(own: Option<Duration>, asked_secs: u64) -> Self {
-        Self { interval: own.unwrap_or(Duration::from_secs(asked_secs)), fixed: own.is_some() }
-    }
-
     /// The wait before the next poll; `None` after a final answer.
     fn after(&mut self, answer: &Answer) -> Option<Duration> {
-        match (answer.status, answer.error()) {
-            (400, Some("authorization_pending")) => Some(self.interval),
+        match answer.outcome() {
+            (400, Some("authorization_pending")) => Some(self.0),
             (400, Some("slow_down")) => {
-                if !self.fixed {
-                    self.interval += SLOW_DOWN;
-                }
-                Some(self.interval)
+                self.0 += SLOW_DOWN;
+                Some(self.0)
             }
-            (500.., _) => Some(answer.retry_after().unwrap_or(self.interval).max(self.interval)),
+            (500.., _) => Some(answer.retry_after().unwrap_or(self.0).max(self.0)),
             _ => None,
         }
     }
@@ -277,7 +251,7 @@ mod tests {
     #[test]
     fn slow_down_adds_five_seconds_for_good() {
         let secs = |secs| Some(Duration::from_secs(secs));
-        let mut pace = Pace::new(None, 5);
+        let mut pace = Pace(Duration::from_secs(5));
         assert_eq!(pace.after(&answer(400, "authorization_pending", None)), secs(5));
         assert_eq!(pace.after(&answer(400, "slow_down", None)), secs(10));
         assert_eq!(pace.after(&answer(400, "authorization_pending", None)), secs(10));
@@ -287,23 +261,16 @@ mod tests {
             assert_eq!(pace.after(&answer(400, error, None)), None);
         }
         assert_eq!(pace.after(&answer(200, "", None)), None);
-        let mut impolite = Pace::new(secs(1), 5);
-        assert_eq!(impolite.after(&answer(400, "slow_down", None)), secs(1));
     }
 
     #[tokio::test]
     async fn a_box_without_a_server_gives_up_at_its_deadline() {
-        let mut device = Device::new("http://127.0.0.1:9", "box").with_interval(Duration::from_millis(10));
+        let mut device = Device::new("http://127.0.0.1:9", "box");
         assert!(matches!(device.request_code(&[]).await, Err(DeviceError::Transport(_))));
-        let code = serde_json::json!({"device_code": "d", "user_code": "u", "verification_uri": "v", "expires_in": 9});
+        let code = serde_json::json!({"device_code": "d", "user_code": "u", "verification_uri": "v",
+            "expires_in": 9, "interval": 0});
         device.code = Some(serde_json::from_value(code).expect("codes"));
         let ended = device.poll_until_final(Duration::from_millis(50)).await;
         assert!(matches!(ended, Err(DeviceError::Deadline(None))));
-    }
-
-    #[tokio::test]
-    async fn a_poll_needs_a_code() {
-        let device = Device::new("http://127.0.0.1:9", "box");
-        assert!(matches!(device.poll_once().await, Err(DeviceError::NoCodeYet)));
     }
 }

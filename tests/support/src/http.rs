@@ -43,6 +43,11 @@ impl Answer {
         self.text("error")
     }
 
+    /// The status and [`Answer::error`].
+    pub fn outcome(&self) -> (u16, Option<&str>) {
+        (self.status, self.error())
+    }
+
     /// `Retry-After` when it is a number of seconds (RFC 9110 section 10.2.3).
     pub fn retry_after(&self) -> Option<Duration> {
         self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)

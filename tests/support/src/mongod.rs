@@ -5,18 +5,16 @@
 //! takes writes) before it is handed out. It refuses to pass silently over a missing server: [`Mongod::start`]
 //! panics, as a test that did not run must not look like one that passed.
 
-mod message;
-
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use bson::{Document, doc};
 use tempfile::TempDir;
 
-use self::message::Hello;
 use crate::net;
 use crate::process::{self, Signal};
 
@@ -26,6 +24,11 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// Starts tried, as another process may take the port between its choice and its use.
 const ATTEMPTS: usize = 3;
+/// Time a command may take that writes nothing.
+const COMMAND_WITHIN: Duration = Duration::from_secs(2);
+/// The operation of MongoDB's wire protocol that carries commands, and the length of what is before its document.
+const OP_MSG: i32 = 2013;
+const HEAD: usize = 21;
 /// Name of the replica set.
 const REPLICA_SET: &str = "rs0";
 
@@ -164,20 +167,22 @@ impl Mongod {
         let deadline = Instant::now() + START_WITHIN;
         mongod.wait_for(deadline, |_| true)?;
         if kind == Kind::ReplicaSet {
-            message::initiate(mongod.addr(), REPLICA_SET)?;
-            mongod.wait_for(deadline, |hello| hello.writable)?;
+            let member = doc! { "_id": 0, "host": mongod.addr().to_string() };
+            let set = doc! { "_id": REPLICA_SET, "members": [member] };
+            mongod.run(doc! { "replSetInitiate": set }, START_WITHIN)?;
+            mongod.wait_for(deadline, |hello| hello.get_bool("isWritablePrimary").unwrap_or(false))?;
         }
         Ok(mongod)
     }
 
     /// Waits until the server answers `hello` as wanted.
-    fn wait_for(&self, deadline: Instant, wanted: impl Fn(Hello) -> bool) -> io::Result<()> {
+    fn wait_for(&self, deadline: Instant, wanted: impl Fn(&Document) -> bool) -> io::Result<()> {
         loop {
             if let Some(status) = self.child().try_wait()? {
                 return Err(io::Error::other(format!("ended at once, {status}: {}", self.last_log_lines())));
             }
-            let error = match message::hello(self.addr()) {
-                Ok(hello) if wanted(hello) => return Ok(()),
+            let error = match self.hello() {
+                Ok(hello) if wanted(&hello) => return Ok(()),
                 Ok(_) => io::Error::other("no primary elected"),
                 Err(error) => error,
             };
@@ -185,6 +190,34 @@ impl Mongod {
                 return Err(error);
             }
             std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn hello(&self) -> io::Result<Document> {
+        self.run(doc! { "hello": 1 }, COMMAND_WITHIN)
+    }
+
+    /// Sends `command` over a connection of its own, and returns the answer if that says `ok`. The kit needs no driver
+    /// for the two commands that a start takes.
+    fn run(&self, mut command: Document, within: Duration) -> io::Result<Document> {
+        command.insert("$db", "admin");
+        let command = command.to_vec().map_err(io::Error::other)?;
+        let mut stream = TcpStream::connect_timeout(&self.addr(), within)?;
+        stream.set_read_timeout(Some(within))?;
+        stream.set_write_timeout(Some(within))?;
+        // An `OP_MSG`: length, request id, id answered, operation, no flags; then one section of kind 0. The answer has
+        // the same head.
+        let length = i32::try_from(HEAD + command.len()).map_err(io::Error::other)?;
+        let mut message = [length, 1, 0, OP_MSG, 0].map(i32::to_le_bytes).concat();
+        message.push(0);
+        message.extend(command);
+        stream.write_all(&message)?;
+        stream.read_exact(&mut [0; HEAD])?;
+        let answer = Document::from_reader(stream).map_err(io::Error::other)?;
+        if answer.get_f64("ok").is_ok_and(|ok| ok > 0.0) {
+            Ok(answer)
+        } else {
+            Err(io::Error::other(format!("MongoDB refused: {answer}")))
         }
     }
 
@@ -234,21 +267,23 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second));
         assert!(first.uri("mine").starts_with(&format!("mongodb://{}/mine", first.addr())));
         first.pause().expect("a running server");
-        assert!(message::hello(first.addr()).is_err(), "a frozen server does not answer");
+        assert!(first.hello().is_err(), "a frozen server does not answer");
         first.resume().expect("a frozen server");
-        message::hello(first.addr()).expect("an answer");
+        first.hello().expect("an answer");
         first.kill().expect("a running server");
-        assert!(message::hello(first.addr()).is_err());
+        assert!(first.hello().is_err());
         assert!(first.pause().is_err());
         drop((first, second));
         let next = Mongod::shared();
-        message::hello(next.addr()).expect("a new server");
+        next.hello().expect("a new server");
     }
 
     #[test]
     fn a_replica_set_takes_writes() {
         let mongod = Mongod::start(Kind::ReplicaSet);
-        assert!(message::hello(mongod.addr()).expect("an answer").writable);
+        assert!(
+            mongod.hello().expect("an answer").get_bool("isWritablePrimary").expect("a member of the answer")
+        );
         assert!(mongod.uri("mine").ends_with("?replicaSet=rs0"));
     }
 }

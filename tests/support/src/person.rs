@@ -148,13 +148,13 @@ impl Person {
         choice: Choice,
     ) -> Result<Visit, PersonError> {
         let page = self.open(verification_uri).await?;
-        let next = self.type_code(&page, user_code).await?;
+        let form = page.document.form_to(CODE_FORM).ok_or_else(|| page.lacks(CODE_FORM))?;
+        let next = self.send(&page.url, form, None, &[("code", user_code)]).await?;
         self.carry_on(next.after(page.chain), choice).await
     }
 
     /// Goes on from `visit` until a page has neither the proxy's form nor Enedis' buttons, or is an error page.
-    pub async fn carry_on(&self, visit: Visit, choice: Choice) -> Result<Visit, PersonError> {
-        let mut visit = visit;
+    async fn carry_on(&self, mut visit: Visit, choice: Choice) -> Result<Visit, PersonError> {
         for _ in 0..MAX_PAGES {
             let next = if visit.status >= 400 {
                 return Ok(visit);
@@ -168,12 +168,6 @@ impl Person {
             visit = next.after(visit.chain);
         }
         Err(PersonError::Circles(visit.url))
-    }
-
-    /// Types `user_code` into the proxy's form on `page` and sends it.
-    pub async fn type_code(&self, page: &Visit, user_code: &str) -> Result<Visit, PersonError> {
-        let form = page.document.form_to(CODE_FORM).ok_or_else(|| page.lacks(CODE_FORM))?;
-        self.send(&page.url, form, None, &[("code", user_code)]).await
     }
 
     /// Presses the button for `choice` on the simulator's consent page.
@@ -308,11 +302,6 @@ impl Visit {
     /// The first value of header `name` (any case) of the last answer, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The first hop whose URL has this path.
-    pub fn hop(&self, path: &str) -> Option<&Hop> {
-        self.chain.iter().find(|hop| hop.url.path() == path)
     }
 
     /// The same visit, with the hops that came before it.

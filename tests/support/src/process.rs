@@ -11,10 +11,6 @@ use std::time::Duration;
 pub enum Signal {
     /// SIGTERM: please stop.
     Term,
-    /// SIGINT: what Ctrl-C sends.
-    Int,
-    /// SIGKILL: stop at once, with no chance to tidy up.
-    Kill,
     /// SIGSTOP: freeze; connections stay open and nothing answers.
     Stop,
     /// SIGCONT: go on after [`Signal::Stop`].
@@ -25,8 +21,6 @@ impl Signal {
     fn name(self) -> &'static str {
         match self {
             Self::Term => "TERM",
-            Self::Int => "INT",
-            Self::Kill => "KILL",
             Self::Stop => "STOP",
             Self::Cont => "CONT",
         }

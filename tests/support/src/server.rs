@@ -122,13 +122,6 @@ impl Builder {
         self
     }
 
-    /// Starts in this directory, which is not removed. A `.env` in it is read by the binary.
-    #[must_use]
-    pub fn cwd(mut self, path: impl Into<PathBuf>) -> Self {
-        self.cwd = path.into();
-        self
-    }
-
     /// Waits this long for the server to be ready, in place of [`READY_WITHIN`].
     #[must_use]
     pub fn ready_within(mut self, within: Duration) -> Self {
@@ -272,36 +265,12 @@ impl Server {
         self.output.lines()
     }
 
-    /// The `fields` of every JSON log line so far whose `fields.message` is `message`.
-    pub fn logged(&self, message: &str) -> Vec<Value> {
-        self.output.lines().iter().filter_map(|line| fields(line, message)).collect()
-    }
-
-    /// Waits until a line contains `part` and returns it; `None` if none does within `within`.
-    pub async fn wait_for_log(&self, part: &str, within: Duration) -> Option<String> {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(line) = self.output.lines().into_iter().find(|line| line.contains(part)) {
-                return Some(line);
-            }
-            if Instant::now() > deadline {
-                return None;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Asks it to stop: SIGTERM.
+    /// Asks it to stop: SIGTERM. An error if it has ended.
     pub fn terminate(&self) -> io::Result<()> {
-        self.signal(Signal::Term)
-    }
-
-    /// Sends `signal`; an error if it has ended.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let mut child = self.child();
         match child.try_wait()? {
             Some(status) => Err(io::Error::other(format!("the server has ended, {status}"))),
-            None => process::send(child.id(), signal),
+            None => process::send(child.id(), Signal::Term),
         }
     }
 
@@ -360,14 +329,11 @@ pub fn workspace_root() -> PathBuf {
     root.unwrap_or(&start).to_owned()
 }
 
+/// The `fields` of the line that says so.
 fn ready(line: &str) -> Option<Value> {
-    fields(line, "ready")
-}
-
-fn fields(line: &str, message: &str) -> Option<Value> {
     let mut line: Value = serde_json::from_str(line).ok()?;
     let fields = line.get_mut("fields")?.take();
-    (fields.get("message")?.as_str()? == message).then_some(fields)
+    (fields.get("message")?.as_str()? == "ready").then_some(fields)
 }
 
 #[cfg(test)]
