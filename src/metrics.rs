@@ -1,7 +1,7 @@
 //! Counters and gauges for `/metrics`, in the `OpenMetrics` text format.
 //!
 //! Requests count themselves in [`Metrics`]; everything else is [`Observed`] of the actors when somebody scrapes. Each
-//! metric is a line of [`rows`], with its name and help. Knows nothing of HTTP: the HTTP side says by the enums below how
+//! metric is a line of `rows`, with its name and help. Knows nothing of HTTP: the HTTP side says by the enums below how
 //! something ended.
 
 use actors::device_flow::consent::ConsentOutcome;

@@ -117,7 +117,7 @@ pub struct ExchangerSnapshot {
     pub services: EndpointSnapshot,
 }
 
-/// The actor: [`Core`] decides. Reach it through [`TokenExchangerHandle`].
+/// The actor around a core that decides. Reach it through [`TokenExchangerHandle`].
 pub struct TokenExchanger {
     server: Rc<dyn AuthorizationServer>,
     clock: SharedClock,

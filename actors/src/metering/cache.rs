@@ -24,7 +24,7 @@ pub enum Subject {
     Error(Resource),
     /// The earliest day of a resource that ever had a value, `YYYY-MM-DD`, kept for good.
     Since(Resource),
-    /// The [`super::refusals::ConsentDoubt`].
+    /// The [`super::refusals::RefusalHistory`].
     Consent,
 }
 

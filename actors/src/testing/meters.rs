@@ -169,7 +169,7 @@ pub async fn takes_values_of_every_size<P: Place<dyn MeterCache>>((_, cache, mut
     assert_eq!(get(&cache, &entries).await, by_key(&entries));
 }
 
-/// Evicted is what [`evictions`] says: what has expired, then what was fetched first until the rest fits.
+/// Evicted is what the model says: what has expired, then what was fetched first until the rest fits.
 pub async fn evicts_what_has_expired_then_the_oldest<P: Place<dyn MeterCache>>(
     (_, cache, mut samples): Trial<P>,
 ) {
