@@ -14,14 +14,17 @@ mod samples;
 pub mod sessions;
 pub mod tokens;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 
-pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples};
+pub use self::meters::model::Model as MeterModel;
+pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples, hourly_reading};
 pub use self::sessions::model::Model as SessionModel;
+pub use self::tokens::model::Model as TokenModel;
 use crate::base::clock::Timestamp;
-use crate::base::store::Written;
+use crate::base::store::{StoreError, Written};
 use crate::device_flow::store::SessionStore;
 
 /// Where one test keeps what goes through `Port`: a directory, a database. Removed when dropped, if that is worth
@@ -56,6 +59,26 @@ pub fn block_on<T>(property: impl Future<Output = T>) -> T {
         .build()
         .expect("a runtime starts")
         .block_on(property)
+}
+
+/// What a model keeps, behind a lock. While it is away there is nothing but errors.
+#[derive(Debug, Default)]
+struct Kept<T> {
+    state: Mutex<T>,
+    is_away: AtomicBool,
+}
+
+impl<T> Kept<T> {
+    fn lock(&self) -> Result<MutexGuard<'_, T>, StoreError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(StoreError::Aborted("away".into()));
+        }
+        Ok(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
 }
 
 /// Asks a store and its model the same at step `$n`, and compares the answers.

@@ -31,6 +31,7 @@ use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
+use crate::base::timer::every;
 use crate::enedis::exchanger::TokenExchangerHandle;
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::ApiMode;
@@ -228,27 +229,6 @@ impl MeterRelay {
             }
         }));
     }
-
-    fn evict(&mut self, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.evicting, true) {
-            return;
-        }
-        let (store, clock) = (Arc::clone(&self.store), SharedClock::clone(&self.clock));
-        let bound = self.settings.cache_max_bytes;
-        let evict = async move {
-            for _ in 0..EVICT_STEPS {
-                match store.evict(clock.now(), bound).await {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "the meter cache could not be brought back to its bound");
-                        break;
-                    }
-                }
-            }
-        };
-        ctx.spawn(evict.into_actor(self).map(|(), act, _| act.evicting = false));
-    }
 }
 
 /// What the store has of `keys`; `None` if it does not answer. A miss costs a call, no more.
@@ -265,7 +245,7 @@ impl Actor for MeterRelay {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(EVICT_EVERY, Self::evict);
+        every(EVICT_EVERY, ctx.address().downgrade(), || Evict);
         // Before the first question: the hour may have been begun by a process before this one.
         let found = look(Arc::clone(&self.store), self.core.usage_keys(), self.clock.now());
         ctx.wait(found.into_actor(self).map(|found, act, _| {
@@ -328,6 +308,38 @@ impl Handler<ForgetMeter> for MeterRelay {
             msg.reply.send(());
         };
         ctx.spawn(forget.into_actor(self));
+    }
+}
+
+/// Bring the stored cache back to its bound. Sent by the relay's timer; not waited for.
+struct Evict;
+
+impl Message for Evict {
+    type Result = ();
+}
+
+impl Handler<Evict> for MeterRelay {
+    type Result = ();
+
+    fn handle(&mut self, _: Evict, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.evicting, true) {
+            return;
+        }
+        let (store, clock) = (Arc::clone(&self.store), SharedClock::clone(&self.clock));
+        let bound = self.settings.cache_max_bytes;
+        let evict = async move {
+            for _ in 0..EVICT_STEPS {
+                match store.evict(clock.now(), bound).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "the meter cache could not be brought back to its bound");
+                        break;
+                    }
+                }
+            }
+        };
+        ctx.spawn(evict.into_actor(self).map(|(), act, _| act.evicting = false));
     }
 }
 

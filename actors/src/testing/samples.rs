@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::ToSpan;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -14,6 +15,9 @@ use crate::base::keyring::{
 use crate::device_flow::session::{Consent, Lifetimes, Phase, Request, Session};
 use crate::device_flow::store::record::PhaseTag;
 use crate::metering::cache::CacheEntry;
+use crate::metering::civil::moment_text;
+use crate::metering::request::DayRange;
+use crate::metering::resource_server::{Point, Reading};
 use crate::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
 
 /// The present of every sample. Far ahead of any database's own clock, so that no database deletes a sample as
@@ -179,4 +183,16 @@ impl Samples {
     pub fn cache_entries(&mut self, owner: CacheKey, count: usize) -> Vec<CacheEntry> {
         (0..count).map(|_| self.cache_entry(owner)).collect()
     }
+}
+
+/// A load curve with 540 W in every hour.
+pub fn hourly_reading(range: DayRange) -> Reading {
+    let hours = range.days().flat_map(|day| (1..=24_i8).map(move |hour| day.at(0, 0, 0, 0) + hour.hours()));
+    let point = |end| Point {
+        value: "540".to_owned(),
+        date: moment_text(end),
+        interval_length: Some("PT60M".to_owned()),
+        measure_type: Some("B".to_owned()),
+    };
+    Reading { quality: "BRUT".to_owned(), points: hours.map(point).collect() }
 }

@@ -1,13 +1,10 @@
 //! The consent workflow on a registry of its own: what the person is told, what the device finds, and what becomes of a
 //! token in hand.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::Arbiter;
 use actors::base::code::{BrowserToken, StateToken};
 use actors::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use actors::base::keyring::{DeviceHash, GrantHash, StateHash};
@@ -17,37 +14,16 @@ use actors::device_flow::poll::PollAnswer;
 use actors::device_flow::registry::{CodeRegistryHandle, ConfirmAnswer, Confirmed};
 use actors::device_flow::session::{Lifetimes, Session};
 use actors::device_flow::store::{SessionKey, SessionStore};
-use actors::enedis::exchanger::{ExchangerSettings, TokenExchanger};
-use actors::enedis::port::{Answer, Attempt, AuthorizationServer, Call, ConfiguredClient, Grant, NoToken};
-use actors::limits::quota::QuotaSettings;
+use actors::enedis::port::{Answer, Attempt, ConfiguredClient, NoToken};
 use async_trait::async_trait;
 use futures_util::future::{join, join_all};
 
+use crate::fake_enedis::{EXCHANGER, FakeEnedis};
 use crate::fake_store::Fault;
 use crate::universe::{START, Universe, pass, poll, shared_universe, universe};
 
 fn token() -> TokenSet {
     TokenSet::own([("access_token", "granted".into())])
-}
-
-/// Enedis' token endpoint, for each call the next of these attempts, then tokens.
-#[derive(Default)]
-struct Server {
-    script: RefCell<VecDeque<Attempt>>,
-    calls: Cell<usize>,
-    delay: Cell<Duration>,
-}
-
-#[async_trait(?Send)]
-impl AuthorizationServer for Server {
-    async fn call(&self, call: Call, _: Duration) -> Attempt {
-        let Call::Token(call) = call else { panic!("only codes are exchanged here") };
-        assert!(matches!(call.grant, Grant::AuthorizationCode { .. }));
-        self.calls.set(self.calls.get() + 1);
-        tokio::time::sleep(self.delay.get()).await;
-        let next = self.script.borrow_mut().pop_front();
-        next.unwrap_or_else(|| Attempt::Answered(Answer::Token(Ok(token()))))
-    }
 }
 
 /// Gives tokens of our own, or what it was told to; remembers what was taken back.
@@ -75,7 +51,7 @@ impl GrantIssuer for Issuer {
 /// One device whose code was confirmed in one browser.
 struct Flow<'a> {
     universe: &'a Universe,
-    server: Rc<Server>,
+    enedis: FakeEnedis,
     issuer: Option<Arc<Issuer>>,
     registry: CodeRegistryHandle,
     consent: ConsentWorkflow,
@@ -96,43 +72,21 @@ impl<'a> Flow<'a> {
     }
 
     async fn launch(universe: &'a Universe, issuer: Option<Arc<Issuer>>) -> Self {
-        thread_local! {
-            static SERVER: RefCell<Rc<Server>> = RefCell::default();
-        }
-        let server = Rc::new(Server::default());
-        SERVER.set(Rc::clone(&server));
-        let settings = ExchangerSettings {
-            in_flight: 1,
-            quota: QuotaSettings { per_second: 5, per_hour: 1_000 },
-            attempt: Duration::from_secs(5),
-            deadline: Duration::from_secs(10),
-        };
-        let registry = universe.registry();
-        let clock = Arc::clone(&universe.clock);
-        // On this thread, whose time is the test's.
-        let server_here = || SERVER.with_borrow(|server| Rc::clone(server) as Rc<dyn AuthorizationServer>);
-        let exchanger = TokenExchanger::launch(
-            &Arbiter::current(),
-            server_here,
-            Arc::clone(&clock),
-            settings,
-            None,
-            [5; 32],
-        );
+        let (enedis, registry) = (FakeEnedis::new(universe), universe.registry());
         let consent = ConsentWorkflow::new(
             registry.clone(),
-            exchanger,
+            enedis.exchanger_with(EXCHANGER, None),
             Arc::clone(&universe.keys),
-            clock,
+            Arc::clone(&universe.clock),
             ConfiguredClient::default(),
             issuer.clone().map(|issuer| issuer as Arc<dyn GrantIssuer>),
-            settings.deadline,
+            EXCHANGER.deadline,
         );
         let (device, user) = universe.issue(&registry).await;
         let browser = universe.browser();
         let confirmed = universe.confirm(&registry, &user, universe.keys.browser(&browser)).await;
         let ConfirmAnswer::Confirmed(Confirmed { state, .. }) = confirmed else { panic!("{confirmed:?}") };
-        Self { universe, server, issuer, registry, consent, device, browser, state }
+        Self { universe, enedis, issuer, registry, consent, device, browser, state }
     }
 
     /// The browser comes back from Enedis.
@@ -177,13 +131,13 @@ fn what_an_exchange_brings_is_told_to_the_person_and_to_the_device() {
     ] {
         universe(async |universe| {
             let flow = Flow::start(universe).await;
-            flow.server.script.borrow_mut().push_back(attempt);
+            flow.enedis.will(Duration::ZERO, [attempt]);
             assert_eq!(flow.come_back().await, told);
             // A reload shows the same decision, or that the code is spent; it is never presented again.
             let reloaded = flow.come_back().await;
             assert_eq!(reloaded == ConsentOutcome::Approved, may_return, "{reloaded:?}");
             assert_eq!(reloaded == ConsentOutcome::Presented, !may_return, "{reloaded:?}");
-            assert_eq!(flow.server.calls.get(), 1);
+            assert_eq!(flow.enedis.names(), ["code"]);
             let polled = flow.poll().await;
             assert_eq!(matches!(polled, PollAnswer::Token(_)), may_return, "{polled:?}");
             assert_eq!(matches!(polled, PollAnswer::Pending { .. }), !may_return, "{polled:?}");
@@ -195,11 +149,11 @@ fn what_an_exchange_brings_is_told_to_the_person_and_to_the_device() {
 fn while_enedis_is_down_the_same_return_may_be_tried_again() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;
-        flow.server.script.borrow_mut().extend((0..20).map(|_| Attempt::Down(None)));
+        flow.enedis.will(Duration::ZERO, vec![Attempt::Down(None); 20]);
         let told = flow.come_back().await;
         assert!(matches!(told, ConsentOutcome::Down { .. } | ConsentOutcome::Busy { .. }), "{told:?}");
         assert!(matches!(flow.poll().await, PollAnswer::Pending { .. }));
-        flow.server.script.borrow_mut().clear();
+        flow.enedis.recover();
         pass(60).await;
         assert_eq!(flow.come_back().await, ConsentOutcome::Approved);
         assert!(matches!(flow.poll().await, PollAnswer::Token(_)));
@@ -210,10 +164,10 @@ fn while_enedis_is_down_the_same_return_may_be_tried_again() {
 fn returns_at_once_are_one_exchange() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;
-        flow.server.delay.set(Duration::from_secs(1));
+        flow.enedis.will(Duration::from_secs(1), [Attempt::Answered(crate::fake_enedis::token("granted"))]);
         let told = join_all((0..8).map(|_| flow.come_back())).await;
         assert!(told.iter().all(|told| *told == ConsentOutcome::Approved), "{told:?}");
-        assert_eq!(flow.server.calls.get(), 1);
+        assert_eq!(flow.enedis.names(), ["code"]);
     });
 }
 
@@ -222,7 +176,8 @@ fn a_token_in_hand_is_offered_for_a_minute() {
     for (away, told) in [(45, ConsentOutcome::Approved), (90, ConsentOutcome::Unavailable)] {
         universe(async |universe| {
             let flow = Flow::start(universe).await;
-            flow.server.delay.set(Duration::from_secs(1));
+            flow.enedis
+                .will(Duration::from_secs(1), [Attempt::Answered(crate::fake_enedis::token("granted"))]);
             // The code is marked as presented; then the store goes away while the token is on its way.
             let store_goes_away = async {
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -246,7 +201,7 @@ fn a_code_that_was_marked_but_handed_to_nobody_is_exchanged_later() {
         universe.store.fail(Fault::LosesTheAnswer);
         universe.store.go_blind();
         assert_eq!(flow.come_back().await, ConsentOutcome::Unavailable);
-        assert_eq!(flow.server.calls.get(), 0);
+        assert!(flow.enedis.sent().is_empty());
         universe.store.heal();
         // The page said: try again. So it must work.
         assert_eq!(flow.come_back().await, ConsentOutcome::Approved);
@@ -258,7 +213,7 @@ fn a_code_that_was_marked_but_handed_to_nobody_is_exchanged_later() {
 fn a_browser_that_hangs_up_is_served_all_the_same() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;
-        flow.server.delay.set(Duration::from_secs(2));
+        flow.enedis.will(Duration::from_secs(2), [Attempt::Answered(crate::fake_enedis::token("granted"))]);
         assert!(tokio::time::timeout(Duration::from_secs(1), flow.come_back()).await.is_err());
         flow.consent.idle().await;
         assert_eq!(universe.elapsed(), Duration::from_secs(2));
@@ -319,6 +274,6 @@ fn what_does_not_belong_to_the_flow_is_garbled() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;
         assert_eq!(flow.come_back_with(Returned::Authorisation(7)).await, ConsentOutcome::Garbled);
-        assert_eq!(flow.server.calls.get(), 0);
+        assert!(flow.enedis.sent().is_empty());
     });
 }

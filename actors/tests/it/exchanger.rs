@@ -1,111 +1,26 @@
 //! The exchanger: what is sent and when, what is sent again, and who hears that it was not.
 
-use std::collections::VecDeque;
 use std::iter::repeat_n;
-use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::Arbiter;
-use actors::base::clock::SharedClock;
-use actors::base::token_set::TokenSet;
-use actors::enedis::exchanger::{
-    Acquired, Exchanged, ExchangerSettings, NotDone, TokenExchanger, TokenExchangerHandle,
-};
-use actors::enedis::port::{
-    Answer, Attempt, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer,
-    TokenCall,
-};
+use actors::enedis::exchanger::{Acquired, Exchanged, ExchangerSettings, NotDone, TokenExchangerHandle};
+use actors::enedis::port::{Answer, Attempt, Bearer, Grant, MetersCall, NoMeters, NoToken, TokenCall};
 use actors::limits::quota::QuotaSettings;
-use async_trait::async_trait;
 use futures_util::future::join_all;
 use futures_util::join;
 
+use crate::fake_enedis::{EXCHANGER, FakeEnedis, secs, token};
 use crate::universe::{START, Universe, pass, universe};
 
-const SETTINGS: ExchangerSettings = ExchangerSettings {
-    in_flight: 1,
-    quota: QuotaSettings { per_second: 5, per_hour: 1_000 },
-    attempt: Duration::from_secs(10),
-    deadline: Duration::from_secs(25),
-};
-
-/// An authorization server that answers as the test says, else at once and well.
-#[derive(Clone)]
-struct Enedis {
-    clock: SharedClock,
-    book: Arc<Mutex<Book>>,
-}
-
-#[derive(Default)]
-struct Book {
-    /// What the next attempts come to, and how long that takes.
-    script: VecDeque<(Duration, Attempt)>,
-    /// When what was sent.
-    sent: Vec<(Duration, String)>,
-}
-
-#[async_trait(?Send)]
-impl AuthorizationServer for Enedis {
-    async fn call(&self, call: Call, limit: Duration) -> Attempt {
-        assert_eq!(limit, SETTINGS.attempt);
-        let (name, answer) = match call {
-            Call::Token(TokenCall { grant: Grant::AuthorizationCode { code, .. }, .. }) => (code, token("t")),
-            Call::Token(_) => ("own".to_owned(), token(&format!("own {}", self.sent().len()))),
-            Call::Refresh(TokenCall { grant: Grant::RefreshToken { refresh_token, .. }, .. }) => {
-                let raw = RawAnswer { status: 200, content_type: None, body: Vec::new() };
-                (refresh_token, Answer::Refresh(raw))
-            }
-            Call::Refresh(_) => panic!("not a refresh token"),
-            Call::Meters(_) => ("meters".to_owned(), Answer::Meters(Err(NoMeters::NotYet))),
-        };
-        let next = {
-            let mut book = self.book.lock().unwrap();
-            book.sent.push((self.clock.now().since(START), name));
-            book.script.pop_front()
-        };
-        let (took, attempt) = next.unwrap_or((Duration::ZERO, Attempt::Answered(answer)));
-        tokio::time::sleep(took).await;
-        attempt
-    }
-}
-
-impl Enedis {
-    /// An exchanger in front of it.
-    fn start(universe: &Universe, settings: ExchangerSettings) -> (Self, TokenExchangerHandle) {
-        let enedis = Self { clock: Arc::clone(&universe.clock), book: Arc::default() };
-        let (server, clock) = (enedis.clone(), Arc::clone(&universe.clock));
-        let own = Some(("app".to_owned(), Some("secret".to_owned())));
-        let arbiter = Arbiter::current();
-        let exchanger = TokenExchanger::launch(&arbiter, || Rc::new(server), clock, settings, own, [1; 32]);
-        (enedis, exchanger)
-    }
-
-    /// The next attempts take `took` and come to this.
-    fn will(&self, took: Duration, attempts: impl IntoIterator<Item = Attempt>) {
-        let attempts = attempts.into_iter().map(|attempt| (took, attempt));
-        self.book.lock().unwrap().script.extend(attempts);
-    }
-
-    fn sent(&self) -> Vec<(Duration, String)> {
-        self.book.lock().unwrap().sent.clone()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.sent().into_iter().map(|(_, name)| name).collect()
-    }
+/// An exchanger in front of an Enedis of its own.
+fn start(universe: &Universe, settings: ExchangerSettings) -> (FakeEnedis, TokenExchangerHandle) {
+    let enedis = FakeEnedis::new(universe);
+    let own = Some(("app".to_owned(), Some("secret".to_owned())));
+    let exchanger = enedis.exchanger_with(settings, own);
+    (enedis, exchanger)
 }
 
 const AT_ONCE: Duration = Duration::ZERO;
-
-fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
-}
-
-fn token(access_token: &str) -> Answer {
-    let members = [("access_token", access_token.into()), ("expires_in", 12_600.into())];
-    Answer::Token(Ok(TokenSet::own(members)))
-}
 
 fn code(name: &str) -> TokenCall {
     let grant = Grant::AuthorizationCode { code: name.to_owned(), verifier: None };
@@ -128,7 +43,7 @@ fn not_done<T>(exchanged: &Exchanged<T>) -> Option<(NotDone, Duration)> {
 #[test]
 fn what_was_not_acted_on_is_sent_again_after_what_enedis_asks() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis
             .will(AT_ONCE, [Attempt::Busy(Some(START + secs(3))), Attempt::Down(None), Attempt::Down(None)]);
         assert!(matches!(exchanger.token(code("a")).await, Exchanged::Answered(Ok(_))));
@@ -146,7 +61,7 @@ fn what_was_not_acted_on_is_sent_again_after_what_enedis_asks() {
 #[test]
 fn what_may_have_been_acted_on_is_not_sent_again() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         let garbled = Err(NoToken::Garbled { status: 500 });
         enedis.will(AT_ONCE, [Attempt::Lost, Attempt::Failed(Answer::Token(garbled.clone()))]);
         assert_eq!(exchanger.token(code("a")).await, Exchanged::Lost);
@@ -162,7 +77,7 @@ fn what_may_have_been_acted_on_is_not_sent_again() {
 #[test]
 fn no_attempt_is_begun_that_could_not_be_waited_for() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(secs(9), repeat_n(Attempt::Down(None), 9));
         let told = exchanger.token(code("a")).await;
         // From 0 and some 9 s on; another one could end after the deadline.
@@ -170,7 +85,7 @@ fn no_attempt_is_begun_that_could_not_be_waited_for() {
         assert!((18..20).contains(&universe.elapsed().as_secs()), "told at once: {:?}", universe.elapsed());
     });
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(secs(8), repeat_n(Attempt::Answered(token("t")), 2));
         let (a, b, c) =
             join!(exchanger.token(code("a")), exchanger.token(code("b")), exchanger.token(code("c")),);
@@ -183,7 +98,7 @@ fn no_attempt_is_begun_that_could_not_be_waited_for() {
 #[test]
 fn what_does_not_answer_is_left_alone_and_probed() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(AT_ONCE, repeat_n(Attempt::Lost, 5));
         for _ in 0..5 {
             assert_eq!(exchanger.token(code("a")).await, Exchanged::Lost);
@@ -210,7 +125,7 @@ fn what_does_not_answer_is_left_alone_and_probed() {
 fn codes_go_before_refreshes_and_have_a_part_of_the_hour() {
     universe(async |universe| {
         let quota = QuotaSettings { per_second: 100, per_hour: 20 };
-        let (enedis, exchanger) = Enedis::start(universe, ExchangerSettings { quota, ..SETTINGS });
+        let (enedis, exchanger) = start(universe, ExchangerSettings { quota, ..EXCHANGER });
         enedis.will(secs(1), [Attempt::Answered(token("t"))]);
         let waiting = async {
             let (_, _, c) = join!(
@@ -240,7 +155,7 @@ fn codes_go_before_refreshes_and_have_a_part_of_the_hour() {
 #[test]
 fn the_quota_is_kept_and_whoever_finds_no_place_hears_it() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, ExchangerSettings { in_flight: 3, ..SETTINGS });
+        let (enedis, exchanger) = start(universe, ExchangerSettings { in_flight: 3, ..EXCHANGER });
         enedis.will(secs(1), repeat_n(Attempt::Down(None), 4_100));
         let refreshes = (0..4_100).map(|_| exchanger.refresh(refresh("a")));
         let told = join_all(refreshes).await;
@@ -256,7 +171,7 @@ fn the_quota_is_kept_and_whoever_finds_no_place_hears_it() {
 #[test]
 fn one_renewal_serves_all_who_want_the_applications_token() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(secs(2), [Attempt::Answered(token("first"))]);
         let all = join_all((0..50).map(|_| exchanger.acquire(None))).await;
         assert!(all.iter().all(|told| *told == Acquired::Bearer(Bearer::from("first"))));
@@ -276,7 +191,7 @@ fn one_renewal_serves_all_who_want_the_applications_token() {
 #[test]
 fn whoever_wants_a_token_that_there_is_not_hears_why() {
     universe(async |universe| {
-        let (enedis, exchanger) = Enedis::start(universe, SETTINGS);
+        let (enedis, exchanger) = start(universe, EXCHANGER);
         let down = |wait| Acquired::NotDone { why: NotDone::Down, retry_after: secs(wait) };
         let error = NoToken::Refused { status: 401, error: "invalid_client".into() };
         enedis.will(AT_ONCE, [Attempt::Answered(Answer::Token(Err(error)))]);
@@ -286,9 +201,7 @@ fn whoever_wants_a_token_that_there_is_not_hears_why() {
         pass(20).await;
         assert_eq!(exchanger.acquire(None).await, Acquired::Bearer(Bearer::from("own 1")));
         // Where the application has no credentials there is none at all.
-        let (server, clock) = (enedis.clone(), Arc::clone(&universe.clock));
-        let arbiter = Arbiter::current();
-        let without = TokenExchanger::launch(&arbiter, || Rc::new(server), clock, SETTINGS, None, [1; 32]);
+        let without = enedis.exchanger_with(EXCHANGER, None);
         assert_eq!((without.acquire(None).await, enedis.sent().len()), (down(25), 2));
     });
 }

@@ -6,9 +6,13 @@
 mod actix_facts;
 mod consent;
 mod exchanger;
+mod fake_enedis;
 mod fake_store;
+mod issuer;
 mod registry;
+mod relay;
 mod system;
 mod throttler;
+mod tokens;
 mod universe;
 mod writer;

@@ -11,24 +11,12 @@ use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{BeginAnswer, ConfirmAnswer, Failure, IssueAnswer};
 use actors::device_flow::session::{Consent, Lifetimes, Session};
 use actors::device_flow::store::{Polled, SessionStore, Write};
-use actors::enedis::exchanger::ExchangerSettings;
-use actors::enedis::port::{Attempt, AuthorizationServer, Call, ConfiguredClient};
-use actors::limits::quota::QuotaSettings;
+use actors::enedis::port::ConfiguredClient;
 use actors::system::{Ports, Settings, System, ThreadShare};
 use actors::testing::Samples;
-use async_trait::async_trait;
 
+use crate::fake_enedis::{EXCHANGER, FakeEnedis};
 use crate::universe::{INTERVAL, START, Universe, pass, poll, request, shared_universe, universe};
-
-/// An Enedis that nobody asks.
-struct Unasked;
-
-#[async_trait(?Send)]
-impl AuthorizationServer for Unasked {
-    async fn call(&self, _: Call, _: Duration) -> Attempt {
-        panic!("Enedis is not asked here");
-    }
-}
 
 async fn start(universe: &Universe, workers: usize, shards: usize) -> System {
     try_start(universe, workers, shards).await.unwrap()
@@ -39,9 +27,10 @@ async fn try_start(
     workers: usize,
     shards: usize,
 ) -> Result<System, actors::base::store::StoreError> {
+    let enedis = FakeEnedis::new(universe);
     let ports = Ports {
         store: universe.port(),
-        authorization_server: Box::new(|| Rc::new(Unasked)),
+        authorization_server: Box::new(|| Rc::new(enedis)),
         metering: None,
         clock: Arc::clone(&universe.clock),
         keys: Arc::clone(&universe.keys),
@@ -54,12 +43,7 @@ async fn try_start(
         shards,
         sessions_max: 1_000,
         write_batch_max: 64,
-        exchanger: ExchangerSettings {
-            in_flight: 1,
-            quota: QuotaSettings { per_second: 5, per_hour: 1_000 },
-            attempt: Duration::from_secs(5),
-            deadline: Duration::from_secs(10),
-        },
+        exchanger: EXCHANGER,
         client: ConfiguredClient::default(),
     };
     System::start(ports, settings).await

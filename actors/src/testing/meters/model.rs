@@ -1,7 +1,6 @@
 //! What a meter cache means, as a map behind a lock; and any sequence of operations, which ends as it does there.
-//! Nothing but the contract uses the reference.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +12,7 @@ use crate::base::clock::Timestamp;
 use crate::base::keyring::CacheKey;
 use crate::base::store::StoreError;
 use crate::metering::cache::{CacheEntry, MeterCache};
-use crate::testing::{NOW, Place, same};
+use crate::testing::{Kept, NOW, Place, same};
 
 /// Entries that one call evicts; few, so that a small test sees several calls.
 const CHUNK: usize = 10;
@@ -26,24 +25,25 @@ const STEPS: usize = 600;
 
 /// What a meter cache means; clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
-pub(in crate::testing) struct Model(Arc<Mutex<Entries>>);
+pub struct Model(Arc<Kept<Entries>>);
 
 impl Model {
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether every question is an error.
+    pub fn set_away(&self, is_away: bool) {
+        self.0.set_away(is_away);
     }
 }
 
 #[async_trait]
 impl MeterCache for Model {
     async fn get(&self, keys: Vec<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
-        let entries = self.lock();
+        let entries = self.0.lock()?;
         let live = |key: &CacheKey| entries.get(key).filter(|entry| entry.expires > now).cloned();
         Ok(keys.iter().filter_map(live).collect())
     }
 
     async fn put(&self, new: Vec<CacheEntry>) -> Result<(), StoreError> {
-        let mut entries = self.lock();
+        let mut entries = self.0.lock()?;
         for entry in new {
             if entries.get(&entry.key).is_none_or(|stored| stored.fetched <= entry.fetched) {
                 entries.insert(entry.key, entry);
@@ -53,7 +53,7 @@ impl MeterCache for Model {
     }
 
     async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError> {
-        let mut entries = self.lock();
+        let mut entries = self.0.lock()?;
         let stored: Vec<_> = entries.values().cloned().collect();
         let gone = evictions(&stored, now, max_bytes);
         let gone = gone.iter().take(CHUNK).filter(|key| entries.remove(*key).is_some()).count();
@@ -61,7 +61,7 @@ impl MeterCache for Model {
     }
 
     async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {
-        let mut entries = self.lock();
+        let mut entries = self.0.lock()?;
         let before = entries.len();
         entries.retain(|_, entry| entry.owner != owner);
         Ok((before - entries.len()) as u64)

@@ -1,10 +1,9 @@
 //! What a token store means, as two maps behind a lock; and any sequence of operations, which ends as it does there.
-//! Nothing but the contract uses the reference.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +15,7 @@ use crate::base::clock::Timestamp;
 use crate::base::keyring::{MeterHash, TokenHash};
 use crate::base::store::{StoreError, Written};
 use crate::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
-use crate::testing::{NOW, Place, drain, same};
+use crate::testing::{Kept, NOW, Place, drain, same};
 
 /// Grants of one page; few, so that a small test sees several.
 const PAGE: usize = 100;
@@ -31,7 +30,7 @@ const STEPS: usize = 900;
 
 /// What a token store means; clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
-pub(in crate::testing) struct Model(Arc<Mutex<Inner>>);
+pub struct Model(Arc<Kept<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -40,8 +39,9 @@ struct Inner {
 }
 
 impl Model {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether every question is an error.
+    pub fn set_away(&self, is_away: bool) {
+        self.0.set_away(is_away);
     }
 }
 
@@ -102,11 +102,11 @@ impl Inner {
 #[async_trait]
 impl TokenStore for Model {
     async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError> {
-        Ok(self.lock().add(grant, access))
+        Ok(self.0.lock()?.add(grant, access))
     }
 
     async fn issue(&self, access: Access) -> Result<Written, StoreError> {
-        Ok(self.lock().issue(access))
+        Ok(self.0.lock()?.issue(access))
     }
 
     async fn find_refresh(
@@ -114,31 +114,31 @@ impl TokenStore for Model {
         refresh: TokenHash,
         now: Timestamp,
     ) -> Result<Option<MeterGrant>, StoreError> {
-        Ok(self.lock().grant(refresh, now).cloned())
+        Ok(self.0.lock()?.grant(refresh, now).cloned())
     }
 
     async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
-        let inner = self.lock();
+        let inner = self.0.lock()?;
         let live = inner.access.get(&token).filter(|access| access.expires_at > now);
         Ok(live.and_then(|access| inner.grant(access.refresh, now)).cloned())
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
-        Ok(self.lock().of_meter(owner, now))
+        Ok(self.0.lock()?.of_meter(owner, now))
     }
 
     async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
-        Ok(self.lock().page(after, now))
+        Ok(self.0.lock()?.page(after, now))
     }
 
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
-        let mut inner = self.lock();
+        let mut inner = self.0.lock()?;
         inner.access.retain(|_, access| access.refresh != refresh);
         Ok(inner.grants.remove(&refresh).is_some())
     }
 
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
-        Ok(self.lock().purge(now))
+        Ok(self.0.lock()?.purge(now))
     }
 }
 

@@ -6,9 +6,10 @@ use super::*;
 use crate::enedis::exchanger::NotDone;
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::ApiMode;
-use crate::metering::civil::{moment_text, plus};
+use crate::metering::civil::plus;
 use crate::metering::request::{DayRange, Resource};
-use crate::metering::resource_server::{Cause, Point, Reading};
+use crate::metering::resource_server::Cause;
+use crate::testing::hourly_reading;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -136,16 +137,7 @@ fn until_yesterday(n: u64, days: i64, now: Timestamp) -> MeterRequest {
 }
 
 fn values(request: MeterRequest) -> Verdict {
-    let day = |day: Date| {
-        (1..=24_i8).map(move |hour| Point {
-            value: "540".to_owned(),
-            date: moment_text(day.at(0, 0, 0, 0) + jiff::Span::new().hours(hour)),
-            interval_length: Some("PT60M".to_owned()),
-            measure_type: Some("B".to_owned()),
-        })
-    };
-    let points = request.range.days().flat_map(day).collect();
-    Verdict::Values(Reading { quality: "BRUT".to_owned(), points })
+    Verdict::Values(hourly_reading(request.range))
 }
 
 fn data_error(cause: Cause) -> Verdict {

@@ -1,0 +1,152 @@
+//! Enedis, which answers as the test says, else at once and well.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use actix::Arbiter;
+use actors::base::clock::SharedClock;
+use actors::base::token_set::TokenSet;
+use actors::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
+use actors::enedis::port::{
+    Answer, Attempt, AuthorizationServer, Call, Grant, NoMeters, RawAnswer, TokenCall,
+};
+use actors::limits::quota::QuotaSettings;
+use actors::metering::request::MeterRequest;
+use actors::metering::resource_server::{MeterCall, ResourceServer, Verdict};
+use actors::testing::hourly_reading;
+use async_trait::async_trait;
+
+use crate::universe::{START, Universe};
+
+/// How an exchanger in front of it behaves.
+pub const EXCHANGER: ExchangerSettings = ExchangerSettings {
+    in_flight: 1,
+    quota: QuotaSettings { per_second: 5, per_hour: 1_000 },
+    attempt: Duration::from_secs(10),
+    deadline: Duration::from_secs(25),
+};
+
+/// Both of its servers; clones are handles of the same ones.
+#[derive(Clone)]
+pub struct FakeEnedis {
+    clock: SharedClock,
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// What the next calls of the authorization server come to, and how long that takes.
+    attempts: VecDeque<(Duration, Attempt)>,
+    /// The same of the questions for data.
+    verdicts: VecDeque<(Duration, Verdict)>,
+    /// What the authorization server was sent, and when.
+    sent: Vec<(Duration, String)>,
+    asked: Vec<MeterRequest>,
+}
+
+impl FakeEnedis {
+    pub fn new(universe: &Universe) -> Self {
+        Self { clock: Arc::clone(&universe.clock), book: Arc::default() }
+    }
+
+    /// An exchanger in front of it, on this thread, whose time is the test's.
+    pub fn exchanger(&self) -> TokenExchangerHandle {
+        self.exchanger_with(EXCHANGER, Some(("app".to_owned(), Some("secret".to_owned()))))
+    }
+
+    pub fn exchanger_with(
+        &self,
+        settings: ExchangerSettings,
+        own: Option<(String, Option<String>)>,
+    ) -> TokenExchangerHandle {
+        let (server, clock) = (self.clone(), Arc::clone(&self.clock));
+        TokenExchanger::launch(&Arbiter::current(), || Rc::new(server), clock, settings, own, [1; 32])
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    /// The next attempts at the authorization server take `took` and come to this.
+    pub fn will(&self, took: Duration, attempts: impl IntoIterator<Item = Attempt>) {
+        self.book().attempts.extend(attempts.into_iter().map(|attempt| (took, attempt)));
+    }
+
+    /// The next questions for data take `took` and come to this.
+    pub fn will_say(&self, took: Duration, verdicts: impl IntoIterator<Item = Verdict>) {
+        self.book().verdicts.extend(verdicts.into_iter().map(|verdict| (took, verdict)));
+    }
+
+    /// From now on it answers at once and well.
+    pub fn recover(&self) {
+        let mut book = self.book();
+        book.attempts.clear();
+        book.verdicts.clear();
+    }
+
+    /// What the authorization server was sent, and when: the code, the refresh token, `own` or `meters`.
+    pub fn sent(&self) -> Vec<(Duration, String)> {
+        self.book().sent.clone()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.sent().into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// The questions for data.
+    pub fn asked(&self) -> Vec<MeterRequest> {
+        self.book().asked.clone()
+    }
+}
+
+#[async_trait(?Send)]
+impl AuthorizationServer for FakeEnedis {
+    async fn call(&self, call: Call, limit: Duration) -> Attempt {
+        assert_eq!(limit, EXCHANGER.attempt);
+        let (name, answer) = match call {
+            Call::Token(TokenCall { grant: Grant::AuthorizationCode { code, .. }, .. }) => (code, token("t")),
+            Call::Token(_) => ("own".to_owned(), token(&format!("own {}", self.sent().len()))),
+            Call::Refresh(TokenCall { grant: Grant::RefreshToken { refresh_token, .. }, .. }) => {
+                let raw = RawAnswer { status: 200, content_type: None, body: Vec::new() };
+                (refresh_token, Answer::Refresh(raw))
+            }
+            Call::Refresh(_) => panic!("not a refresh token"),
+            Call::Meters(_) => ("meters".to_owned(), Answer::Meters(Err(NoMeters::NotYet))),
+        };
+        let next = {
+            let mut book = self.book();
+            book.sent.push((self.clock.now().since(START), name));
+            book.attempts.pop_front()
+        };
+        let (took, attempt) = next.unwrap_or((Duration::ZERO, Attempt::Answered(answer)));
+        tokio::time::sleep(took).await;
+        attempt
+    }
+}
+
+#[async_trait(?Send)]
+impl ResourceServer for FakeEnedis {
+    async fn read(&self, call: MeterCall, _: Duration) -> Verdict {
+        let next = {
+            let mut book = self.book();
+            book.asked.push(call.request);
+            book.verdicts.pop_front()
+        };
+        let well = || (Duration::ZERO, Verdict::Values(hourly_reading(call.request.range)));
+        let (took, verdict) = next.unwrap_or_else(well);
+        tokio::time::sleep(took).await;
+        verdict
+    }
+}
+
+/// An answer with this token.
+pub fn token(access_token: &str) -> Answer {
+    let members = [("access_token", access_token.into()), ("expires_in", 12_600.into())];
+    Answer::Token(Ok(TokenSet::own(members)))
+}
+
+pub fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}

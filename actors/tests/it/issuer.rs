@@ -1,0 +1,217 @@
+//! From a returned consent to tokens of our own: which meters, how long it waits for Enedis, and whom it believes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
+use actors::base::keyring::StateHash;
+use actors::enedis::port::{Answer, Attempt, NoMeters, NoToken, Subscription};
+use actors::metering::civil::{plus, today};
+use actors::metering::consent::MeterGrantIssuer;
+use actors::metering::tokens::service::Opened;
+use actors::testing::{MeterModel, TokenModel};
+use futures_util::future::join;
+
+use crate::fake_enedis::{FakeEnedis, secs};
+use crate::relay::{self, meter};
+use crate::tokens::{Tokens, service};
+use crate::universe::{START, Universe, pass, universe};
+
+struct Flow<'a> {
+    universe: &'a Universe,
+    enedis: FakeEnedis,
+    store: TokenModel,
+    issuer: MeterGrantIssuer,
+}
+
+impl<'a> Flow<'a> {
+    fn start(universe: &'a Universe, asks_v2: bool) -> Self {
+        let (enedis, store) = (FakeEnedis::new(universe), TokenModel::default());
+        let issuer = MeterGrantIssuer {
+            tokens: service(universe, &store, 1),
+            relay: relay::start(universe, &enedis, &MeterModel::default(), relay::SETTINGS),
+            exchanger: enedis.exchanger(),
+            clock: Arc::clone(&universe.clock),
+            asks_v2,
+        };
+        Self { universe, enedis, store, issuer }
+    }
+
+    /// Consent `n` comes back.
+    fn consent(&self, n: u8, subject: ConsentSubject) -> ReturnedConsent {
+        let state = StateHash::from([n; 16]);
+        ReturnedConsent { state, grant: self.universe.grant(), client_id: "c".into(), subject }
+    }
+
+    /// Consent `n` comes back; the meters that its tokens name.
+    async fn issue(&self, n: u8, subject: ConsentSubject) -> Result<String, NotIssued> {
+        let issued = self.issuer.issue(self.consent(n, subject)).await?;
+        Ok(Tokens::of(&issued).json["usage_points_id"].as_str().unwrap().to_owned())
+    }
+
+    fn will_tell(&self, told: impl IntoIterator<Item = Result<Subscription, NoMeters>>) {
+        let answers = told.into_iter().map(|told| Attempt::Answered(Answer::Meters(told)));
+        self.enedis.will(Duration::ZERO, answers);
+    }
+}
+
+/// Meter 1, consented to so many days ago.
+fn listed(days_ago: i64) -> Subscription {
+    Subscription { meters: vec![meter(1)], since: Some(plus(today(START), -days_ago)) }
+}
+
+const METER: &str = "00000000000001";
+const AUTHORISATION: ConsentSubject = ConsentSubject::Authorisation(7);
+
+fn named() -> ConsentSubject {
+    ConsentSubject::Meters(vec![meter(1)])
+}
+
+/// The application's token is there, so that what is scripted next is about meters.
+async fn with_token(flow: &Flow<'_>) {
+    flow.issuer.exchanger.acquire(None).await;
+}
+
+#[test]
+fn a_consent_that_names_its_meters_asks_enedis_nothing() {
+    universe(async |universe| {
+        let flow = Flow::start(universe, false);
+        let consent = flow.consent(1, named());
+        let issued = flow.issuer.issue(consent.clone()).await.unwrap();
+        assert_eq!(flow.issuer.issue(consent.clone()).await.as_ref(), Ok(&issued), "the same each time");
+        assert!(flow.enedis.sent().is_empty());
+        let access = Tokens::of(&issued).access;
+        let open = || flow.issuer.tokens.open(&access, meter(1));
+        assert_eq!(open().await, Opened::Meter { consented_at: START });
+        flow.issuer.withdraw(consent.state, consent.grant).await;
+        assert_eq!(open().await, Opened::Nothing);
+    });
+}
+
+#[test]
+fn an_authorisation_is_asked_for_until_it_is_listed() {
+    universe(async |universe| {
+        let flow = Flow::start(universe, true);
+        with_token(&flow).await;
+        flow.will_tell([Err(NoMeters::NotYet), Err(NoMeters::Refused), Ok(listed(0))]);
+        assert_eq!(flow.issue(1, AUTHORISATION).await.as_deref(), Ok(METER));
+        assert_eq!((flow.enedis.names().len(), universe.elapsed()), (4, secs(1 + 3)));
+    });
+}
+
+#[test]
+fn what_is_not_told_is_told_apart() {
+    let not_yet = || Err(NoMeters::NotYet);
+    let rejected = || Err(NoMeters::TokenRejected);
+    let down = NotIssued::Down { retry_after: secs(60) };
+    for (told, not_issued, took) in [
+        (vec![not_yet(), not_yet(), not_yet(), not_yet()], NotIssued::NotListed, 10),
+        (vec![not_yet(), not_yet(), not_yet(), Err(NoMeters::Refused)], NotIssued::Foreign, 10),
+        (vec![not_yet(), Err(NoMeters::Trouble)], down, 1),
+    ] {
+        universe(async |universe| {
+            let flow = Flow::start(universe, true);
+            with_token(&flow).await;
+            flow.will_tell(told);
+            assert_eq!(flow.issue(1, AUTHORISATION).await, Err(not_issued.clone()));
+            assert_eq!(universe.elapsed(), secs(took), "{not_issued:?}");
+            // A reload of the page takes it up.
+            flow.will_tell([Ok(listed(0))]);
+            assert_eq!(flow.issue(1, AUTHORISATION).await.as_deref(), Ok(METER));
+        });
+    }
+    // A token that is not accepted is renewed, once.
+    universe(async |universe| {
+        let flow = Flow::start(universe, true);
+        with_token(&flow).await;
+        pass(60).await;
+        flow.will_tell([rejected()]);
+        flow.enedis.will(Duration::ZERO, [Attempt::Answered(crate::fake_enedis::token("new"))]);
+        flow.will_tell([rejected()]);
+        let told = flow.issue(1, AUTHORISATION).await;
+        assert!(matches!(told, Err(NotIssued::Down { .. })), "{told:?}");
+        assert_eq!(flow.enedis.names(), ["own", "meters", "own", "meters"]);
+    });
+}
+
+#[test]
+fn while_enedis_is_down_nothing_is_decided() {
+    let refused = NoToken::Refused { status: 401, error: "invalid_client".into() };
+    for attempts in [
+        vec![Attempt::Answered(Answer::Token(Err(refused)))],
+        vec![Attempt::Down(None); 20],
+        vec![Attempt::Busy(Some(START + secs(600)))],
+    ] {
+        universe(async |universe| {
+            let flow = Flow::start(universe, true);
+            flow.enedis.will(Duration::ZERO, attempts.clone());
+            let told = flow.issue(1, AUTHORISATION).await;
+            assert!(
+                matches!(told, Err(NotIssued::Down { .. } | NotIssued::Busy { .. } | NotIssued::NotListed)),
+                "{attempts:?}: {told:?}"
+            );
+            flow.enedis.recover();
+            pass(700).await;
+            with_token(&flow).await;
+            flow.will_tell([Ok(listed(0))]);
+            assert_eq!(flow.issue(1, AUTHORISATION).await.as_deref(), Ok(METER));
+        });
+    }
+    // A page waits so long, and no longer.
+    universe(async |universe| {
+        let flow = Flow::start(universe, true);
+        with_token(&flow).await;
+        flow.enedis.will(secs(9), vec![Attempt::Answered(Answer::Meters(Err(NoMeters::NotYet))); 4]);
+        let told = flow.issue(1, AUTHORISATION).await;
+        assert_eq!((told, universe.elapsed()), (Err(NotIssued::NotListed), secs(20)));
+    });
+}
+
+#[test]
+fn a_meter_that_a_box_holds_is_given_for_a_fresh_consent_only() {
+    for (asks_v2, told, subject, is_given) in [
+        (true, Some(Ok(listed(0))), AUTHORISATION, true),
+        (true, Some(Ok(listed(1))), AUTHORISATION, true),
+        (true, Some(Ok(listed(2))), AUTHORISATION, false),
+        (true, Some(Ok(Subscription { meters: vec![meter(1)], since: None })), AUTHORISATION, false),
+        (true, None, named(), false),
+        (false, None, named(), true),
+        (false, Some(Ok(listed(2))), AUTHORISATION, false),
+    ] {
+        universe(async |universe| {
+            let flow = Flow::start(universe, asks_v2);
+            with_token(&flow).await;
+            flow.will_tell(told.clone());
+            // The first is believed: nobody holds the meter. Its own tokens do not stand in its way.
+            assert_eq!(flow.issue(1, subject.clone()).await.as_deref(), Ok(METER), "{told:?}");
+            flow.will_tell(told.clone());
+            assert_eq!(flow.issue(1, subject.clone()).await.as_deref(), Ok(METER), "{told:?}");
+            flow.will_tell(told.clone());
+            let wanted = if is_given { Ok(METER.to_owned()) } else { Err(NotIssued::AlreadyLinked) };
+            assert_eq!(flow.issue(2, subject).await, wanted, "v2: {asks_v2}, {told:?}");
+        });
+    }
+}
+
+#[test]
+fn tokens_are_offered_to_a_store_that_is_away_for_a_while() {
+    for (away, is_given) in [(3, true), (9, false)] {
+        universe(async |universe| {
+            let flow = Flow::start(universe, false);
+            flow.store.set_away(true);
+            let comes_back = async {
+                pass(away).await;
+                flow.store.set_away(false);
+            };
+            let (told, ()) = join(flow.issue(1, named()), comes_back).await;
+            let wanted = if is_given { Ok(METER.to_owned()) } else { Err(NotIssued::Unavailable) };
+            assert_eq!(told, wanted);
+        });
+    }
+    universe(async |universe| {
+        // Whether a box holds the meter cannot be said.
+        let flow = Flow::start(universe, true);
+        flow.store.set_away(true);
+        assert_eq!(flow.issue(1, named()).await, Err(NotIssued::Unavailable));
+    });
+}
