@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actors::base::clock::{Clock, SystemClock};
 use futures_util::{StreamExt, stream};
 use testkit::device::{Device, PollAnswer};
 use testkit::enedis::{Options, Simulator};
@@ -65,14 +64,6 @@ impl Plan {
     pub fn without(mut self, name: &str) -> Self {
         self.0.builder = self.0.builder.env_remove(name);
         self
-    }
-
-    /// The clocks of the server and of Enedis stand at half past, whenever this runs.
-    pub fn at_half_past(self) -> Self {
-        let into_hour = SystemClock.now().as_secs() % 3_600;
-        let ahead = (5_400 - into_hour) % 3_600;
-        self.0.enedis.set_clock_ahead(Duration::from_secs(ahead));
-        self.env("CLOCK_OFFSET_SECS", &ahead.to_string())
     }
 
     /// How the server will be started.

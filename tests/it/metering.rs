@@ -5,7 +5,6 @@ mod data;
 mod day_of_7000;
 mod gateway;
 mod refusals;
-mod shares;
 mod tokens;
 
 use reqwest::header::AUTHORIZATION;

@@ -13,6 +13,7 @@ use actors::enedis::port::{
     Answer, Attempt, AuthorizationServer, Call, Grant, NoMeters, RawAnswer, TokenCall,
 };
 use actors::limits::quota::QuotaSettings;
+use actors::metering::api_choice::Api;
 use actors::metering::request::MeterRequest;
 use actors::metering::resource_server::{MeterCall, ResourceServer, Verdict};
 use actors::testing::hourly_reading;
@@ -44,6 +45,8 @@ struct Book {
     /// What the authorization server was sent, and when.
     sent: Vec<(Duration, String)>,
     asked: Vec<MeterRequest>,
+    /// What an API says to every question.
+    outages: Vec<(Api, Verdict)>,
 }
 
 impl FakeEnedis {
@@ -79,11 +82,17 @@ impl FakeEnedis {
         self.book().verdicts.extend(verdicts.into_iter().map(|verdict| (took, verdict)));
     }
 
+    /// Every question that these APIs are asked comes to this.
+    pub fn always(&self, apis: &[Api], verdict: &Verdict) {
+        self.book().outages = apis.iter().map(|api| (*api, verdict.clone())).collect();
+    }
+
     /// From now on it answers at once and well.
     pub fn recover(&self) {
         let mut book = self.book();
         book.attempts.clear();
         book.verdicts.clear();
+        book.outages.clear();
     }
 
     /// What the authorization server was sent, and when: the code, the refresh token, `own` or `meters`.
@@ -132,7 +141,9 @@ impl ResourceServer for FakeEnedis {
         let next = {
             let mut book = self.book();
             book.asked.push(call.request);
-            book.verdicts.pop_front()
+            let outage = book.outages.iter().find(|(api, _)| *api == call.api);
+            let outage = outage.map(|(_, verdict)| (Duration::ZERO, verdict.clone()));
+            book.verdicts.pop_front().or(outage)
         };
         let well = || (Duration::ZERO, Verdict::Values(hourly_reading(call.request.range)));
         let (took, verdict) = next.unwrap_or_else(well);

@@ -10,7 +10,7 @@ use actors::base::clock::Timestamp;
 use actors::base::meter::Meter;
 use actors::enedis::port::{Answer, Attempt, NoToken};
 use actors::limits::quota::QuotaSettings;
-use actors::metering::api_choice::ApiMode;
+use actors::metering::api_choice::{Api, ApiMode};
 use actors::metering::cache::MeterCache;
 use actors::metering::civil::{plus, today};
 use actors::metering::relay::{COME_BACK, MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings, Relayed};
@@ -208,6 +208,15 @@ fn trouble_is_never_told_as_a_refusal() {
         pass(180).await;
         flow.enedis.will_say(AT_ONCE, [down]);
         assert_eq!(flow.read(days(3, 1)).await, unavailable);
+        // It is left alone as long as it asks.
+        pass(600).await;
+        let calls = flow.calls();
+        let retry_at = Some(universe.clock.now() + secs(600));
+        flow.enedis.will_say(AT_ONCE, [Verdict::Down { retry_at }]);
+        for n in 4..6 {
+            assert!(!matches!(flow.read(days(n, 1)).await, Relayed::Answer(_)));
+        }
+        assert_eq!(flow.calls(), calls + 1);
     });
     universe(async |universe| {
         let flow = Flow::start(universe);
@@ -218,6 +227,108 @@ fn trouble_is_never_told_as_a_refusal() {
         assert_eq!(flow.calls(), 0);
         pass(31).await;
         assert!(is_answer(&flow.read(days(1, 1)).await, 1));
+    });
+}
+
+#[test]
+fn no_outage_costs_a_call_for_each_question_and_each_ends_by_itself() {
+    let down = Verdict::Down { retry_at: None };
+    for verdict in [Verdict::TokenRejected, Verdict::Closed, down] {
+        for mode in [ApiMode::New, ApiMode::Auto] {
+            universe(async |universe| {
+                let flow = Flow::with(universe, RelaySettings { mode, ..SETTINGS });
+                flow.enedis.always(&Api::ALL, &verdict);
+                let told = join_all((0..60).map(|n| flow.read(days(n, 1)))).await;
+                let is_trouble =
+                    |told: &Relayed| matches!(told, Relayed::Busy { .. } | Relayed::Unavailable { .. });
+                assert!(told.iter().all(is_trouble), "{mode:?} {verdict:?} {told:?}");
+                assert!(flow.calls() <= 24, "{mode:?} {verdict:?}: {}", flow.calls());
+                assert!(flow.enedis.sent().len() <= 2, "a new token would fare no better");
+                flow.enedis.recover();
+                pass(3_600).await;
+                assert!(is_answer(&flow.read(days(1, 1)).await, 1), "{mode:?} {verdict:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn the_other_api_serves_while_one_does_not_but_not_for_an_error_about_data() {
+    for (verdict, calls) in [(Verdict::TokenRejected, 12), (Verdict::Closed, 8)] {
+        universe(async |universe| {
+            let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
+            flow.enedis.always(&[Api::New], &verdict);
+            for n in 1..=6 {
+                assert!(is_answer(&flow.read(days(n, 1)).await, 1), "{verdict:?}");
+            }
+            assert_eq!(flow.calls(), calls, "that it is closed is remembered: {verdict:?}");
+            assert_eq!(flow.enedis.names(), ["own"], "a new one would fare no better");
+        });
+    }
+    universe(async |universe| {
+        let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
+        flow.enedis.will_say(AT_ONCE, [Verdict::DataError(DataError::no_data())]);
+        assert_eq!(flow.read(days(1, 1)).await, Relayed::Error(DataError::no_data()));
+        assert_eq!(flow.calls(), 1);
+    });
+}
+
+#[test]
+fn a_token_is_replaced_however_much_waits() {
+    universe(async |universe| {
+        let flow = Flow::start(universe);
+        assert!(is_answer(&flow.read(days(0, 1)).await, 1));
+        flow.enedis.always(&[Api::New], &Verdict::TokenRejected);
+        // A crowd every second, so that there is never a free place in the quota.
+        let mut crowds = Vec::new();
+        while flow.enedis.names().len() < 2 {
+            for n in 0..8 {
+                let (relay, n) = (flow.relay.clone(), 8 * universe.elapsed().as_secs() + n + 1);
+                crowds.push(actix_rt::spawn(async move { relay.read(days(n, 1), LONG_AGO).await }));
+            }
+            pass(1).await;
+        }
+        assert!(universe.elapsed() <= secs(60), "{:?}", universe.elapsed());
+        join_all(crowds).await;
+    });
+}
+
+#[test]
+fn a_history_is_cut_into_calls_and_does_not_keep_others_waiting() {
+    universe(async |universe| {
+        let flow = Flow::start(universe);
+        assert!(is_answer(&flow.read(days(1, 30)).await, 30));
+        assert_eq!(flow.calls(), 5);
+        let history = flow.read(days(1, 720));
+        let other = async {
+            pass(2).await;
+            let before = universe.elapsed();
+            assert!(is_answer(&flow.read(days(2, 1)).await, 1));
+            universe.elapsed().saturating_sub(before)
+        };
+        let (_, waited) = join(history, other).await;
+        assert!(waited <= secs(2), "{waited:?}");
+    });
+}
+
+#[test]
+fn that_there_is_no_production_is_learnt_across_restarts() {
+    universe(async |universe| {
+        let mut flow = Flow::start(universe);
+        let mut calls = Vec::new();
+        for day in 0..24_u32 {
+            flow.enedis.always(&[Api::New], &Verdict::DataError(DataError::no_data()));
+            let (today, before) = (today(universe.clock.now()), flow.calls());
+            let range = DayRange::new(plus(today, if day == 0 { -7 } else { -1 }), today).unwrap();
+            let request = MeterRequest { resource: Resource::ProductionCurve, meter: meter(1), range };
+            assert_eq!(flow.read(request).await, Relayed::Error(DataError::no_data()));
+            calls.push(flow.calls() - before);
+            flow = flow.restarted(SETTINGS).await;
+            pass(86_400).await;
+        }
+        // After a week, three days and two weeks.
+        assert_eq!(calls[0], 1);
+        assert!(calls[1..].iter().sum::<usize>() <= 3, "{calls:?}");
     });
 }
 

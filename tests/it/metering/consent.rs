@@ -66,14 +66,14 @@ async fn a_refusal_is_access_denied(store: Store) {
 }
 
 /// A person with a browser of their own in front of Enedis' page for a fresh code, and the box that waits.
-pub(super) struct AtEnedis<'a> {
+struct AtEnedis<'a> {
     world: &'a World,
-    pub(super) device: Device,
+    device: Device,
     person: Person,
     state: String,
 }
 
-pub(super) async fn at_enedis(world: &World) -> AtEnedis<'_> {
+async fn at_enedis(world: &World) -> AtEnedis<'_> {
     let (device, person) = (world.device().await, Person::new());
     let confirm = person.open(device.code().link()).await.unwrap();
     let enedis = person.click(&confirm, "Oui").await.unwrap();
@@ -83,7 +83,7 @@ pub(super) async fn at_enedis(world: &World) -> AtEnedis<'_> {
 
 impl AtEnedis<'_> {
     /// The status of the page that Enedis returns the person to with `query`, to which the state is added.
-    pub(super) async fn back(&self, query: &str) -> u16 {
+    async fn back(&self, query: &str) -> u16 {
         self.person.open(&self.address(query)).await.unwrap().status
     }
 

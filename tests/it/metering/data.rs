@@ -1,15 +1,13 @@
 //! Metering data: the same values from either API, and how few calls they cost.
 
-use std::time::Duration;
-
 use serde_json::Value;
-use testkit::enedis::{Endpoint, Fault, Meters, Options, Quota, Resource};
+use testkit::enedis::{Endpoint, Meters, Options, Resource};
 
 use super::{Linked, METER, get, link, question, world, yesterday};
 use crate::fixture::{PATIENCE, Plan, Store, World, eventually};
 use crate::journey::on_both_stores;
 
-on_both_stores!(a_day_asked_again_costs_nothing, a_restart_forgets_nothing);
+on_both_stores!(what_is_known_costs_nothing_after_a_restart_either);
 
 async fn on_api(mode: &str, options: Options) -> (World, Linked) {
     let world = Plan::metering(Store::Sqlite, options, 1).await.env("ENEDIS_API_MODE", mode).start().await;
@@ -57,8 +55,8 @@ async fn both_apis_give_the_same_answers() {
     assert_eq!(legacy.enedis.counts().requests(Endpoint::Data2026), 0);
 }
 
-async fn a_day_asked_again_costs_nothing(store: Store) {
-    let world = world(store, 1).await;
+async fn what_is_known_costs_nothing_after_a_restart_either(store: Store) {
+    let mut world = world(store, 1).await;
     let linked = link(&world).await;
     let day = yesterday(&world.enedis);
     for resource in [Resource::ConsumptionCurve, Resource::MaxPower] {
@@ -84,142 +82,38 @@ async fn a_day_asked_again_costs_nothing(store: Store) {
         asked.api_requests.iter().filter(|r| r.path.contains("courbe_de_charge_conso")).collect();
     assert_eq!(asked.len(), 2);
     assert_eq!(asked[1].param("dateFin"), Some(day.plus(-6).to_string().as_str()));
-}
-
-async fn a_restart_forgets_nothing(store: Store) {
-    let mut world = world(store, 1).await;
-    let linked = link(&world).await;
-    let day = yesterday(&world.enedis);
-    let before = linked.read(&world, Resource::ConsumptionCurve, day.plus(-6), 7).await;
-    linked.read(&world, Resource::ProductionCurve, day, 1).await;
-    assert_eq!(before.status, 200);
     // What is remembered is written in its own time: an orderly stop leaves nothing out.
+    let before = linked.read(&world, Resource::ConsumptionCurve, day.plus(-6), 7).await;
     world.server.stop(PATIENCE).await.unwrap();
     world.restart().await;
     let calls = world.enedis.counts().data_requests();
     assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day.plus(-6), 7).await.body, before.body);
-    let none = linked.read(&world, Resource::ProductionCurve, day, 1).await;
+    let none = linked.read(&world, Resource::ProductionCurve, day.plus(-6), 7).await;
     assert_eq!(none.error(), Some("ADAM-ERR0069"));
     assert_eq!(world.enedis.counts().data_requests(), calls);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn equal_requests_at_once_are_one_call() {
-    let world = world(Store::Sqlite, 1).await;
-    let linked = link(&world).await;
-    world.enedis.script(Endpoint::Data2026, [Fault::Delay(Duration::from_millis(300))]);
-    let day = yesterday(&world.enedis);
-    let asks = (0..10).map(|_| linked.read(&world, Resource::ConsumptionCurve, day.plus(-6), 7));
-    let answers = futures_util::future::join_all(asks).await;
-    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body));
-    assert_eq!(world.enedis.counts().data_requests(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_requests_are_split_and_joined() {
-    let world = world(Store::Sqlite, 1).await;
-    let linked = link(&world).await;
-    let start = yesterday(&world.enedis).plus(-29);
-    let answer = linked.read(&world, Resource::ConsumptionCurve, start, 30).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let points = answer.json["meter_reading"]["interval_reading"].as_array().unwrap();
-    let dates: Vec<&str> = points.iter().map(|point| point["date"].as_str().unwrap()).collect();
-    assert_eq!(dates.len(), 30 * 48);
-    assert!(dates.is_sorted());
-    assert_eq!(world.enedis.counts().data_requests(), 5);
-    let years = linked.read(&world, Resource::MaxPower, start.plus(-1_060), 1_090).await;
-    assert_eq!(years.status, 200, "{}", years.body);
-    assert_eq!(years.json["meter_reading"]["interval_reading"].as_array().unwrap().len(), 1_090);
-    assert_eq!(world.enedis.counts().of_meter(METER, Resource::MaxPower), 3);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn days_before_the_activation_are_remembered() {
-    let options = Options { meters: Meters::Client(1), ..Options::default() };
-    let world = Plan::metering(Store::Sqlite, options, 1).await.start().await;
-    // In service since 27 August 2019, which Enedis no longer keeps: Enedis is taken back in time.
-    let day = testkit::calendar::Day::parse("2019-08-25").unwrap();
-    world.enedis.set_today(testkit::calendar::Day::parse("2020-08-25"));
-    let linked = link(&world).await;
-    for _ in 0..3 {
-        let early = linked.read(&world, Resource::MaxPower, day, 4).await;
-        assert_eq!(early.outcome(), (400, Some("ADAM-ERR0123")), "{}", early.body);
-    }
-    assert_eq!(world.enedis.counts().data_requests(), 1);
-    assert_eq!(linked.read(&world, Resource::MaxPower, day.plus(2), 4).await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_widened_call_hands_on_no_error_of_days_nobody_asked_for() {
+async fn many_large_answers_at_once_are_not_made() {
     let world = world(Store::Sqlite, 1).await;
     let linked = link(&world).await;
     let day = yesterday(&world.enedis);
-    assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day.plus(-20), 7).await.status, 200);
-    let early =
-        serde_json::json!({"error": "ADAM-ERR0123", "error_description": "anterior to the activation"});
-    world.enedis.script(Endpoint::Data2026, [Fault::json(400, &early)]);
-    let answer = linked.read(&world, Resource::ConsumptionCurve, day, 1).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let seen = world.enedis.seen();
-    let begins: Vec<_> =
-        seen.api_requests.iter().rev().take(2).map(|r| r.param("dateDebut").unwrap()).collect();
-    assert_eq!(begins, [day.to_string(), day.plus(-6).to_string()], "the week first, then what was asked");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn that_there_is_no_production_is_learnt_whatever_enedis_calls_it() {
-    // Panels that never gave anything: 404 "no measure", where other meters have ADAM-ERR0069.
-    let options = Options { meters: Meters::Client(6), ..Options::default() };
-    let plan = Plan::metering(Store::Sqlite, options, 1).await.env("ENEDIS_API_MODE", "new");
-    let mut world = plan.start().await;
-    let linked = link(&world).await;
-    world.enedis.set_published_until(testkit::calendar::Day::parse("2014-01-01"));
-    let today = world.enedis.today();
-    let mut calls = Vec::new();
-    let mut token = linked.tokens.access.clone();
-    for n in 0..24_u32 {
-        let day = today.plus(i64::from(n));
-        if n > 0 {
-            let ahead = Duration::from_secs(u64::from(n) * 86_400);
-            world.server.stop(PATIENCE).await.unwrap();
-            world.enedis.set_clock_ahead(ahead);
-            world.enedis.set_today(Some(day));
-            let builder = world.builder.clone().env("CLOCK_OFFSET_SECS", ahead.as_secs().to_string());
-            world.server = builder.start().await.unwrap_or_else(|error| panic!("{error}"));
-            linked.refresh().await.text("access_token").unwrap().clone_into(&mut token);
-        }
-        let before = world.enedis.counts().data_requests();
-        let (back, days) = if n == 0 { (7, 7) } else { (1, 1) };
-        let target = question(Resource::ProductionCurve, &linked.meters, day.plus(-back), days);
-        assert_eq!(get(&world, &target, Some(&token)).await.error(), Some("no_data_found"));
-        calls.push(world.enedis.counts().data_requests() - before);
-    }
-    assert_eq!(calls[0], 1);
-    // After a week, three days and two weeks.
-    assert!(calls[1..].iter().sum::<u64>() <= 3, "{calls:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_history_does_not_keep_others_waiting() {
-    // Two years of load curve of one box are 105 calls, 21 seconds of the quota; another box asks meanwhile. Enedis'
-    // own limit is wider here: on a busy machine a call arrives in a later second than it was counted in.
-    let quota = Quota { per_second: Some(20), ..Quota::ENEDIS };
-    let world = Plan::metering(Store::Sqlite, Options { quota, ..Options::default() }, 1).await.start().await;
-    let linked = link(&world).await;
-    let day = yesterday(&world.enedis);
-    let history = async { linked.read(&world, Resource::ConsumptionCurve, day.plus(-720), 721).await };
-    let other = async {
-        eventually("the history is under way", || async {
-            (world.enedis.counts().data_requests() >= 6).then_some(())
-        })
-        .await;
-        let answer = linked.read(&world, Resource::MaxPower, day, 1).await;
-        (answer.status, world.enedis.counts().of_meter(METER, Resource::ConsumptionCurve))
-    };
-    let (history, (status, calls)) = tokio::join!(history, other);
-    assert_eq!(status, 200);
-    assert!(matches!(history.status, 200 | 429), "{}", history.body);
-    assert!(calls < 60, "it did not wait for the history's hundred calls: {calls}");
+    let large = question(Resource::ConsumptionCurve, &linked.meters, day.plus(-62), 63);
+    let asked = (0..12).map(|_| get(&world, &large, Some(&linked.tokens.access)));
+    let statuses: Vec<_> =
+        futures_util::future::join_all(asked).await.iter().map(|answer| answer.status).collect();
+    assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
+    assert!(statuses.iter().filter(|status| **status == 200).count() >= 2, "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
+    // And when they have been read, there is room again; small ones are never in their way.
+    let again = eventually("there is room again", || async {
+        let answer = get(&world, &large, Some(&linked.tokens.access)).await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert!(again.body.len() > 100_000);
+    assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day, 1).await.status, 200);
+    assert!(world.enedis.counts().data_requests() <= 12);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
