@@ -3,7 +3,7 @@
 use testkit::device::Tokens;
 use testkit::person::{Choice, Person};
 
-use crate::fixture::{CLIENT, Plan, Store, World, eventually};
+use crate::fixture::{Plan, Store, World};
 
 /// Runs a test on both stores, each with a server of its own.
 macro_rules! on_both_stores {
@@ -24,10 +24,7 @@ on_both_stores!(
     code_page_consent_token_refresh,
     a_refusal_reaches_the_device,
     a_code_nobody_enters_expires,
-    an_early_poll_is_slowed_down_and_recovers,
     a_lost_answer_is_repeated_for_a_while,
-    racing_polls_redeem_once,
-    a_reload_of_the_callback_changes_nothing,
     a_person_may_type_the_code,
 );
 
@@ -48,6 +45,9 @@ async fn code_page_consent_token_refresh(store: Store) {
     assert_eq!(pending.outcome(), (400, Some("authorization_pending")));
     assert_eq!(pending.json["interval"], 1);
     assert_eq!(pending.header("cache-control"), Some("no-store"));
+    let early = device.poll_once().await.unwrap();
+    assert_eq!(early.outcome(), (400, Some("slow_down")));
+    assert_eq!(early.json["interval"], 6);
 
     let answer = world.link(&device).await;
     assert_eq!(answer.json["token_type"], "Bearer");
@@ -87,7 +87,7 @@ async fn a_refusal_reaches_the_device(store: Store) {
 }
 
 async fn a_code_nobody_enters_expires(store: Store) {
-    let world = Plan::new(store).await.env("CODE_LIFETIME_SECS", "2").start().await;
+    let mut world = Plan::new(store).await.env("CODE_LIFETIME_SECS", "2").start().await;
     let device = world.device().await;
     let answer = world.final_answer(&device).await;
     assert_eq!(answer.outcome(), (400, Some("expired_token")));
@@ -95,29 +95,10 @@ async fn a_code_nobody_enters_expires(store: Store) {
     assert_eq!(page.status, 400);
     // The tombstone survives a restart.
     let code = device.code().device_code.clone();
-    let mut world = world;
     world.server.kill9().unwrap();
     world.restart().await;
     let answer = device.poll_code(&code).await.unwrap();
     assert_eq!(answer.error(), Some("expired_token"));
-}
-
-async fn an_early_poll_is_slowed_down_and_recovers(store: Store) {
-    let world = World::start(store).await;
-    let device = world.device().await;
-    assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"));
-    let early = device.poll_once().await.unwrap();
-    assert_eq!(early.outcome(), (400, Some("slow_down")));
-    assert_eq!(early.json["interval"], 6);
-    // A client with a fixed cadence is answered again without ever slowing down.
-    eventually("an answer after slow_down", || async {
-        let answer = device.poll_once().await.unwrap();
-        (answer.error() == Some("authorization_pending")).then_some(())
-    })
-    .await;
-    // And what is final is never masked.
-    world.consent(&device, Choice::Allow).await;
-    assert_eq!(device.poll_once().await.unwrap().status, 200);
 }
 
 async fn a_lost_answer_is_repeated_for_a_while(store: Store) {
@@ -138,49 +119,8 @@ async fn a_lost_answer_is_repeated_for_a_while(store: Store) {
     assert!(repeated > 0);
     assert_eq!(last.outcome(), (400, Some("invalid_grant")));
     // Another client never sees it.
-    let stranger = world.server.base_url().to_owned();
-    let stranger = testkit::device::Device::new(stranger, "somebody-else");
-    let refused = stranger.poll_code(&device.code().device_code).await.unwrap();
+    let refused = world.client("somebody-else").poll_code(&device.code().device_code).await.unwrap();
     assert_eq!(refused.outcome(), (400, Some("invalid_client")));
-}
-
-async fn racing_polls_redeem_once(store: Store) {
-    let world = Plan::new(store).await.env("TOKEN_REDELIVERY_SECS", "0").start().await;
-    for _ in 0..10 {
-        let device = world.device().await;
-        world.consent(&device, Choice::Allow).await;
-        let code = &device.code().device_code;
-        let polls = (0..16).map(|_| {
-            // A connection of its own for each.
-            let racer = world.client(CLIENT);
-            async move { racer.poll_code(code).await.unwrap() }
-        });
-        let answers = futures_util::future::join_all(polls).await;
-        let tokens = answers.iter().filter(|answer| answer.status == 200).count();
-        let refused = answers.iter().filter(|answer| answer.error() == Some("invalid_grant")).count();
-        assert_eq!((tokens, refused), (1, 15));
-    }
-    let seen = world.enedis.seen();
-    assert_eq!(seen.token_requests_of("authorization_code").count(), 10);
-}
-
-async fn a_reload_of_the_callback_changes_nothing(store: Store) {
-    let world = World::start(store).await;
-    let device = world.device().await;
-    let person = Person::new();
-    let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
-    let callback = page.url.to_string();
-    for _ in 0..3 {
-        let again = person.open(&callback).await.unwrap();
-        assert_eq!(again.status, 200);
-        assert_eq!(again.html, page.html);
-    }
-    // In another browser it shows nothing and changes nothing.
-    let stranger = Person::new().open(&callback).await.unwrap();
-    assert_eq!(stranger.status, 400);
-    assert_eq!(device.poll_once().await.unwrap().status, 200);
-    assert_eq!(person.open(&callback).await.unwrap().status, 200);
-    assert_eq!(world.enedis.seen().token_requests_of("authorization_code").count(), 1);
 }
 
 async fn a_person_may_type_the_code(store: Store) {

@@ -108,25 +108,6 @@ async fn a_consent_under_way_is_finished_before_the_end(store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_that_hangs_up_does_not_lose_the_consent() {
-    let world = World::start(Store::Sqlite).await;
-    world.enedis.script(Endpoint::Token, [Fault::SlowAnswer(std::time::Duration::from_millis(300))]);
-    let device = world.device().await;
-    {
-        let mut consent = Box::pin(world.consent(&device, Choice::Allow));
-        let asked = eventually("Enedis is asked", || async {
-            (world.enedis.token_requests_in_flight() > 0).then_some(())
-        });
-        // The browser goes away while Enedis is being asked.
-        tokio::select! {
-            _ = &mut consent => panic!("the consent was not to end yet"),
-            () = asked => {}
-        }
-    }
-    assert_eq!(world.final_answer(&device).await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_data_directory_serves_one_process() {
     let plan = Plan::new(Store::Sqlite).await;
     let second = plan.builder().clone().port(testkit::net::free_port().expect("a free port"));

@@ -93,9 +93,16 @@ fn an_authorisation_is_asked_for_until_it_is_listed() {
     universe(async |universe| {
         let flow = Flow::start(universe, true);
         with_token(&flow).await;
+        let asked = async || {
+            flow.issuer.relay.read(relay::days(1, 1), START).await;
+            flow.enedis.asked().len()
+        };
+        assert_eq!((asked().await, asked().await), (1, 1));
         flow.will_tell([Err(NoMeters::NotYet), Err(NoMeters::Refused), Ok(listed(0))]);
         assert_eq!(flow.issue(1, AUTHORISATION).await.as_deref(), Ok(METER));
-        assert_eq!((flow.enedis.names().len(), universe.elapsed()), (4, secs(1 + 3)));
+        assert_eq!(flow.enedis.names(), ["own", "own", "meters", "meters", "meters"]);
+        assert_eq!(universe.elapsed(), secs(1 + 3));
+        assert_eq!(asked().await, 2, "what was remembered of the meter is forgotten");
     });
 }
 

@@ -225,6 +225,19 @@ fn requests_wait_for_a_write_of_their_session_and_pending_polls_do_not() {
 }
 
 #[test]
+fn polls_at_once_redeem_once() {
+    universe(async |universe| {
+        let flow = Flow::ready_for(universe, Step::Claim).await;
+        universe.store.slow_down(Duration::from_millis(100));
+        let writes = universe.store.groups().len();
+        let told = join_all((0..16).map(|_| poll(&flow.registry, flow.device))).await;
+        let first = &told[0];
+        assert!(told.iter().all(|told| matches!(told, PollAnswer::Token(_)) && *told == *first), "{told:?}");
+        assert_eq!(universe.store.groups().len(), writes + 1);
+    });
+}
+
+#[test]
 fn a_caller_that_hangs_up_leaves_its_change_finished() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;

@@ -88,7 +88,7 @@ impl<'a> Flow<'a> {
 }
 
 /// The load curve of `days` days until yesterday.
-fn days(n: u64, days: i64) -> MeterRequest {
+pub fn days(n: u64, days: i64) -> MeterRequest {
     let today = today(START);
     let range = DayRange::new(plus(today, -days), today).unwrap();
     MeterRequest { resource: Resource::ConsumptionCurve, meter: meter(n), range }

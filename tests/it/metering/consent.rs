@@ -8,17 +8,16 @@ use super::{METER, deliver, link, world};
 use crate::fixture::{PATIENCE, Plan, Store, World, eventually};
 use crate::journey::on_both_stores;
 
-on_both_stores!(
-    the_v1_page_names_the_meters,
-    the_v2_page_names_an_authorisation,
-    several_meters_of_one_owner,
-    a_refusal_is_access_denied,
-);
+on_both_stores!(the_v1_page_names_the_meters, the_v2_page_names_an_authorisation, a_refusal_is_access_denied,);
 
 async fn the_v1_page_names_the_meters(store: Store) {
-    let world = world(store, 1).await;
+    let options = Options { meters: Meters::Client(7), ..Options::default() };
+    let world = Plan::metering(store, options, 1).await.start().await;
     let linked = link(&world).await;
-    assert_eq!(linked.meters, METER);
+    assert_eq!(
+        linked.meters, "64975835695673,63695879465986,22315546958763",
+        "commas, as the plugin reads them"
+    );
     let seen = world.enedis.seen();
     assert_eq!(seen.authorize_requests[0].endpoint, Endpoint::Authorize);
     assert_eq!(seen.token_requests_of("authorization_code").count(), 0, "the code is good for nothing");
@@ -44,16 +43,6 @@ async fn the_v2_page_names_an_authorisation(store: Store) {
     assert_eq!(deliver(device).await.meters, METER);
     let token = world.enedis.seen().token_requests_of("client_credentials").next().unwrap().clone();
     assert!(token.header("authorization").unwrap().starts_with("Basic "), "what Enedis is sure to take");
-}
-
-async fn several_meters_of_one_owner(store: Store) {
-    let options = Options { meters: Meters::Client(7), ..Options::default() };
-    let world = Plan::metering(store, options, 1).await.start().await;
-    let linked = link(&world).await;
-    assert_eq!(
-        linked.meters, "64975835695673,63695879465986,22315546958763",
-        "commas, as the plugin reads them"
-    );
 }
 
 async fn a_refusal_is_access_denied(store: Store) {
@@ -132,16 +121,6 @@ async fn anothers_meter_is_not_to_be_had() {
     // One authorisation for each state: not even an honest one any more.
     assert_eq!(attacker.back(&format!("autorisation_id={own}")).await, 502);
     assert!(pending(&attacker.device).await);
-    // A v1 return names the meter itself: not where v2 is asked for, and a box holds it.
-    let attacker = at_enedis(&world).await;
-    assert_eq!(attacker.back(&format!("code=x&usage_point_id={}", victim.meters)).await, 409);
-    assert!(pending(&attacker.device).await);
-    // The owner consents anew: fresh, and so believed although a box holds the meter.
-    world.enedis.revoke(&victim.meters);
-    world.enedis.grant(&victim.meters);
-    let owner = at_enedis(&world).await;
-    assert_eq!(owner.back(&format!("autorisation_id={theirs}")).await, 200);
-    assert_eq!(deliver(owner.device).await.meters, victim.meters);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

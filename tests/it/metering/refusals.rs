@@ -23,8 +23,6 @@ async fn enedis_sees_nothing_of_what_is_refused() {
         (with(&format!("usage_point_id={others}&{range}")), 404, "unknown_usage_point"),
         // Paths.
         (ask("/customers_upc/v5/usage_points/contracts"), 404, "not_found"),
-        (ask("/metering_data_clc/v5"), 404, "not_found"),
-        (ask("/metering_data_clc/v5/consumption_load_curve/"), 404, "not_found"),
         (ask("//metering_data_clc/v5/consumption_load_curve"), 404, "not_found"),
         (
             ask("/metering_data_clc/v5/../../mesure_synchrone_auto/v2/consommation_quotidienne"),
@@ -35,11 +33,7 @@ async fn enedis_sees_nothing_of_what_is_refused() {
         (ask("/metering_data_clc/v5/consumption_load_curve%3FpointId"), 404, "not_found"),
         (ask("/metering_data_clc/v5/%2e%2e/v5/consumption_load_curve"), 404, "not_found"),
         (ask("/METERING_DATA_CLC/v5/consumption_load_curve"), 404, "not_found"),
-        (ask("/mesure_synchrone_auto/v2/consommation_quotidienne"), 404, "not_found"),
-        (ask("/subscribed_services/v1/"), 404, "not_found"),
         // Parameters.
-        (with(&range), 400, "invalid_request"),
-        (with(&format!("usage_point_id=&{range}")), 400, "invalid_request"),
         (with(&format!("usage_point_id={METER}&usage_point_id={others}&{range}")), 400, "invalid_request"),
         (with(&format!("usage_point_id={METER}&usage%5Fpoint_id={others}&{range}")), 400, "invalid_request"),
         (with(&format!("usage_point_id[]={METER}&{range}")), 400, "invalid_request"),
@@ -48,14 +42,7 @@ async fn enedis_sees_nothing_of_what_is_refused() {
         (with(&format!("usage_point_id={METER}&{range}&dateDebut=2026-01-01")), 400, "invalid_request"),
         (with(&format!("usage_point_id={METER}%26pointId={others}&{range}")), 400, "invalid_request"),
         (with(&format!("usage_point_id={METER}&{range}&person_id=a%0d%0ab")), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start={day}")), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start={day}&end={day}")), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start={}&end={day}", day.plus(1))), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start=yesterday&end={day}")), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start=2026-02-30&end={day}")), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start={day}T00:00:00&end={day}")), 400, "invalid_request"),
         (with(&format!("usage_point_id={METER}&start={day}&end={}", day.plus(9))), 400, "invalid_request"),
-        (with(&format!("usage_point_id={METER}&start=2010-01-01&end={day}")), 400, "invalid_request"),
     ];
     for (path, status, error) in &refused {
         // As it stands: a client library would tidy it up.
@@ -71,6 +58,16 @@ async fn enedis_sees_nothing_of_what_is_refused() {
     {
         let answer = get(&world, &good, token.as_deref()).await;
         assert_eq!(answer.outcome(), (401, Some("invalid_token")), "{token:?}");
+        // One on which the plugin does not stumble, and the error comes first.
+        let challenge = answer.header("www-authenticate").unwrap();
+        assert!(
+            challenge.starts_with("Bearer ") && challenge.contains(",error=\"invalid_token\""),
+            "{challenge}"
+        );
+        assert!(
+            challenge.split(',').all(|part| part.contains('=')) && !challenge.contains(", "),
+            "{challenge}"
+        );
     }
     let twice = reqwest::Client::new()
         .get(world.url(&format!("/data/proxy{good}")))
@@ -94,20 +91,6 @@ async fn raw(server: &testkit::server::Server, target: &str, token: &str) -> Str
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_challenge_is_one_on_which_the_plugin_does_not_stumble() {
-    let world = world(Store::Sqlite, 1).await;
-    let target = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
-    let answer = get(&world, &target, Some("unknown")).await;
-    let challenge = answer.header("www-authenticate").unwrap();
-    assert!(
-        challenge.starts_with("Bearer ") && challenge.contains(",error=\"invalid_token\""),
-        "{challenge}"
-    );
-    assert!(challenge.split(',').all(|part| part.contains('=')) && !challenge.contains(", "), "{challenge}");
-    assert_eq!(answer.error(), Some("invalid_token"), "read first");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

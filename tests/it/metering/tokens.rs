@@ -3,7 +3,7 @@
 use ::mongodb::Client;
 use ::mongodb::bson::{DateTime, Document, doc};
 use testkit::device::Tokens;
-use testkit::enedis::{Meters, Options, Resource};
+use testkit::enedis::{Options, Resource};
 use testkit::person::Choice;
 
 use super::{Linked, METER, deliver, get, link, question, world, yesterday};
@@ -11,15 +11,15 @@ use crate::fixture::{CLIENT, Plan, Store};
 use crate::journey::on_both_stores;
 
 on_both_stores!(
-    the_first_answer_has_all_the_plugin_reads,
-    a_refresh_gives_a_new_access_token_and_keeps_the_refresh_token,
+    the_answers_have_all_the_plugin_reads,
     a_kill_between_consent_and_delivery_costs_nothing,
     a_kill_between_refresh_and_its_answer_costs_nothing,
     a_token_of_the_php_server_goes_on_working,
 );
 
-async fn the_first_answer_has_all_the_plugin_reads(store: Store) {
-    let world = world(store, 1).await;
+async fn the_answers_have_all_the_plugin_reads(store: Store) {
+    let plan = Plan::metering(store, Options::default(), 1).await.env("ALLOWED_CLIENT_IDS", "second");
+    let world = plan.start().await;
     let device = world.device().await;
     world.consent(&device, Choice::Allow).await;
     let answer = device.poll_once().await.unwrap();
@@ -41,46 +41,35 @@ async fn the_first_answer_has_all_the_plugin_reads(store: Store) {
     let ask = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
     assert_eq!(get(&world, &ask, Some(&tokens.refresh)).await.status, 401);
     let linked = Linked { device, tokens, meters: METER.into() };
-    assert_eq!(linked.refresh_as(&linked.tokens.access, Some(METER)).await.error(), Some("invalid_grant"));
-}
-
-async fn a_refresh_gives_a_new_access_token_and_keeps_the_refresh_token(store: Store) {
-    let options = Options { meters: Meters::Client(7), ..Options::default() };
-    let world = Plan::metering(store, options, 1).await.env("ALLOWED_CLIENT_IDS", "second").start().await;
-    let linked = link(&world).await;
-    let answer = linked.refresh().await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let fresh = Tokens::read(&answer.json).unwrap();
-    assert_ne!(fresh.access, linked.tokens.access);
-    assert_eq!(fresh.refresh, linked.tokens.refresh);
-    assert_eq!(answer.json["expires_in"], 12_600);
-    let ask = question(Resource::MaxPower, "63695879465986", yesterday(&world.enedis), 1);
-    for token in [&linked.tokens.access, &fresh.access] {
-        assert_eq!(get(&world, &ask, Some(token)).await.status, 200, "the one before stays good");
-    }
-    // Compared as a set; a client that knows no meters may leave them out.
-    let [a, b, c] = ["64975835695673", "63695879465986", "22315546958763"];
-    let good = [format!("{c},{a},{b}"), format!("{b};{c};{a}"), format!("{a},{a},{b},{c}")];
-    for meters in good.iter().map(|text| Some(text.as_str())).chain([None]) {
-        assert_eq!(linked.refresh_as(&linked.tokens.refresh, meters).await.status, 200, "{meters:?}");
-    }
-    for meters in [format!("{a},{b}"), format!("{a},{b},{METER}"), METER.to_owned(), "x".to_owned()] {
-        let refused = linked.refresh_as(&linked.tokens.refresh, Some(&meters)).await;
+    for (token, meters) in [
+        (linked.tokens.access.as_str(), METER),
+        ("never-issued", METER),
+        (&linked.tokens.refresh, "64975835695673"),
+        (&linked.tokens.refresh, "x"),
+    ] {
+        let refused = linked.refresh_as(token, Some(meters)).await;
         assert_eq!(refused.outcome(), (400, Some("invalid_grant")), "{meters}");
     }
-    for token in ["0".repeat(64), "never-issued".to_owned()] {
-        let refused = linked.refresh_as(&token, Some(&linked.meters)).await;
-        assert_eq!(refused.outcome(), (400, Some("invalid_grant")));
+    // A client that knows no meters may leave them out; the oldest plugins refresh elsewhere.
+    let form = [("usage_points_id", METER)];
+    for answer in [
+        linked.refresh().await,
+        linked.refresh_as(&linked.tokens.refresh, None).await,
+        linked.device.refresh(&linked.tokens.refresh, &form).await.unwrap(),
+    ] {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let fresh = Tokens::read(&answer.json).unwrap();
+        assert!(fresh.access != linked.tokens.access && fresh.refresh == linked.tokens.refresh);
+        assert_eq!(answer.json["expires_in"], 12_600);
+        for token in [&linked.tokens.access, &fresh.access] {
+            assert_eq!(get(&world, &ask, Some(token)).await.status, 200, "the one before stays good");
+        }
     }
     // It belongs to the client it was issued to.
     let form =
         [("grant_type", "refresh_token"), ("client_id", "second"), ("refresh_token", &linked.tokens.refresh)];
     let refused = linked.device.post_form("/device/token", &form).await.unwrap();
     assert_eq!(refused.outcome(), (400, Some("invalid_grant")));
-    // The oldest plugins refresh elsewhere.
-    let old =
-        linked.device.refresh(&linked.tokens.refresh, &[("usage_points_id", &linked.meters)]).await.unwrap();
-    assert_eq!(old.status, 200, "{}", old.body);
     assert_eq!(world.enedis.seen().token_requests_of("refresh_token").count(), 0);
 }
 
