@@ -70,8 +70,8 @@ pub enum StartError {
 pub struct Application {
     addr: SocketAddr,
     admin_addr: Option<SocketAddr>,
-    // The listening socket, to close it to newcomers while the server still answers.
-    door: Socket,
+    // To close it to newcomers while the server still answers.
+    listening: Socket,
     server: Server,
     admin: Option<Server>,
     launcher: ShardLauncher,
@@ -87,7 +87,7 @@ impl Application {
         let listener = listen(config.server.listen)?;
         let admin_listener = config.server.admin_listen.map(listen).transpose()?;
         let addr = local_addr(&listener, config.server.listen)?;
-        let door = Socket::from(
+        let listening = Socket::from(
             listener
                 .try_clone()
                 .map_err(|source| StartError::Listen { address: config.server.listen, source })?,
@@ -113,7 +113,7 @@ impl Application {
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| serve_admin(listener, &shared)).transpose()?;
         let shutdown = config.server.shutdown;
-        Ok(Self { addr, admin_addr, door, server, admin, launcher, shared, shutdown })
+        Ok(Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown })
     }
 
     /// Where the server listens.
@@ -129,7 +129,7 @@ impl Application {
     /// Serves until `stop` is ready, then drains: no new connections, the requests and consents under way are
     /// finished, writes are committed. Answers whether all that was done in time.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { addr, admin_addr, door, server, admin, launcher, shared, shutdown } = self;
+        let Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown } = self;
         let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
         for server in admin.into_iter().chain([server]) {
             actix_rt::spawn(server);
@@ -142,7 +142,7 @@ impl Application {
         shared.drain();
         // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
         crate::telemetry::listener_is_closed();
-        if let Err(error) = door.shutdown(Shutdown::Read) {
+        if let Err(error) = listening.shutdown(Shutdown::Read) {
             tracing::warn!(%error, "the listening socket cannot be closed to newcomers");
         }
         for handle in &handles {

@@ -190,7 +190,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
     // Each API has a quota, a queue and a circuit breaker of its own.
     let enedis = |count: fn(&EndpointSnapshot) -> u64| {
         let apis = observed.exchanger.iter().flat_map(|it| [("token", &it.token), ("services", &it.services)]);
-        Samples::By("api", apis.map(|(api, lane)| (api, count(lane))).collect())
+        Samples::By("api", apis.map(|(api, snapshot)| (api, count(snapshot))).collect())
     };
     let data = |count: fn(&ApiSnapshot) -> u64| {
         let apis = observed.relay.iter().flat_map(|it| [("new", &it.new), ("legacy", &it.legacy)]);

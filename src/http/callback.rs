@@ -9,8 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{BrowserToken, StateToken};
 use actors::base::meter::{METERS_MAX, listed, parse_meters};
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
-use actors::device_flow::registry::{DenyAnswer, Failure};
-use actors::device_flow::session::Settled;
+use actors::device_flow::registry::DenyAnswer;
 
 use super::browser;
 use super::device::OUR_TROUBLE;
@@ -141,9 +140,8 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
     let (state, browser) = (app.keys().state(&state), app.keys().browser(&browser));
     let outcome = match app.system().registry.deny(state, browser).await {
         Ok(DenyAnswer::Denied) => ConsentOutcome::Denied,
-        Ok(DenyAnswer::No(Failure::Settled(Settled::Approved))) => ConsentOutcome::Approved,
-        Ok(DenyAnswer::No(failure)) => failure.into(),
-        Err(_) => ConsentOutcome::Unavailable,
+        Ok(DenyAnswer::No(error)) => error.into(),
+        Ok(DenyAnswer::Unavailable) | Err(_) => ConsentOutcome::Unavailable,
     };
     ended(app, request, &outcome, &[])
 }

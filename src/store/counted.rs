@@ -118,7 +118,7 @@ impl SessionStore for Counted {
         self.store.is_shared()
     }
 
-    fn commit_lanes(&self) -> usize {
-        self.store.commit_lanes()
+    fn commits_at_once(&self) -> usize {
+        self.store.commits_at_once()
     }
 }

@@ -24,8 +24,8 @@ use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, Returned
 use crate::base::keyring::{DeviceHash, GrantHash, Keyring};
 use crate::base::meter::{Meter, meters_text};
 use crate::base::token_set::TokenSet;
-use crate::device_flow::registry::{BeginAnswer, CodeRegistryHandle, Failure, FinishAnswer, Lease, Outcome};
-use crate::device_flow::session::{Presentation, Settled};
+use crate::device_flow::registry::{BeginAnswer, CodeRegistryHandle, FinishAnswer, Lease, Outcome};
+use crate::device_flow::session::{Decision, Presentation, ReturnError};
 use crate::enedis::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
 use crate::enedis::port::{ConfiguredClient, Grant, NoToken};
 
@@ -185,10 +185,10 @@ impl Inner {
         let presentation = Presentation { grant: self.keys.grant(&returned.text()), until, repeatable };
         let lease = match self.registry.begin(state, browser, presentation).await {
             Ok(BeginAnswer::Go(lease)) => lease,
-            Ok(BeginAnswer::No(failure)) => return failure.into(),
+            Ok(BeginAnswer::No(error)) => return error.into(),
             // Waited for another tab's exchange, or for the store, longer than a page should take.
             Err(AskError::Timeout) => return ConsentOutcome::InProgress,
-            Err(_) => return ConsentOutcome::Unavailable,
+            Ok(BeginAnswer::Unavailable) | Err(_) => return ConsentOutcome::Unavailable,
         };
         let (device, grant) = (lease.device, lease.grant);
         let returned = match returned {
@@ -311,16 +311,15 @@ impl From<NotIssued> for ConsentOutcome {
     }
 }
 
-impl From<Failure> for ConsentOutcome {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Settled(Settled::Approved) => Self::Approved,
-            Failure::Settled(Settled::Denied) => Self::Denied,
-            Failure::Unknown => Self::Unknown,
-            Failure::OtherBrowser => Self::OtherBrowser,
-            Failure::InProgress => Self::InProgress,
-            Failure::Presented => Self::Presented,
-            Failure::Unavailable => Self::Unavailable,
+impl From<ReturnError> for ConsentOutcome {
+    fn from(error: ReturnError) -> Self {
+        match error {
+            ReturnError::Decided(Decision::Approved) => Self::Approved,
+            ReturnError::Decided(Decision::Denied) => Self::Denied,
+            ReturnError::Gone => Self::Unknown,
+            ReturnError::OtherBrowser => Self::OtherBrowser,
+            ReturnError::InProgress => Self::InProgress,
+            ReturnError::Presented => Self::Presented,
         }
     }
 }

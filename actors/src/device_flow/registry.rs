@@ -27,7 +27,7 @@ use serde::Serialize;
 
 pub use self::confirm::{ConfirmAnswer, Confirmed};
 pub use self::deny::DenyAnswer;
-pub use self::exchange::{BeginAnswer, Failure, FinishAnswer, Lease, Outcome};
+pub use self::exchange::{BeginAnswer, FinishAnswer, Lease, Outcome};
 pub use self::find::{FindAnswer, PendingCode};
 pub use self::issue::IssueAnswer;
 pub use self::shard::{CodeRegistry, ShardPorts};

@@ -34,7 +34,7 @@ pub struct Lifetimes {
     pub redelivery: Duration,
     /// How long an approved token waits for its device, counted from approval.
     pub redemption: Duration,
-    /// How long a settled or expired session is remembered, so that the device and the person learn its end.
+    /// How long a decided or expired session is remembered, so that the device and the person learn its end.
     pub tombstone: Duration,
     /// How long one browser keeps a code to itself.
     pub browser_lease: Duration,
@@ -197,13 +197,13 @@ pub enum ReturnError {
     #[error("the authorization code was presented before")]
     Presented,
     /// Decided before; a reload shows the decision again.
-    #[error("already settled")]
-    Settled(Settled),
+    #[error("already decided")]
+    Decided(Decision),
 }
 
-/// A decision that stands.
+/// What was decided, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Decision {
     /// Approved, delivered or not.
     Approved,
     /// Refused.
@@ -381,8 +381,8 @@ impl Session {
             return Err(ReturnError::OtherBrowser);
         }
         match &self.phase {
-            Phase::Approved { .. } | Phase::Redeemed { .. } => Err(ReturnError::Settled(Settled::Approved)),
-            Phase::Denied => Err(ReturnError::Settled(Settled::Denied)),
+            Phase::Approved { .. } | Phase::Redeemed { .. } => Err(ReturnError::Decided(Decision::Approved)),
+            Phase::Denied => Err(ReturnError::Decided(Decision::Denied)),
             _ if self.is_expired(now) => Err(ReturnError::Gone),
             _ if self.is_exchanging(now) => Err(ReturnError::InProgress),
             // One authorization for each `state`: a second one under the same is not ours.
@@ -398,8 +398,8 @@ impl Session {
     fn check_exchange(&self, grant: &GrantHash) -> Result<(), ReturnError> {
         match &self.phase {
             Phase::Exchanging { grant: begun, .. } if begun == grant => Ok(()),
-            Phase::Approved { .. } | Phase::Redeemed { .. } => Err(ReturnError::Settled(Settled::Approved)),
-            Phase::Denied => Err(ReturnError::Settled(Settled::Denied)),
+            Phase::Approved { .. } | Phase::Redeemed { .. } => Err(ReturnError::Decided(Decision::Approved)),
+            Phase::Denied => Err(ReturnError::Decided(Decision::Denied)),
             Phase::Pending | Phase::Confirmed | Phase::Exchanging { .. } => Err(ReturnError::Gone),
         }
     }

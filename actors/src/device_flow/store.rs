@@ -104,7 +104,7 @@ pub trait SessionStore: Send + Sync + 'static {
     fn is_shared(&self) -> bool;
 
     /// How many groups the store takes at a time without making each slower.
-    fn commit_lanes(&self) -> usize {
+    fn commits_at_once(&self) -> usize {
         1
     }
 }

@@ -48,7 +48,7 @@ pub struct StoreWriter {
     store: Arc<dyn SessionStore>,
     clock: SharedClock,
     batch_max: usize,
-    lanes_free: usize,
+    commits_free: usize,
     queue: VecDeque<(Write, Reply<Outcome>)>,
     stats: WriterSnapshot,
 }
@@ -56,12 +56,12 @@ pub struct StoreWriter {
 impl StoreWriter {
     /// Starts the writer on the current thread's arbiter; groups hold at most `batch_max` writes.
     pub fn launch(store: Arc<dyn SessionStore>, clock: SharedClock, batch_max: usize) -> WriterHandle {
-        let lanes_free = store.commit_lanes().max(1);
+        let commits_free = store.commits_at_once().max(1);
         let addr = Self {
             store,
             clock,
             batch_max: batch_max.max(1),
-            lanes_free,
+            commits_free,
             queue: VecDeque::new(),
             stats: WriterSnapshot::default(),
         }
@@ -70,14 +70,14 @@ impl StoreWriter {
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        while self.lanes_free > 0 && !self.queue.is_empty() {
+        while self.commits_free > 0 && !self.queue.is_empty() {
             let size = self.queue.len().min(self.batch_max);
             let (writes, replies): (Vec<_>, Vec<_>) = self.queue.drain(..size).unzip();
-            self.lanes_free -= 1;
+            self.commits_free -= 1;
             let store = Arc::clone(&self.store);
             let commit = async move { store.commit(writes).await };
             ctx.spawn(commit.into_actor(self).map(move |outcomes, act, ctx| {
-                act.lanes_free += 1;
+                act.commits_free += 1;
                 act.stats.groups += 1;
                 act.stats.writes += outcomes.len() as u64;
                 act.stats.failed += outcomes.iter().filter(|o| o.is_err()).count() as u64;

@@ -1,6 +1,6 @@
 //! What the queue in front of the data APIs is given: how much may wait, for how long, and which calls give way.
 //!
-//! Each meter has its lane: a box that asks for two years of history waits behind itself. Calls about old days only get
+//! Meters take turns: a box that asks for two years of history waits behind itself. Calls about old days only get
 //! one turn in four while others wait, and leave a part of each hour's quota alone, because the whole of it would be
 //! gone in five minutes.
 

@@ -83,7 +83,7 @@ async fn live(store: &Store, now: Timestamp) -> Vec<Session> {
 pub async fn answers_a_ping_and_an_empty_group<P: Place>((_, store, _): Trial<P>) {
     store.ping().await.expect("the store answers");
     assert!(store.commit(Vec::new()).await.is_empty());
-    assert!(store.commit_lanes() >= 1);
+    assert!(store.commits_at_once() >= 1);
     assert!(live(&store, NOW).await.is_empty());
 }
 

@@ -42,7 +42,7 @@ struct Plan {
 pub struct FakeStore {
     pub model: SessionModel,
     plan: Mutex<Plan>,
-    lanes: usize,
+    commits_at_once: usize,
 }
 
 impl FakeStore {
@@ -52,8 +52,8 @@ impl FakeStore {
     }
 
     /// One that takes several groups at a time.
-    pub fn with_lanes(lanes: usize) -> Self {
-        Self { lanes, ..Self::default() }
+    pub fn with_commits_at_once(commits_at_once: usize) -> Self {
+        Self { commits_at_once, ..Self::default() }
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
@@ -177,7 +177,7 @@ impl SessionStore for FakeStore {
         self.model.is_shared()
     }
 
-    fn commit_lanes(&self) -> usize {
-        self.lanes.max(1)
+    fn commits_at_once(&self) -> usize {
+        self.commits_at_once.max(1)
     }
 }

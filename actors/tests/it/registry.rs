@@ -8,10 +8,10 @@ use actors::base::keyring::{BrowserHash, DeviceHash, StateHash};
 use actors::base::token_set::TokenSet;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{
-    BeginAnswer, CodeRegistryHandle, ConfirmAnswer, DenyAnswer, Failure, FindAnswer, FinishAnswer,
-    IssueAnswer, Outcome,
+    BeginAnswer, CodeRegistryHandle, ConfirmAnswer, DenyAnswer, FindAnswer, FinishAnswer, IssueAnswer,
+    Outcome,
 };
-use actors::device_flow::session::{Consent, Lifetimes, Session, Settled};
+use actors::device_flow::session::{Consent, Decision, Lifetimes, ReturnError, Session};
 use actors::device_flow::store::{SessionKey, SessionStore, Write};
 use futures_util::future::{join, join_all};
 
@@ -60,7 +60,7 @@ impl<'a> Flow<'a> {
             },
             Step::Begin => match universe.begin(registry, state(), *browser).await {
                 BeginAnswer::Go(lease) => lease.device == *device && lease.grant == universe.grant(),
-                BeginAnswer::No(Failure::Unavailable) => false,
+                BeginAnswer::Unavailable => false,
                 other @ BeginAnswer::No(_) => panic!("{other:?}"),
             },
             Step::Finish => match registry.finish(*device, universe.grant(), token()).await.unwrap() {
@@ -76,7 +76,7 @@ impl<'a> Flow<'a> {
             },
             Step::Deny => match registry.deny(state(), *browser).await.unwrap() {
                 DenyAnswer::Denied => true,
-                DenyAnswer::No(Failure::Unavailable) => false,
+                DenyAnswer::Unavailable => false,
                 other @ DenyAnswer::No(_) => panic!("{other:?}"),
             },
         }
@@ -274,11 +274,11 @@ fn a_reload_waits_for_the_exchange_and_hears_how_it_ended() {
         })
         .await;
         assert!(finished);
-        assert!(matches!(reload, BeginAnswer::No(Failure::Settled(Settled::Approved))), "{reload:?}");
+        assert!(matches!(reload, BeginAnswer::No(ReturnError::Decided(Decision::Approved))), "{reload:?}");
         assert_eq!(universe.elapsed(), Duration::from_secs(2));
         // Another browser does not wait: it has nothing to wait for.
         let stranger = universe.begin(&registry, flow.state.unwrap(), universe.browser_hash()).await;
-        assert!(matches!(stranger, BeginAnswer::No(Failure::OtherBrowser)), "{stranger:?}");
+        assert!(matches!(stranger, BeginAnswer::No(ReturnError::OtherBrowser)), "{stranger:?}");
     });
 }
 

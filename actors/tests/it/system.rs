@@ -8,8 +8,8 @@ use std::time::Duration;
 use actors::base::admission::AskError;
 use actors::base::keyring::SLOTS;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
-use actors::device_flow::registry::{BeginAnswer, ConfirmAnswer, Failure, IssueAnswer};
-use actors::device_flow::session::{Consent, Lifetimes, Session};
+use actors::device_flow::registry::{BeginAnswer, ConfirmAnswer, IssueAnswer};
+use actors::device_flow::session::{Consent, Lifetimes, ReturnError, Session};
 use actors::device_flow::store::{Polled, SessionStore, Write};
 use actors::enedis::port::ConfiguredClient;
 use actors::system::{Ports, Settings, System, ThreadShare};
@@ -133,7 +133,7 @@ fn an_exchange_of_the_process_before_is_over() {
             system.launcher.start_here();
             let back = system.registry.begin(state, browser, universe.presentation()).await.unwrap();
             // Where the store is shared, another instance may be exchanging it right now.
-            let expected = if is_shared { Failure::InProgress } else { Failure::Presented };
+            let expected = if is_shared { ReturnError::InProgress } else { ReturnError::Presented };
             assert!(matches!(&back, BeginAnswer::No(failure) if *failure == expected), "{back:?}");
         };
         if is_shared { shared_universe(test) } else { universe(test) }

@@ -42,7 +42,7 @@ fn writes_that_come_together_are_committed_together() {
 
 #[test]
 fn a_store_that_takes_two_groups_at_a_time_is_given_two() {
-    universe_of(FakeStore::with_lanes(2), async |universe| {
+    universe_of(FakeStore::with_commits_at_once(2), async |universe| {
         let writer = universe.writer();
         universe.store.slow_down(Duration::from_millis(10));
         commit_all(&writer, sessions(universe, 130)).await;

@@ -34,7 +34,7 @@ const COLLECTION: &str = "device_sessions";
 /// Sessions of one page.
 const PAGE: u32 = 1000;
 /// Groups under way at a time: while one waits for the journal, the next is written.
-const LANES: usize = 2;
+const COMMITS_AT_ONCE: usize = 2;
 
 /// The store. See the module.
 pub struct MongoStore {
@@ -143,8 +143,8 @@ impl SessionStore for MongoStore {
         true
     }
 
-    fn commit_lanes(&self) -> usize {
-        LANES
+    fn commits_at_once(&self) -> usize {
+        COMMITS_AT_ONCE
     }
 }
 

@@ -2,12 +2,12 @@
 
 use actix::prelude::*;
 
+use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
-use super::{CodeRegistryHandle, Failure};
 use crate::base::admission::{AskError, Reply};
 use crate::base::keyring::{BrowserHash, StateHash};
-use crate::device_flow::session::{ReturnError, Settled};
+use crate::device_flow::session::{Decision, ReturnError};
 use crate::device_flow::store::SessionKey;
 
 /// The answer to a refusal.
@@ -16,7 +16,9 @@ pub enum DenyAnswer {
     /// The device will be told `access_denied`.
     Denied,
     /// Not recorded.
-    No(Failure),
+    No(ReturnError),
+    /// The store did not answer: come back.
+    Unavailable,
 }
 
 impl CodeRegistryHandle {
@@ -46,8 +48,8 @@ impl Handler<DenyConsent> for CodeRegistry {
 
 impl SessionRequest for DenyConsent {
     type Answer = DenyAnswer;
-    const UNKNOWN: DenyAnswer = DenyAnswer::No(Failure::Unknown);
-    const UNAVAILABLE: DenyAnswer = DenyAnswer::No(Failure::Unavailable);
+    const UNKNOWN: DenyAnswer = DenyAnswer::No(ReturnError::Gone);
+    const UNAVAILABLE: DenyAnswer = DenyAnswer::Unavailable;
 
     fn key(&self) -> SessionKey {
         SessionKey::State(self.state)
@@ -64,8 +66,8 @@ impl SessionRequest for DenyConsent {
                 shard.stats.denied += 1;
                 DenyAnswer::Denied
             }),
-            Err(ReturnError::Settled(Settled::Denied)) => attempt.answer(DenyAnswer::Denied),
-            Err(error) => attempt.answer(DenyAnswer::No(error.into())),
+            Err(ReturnError::Decided(Decision::Denied)) => attempt.answer(DenyAnswer::Denied),
+            Err(error) => attempt.answer(DenyAnswer::No(error)),
         }
     }
 }

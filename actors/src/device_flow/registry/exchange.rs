@@ -13,7 +13,7 @@ use crate::base::admission::{AskError, Reply};
 use crate::base::code::PkceVerifier;
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash};
 use crate::base::token_set::TokenSet;
-use crate::device_flow::session::{Presentation, ReturnError, Session, Settled};
+use crate::device_flow::session::{Decision, Presentation, ReturnError, Session};
 use crate::device_flow::store::SessionKey;
 
 /// The answer to a browser that is back with an authorization.
@@ -22,7 +22,9 @@ pub enum BeginAnswer {
     /// It may be presented, and nobody else may.
     Go(Lease),
     /// It may not.
-    No(Failure),
+    No(ReturnError),
+    /// The store did not answer: come back.
+    Unavailable,
 }
 
 /// The right, and the means, to present one authorization code once.
@@ -42,35 +44,6 @@ pub struct Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Lease({:?})", self.device)
-    }
-}
-
-/// Why a browser's return is not acted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Decided before; a reload.
-    Settled(Settled),
-    /// The `state` is unknown, replaced or expired.
-    Unknown,
-    /// Not the browser that set out.
-    OtherBrowser,
-    /// Being completed; come back in a moment.
-    InProgress,
-    /// This code was presented before, without success: start again.
-    Presented,
-    /// The store did not answer: come back.
-    Unavailable,
-}
-
-impl From<ReturnError> for Failure {
-    fn from(error: ReturnError) -> Self {
-        match error {
-            ReturnError::OtherBrowser => Self::OtherBrowser,
-            ReturnError::Gone => Self::Unknown,
-            ReturnError::InProgress => Self::InProgress,
-            ReturnError::Presented => Self::Presented,
-            ReturnError::Settled(settled) => Self::Settled(settled),
-        }
     }
 }
 
@@ -118,8 +91,8 @@ impl Handler<BeginExchange> for CodeRegistry {
 
 impl SessionRequest for BeginExchange {
     type Answer = BeginAnswer;
-    const UNKNOWN: BeginAnswer = BeginAnswer::No(Failure::Unknown);
-    const UNAVAILABLE: BeginAnswer = BeginAnswer::No(Failure::Unavailable);
+    const UNKNOWN: BeginAnswer = BeginAnswer::No(ReturnError::Gone);
+    const UNAVAILABLE: BeginAnswer = BeginAnswer::Unavailable;
 
     fn key(&self) -> SessionKey {
         SessionKey::State(self.state)
@@ -146,7 +119,7 @@ impl SessionRequest for BeginExchange {
                         Some(waiting) if error == ReturnError::InProgress => {
                             waiting.push(Box::new(Attempt::first(attempt.request)));
                         }
-                        _ => attempt.answer(BeginAnswer::No(error.into())),
+                        _ => attempt.answer(BeginAnswer::No(error)),
                     };
                 }
             };
@@ -194,7 +167,7 @@ pub enum FinishAnswer {
     Recorded,
     /// Another exchange of the same session brought a token before; it stands.
     Approved,
-    /// The session is gone or was settled otherwise.
+    /// The session is gone or was decided otherwise.
     Gone,
     /// The store did not answer: try again, the token is not recorded.
     Unavailable,
@@ -251,7 +224,7 @@ impl SessionRequest for FinishExchange {
             }),
             Err(error) => {
                 shard.end_exchange(*device, ctx);
-                let approved = error == ReturnError::Settled(Settled::Approved);
+                let approved = error == ReturnError::Decided(Decision::Approved);
                 attempt.answer(if approved { FinishAnswer::Approved } else { FinishAnswer::Gone });
             }
         }

@@ -150,11 +150,11 @@ fn a_token_is_claimed_once_and_repeated_for_a_while() {
 #[test]
 fn a_reload_sees_the_decision() {
     let settled = approved().check_return(&browser(1), &state(1), Some(&once(1, START)), START + secs(3));
-    assert_eq!(settled, Err(ReturnError::Settled(Settled::Approved)));
+    assert_eq!(settled, Err(ReturnError::Decided(Decision::Approved)));
     let denied = confirmed().deny(&browser(1), &state(1), START, &LIFE()).unwrap();
     assert_eq!(denied.poll(START + secs(5_000)), PollFinding::Denied);
     let settled = denied.check_return(&browser(1), &state(1), None, START + secs(1));
-    assert_eq!(settled, Err(ReturnError::Settled(Settled::Denied)));
+    assert_eq!(settled, Err(ReturnError::Decided(Decision::Denied)));
     assert_eq!(denied.confirm(consent(1, 2, START), START, &LIFE()), Err(ConfirmError::Gone));
 }
 
