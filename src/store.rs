@@ -14,7 +14,6 @@ mod counted;
 pub mod mongo;
 pub mod sqlite;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,7 +32,8 @@ use self::sqlite::{SqliteStore, SqliteTokens};
 use crate::config::StoreConfig;
 
 /// All that a server keeps.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
+#[debug("Stores")]
 pub struct Stores {
     /// Pending sessions.
     pub sessions: Arc<dyn SessionStore>,
@@ -77,12 +77,6 @@ impl Stores {
                 Self { sessions: Arc::new(sessions), metering }
             }
         })
-    }
-}
-
-impl fmt::Debug for Stores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stores").finish_non_exhaustive()
     }
 }
 

@@ -54,7 +54,7 @@ impl EnedisAuthorization {
             Grant::AuthorizationCode { code, verifier } => {
                 let mut form = vec![("grant_type", "authorization_code".to_owned()), ("code", code.clone())];
                 form.extend(self.upstream.redirect_uri.clone().map(|uri| ("redirect_uri", uri)));
-                form.extend(verifier.as_ref().map(|v| ("code_verifier", v.expose().to_owned())));
+                form.extend(verifier.as_ref().map(|v| ("code_verifier", v.expose())));
                 form
             }
             Grant::RefreshToken { refresh_token, scope } => {

@@ -37,7 +37,9 @@ pub struct StoreCounts {
 }
 
 /// A store that counts and otherwise behaves as the one it wraps.
+#[derive(derive_more::Debug)]
 pub struct Counted {
+    #[debug(skip)]
     store: Arc<dyn SessionStore>,
     counts: Mutex<StoreCounts>,
 }
@@ -64,12 +66,6 @@ impl Counted {
     ) -> Result<T, StoreError> {
         *counter(&mut self.lock()) += 1;
         answer.await.inspect_err(|_| self.lock().errors += 1)
-    }
-}
-
-impl std::fmt::Debug for Counted {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Counted").field(&self.counts()).finish()
     }
 }
 

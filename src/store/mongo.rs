@@ -28,7 +28,6 @@ mod sessions;
 mod shared_polls;
 mod tokens;
 
-use std::fmt;
 use std::time::Duration;
 
 pub use self::meters::MongoMeters;
@@ -44,9 +43,10 @@ pub const POOL_SIZE: u32 = 16;
 pub const DATABASE: &str = "device_flow";
 
 /// How to reach MongoDB.
-#[derive(Clone)]
+#[derive(Clone, derive_more::Debug)]
 pub struct MongoSettings {
     /// `mongodb://…` or `mongodb+srv://…`. May hold a password: never shown.
+    #[debug(skip)]
     pub uri: String,
     /// Overrides the database that the address names; [`DATABASE`] if neither does.
     pub database: Option<String>,
@@ -58,13 +58,6 @@ impl MongoSettings {
     /// The defaults for the server at `uri`.
     pub fn new(uri: impl Into<String>) -> Self {
         Self { uri: uri.into(), database: None, pool_size: None }
-    }
-}
-
-impl fmt::Debug for MongoSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { uri: _, database, pool_size } = self;
-        write!(f, "MongoSettings {{ database: {database:?}, pool_size: {pool_size:?}, .. }}")
     }
 }
 

@@ -3,7 +3,6 @@
 //! Whatever is persisted (expiry, leases, redelivery windows) is a [`Timestamp`] taken from an injected
 //! [`Clock`], because an `Instant` means nothing after a restart. Waits inside the process use tokio's timers.
 
-use std::fmt;
 use std::ops::Add;
 use std::sync::Arc;
 #[cfg(feature = "testing")]
@@ -13,7 +12,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch. Arithmetic saturates; it never panics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    derive_more::Display,
+)]
+#[display("{}.{:03}", _0 / 1000, _0 % 1000)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
@@ -61,12 +74,6 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
-    }
-}
-
 /// Source of wall time. Cheap to call: a poll reads it once.
 pub trait Clock: Send + Sync + 'static {
     /// The current wall time.
@@ -76,26 +83,16 @@ pub trait Clock: Send + Sync + 'static {
 /// A clock shared by the actors.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's wall clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
-    fn now(&self) -> Timestamp {
-        // A machine set before 1970 reads as the epoch: codes then never expire, which beats a panic.
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::EPOCH + elapsed
-    }
-}
-
-/// The machine's wall clock, put forward: rehearsals of another day.
+/// The machine's wall clock, put forward for rehearsals of another day.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShiftedClock(pub Duration);
 
 impl Clock for ShiftedClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
-        SystemClock.now() + self.0
+        // A machine set before 1970 reads as the epoch: codes then never expire, which beats a panic.
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::EPOCH + elapsed + self.0
     }
 }
 

@@ -3,8 +3,7 @@
 //! Each is drawn from an injected generator, parsed at the edge into a shape that cannot be wrong, shown
 //! redacted by `Debug`, and leaves the process only as a keyed hash (see [`crate::base::keyring`]).
 
-use std::fmt;
-
+use derive_more::{AsRef, Debug};
 use rand::{Rng, RngExt};
 use unicode_normalization::UnicodeNormalization;
 
@@ -23,7 +22,9 @@ const STATE_RANDOM_BYTES: usize = 16;
 macro_rules! secret_256 {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq)]
+        #[derive(Clone, PartialEq, Eq, AsRef, Debug)]
+        #[as_ref([u8])]
+        #[debug("{}(…)", stringify!($name))]
         pub struct $name([u8; 32]);
 
         impl $name {
@@ -44,16 +45,6 @@ macro_rules! secret_256 {
             pub fn expose(&self) -> String {
                 hex::encode(self.0)
             }
-
-            pub(crate) fn bytes(&self) -> &[u8] {
-                &self.0
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!(stringify!($name), "(…)"))
-            }
         }
     )+};
 }
@@ -65,6 +56,8 @@ secret_256! {
     BrowserToken;
     /// A bearer token of our own, access or refresh (RFC 6750 section 2.1), in the form that the PHP server's had as well.
     BearerToken;
+    /// A PKCE verifier (RFC 7636 section 4.1): hex digits are all unreserved characters.
+    PkceVerifier;
 }
 
 impl BearerToken {
@@ -75,7 +68,9 @@ impl BearerToken {
 }
 
 /// The code a person types: eight letters out of twenty.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, AsRef, Debug)]
+#[as_ref([u8])]
+#[debug("UserCode(…)")]
 pub struct UserCode([u8; USER_CODE_LEN]);
 
 impl UserCode {
@@ -111,21 +106,11 @@ impl UserCode {
         }
         text
     }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for UserCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UserCode(…)")
-    }
 }
 
 /// What a page's `state` parameter may add behind our own `state`: Enedis' sandbox picks its test client by
 /// the last digit. Letters, digits, `-` and `_`; the whole stays within [`STATE_MAX`] characters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct StateSuffix(String);
 
 impl StateSuffix {
@@ -143,7 +128,8 @@ impl StateSuffix {
 }
 
 /// The `state` that travels through Enedis (RFC 6749 section 10.12): 126 random bits and the page's suffix.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[debug("StateToken(…)")]
 pub struct StateToken(String);
 
 impl StateToken {
@@ -168,40 +154,6 @@ impl StateToken {
     /// The form sent to Enedis.
     pub fn expose(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Debug for StateToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StateToken(…)")
-    }
-}
-
-/// A PKCE verifier (RFC 7636 section 4.1): 256 bits as 64 hex digits, which are all unreserved characters.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PkceVerifier(String);
-
-impl PkceVerifier {
-    /// Draws a fresh verifier.
-    pub fn generate(rng: &mut impl Rng) -> Self {
-        let random: [u8; 32] = rng.random();
-        Self(hex::encode(random))
-    }
-
-    /// A verifier read back from its sealed copy.
-    pub(crate) fn from_opened(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The form sent to the token endpoint; its S256 challenge goes to the authorize endpoint.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PkceVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PkceVerifier(…)")
     }
 }
 

@@ -5,10 +5,9 @@
 //! BLAKE3 hash (one key per purpose, so a user code cannot be confused with a state); tokens, device-supplied
 //! secrets and PKCE verifiers are sealed with XChaCha20-Poly1305, bound to what they belong to.
 
-use std::fmt;
-
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use derive_more::{AsRef, Debug, From};
 use rand::{Rng, RngExt};
 
 use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
@@ -23,10 +22,13 @@ const KEY_ID_LEN: usize = 4;
 const NONCE_LEN: usize = 24;
 const FORMAT: u8 = 1;
 
-macro_rules! hash_type {
-    ($(#[$doc:meta])* $name:ident) => {
+macro_rules! hashes {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsRef, Debug, From)]
+        #[as_ref([u8])]
+        // Eight digits tell sessions apart in a log and let nobody look one up.
+        #[debug("{}", hex::encode(&_0[..4]))]
         pub struct $name([u8; HASH_LEN]);
 
         impl $name {
@@ -45,76 +47,35 @@ macro_rules! hash_type {
                 self.0[0] as usize % SLOTS
             }
         }
-
-        impl From<[u8; HASH_LEN]> for $name {
-            fn from(bytes: [u8; HASH_LEN]) -> Self {
-                Self(bytes)
-            }
-        }
-
-        impl AsRef<[u8]> for $name {
-            fn as_ref(&self) -> &[u8] {
-                &self.0
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                // Eight digits tell sessions apart in a log and let nobody look one up.
-                write!(f, "{}", hex::encode(&self.0[..4]))
-            }
-        }
-    };
+    )+};
 }
 
-hash_type!(
+hashes! {
     /// Keyed hash of a device code; the primary key of a session.
-    DeviceHash
-);
-hash_type!(
+    DeviceHash;
     /// Keyed hash of a user code.
-    UserHash
-);
-hash_type!(
+    UserHash;
     /// Keyed hash of a `state`.
-    StateHash
-);
-hash_type!(
+    StateHash;
     /// Keyed hash of a browser's cookie.
-    BrowserHash
-);
-hash_type!(
+    BrowserHash;
     /// Keyed hash of an authorization code, kept to recognise one that was presented before.
-    GrantHash
-);
-
-hash_type!(
+    GrantHash;
     /// Keyed hash of a bearer token of our own, access or refresh.
-    TokenHash
-);
-hash_type!(
+    TokenHash;
     /// Keyed hash of a meter's number.
-    MeterHash
-);
+    MeterHash;
+}
 
 /// Keyed hash of what is remembered of a meter.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsRef, Debug)]
+#[as_ref([u8])]
+#[debug("CacheKey({:02x}{:02x}…)", _0[0], _0[1])]
 pub struct CacheKey(pub [u8; 32]);
 
-impl AsRef<[u8]> for CacheKey {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for CacheKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CacheKey({:02x}{:02x}…)", self.0[0], self.0[1])
-    }
-}
-
 /// A sealed secret: format, key id, nonce, ciphertext and tag. Opaque to every store.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[debug("Sealed({} bytes)", _0.len())]
 pub struct Sealed(Box<[u8]>);
 
 impl Sealed {
@@ -126,12 +87,6 @@ impl Sealed {
     /// From the stored form; damage is found when it is opened.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes.into_boxed_slice())
-    }
-}
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealed({} bytes)", self.0.len())
     }
 }
 
@@ -147,7 +102,8 @@ pub enum OpenError {
 }
 
 /// All keys of one installation. Instances that share a store share the secret and thus the keyring.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
+#[debug("Keyring({})", hex::encode(id))]
 pub struct Keyring {
     device: [u8; 32],
     user: [u8; 32],
@@ -189,12 +145,12 @@ impl Keyring {
 
     /// Hash of a device code.
     pub fn device(&self, code: &DeviceCode) -> DeviceHash {
-        DeviceHash(keyed(&self.device, code.bytes()))
+        DeviceHash(keyed(&self.device, code.as_ref()))
     }
 
     /// Hash of a user code.
     pub fn user(&self, code: &UserCode) -> UserHash {
-        UserHash(keyed(&self.user, code.bytes()))
+        UserHash(keyed(&self.user, code.as_ref()))
     }
 
     /// Hash of a `state`.
@@ -204,7 +160,7 @@ impl Keyring {
 
     /// Hash of a browser's cookie.
     pub fn browser(&self, token: &BrowserToken) -> BrowserHash {
-        BrowserHash(keyed(&self.browser, token.bytes()))
+        BrowserHash(keyed(&self.browser, token.as_ref()))
     }
 
     /// Hash of an authorization code.
@@ -214,17 +170,17 @@ impl Keyring {
 
     /// Hash of an access token of our own.
     pub fn access(&self, token: &BearerToken) -> TokenHash {
-        TokenHash(keyed(&self.access, token.bytes()))
+        TokenHash(keyed(&self.access, token.as_ref()))
     }
 
     /// Hash of a refresh token of our own.
     pub fn refresh(&self, token: &BearerToken) -> TokenHash {
-        TokenHash(keyed(&self.refresh, token.bytes()))
+        TokenHash(keyed(&self.refresh, token.as_ref()))
     }
 
     /// Stands where a refresh token's hash would, for an access token that came without one: no token has this hash.
     pub fn stand_in(&self, access: &BearerToken) -> TokenHash {
-        TokenHash(keyed(&self.stand_in, access.bytes()))
+        TokenHash(keyed(&self.stand_in, access.as_ref()))
     }
 
     /// The refresh and the first access token of a consent: always the same two for one `state` and what came back under
@@ -275,12 +231,6 @@ impl Keyring {
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
         let payload = Payload { msg: body, aad: owner.as_ref() };
         self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| OpenError::Damaged)
-    }
-}
-
-impl fmt::Debug for Keyring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keyring({})", hex::encode(self.id))
     }
 }
 

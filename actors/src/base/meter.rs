@@ -1,12 +1,15 @@
 //! A meter's number, and lists of them as they are written in parameters and tokens.
 
-use std::fmt;
+use derive_more::{Debug, Display};
 
 /// Meters of one grant at most. Enedis' sandbox has a customer with three.
 pub const METERS_MAX: usize = 20;
 
-/// The number of a meter (PRM, usage point): 14 digits. Personal data: `Debug` shows the last four.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// The number of a meter (PRM, usage point): 14 digits. Personal data: `Display` shows all, for Enedis and for the box
+/// that owns it, `Debug` the last four.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Display)]
+#[debug("Meter(…{:04})", _0 % 10_000)]
+#[display("{_0:014}")]
 pub struct Meter(u64);
 
 impl Meter {
@@ -14,19 +17,6 @@ impl Meter {
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse().ok().map(Self)).flatten()
-    }
-}
-
-impl fmt::Display for Meter {
-    /// All 14 digits, for Enedis and for the box that owns it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:014}", self.0)
-    }
-}
-
-impl fmt::Debug for Meter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Meter(…{:04})", self.0 % 10_000)
     }
 }
 

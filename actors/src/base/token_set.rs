@@ -1,13 +1,13 @@
 //! A token answer (RFC 6749 section 5.1), kept as the JSON object it came as, so that a device receives every member
 //! that its issuer wrote.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 /// The members of a token answer. `Debug` shows none.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, derive_more::Debug)]
+#[debug("TokenSet(…)")]
 pub struct TokenSet(Map<String, Value>);
 
 impl TokenSet {
@@ -57,12 +57,6 @@ impl TokenSet {
         }
         self.0.entry("token_type").or_insert_with(|| "Bearer".into());
         Value::Object(self.0).to_string()
-    }
-}
-
-impl fmt::Debug for TokenSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenSet(…)")
     }
 }
 

@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::prelude::*;
+use derive_more::AddAssign;
 use serde::Serialize;
 
 pub use self::confirm::{ConfirmAnswer, Confirmed};
@@ -48,7 +49,7 @@ const WAITING_MAX: usize = 50_000;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Counters of the registry since its start; summed over the shards where there are several.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, AddAssign, Serialize)]
 pub struct RegistrySnapshot {
     /// Sessions in memory, tombstones included.
     pub sessions: usize,
@@ -151,14 +152,11 @@ impl CodeRegistryHandle {
     /// The counters of all shards, summed.
     pub async fn snapshot(&self) -> Result<RegistrySnapshot, AskError> {
         let mut sum = RegistrySnapshot::default();
-        for shard in 0..self.shards.len() {
-            let shard = self.shards[shard].get().ok_or(AskError::Stopped)?;
-            sum.add(&shard.admission.ask(|reply| shard.registry.do_send(Observe { reply })).await?);
-            let paced =
+        for shard in self.shards.iter() {
+            let shard = shard.get().ok_or(AskError::Stopped)?;
+            sum += shard.admission.ask(|reply| shard.registry.do_send(Observe { reply })).await?;
+            sum.throttler +=
                 shard.admission.ask(|reply| shard.throttler.do_send(ObserveThrottler { reply })).await?;
-            sum.throttler.paced += paced.paced;
-            sum.throttler.on_time += paced.on_time;
-            sum.throttler.early += paced.early;
         }
         Ok(sum)
     }
@@ -177,20 +175,5 @@ impl CodeRegistryHandle {
         let shard = self.shards[self.shard_of(slot)].get().ok_or(AskError::Stopped)?;
         // A stopped shard drops the message and with it the reply, which the admission reports.
         shard.admission.ask(|reply| shard.registry.do_send(message(reply))).await
-    }
-}
-
-impl RegistrySnapshot {
-    fn add(&mut self, other: &Self) {
-        self.sessions += other.sessions;
-        self.issued += other.issued;
-        self.refused += other.refused;
-        self.confirmed += other.confirmed;
-        self.approved += other.approved;
-        self.denied += other.denied;
-        self.redeemed += other.redeemed;
-        self.repeated += other.repeated;
-        self.looked_up += other.looked_up;
-        self.reloaded += other.reloaded;
     }
 }

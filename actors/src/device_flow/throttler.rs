@@ -31,7 +31,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 const UNTOLD_MAX: usize = 100_000;
 
 /// Counters of one throttler since its start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, derive_more::AddAssign, Serialize)]
 pub struct ThrottlerSnapshot {
     /// Sessions whose pacing is remembered.
     pub paced: usize,

@@ -2,11 +2,11 @@
 //! is for. It speaks in verdicts: what became of a call, and whether it may be sent again. An authorization code or
 //! refresh token is good for one presentation only, so what may have been acted on is told from what was not.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use derive_more::Debug;
 use jiff::civil::Date;
 
 use crate::base::clock::Timestamp;
@@ -20,7 +20,8 @@ const BEARER_LIFE_MAX: Duration = Duration::from_secs(86_400);
 const BEARER_LIFE_UNSAID: Duration = Duration::from_secs(600);
 
 /// One request to the token endpoint. `Debug` shows the kind only.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
+#[debug("TokenCall({grant:?})")]
 pub struct TokenCall {
     /// Client at Enedis.
     pub client_id: String,
@@ -51,9 +52,10 @@ impl ConfiguredClient {
 }
 
 /// What is presented to the token endpoint.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Grant {
     /// RFC 6749 section 4.1.3, with RFC 7636 where PKCE is on.
+    #[debug("authorization_code")]
     AuthorizationCode {
         /// The code Enedis gave to the browser.
         code: String,
@@ -61,6 +63,7 @@ pub enum Grant {
         verifier: Option<PkceVerifier>,
     },
     /// RFC 6749 section 6.
+    #[debug("refresh_token")]
     RefreshToken {
         /// The device's refresh token.
         refresh_token: String,
@@ -68,21 +71,13 @@ pub enum Grant {
         scope: Option<String>,
     },
     /// RFC 6749 section 4.4: the application for itself.
+    #[debug("client_credentials")]
     ClientCredentials,
 }
 
-impl fmt::Debug for TokenCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.grant {
-            Grant::AuthorizationCode { .. } => "TokenCall(authorization_code)",
-            Grant::RefreshToken { .. } => "TokenCall(refresh_token)",
-            Grant::ClientCredentials => "TokenCall(client_credentials)",
-        })
-    }
-}
-
 /// The application's own token at Enedis. It opens every consented meter: never logged, never handed to a box.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[debug("Bearer(…)")]
 pub struct Bearer(Arc<str>);
 
 impl Bearer {
@@ -101,12 +96,6 @@ impl Bearer {
 impl From<&str> for Bearer {
     fn from(token: &str) -> Self {
         Self(token.into())
-    }
-}
-
-impl fmt::Debug for Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bearer(…)")
     }
 }
 
@@ -153,7 +142,8 @@ pub enum Answer {
 }
 
 /// An answer that is handed on unread. `Debug` does not show the body.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[debug("RawAnswer({status}, {} bytes)", body.len())]
 pub struct RawAnswer {
     /// HTTP status.
     pub status: u16,
@@ -161,12 +151,6 @@ pub struct RawAnswer {
     pub content_type: Option<String>,
     /// Body, bounded by the client.
     pub body: Vec<u8>,
-}
-
-impl fmt::Debug for RawAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RawAnswer({}, {} bytes)", self.status, self.body.len())
-    }
 }
 
 /// What is known of an authorisation.

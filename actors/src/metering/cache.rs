@@ -3,8 +3,6 @@
 //! Nothing in it can be read without the keys of this server: a cache key is a keyed hash of [`key_text`], a value
 //! is sealed by the caller. What is remembered and for how long is decided by [`super::policy`].
 
-use std::fmt;
-
 use async_trait::async_trait;
 use jiff::civil::Date;
 use lru::LruCache;
@@ -45,7 +43,8 @@ pub fn owner_text(meter: Meter) -> String {
 }
 
 /// One entry as it is stored.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, derive_more::Debug)]
+#[debug("CacheEntry({key:?}, {} bytes, expires {expires})", sealed.len())]
 pub struct CacheEntry {
     /// Its key.
     pub key: CacheKey,
@@ -57,12 +56,6 @@ pub struct CacheEntry {
     pub fetched: Timestamp,
     /// Not to be answered from then on.
     pub expires: Timestamp,
-}
-
-impl fmt::Debug for CacheEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CacheEntry({:?}, {} bytes, expires {})", self.key, self.sealed.len(), self.expires)
-    }
 }
 
 /// Most entries read or stored in one call: the days of the longest request

@@ -11,7 +11,6 @@
 //!
 //! The size of all values is what the server counts for the collection, less what every document has beside its value.
 
-use std::fmt;
 use std::sync::Arc;
 
 use actors::base::clock::Timestamp;
@@ -41,6 +40,8 @@ const CHUNK: u32 = 1_200;
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// The cache. See the module.
+#[derive(derive_more::Debug)]
+#[debug("MongoMeters({})", entries.namespace())]
 pub struct MongoMeters {
     link: Arc<Link>,
     entries: Collection<RawDocumentBuf>,
@@ -113,12 +114,6 @@ impl MeterCache for MongoMeters {
         let forget =
             async move { Ok(entries.delete_many(doc! { "owner": binary(owner) }).await?.deleted_count) };
         self.link.change(forget).await
-    }
-}
-
-impl fmt::Debug for MongoMeters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MongoMeters({})", self.entries.namespace())
     }
 }
 

@@ -9,7 +9,6 @@
 //! document nor replaces one. Deleted by the server's TTL monitor, late and unhurriedly; every question tests the purge
 //! time itself.
 
-use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use actors::base::clock::Timestamp;
@@ -37,6 +36,8 @@ const PAGE: u32 = 1000;
 const COMMITS_AT_ONCE: usize = 2;
 
 /// The store. See the module.
+#[derive(derive_more::Debug)]
+#[debug("MongoStore({})", inner.sessions.namespace())]
 pub struct MongoStore {
     link: Arc<Link>,
     inner: Arc<Inner>,
@@ -145,12 +146,6 @@ impl SessionStore for MongoStore {
 
     fn commits_at_once(&self) -> usize {
         COMMITS_AT_ONCE
-    }
-}
-
-impl fmt::Debug for MongoStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MongoStore({})", self.inner.sessions.namespace())
     }
 }
 

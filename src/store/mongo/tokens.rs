@@ -13,7 +13,6 @@
 //! Promises: an applied write is journaled on a majority, and whatever asks after it sees it, in any instance or
 //! command. Deleted by the server's TTL monitor when the consent ends; every question tests both ends itself.
 
-use std::fmt;
 use std::sync::Arc;
 
 use actors::base::clock::Timestamp;
@@ -40,6 +39,8 @@ const COLLECTION: &str = "meter_grants";
 const PAGE: u32 = 1000;
 
 /// The store of tokens. See the module.
+#[derive(derive_more::Debug)]
+#[debug("MongoTokens({})", grants.namespace())]
 pub struct MongoTokens {
     link: Arc<Link>,
     grants: Collection<RawDocumentBuf>,
@@ -167,12 +168,6 @@ impl TokenStore for MongoTokens {
     /// The server's TTL monitor deletes.
     async fn purge(&self, _: Timestamp) -> Result<u64, StoreError> {
         Ok(0)
-    }
-}
-
-impl fmt::Debug for MongoTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MongoTokens({})", self.grants.namespace())
     }
 }
 

@@ -1,7 +1,6 @@
 //! An authorization is acted on once: it is marked as presented before anything else happens, and how that ended is
 //! recorded.
 
-use std::fmt;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -28,6 +27,8 @@ pub enum BeginAnswer {
 }
 
 /// The right, and the means, to present one authorization code once.
+#[derive(derive_more::Debug)]
+#[debug("Lease({device:?})")]
 pub struct Lease {
     /// The session.
     pub device: DeviceHash,
@@ -39,12 +40,6 @@ pub struct Lease {
     pub client_secret: Option<String>,
     /// The verifier whose challenge was sent.
     pub verifier: Option<PkceVerifier>,
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease({:?})", self.device)
-    }
 }
 
 impl CodeRegistryHandle {
@@ -131,7 +126,7 @@ impl SessionRequest for BeginExchange {
             grant: presentation.grant,
             client_id: Arc::clone(&session.request.client_id),
             client_secret: session.request.client_secret.as_ref().and_then(open),
-            verifier: verifier.and_then(open).map(PkceVerifier::from_opened),
+            verifier: verifier.and_then(open).as_deref().and_then(PkceVerifier::parse),
         };
         let marked = next.clone();
         shard.commit(next, attempt, ctx, move |shard, begin| {
