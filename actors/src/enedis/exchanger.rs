@@ -13,7 +13,6 @@
 
 mod application_token;
 mod calls;
-mod core;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,10 +21,11 @@ use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use self::application_token::ApplicationToken;
 pub use self::calls::EndpointSnapshot;
-use self::core::{Core, Effect, Event};
+use self::calls::{Calls, Step};
 use crate::base::admission::{Admission, AskError, Reply};
-use crate::base::clock::SharedClock;
+use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::token_set::TokenSet;
 use crate::enedis::port::{
     Answer, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer, Subscription,
@@ -71,7 +71,7 @@ impl Exchanged {
     fn token(self) -> Exchanged<Result<TokenSet, NoToken>> {
         self.pick(|answer| match answer {
             Answer::Token(tokens) => Some(tokens),
-            Answer::Refresh(_) | Answer::Meters(_) => None,
+            _ => None,
         })
     }
 
@@ -117,13 +117,41 @@ pub struct ExchangerSnapshot {
     pub services: EndpointSnapshot,
 }
 
-/// The actor around a core that decides. Reach it through [`TokenExchangerHandle`].
+/// What is called at the authorization server; each has a quota of its own.
+#[derive(Clone, Copy)]
+enum Endpoint {
+    Token = 0,
+    Services = 1,
+}
+
+impl Endpoint {
+    const ALL: [Self; 2] = [Self::Token, Self::Services];
+
+    const fn of(call: &Call) -> Self {
+        match call {
+            Call::Token(_) | Call::Refresh(_) => Self::Token,
+            Call::Meters(_) => Self::Services,
+        }
+    }
+}
+
+/// Who made a call.
+enum Caller {
+    Outside(Reply<Exchanged>),
+    /// The application's own token is renewed.
+    Renewal,
+}
+
+/// The actor: [`Calls`] and [`ApplicationToken`] decide, it carries out. Reach it through [`TokenExchangerHandle`].
 pub struct TokenExchanger {
     server: Rc<dyn AuthorizationServer>,
     clock: SharedClock,
-    /// Longest wait for one attempt.
-    attempt: Duration,
-    core: Core<Reply<Exchanged>, Reply<Acquired>>,
+    settings: ExchangerSettings,
+    calls: [Calls<Caller>; 2],
+    token: ApplicationToken<Reply<Acquired>>,
+    /// The application's credentials, where it has a token of its own.
+    own: Option<TokenCall>,
+    rng: StdRng,
     alarm: Option<SpawnHandle>,
 }
 
@@ -145,37 +173,59 @@ impl TokenExchanger {
         });
         let addr = Self::start_in_arbiter(arbiter, move |_| Self {
             server: server(),
-            attempt: settings.attempt,
-            core: Core::new(settings, own, StdRng::from_seed(seed), clock.now()),
+            settings,
+            calls: Endpoint::ALL.map(|_| Calls::new(settings, clock.now())),
+            token: ApplicationToken::default(),
+            own,
+            rng: StdRng::from_seed(seed),
             clock,
             alarm: None,
         });
         TokenExchangerHandle { addr, admission: Admission::new(QUEUE_MAX, settings.deadline + MARGIN) }
     }
 
-    /// Tells the core what happened, does what it says, and sets the alarm.
-    fn on(&mut self, event: Event<Reply<Exchanged>, Reply<Acquired>>, ctx: &mut Context<Self>) {
-        let now = self.clock.now();
-        for effect in self.core.on(now, event) {
-            match effect {
-                Effect::Answer(reply, exchanged) => reply.send(exchanged),
-                Effect::HandOut(reply, acquired) => reply.send(acquired),
-                Effect::Send { ticket, call } => {
-                    let (server, limit) = (Rc::clone(&self.server), self.attempt);
-                    let sent = async move { server.call(call, limit).await };
-                    ctx.spawn(sent.into_actor(self).map(move |attempt, act, ctx| {
-                        act.on(Event::AttemptEnded { ticket, attempt }, ctx);
-                    }));
-                }
+    /// Queues a call, and sends what may be sent.
+    fn push(&mut self, now: Timestamp, call: Call, caller: Caller, ctx: &mut Context<Self>) {
+        self.calls[Endpoint::of(&call) as usize].push(now, call, caller);
+        self.pump(now, ctx);
+    }
+
+    /// Sends what may be sent, answers what cannot be, and sets the alarm for the rest.
+    fn pump(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
+        for endpoint in Endpoint::ALL {
+            for step in self.calls[endpoint as usize].steps(now) {
+                self.take(now, endpoint, step, ctx);
             }
         }
         if let Some(alarm) = self.alarm.take() {
             ctx.cancel_future(alarm);
         }
-        self.alarm = self.core.next_wake().map(|at| {
+        self.alarm = self.calls.iter().filter_map(Calls::next_wake).min().map(|at| {
             let wait = at.since(now).max(Duration::from_millis(1));
-            ctx.run_later(wait, |act, ctx| act.on(Event::TimePassed, ctx))
+            ctx.run_later(wait, |act, ctx| act.pump(act.clock.now(), ctx))
         });
+    }
+
+    fn take(&mut self, now: Timestamp, endpoint: Endpoint, step: Step<Caller>, ctx: &mut Context<Self>) {
+        match step {
+            Step::Send(id, call) => {
+                let (server, limit) = (Rc::clone(&self.server), self.settings.attempt);
+                let sent = async move { server.call(call, limit).await };
+                ctx.spawn(sent.into_actor(self).map(move |attempt, act, ctx| {
+                    let now = act.clock.now();
+                    if let Some(step) = act.calls[endpoint as usize].ended(now, id, attempt, &mut act.rng) {
+                        act.take(now, endpoint, step, ctx);
+                    }
+                    act.pump(now, ctx);
+                }));
+            }
+            Step::Answer(Caller::Outside(reply), exchanged) => reply.send(exchanged),
+            Step::Answer(Caller::Renewal, exchanged) => {
+                for (reply, acquired) in self.token.renewed(now, exchanged.token()) {
+                    reply.send(acquired);
+                }
+            }
+        }
     }
 }
 
@@ -185,33 +235,29 @@ impl Actor for TokenExchanger {
 
 /// Send one call to the authorization server. Sent by the consent workflow and by `POST /device/proxy`; the answer
 /// says whether Enedis may have acted on it. Nothing becomes durable.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct CallEnedis {
     call: Call,
     reply: Reply<Exchanged>,
-}
-
-impl Message for CallEnedis {
-    type Result = ();
 }
 
 impl Handler<CallEnedis> for TokenExchanger {
     type Result = ();
 
     // Synchronous: queues; the attempt's future answers and interleaves with later messages.
-    fn handle(&mut self, CallEnedis { call, reply }: CallEnedis, ctx: &mut Self::Context) {
-        self.on(Event::CallArrived { call, caller: reply }, ctx);
+    fn handle(&mut self, msg: CallEnedis, ctx: &mut Self::Context) {
+        self.push(self.clock.now(), msg.call, Caller::Outside(msg.reply), ctx);
     }
 }
 
 /// Hand out the application's token, and get one if there is none. Sent by the meter relay and by the consent
 /// workflow. Nothing becomes durable.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct AcquireToken {
     rejected: Option<Bearer>,
     reply: Reply<Acquired>,
-}
-
-impl Message for AcquireToken {
-    type Result = ();
 }
 
 impl Handler<AcquireToken> for TokenExchanger {
@@ -219,24 +265,34 @@ impl Handler<AcquireToken> for TokenExchanger {
 
     // Synchronous: answers from memory, or keeps the reply until the renewal has ended. That is a call like others.
     fn handle(&mut self, AcquireToken { rejected, reply }: AcquireToken, ctx: &mut Self::Context) {
-        self.on(Event::TokenWanted { rejected, caller: reply }, ctx);
+        let Some(own) = self.own.clone() else {
+            return reply.send(Acquired::NotDone { why: NotDone::Down, retry_after: self.settings.deadline });
+        };
+        let now = self.clock.now();
+        let (told, renew) = self.token.acquire(now, rejected.as_ref(), reply);
+        if let Some((reply, acquired)) = told {
+            reply.send(acquired);
+        }
+        if renew {
+            self.push(now, Call::Token(own), Caller::Renewal, ctx);
+        }
     }
 }
 
 /// Read the counters. Sent by the metrics; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct Observe {
     reply: Reply<ExchangerSnapshot>,
-}
-
-impl Message for Observe {
-    type Result = ();
 }
 
 impl Handler<Observe> for TokenExchanger {
     type Result = ();
 
     fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
-        msg.reply.send(self.core.snapshot(self.clock.now()));
+        let now = self.clock.now();
+        let [token, services] = Endpoint::ALL.map(|endpoint| self.calls[endpoint as usize].snapshot(now));
+        msg.reply.send(ExchangerSnapshot { token, services });
     }
 }
 
@@ -257,7 +313,7 @@ impl TokenExchangerHandle {
     pub async fn refresh(&self, call: TokenCall) -> Exchanged<RawAnswer> {
         self.call(Call::Refresh(call)).await.pick(|answer| match answer {
             Answer::Refresh(answer) => Some(answer),
-            Answer::Token(_) | Answer::Meters(_) => None,
+            _ => None,
         })
     }
 
@@ -265,7 +321,7 @@ impl TokenExchangerHandle {
     pub async fn meters(&self, call: MetersCall) -> Exchanged<Result<Subscription, NoMeters>> {
         self.call(Call::Meters(call)).await.pick(|answer| match answer {
             Answer::Meters(meters) => Some(meters),
-            Answer::Token(_) | Answer::Refresh(_) => None,
+            _ => None,
         })
     }
 
