@@ -1,22 +1,26 @@
 //! French civil time: Enedis' days and the boxes' days are those of Europe/Paris.
-//!
-//! The rule of the European Union (directive 2000/84/EC) is small enough to be written down, which spares the
-//! binary a time zone database: summer time from the last Sunday of March to the last Sunday of October, both at
-//! 01:00 UTC.
+
+use std::sync::LazyLock;
 
 use jiff::SignedDuration;
-use jiff::civil::{Date, DateTime, Time, Weekday, date};
-use jiff::tz::Offset;
+use jiff::civil::{Date, DateTime, date};
+use jiff::tz::TimeZone;
 
 use crate::base::clock::Timestamp;
+
+/// The rule of the European Union (directive 2000/84/EC): summer time from the last Sunday of March to the last Sunday of
+/// October, both at 01:00 UTC. It spares the binary a time zone database.
+static PARIS: LazyLock<TimeZone> = LazyLock::new(|| {
+    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a POSIX rule; every test reads it")
+});
 
 /// The earliest date handled: no Linky meter is older.
 pub const FIRST: Date = date(2010, 1, 1);
 
 /// Local date and time in mainland France at `now`.
 pub fn paris(now: Timestamp) -> DateTime {
-    let utc = utc(now);
-    utc.saturating_add(SignedDuration::from_hours(if is_summer(utc) { 2 } else { 1 }))
+    let at = i64::try_from(now.as_millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    PARIS.to_datetime(at.unwrap_or(jiff::Timestamp::MAX))
 }
 
 /// The day it is in mainland France at `now`.
@@ -26,13 +30,8 @@ pub fn today(now: Timestamp) -> Date {
 
 /// Hours in a local day: 23 on the last Sunday of March, 25 on the last Sunday of October, else 24.
 pub fn hours_in(day: Date) -> u32 {
-    if day == last_sunday(day.year(), 3) {
-        23
-    } else if day == last_sunday(day.year(), 10) {
-        25
-    } else {
-        24
-    }
+    let begins = |day: Date| PARIS.to_timestamp(day.at(0, 0, 0, 0)).unwrap_or(jiff::Timestamp::MAX);
+    u32::try_from(begins(plus(day, 1)).duration_since(begins(day)).as_hours()).unwrap_or(24)
 }
 
 /// `day` moved by `days`, which may be negative. Saturates at the ends of the calendar.
@@ -47,53 +46,30 @@ pub fn days_between(from: Date, to: Date) -> i64 {
 
 /// Reads exactly `YYYY-MM-DD`, a date of the calendar.
 pub fn parse_date(text: &str) -> Option<Date> {
-    let shape = |(i, b): (usize, &u8)| if i == 4 || i == 7 { *b == b'-' } else { b.is_ascii_digit() };
-    if text.len() != 10 || !text.as_bytes().iter().enumerate().all(shape) {
-        return None;
-    }
-    Date::new(text[..4].parse().ok()?, text[5..7].parse().ok()?, text[8..].parse().ok()?).ok()
+    has_shape(text, "0000-00-00").then(|| text.parse().ok()).flatten()
 }
 
 /// Reads `YYYY-MM-DD HH:MM:SS`, with `T` for the blank and with or without an offset or fraction behind it (which are
 /// ignored: Enedis dates its points in local time), or a bare date, which is its midnight.
 pub fn parse_moment(text: &str) -> Option<DateTime> {
-    let date = parse_date(text.get(..10)?)?;
     if text.len() == 10 {
-        return Some(date.at(0, 0, 0, 0));
+        return parse_date(text).map(|day| day.at(0, 0, 0, 0));
     }
-    let time = text.get(10..19)?.as_bytes();
-    let number = |at: usize| {
-        let (tens, ones) = (char::from(time[at]).to_digit(10)?, char::from(time[at + 1]).to_digit(10)?);
-        i8::try_from(tens * 10 + ones).ok()
-    };
-    if !matches!(time[0], b' ' | b'T') || time[3] != b':' || time[6] != b':' {
-        return None;
-    }
-    let time = Time::new(number(1)?, number(4)?, number(7)?, 0).ok()?;
-    Some(date.to_datetime(time))
+    let text = text.get(..19)?;
+    let is_moment = has_shape(text, "0000-00-00 00:00:00") || has_shape(text, "0000-00-00T00:00:00");
+    // A leap second would be read as the one before.
+    (is_moment && !text.ends_with("60")).then(|| text.parse().ok()).flatten()
+}
+
+/// Whether `text` is as long as `shape`, with digits where that has zeros and the same elsewhere.
+fn has_shape(text: &str, shape: &str) -> bool {
+    let fits = |(found, wanted): (u8, u8)| found == wanted || (wanted == b'0' && found.is_ascii_digit());
+    text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
 }
 
 /// Writes `YYYY-MM-DD HH:MM:SS`, as Enedis and the plugin do.
 pub fn moment_text(at: DateTime) -> String {
     format!("{} {:02}:{:02}:{:02}", at.date(), at.hour(), at.minute(), at.second())
-}
-
-fn utc(now: Timestamp) -> DateTime {
-    let ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
-    Offset::UTC.to_datetime(at)
-}
-
-fn is_summer(utc: DateTime) -> bool {
-    let begin = last_sunday(utc.year(), 3).at(1, 0, 0, 0);
-    let end = last_sunday(utc.year(), 10).at(1, 0, 0, 0);
-    (begin..end).contains(&utc)
-}
-
-fn last_sunday(year: i16, month: i8) -> Date {
-    // March and October have 31 days in every year, and `year` comes from a date.
-    let last = Date::new(year, month, 31).unwrap_or(FIRST);
-    plus(last, -i64::from(last.weekday().since(Weekday::Sunday)))
 }
 
 #[cfg(test)]
@@ -157,8 +133,13 @@ mod tests {
             assert_eq!(moment_text(parse_moment(text).unwrap()), "2026-09-29 13:03:35");
         }
         assert_eq!(moment_text(parse_moment("2026-09-29").unwrap()), "2026-09-29 00:00:00");
-        for odd in ["20XX-XX-XX 00:30:00", "2026-09-29 24:00:00", "2026-09-29 1:00:00", "2026-09-29 éé:00:0"]
-        {
+        for odd in [
+            "20XX-XX-XX 00:30:00",
+            "2026-09-29 24:00:00",
+            "2026-09-29 1:00:00",
+            "2026-09-29 éé:00:0",
+            "2026-09-29 23:59:60",
+        ] {
             assert_eq!(parse_moment(odd), None, "{odd}");
         }
     }
