@@ -18,20 +18,8 @@ pub struct StoreCounts {
     pub commits: u64,
     /// Writes in those groups.
     pub writes: u64,
-    /// Writes that were not applied because a code was taken or another revision was stored.
-    pub conflicts: u64,
     /// Sessions looked up.
     pub finds: u64,
-    /// Pages read.
-    pub pages: u64,
-    /// Purges.
-    pub purges: u64,
-    /// Questions for what other instances changed.
-    pub changes: u64,
-    /// Exchanges of polls with other instances.
-    pub shares: u64,
-    /// Pings.
-    pub pings: u64,
     /// Operations that failed; a group counts once for each write that did.
     pub errors: u64,
 }
@@ -59,12 +47,7 @@ impl Counted {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn watch<T>(
-        &self,
-        counter: impl FnOnce(&mut StoreCounts) -> &mut u64,
-        answer: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        *counter(&mut self.lock()) += 1;
+    async fn watch<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         answer.await.inspect_err(|_| self.lock().errors += 1)
     }
 }
@@ -78,36 +61,33 @@ impl SessionStore for Counted {
             counts.writes += writes.len() as u64;
         }
         let outcomes = self.store.commit(writes).await;
-        let mut counts = self.lock();
-        for outcome in &outcomes {
-            counts.conflicts += u64::from(matches!(outcome, Ok(Written::Conflict)));
-            counts.errors += u64::from(outcome.is_err());
-        }
+        self.lock().errors += outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64;
         outcomes
     }
 
     async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
-        self.watch(|counts| &mut counts.finds, self.store.find(key, now)).await
+        self.lock().finds += 1;
+        self.watch(self.store.find(key, now)).await
     }
 
     async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
-        self.watch(|counts| &mut counts.pages, self.store.page(after, now)).await
+        self.watch(self.store.page(after, now)).await
     }
 
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.watch(|counts| &mut counts.purges, self.store.purge(now)).await
+        self.watch(self.store.purge(now)).await
     }
 
     async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
-        self.watch(|counts| &mut counts.changes, self.store.changes(cursor)).await
+        self.watch(self.store.changes(cursor)).await
     }
 
     async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
-        self.watch(|counts| &mut counts.shares, self.store.share_polls(polled)).await
+        self.watch(self.store.share_polls(polled)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.watch(|counts| &mut counts.pings, self.store.ping()).await
+        self.watch(self.store.ping()).await
     }
 
     fn is_shared(&self) -> bool {

@@ -21,13 +21,13 @@ use actors::metering::cache::{CacheEntry, MeterCache};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
-use mongodb::error::Result;
+use mongodb::bson::{self, Binary, Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::Result as Answered;
 use mongodb::options::{Acknowledgment, CollectionOptions, Hint, ReadConcern, WriteConcern};
 use mongodb::{Collection, Database};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::documents::{binary, date, fields, live, record};
+use super::documents::{binary, date, live};
 use super::errors::{DUPLICATE_KEY, failed_document, failed_write};
 use super::indexes::{self, BY_FETCHED};
 use super::link::Link;
@@ -47,17 +47,6 @@ pub struct MongoMeters {
     entries: Collection<RawDocumentBuf>,
 }
 
-/// What a document holds.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Stored {
-    #[serde(rename = "_id")]
-    key: Binary,
-    owner: Binary,
-    sealed: Binary,
-    fetched_ms: i64,
-    expires_at: DateTime,
-}
-
 /// What an eviction looks at.
 #[derive(Deserialize)]
 struct Oldest {
@@ -68,7 +57,7 @@ struct Oldest {
 }
 
 impl MongoMeters {
-    pub(super) async fn on(link: Arc<Link>) -> std::result::Result<Self, OpenError> {
+    pub(super) async fn on(link: Arc<Link>) -> Result<Self, OpenError> {
         let options = CollectionOptions::builder()
             .read_concern(ReadConcern::local())
             .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
@@ -83,11 +72,7 @@ impl MongoMeters {
 
 #[async_trait]
 impl MeterCache for MongoMeters {
-    async fn get(
-        &self,
-        keys: Vec<CacheKey>,
-        now: Timestamp,
-    ) -> std::result::Result<Vec<CacheEntry>, StoreError> {
+    async fn get(&self, keys: Vec<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
         let entries = self.entries.clone();
         let keys: Vec<Bson> = keys.iter().map(|key| Bson::Binary(binary(key))).collect();
         let filter = doc! { "_id": { "$in": keys }, "expires_at": live(now) };
@@ -98,17 +83,17 @@ impl MeterCache for MongoMeters {
         Ok(undamaged(found.await?.iter().map(entry)))
     }
 
-    async fn put(&self, entries: Vec<CacheEntry>) -> std::result::Result<(), StoreError> {
+    async fn put(&self, entries: Vec<CacheEntry>) -> Result<(), StoreError> {
         let database = self.link.database().clone();
         self.link.write(async move { store(&database, entries).await }).await
     }
 
-    async fn evict(&self, now: Timestamp, max_bytes: u64) -> std::result::Result<u64, StoreError> {
+    async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError> {
         let entries = self.entries.clone();
         self.link.change(async move { evict(&entries, now, max_bytes).await }).await
     }
 
-    async fn forget(&self, owner: CacheKey) -> std::result::Result<u64, StoreError> {
+    async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {
         // With the database's own write concern.
         let entries = self.link.database().collection::<RawDocumentBuf>(COLLECTION);
         let forget =
@@ -118,7 +103,7 @@ impl MeterCache for MongoMeters {
 }
 
 /// Stores entries, some thousands or some mebibytes with one command.
-async fn store(database: &Database, entries: Vec<CacheEntry>) -> std::result::Result<(), StoreError> {
+async fn store(database: &Database, entries: Vec<CacheEntry>) -> Result<(), StoreError> {
     let (mut chunk, mut size) = (Vec::new(), 0);
     for entry in entries {
         size += entry.sealed.len();
@@ -130,7 +115,7 @@ async fn store(database: &Database, entries: Vec<CacheEntry>) -> std::result::Re
     store_chunk(database, chunk).await
 }
 
-async fn store_chunk(database: &Database, upserts: Vec<Document>) -> std::result::Result<(), StoreError> {
+async fn store_chunk(database: &Database, upserts: Vec<Document>) -> Result<(), StoreError> {
     let again = run_upserts(database, upserts).await?;
     // An upsert that meets a document it did not match has met one that was fetched later, or one that was stored at
     // the same instant. The second time the document is there, so that only the former meets it again.
@@ -138,10 +123,7 @@ async fn store_chunk(database: &Database, upserts: Vec<Document>) -> std::result
 }
 
 /// Answers those that met another document.
-async fn run_upserts(
-    database: &Database,
-    upserts: Vec<Document>,
-) -> std::result::Result<Vec<Document>, StoreError> {
+async fn run_upserts(database: &Database, upserts: Vec<Document>) -> Result<Vec<Document>, StoreError> {
     if upserts.is_empty() {
         return Ok(Vec::new());
     }
@@ -166,14 +148,14 @@ async fn run_upserts(
 }
 
 pub(super) fn upsert(entry: CacheEntry) -> Document {
-    let fetched = millis(entry.fetched);
-    let (mut set, _) = fields(&Stored::from(entry));
-    let filter = doc! { "_id": set.remove("_id"), "fetched_ms": { "$lte": fetched } };
+    let filter = doc! { "_id": binary(entry.key), "fetched_ms": { "$lte": millis(entry.fetched) } };
+    let mut set = document(entry);
+    set.remove("_id");
     doc! { "q": filter, "u": { "$set": set }, "upsert": true }
 }
 
 /// Deletes a bounded number of entries: what has expired, then what was fetched first while there is too much.
-async fn evict(entries: &Collection<RawDocumentBuf>, now: Timestamp, max_bytes: u64) -> Result<u64> {
+async fn evict(entries: &Collection<RawDocumentBuf>, now: Timestamp, max_bytes: u64) -> Answered<u64> {
     let expired = doc! { "$lte": date(now) };
     let found = entries
         .find(doc! { "expires_at": expired.clone() })
@@ -198,7 +180,7 @@ async fn evict(entries: &Collection<RawDocumentBuf>, now: Timestamp, max_bytes: 
 }
 
 /// Deletes `room` of the entries that were fetched first, fewer if those have `excess` bytes.
-async fn evict_oldest(entries: &Collection<RawDocumentBuf>, excess: u64, room: u32) -> Result<u64> {
+async fn evict_oldest(entries: &Collection<RawDocumentBuf>, excess: u64, room: u32) -> Answered<u64> {
     let pipeline = [
         doc! { "$sort": { "fetched_ms": 1 } },
         doc! { "$limit": room },
@@ -221,7 +203,7 @@ async fn evict_oldest(entries: &Collection<RawDocumentBuf>, excess: u64, room: u
 }
 
 /// Bytes of all values, by the server's own counts, one a shard. They may be off after a crash of the server.
-async fn total(entries: &Collection<RawDocumentBuf>) -> Result<u64> {
+async fn total(entries: &Collection<RawDocumentBuf>) -> Answered<u64> {
     let counts = [doc! { "$collStats": { "storageStats": {} } }];
     let counts: Vec<Document> = entries.aggregate(counts).await?.try_collect().await?;
     let number = |stats: &Document, name| match stats.get(name) {
@@ -245,37 +227,30 @@ fn beside_value() -> u64 {
     let none = CacheKey([0; 32]);
     let (key, owner, sealed) = (none, none, Vec::new());
     let empty = CacheEntry { key, owner, sealed, fetched: Timestamp::EPOCH, expires: Timestamp::EPOCH };
-    mongodb::bson::serialize_to_vec(&Stored::from(empty)).map_or(0, |bytes| bytes.len() as u64)
+    bson::serialize_to_vec(&document(empty)).map_or(0, |bytes| bytes.len() as u64)
 }
 
-impl From<CacheEntry> for Stored {
-    fn from(CacheEntry { key, owner, sealed, fetched, expires }: CacheEntry) -> Self {
-        Self {
-            key: binary(key),
-            owner: binary(owner),
-            sealed: Binary { subtype: BinarySubtype::Generic, bytes: sealed },
-            fetched_ms: millis(fetched),
-            expires_at: date(expires),
-        }
-    }
-}
-
-impl TryFrom<Stored> for CacheEntry {
-    type Error = Damaged;
-
-    fn try_from(stored: Stored) -> std::result::Result<Self, Damaged> {
-        let key = |key: Binary, part| key.bytes.try_into().map(CacheKey).map_err(|_| Damaged(part));
-        Ok(Self {
-            key: key(stored.key, "key")?,
-            owner: key(stored.owner, "owner")?,
-            sealed: stored.sealed.bytes,
-            fetched: timestamp(stored.fetched_ms),
-            expires: timestamp(stored.expires_at.timestamp_millis()),
-        })
+/// An entry as a document.
+fn document(CacheEntry { key, owner, sealed, fetched, expires }: CacheEntry) -> Document {
+    let sealed = Binary { subtype: BinarySubtype::Generic, bytes: sealed };
+    doc! {
+        "_id": binary(key),
+        "owner": binary(owner),
+        "sealed": sealed,
+        "fetched_ms": millis(fetched),
+        "expires_at": date(expires),
     }
 }
 
 /// The entry in a document.
-pub(super) fn entry(document: &RawDocumentBuf) -> std::result::Result<CacheEntry, Damaged> {
-    record::<Stored>(document)?.try_into()
+pub(super) fn entry(document: &RawDocumentBuf) -> Result<CacheEntry, Damaged> {
+    let read = || -> bson::error::Result<_> {
+        let bytes = |name| document.get_binary(name).map(|found| found.bytes);
+        let fetched = timestamp(document.get_i64("fetched_ms")?);
+        let expires = timestamp(document.get_datetime("expires_at")?.timestamp_millis());
+        Ok((bytes("_id")?, bytes("owner")?, bytes("sealed")?.to_vec(), fetched, expires))
+    };
+    let (key, owner, sealed, fetched, expires) = read().map_err(|_| Damaged("document"))?;
+    let key_of = |bytes: &[u8], part| bytes.try_into().map(CacheKey).map_err(|_| Damaged(part));
+    Ok(CacheEntry { key: key_of(key, "key")?, owner: key_of(owner, "owner")?, sealed, fetched, expires })
 }

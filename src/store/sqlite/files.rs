@@ -54,23 +54,25 @@ pub(super) fn make_durable(dir: &Path) -> Result<(), OpenError> {
 
 /// Moves a database out of the way, in place of one that was moved before, so that a new one can begin.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".damaged");
-    let aside = PathBuf::from(aside);
+    let aside = beside(path, ".damaged");
     std::fs::rename(path, &aside)?;
     Ok(aside)
 }
 
 fn remove_log(path: &Path) -> io::Result<()> {
     for suffix in ["-wal", "-shm"] {
-        let mut log = path.as_os_str().to_owned();
-        log.push(suffix);
-        match std::fs::remove_file(log) {
+        match std::fs::remove_file(beside(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
     Ok(())
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 fn open_or_create(path: &Path) -> io::Result<File> {

@@ -31,7 +31,7 @@ impl Schema {
         let broken = |error| failed(path, error);
         let mut db = Connection::open(path).map_err(broken)?;
         db.busy_timeout(BUSY).map_err(broken)?;
-        let Found { id, version: found, tables } = look(&mut db).map_err(broken)?;
+        let (id, found, tables) = look(&mut db).map_err(broken)?;
         let empty = id == 0 && found == 0 && tables == 0;
         if id != self.application_id && !empty {
             return Err(OpenError::Damaged { path: path.into(), source: None });
@@ -94,20 +94,15 @@ impl Schema {
     }
 }
 
-struct Found {
-    id: i32,
-    version: u32,
-    tables: u32,
-}
-
-/// Looks at a file in one transaction, so that another process that makes it meanwhile is seen wholly or not at all.
-fn look(db: &mut Connection) -> rusqlite::Result<Found> {
+/// Whose file it is, its layout and its tables, in one view: another process that makes it meanwhile is seen wholly or
+/// not at all.
+fn look(db: &mut Connection) -> rusqlite::Result<(i32, u32, u32)> {
     let view = db.transaction()?;
-    Ok(Found {
-        id: view.pragma_query_value(None, "application_id", |row| row.get(0))?,
-        version: view.pragma_query_value(None, "user_version", |row| row.get(0))?,
-        tables: view.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
-    })
+    Ok((
+        view.pragma_query_value(None, "application_id", |row| row.get(0))?,
+        view.pragma_query_value(None, "user_version", |row| row.get(0))?,
+        view.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
+    ))
 }
 
 /// Whether the file itself is at fault.

@@ -15,10 +15,12 @@ use actors::base::clock::Timestamp;
 use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
+use actors::device_flow::store::record::Record;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
 
 use super::SqliteMeters;
+use super::columns::Columns;
 use super::files::{self, Lock};
 use super::transaction::{Failed, give_back, transact};
 use super::worker::Workers;
@@ -82,7 +84,8 @@ impl SessionStore for SqliteStore {
     async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
         // Understood on the thread that reads: at the start there may be a million.
         let page = move |db: &_| {
-            let (records, next) = sql::page(db, after, now)?;
+            let (records, next) = Record::page(db, &sql::PAGE_AFTER, after, now)?;
+            let next = next.as_deref().and_then(DeviceHash::from_slice);
             Ok::<_, Failed>(Page { sessions: undamaged(records.into_iter().map(sql::session)), next })
         };
         self.workers.read(page).await

@@ -13,10 +13,13 @@ use std::path::Path;
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
-use actors::base::store::{StoreError, Written};
-use actors::metering::tokens::{Access, GrantPage, MeterGrant, TokenStore};
+use actors::base::store::{StoreError, Written, millis};
+use actors::metering::tokens::record::GrantRecord;
+use actors::metering::tokens::{Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
+use rusqlite::params;
 
+use super::columns::Columns;
 use super::files;
 use super::transaction::{delete_some, transact};
 use super::worker::Workers;
@@ -53,7 +56,8 @@ impl SqliteTokens {
         token: TokenHash,
         now: Timestamp,
     ) -> Result<Option<MeterGrant>, StoreError> {
-        let found = self.workers.read(move |db| sql::find(db, sql, token, now)).await?;
+        let found =
+            self.workers.read(move |db| GrantRecord::find_one(db, sql, token.as_bytes(), now)).await?;
         Ok(found.map(sql::grant).transpose()?)
     }
 }
@@ -81,12 +85,17 @@ impl TokenStore for SqliteTokens {
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
-        let found = self.workers.read(move |db| sql::of_meter(db, owner, now)).await?;
+        let found = move |db: &_| {
+            GrantRecord::find(db, &sql::OF_METER, params![owner.as_bytes(), millis(now), OF_METER_MAX])
+        };
+        let found = self.workers.read(found).await?;
         Ok(undamaged(found.into_iter().map(sql::grant)))
     }
 
     async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError> {
-        let (records, next) = self.workers.read(move |db| sql::page(db, after, now)).await?;
+        let page = move |db: &_| GrantRecord::page(db, &sql::PAGE_AFTER, after, now);
+        let (records, next) = self.workers.read(page).await?;
+        let next = next.as_deref().and_then(TokenHash::from_slice);
         Ok(GrantPage { grants: undamaged(records.into_iter().map(sql::grant)), next })
     }
 

@@ -3,7 +3,6 @@
 use std::convert::identity;
 
 use actors::base::clock::Timestamp;
-use actors::base::keyring::DeviceHash;
 use actors::base::store::{Damaged, Written, millis};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::record::{FIXED, Record};
@@ -13,8 +12,6 @@ use rusqlite::{Connection, params};
 use crate::store::sqlite::columns::{Columns, Sql, columns};
 use crate::store::sqlite::schema::Schema;
 
-/// Sessions of one page: some hundred kilobytes, some milliseconds.
-const PAGE: u32 = 1000;
 /// Sessions deleted in one transaction, so that a group of writes never waits long behind a purge.
 pub(super) const PURGE_CHUNK: u32 = 500;
 
@@ -98,21 +95,7 @@ pub(super) fn find(db: &Connection, key: SessionKey, now: Timestamp) -> rusqlite
         SessionKey::User(user) => (&BY_USER, user.as_bytes()),
         SessionKey::State(state) => (&BY_STATE, state.as_bytes()),
     };
-    Record::find(db, sql, params![key, millis(now)]).map(|mut found| found.pop())
-}
-
-/// The live sessions behind one, and the last of them if there may be more.
-pub(super) fn page(
-    db: &Connection,
-    after: Option<DeviceHash>,
-    now: Timestamp,
-) -> rusqlite::Result<(Vec<Record>, Option<DeviceHash>)> {
-    // An empty key is below every other.
-    let after = after.map(|device| device.as_bytes().to_vec()).unwrap_or_default();
-    let found = Record::find(db, &PAGE_AFTER, params![after, millis(now), PAGE])?;
-    let last = found.last().filter(|_| found.len() == PAGE as usize);
-    let next = last.and_then(|record| DeviceHash::from_slice(&record.device));
-    Ok((found, next))
+    Record::find_one(db, sql, key, now)
 }
 
 /// Deletes some of what is purgeable; answers how many went.

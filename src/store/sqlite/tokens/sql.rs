@@ -3,17 +3,15 @@
 use std::convert::identity;
 
 use actors::base::clock::Timestamp;
-use actors::base::keyring::{MeterHash, TokenHash};
+use actors::base::keyring::TokenHash;
 use actors::base::store::{Damaged, Written, millis};
 use actors::metering::tokens::record::GrantRecord;
-use actors::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX};
+use actors::metering::tokens::{ACCESS_MAX, Access, MeterGrant};
 use rusqlite::{Connection, params};
 
 use crate::store::sqlite::columns::{Columns, Sql, columns};
 use crate::store::sqlite::schema::Schema;
 
-/// Grants of one page: some hundred kilobytes, some milliseconds.
-const PAGE: u32 = 1000;
 /// Grants and access tokens deleted by one purge: a change that waits behind it waits some milliseconds.
 const PURGE_GRANTS: u32 = 200;
 const PURGE_ACCESS: u32 = 2_000;
@@ -119,7 +117,7 @@ pub(super) fn add(db: &Connection, grant: &MeterGrant, access: Option<Access>) -
 
 /// Stores one more access token of a live grant.
 pub(super) fn issue(db: &Connection, access: Access) -> rusqlite::Result<Written> {
-    let grant = find(db, &BY_REFRESH, access.refresh, access.issued_at)?;
+    let grant = GrantRecord::find_one(db, &BY_REFRESH, access.refresh.as_bytes(), access.issued_at)?;
     if grant.is_none() || !insert_access(db, access)? {
         return Ok(Written::Conflict);
     }
@@ -139,39 +137,6 @@ fn insert_access(db: &Connection, access: Access) -> rusqlite::Result<bool> {
         millis(expires_at)
     ])?;
     Ok(rows == 1)
-}
-
-/// Finds a live grant with [`BY_REFRESH`] or [`BY_ACCESS`].
-pub(super) fn find(
-    db: &Connection,
-    sql: &str,
-    token: TokenHash,
-    now: Timestamp,
-) -> rusqlite::Result<Option<GrantRecord>> {
-    GrantRecord::find(db, sql, params![token.as_bytes(), millis(now)]).map(|mut found| found.pop())
-}
-
-/// The live grants of a meter.
-pub(super) fn of_meter(
-    db: &Connection,
-    owner: MeterHash,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<GrantRecord>> {
-    GrantRecord::find(db, &OF_METER, params![owner.as_bytes(), millis(now), OF_METER_MAX])
-}
-
-/// The live grants behind one, and where the next page begins.
-pub(super) fn page(
-    db: &Connection,
-    after: Option<TokenHash>,
-    now: Timestamp,
-) -> rusqlite::Result<(Vec<GrantRecord>, Option<TokenHash>)> {
-    // An empty key is below every other.
-    let after = after.map(|refresh| refresh.as_bytes().to_vec()).unwrap_or_default();
-    let found = GrantRecord::find(db, &PAGE_AFTER, params![after, millis(now), PAGE])?;
-    let last = found.last().filter(|_| found.len() == PAGE as usize);
-    let next = last.and_then(|record| TokenHash::from_slice(&record.refresh));
-    Ok((found, next))
 }
 
 /// Deletes a grant with all that belongs to it; whether there was one.
