@@ -4,6 +4,7 @@
 //! metric is a line of `rows`, with its name and help. Knows nothing of HTTP: the HTTP side says by the enums below how
 //! something ended.
 
+use actors::base::grant_issuer::NotIssued;
 use actors::device_flow::consent::ConsentOutcome;
 use actors::device_flow::registry::RegistrySnapshot;
 use actors::device_flow::writer::WriterSnapshot;
@@ -90,16 +91,13 @@ impl From<&ConsentOutcome> for ConsentEnd {
             ConsentOutcome::Unknown
             | ConsentOutcome::OtherBrowser
             | ConsentOutcome::InProgress
-            | ConsentOutcome::Foreign
-            | ConsentOutcome::AlreadyLinked
+            | ConsentOutcome::NotIssued(NotIssued::Foreign | NotIssued::AlreadyLinked)
             | ConsentOutcome::Presented => Self::Refused,
-            ConsentOutcome::Busy { .. }
-            | ConsentOutcome::Down { .. }
+            ConsentOutcome::NotIssued(NotIssued::Unavailable) => Self::StoreTrouble,
+            ConsentOutcome::NotIssued(_)
             | ConsentOutcome::Lost
             | ConsentOutcome::Rejected { .. }
-            | ConsentOutcome::NotListed
             | ConsentOutcome::Garbled => Self::EnedisTrouble,
-            ConsentOutcome::Unavailable => Self::StoreTrouble,
         }
     }
 }

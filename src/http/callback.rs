@@ -7,6 +7,7 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{BrowserToken, StateToken};
+use actors::base::grant_issuer::NotIssued;
 use actors::base::meter::{METERS_MAX, listed, parse_meters};
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::registry::DenyAnswer;
@@ -116,10 +117,8 @@ fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), Problem
 fn is_suspicious(outcome: &ConsentOutcome) -> bool {
     matches!(
         outcome,
-        ConsentOutcome::AlreadyLinked
-            | ConsentOutcome::Foreign
-            | ConsentOutcome::NotListed
-            | ConsentOutcome::Unknown
+        ConsentOutcome::Unknown
+            | ConsentOutcome::NotIssued(NotIssued::AlreadyLinked | NotIssued::Foreign | NotIssued::NotListed)
     )
 }
 
@@ -141,7 +140,7 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
     let outcome = match app.system().registry.deny(state, browser).await {
         Ok(DenyAnswer::Denied) => ConsentOutcome::Denied,
         Ok(DenyAnswer::No(error)) => error.into(),
-        Ok(DenyAnswer::Unavailable) | Err(_) => ConsentOutcome::Unavailable,
+        Ok(DenyAnswer::Unavailable) | Err(_) => ConsentOutcome::NotIssued(NotIssued::Unavailable),
     };
     ended(app, request, &outcome, &[])
 }
@@ -158,16 +157,20 @@ fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, meters: &[S
         ConsentOutcome::Unknown => pages.problem(Problem::BadState),
         ConsentOutcome::OtherBrowser => pages.problem(Problem::OtherBrowser),
         ConsentOutcome::InProgress => pages.problem(Problem::InProgress),
-        ConsentOutcome::NotListed => pages.problem(Problem::NotListed),
-        ConsentOutcome::AlreadyLinked => pages.problem(Problem::NotFresh),
-        ConsentOutcome::Busy { retry_after } => trouble(Trouble::EnedisBusy { wait: *retry_after }),
-        ConsentOutcome::Down { retry_after } => trouble(Trouble::EnedisDown { wait: *retry_after }),
+        ConsentOutcome::NotIssued(NotIssued::NotListed) => pages.problem(Problem::NotListed),
+        ConsentOutcome::NotIssued(NotIssued::AlreadyLinked) => pages.problem(Problem::NotFresh),
+        ConsentOutcome::NotIssued(NotIssued::Busy { retry_after }) => {
+            trouble(Trouble::EnedisBusy { wait: *retry_after })
+        }
+        ConsentOutcome::NotIssued(NotIssued::Down { retry_after }) => {
+            trouble(Trouble::EnedisDown { wait: *retry_after })
+        }
         ConsentOutcome::Lost => trouble(Trouble::EnedisSilent),
         ConsentOutcome::Rejected { error } => trouble(Trouble::EnedisRejected { error: Some(error) }),
-        ConsentOutcome::Presented | ConsentOutcome::Garbled | ConsentOutcome::Foreign => {
-            trouble(Trouble::EnedisRejected { error: None })
-        }
-        ConsentOutcome::Unavailable => trouble(OUR_TROUBLE),
+        ConsentOutcome::Presented
+        | ConsentOutcome::Garbled
+        | ConsentOutcome::NotIssued(NotIssued::Foreign) => trouble(Trouble::EnedisRejected { error: None }),
+        ConsentOutcome::NotIssued(NotIssued::Unavailable) => trouble(OUR_TROUBLE),
     }
 }
 

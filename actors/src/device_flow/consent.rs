@@ -26,7 +26,7 @@ use crate::base::meter::{Meter, meters_text};
 use crate::base::token_set::TokenSet;
 use crate::device_flow::registry::{BeginAnswer, CodeRegistryHandle, FinishAnswer, Lease, Outcome};
 use crate::device_flow::session::{Decision, Presentation, ReturnError};
-use crate::enedis::exchanger::{Exchanged, NotDone, TokenExchangerHandle};
+use crate::enedis::exchanger::{Exchanged, TokenExchangerHandle};
 use crate::enedis::port::{ConfiguredClient, Grant, NoToken};
 
 /// How long a token in hand is offered to a store that does not take it.
@@ -95,16 +95,9 @@ pub enum ConsentOutcome {
     InProgress,
     /// The code was presented before, without success: start again.
     Presented,
-    /// Enedis' quota is used up; the same return may be tried again.
-    Busy {
-        /// When.
-        retry_after: Duration,
-    },
-    /// Enedis does not answer; the same return may be tried again.
-    Down {
-        /// When.
-        retry_after: Duration,
-    },
+    /// It brings no tokens, and the reason says what now: but for a consent that is [foreign](NotIssued::Foreign) or of a
+    /// meter that is [linked already](NotIssued::AlreadyLinked), the same return may be tried again.
+    NotIssued(NotIssued),
     /// Enedis took the code and no answer came: start again.
     Lost,
     /// Enedis refused the code: start again.
@@ -114,14 +107,6 @@ pub enum ConsentOutcome {
     },
     /// Enedis answered something that is no token answer: start again.
     Garbled,
-    /// Enedis does not list the consent yet; the same return may be tried again.
-    NotListed,
-    /// Enedis does not know the authorisation as one of this application: start again.
-    Foreign,
-    /// The meter is linked already, and nothing shows that this consent is a fresh one: share it anew at Enedis.
-    AlreadyLinked,
-    /// Our store does not answer; the same return may be tried again.
-    Unavailable,
 }
 
 /// Runs the workflow. Cheap to clone.
@@ -188,7 +173,9 @@ impl Inner {
             Ok(BeginAnswer::No(error)) => return error.into(),
             // Waited for another tab's exchange, or for the store, longer than a page should take.
             Err(AskError::Timeout) => return ConsentOutcome::InProgress,
-            Ok(BeginAnswer::Unavailable) | Err(_) => return ConsentOutcome::Unavailable,
+            Ok(BeginAnswer::Unavailable) | Err(_) => {
+                return ConsentOutcome::NotIssued(NotIssued::Unavailable);
+            }
         };
         let (device, grant) = (lease.device, lease.grant);
         let returned = match returned {
@@ -238,24 +225,18 @@ impl Inner {
         outcome: Outcome,
         told: ConsentOutcome,
     ) -> ConsentOutcome {
-        match self.finish(device, grant, outcome).await {
-            FinishAnswer::Recorded => told,
-            FinishAnswer::Approved => ConsentOutcome::Approved,
-            FinishAnswer::Gone => ConsentOutcome::Unknown,
-            FinishAnswer::Unavailable => ConsentOutcome::Unavailable,
-        }
-    }
-
-    async fn finish(&self, device: DeviceHash, grant: GrantHash, outcome: Outcome) -> FinishAnswer {
         let in_hand = matches!(outcome, Outcome::Token(_));
         let end = self.clock.now() + if in_hand { RECORD_PATIENCE } else { FAILURE_PATIENCE };
         loop {
-            let finish = self.registry.finish(device, grant, outcome.clone());
-            let answer = finish.await.unwrap_or(FinishAnswer::Unavailable);
-            if answer != FinishAnswer::Unavailable || self.clock.now() >= end {
-                return answer;
+            match self.registry.finish(device, grant, outcome.clone()).await {
+                Ok(FinishAnswer::Recorded) => return told,
+                Ok(FinishAnswer::Approved) => return ConsentOutcome::Approved,
+                Ok(FinishAnswer::Gone) => return ConsentOutcome::Unknown,
+                Ok(FinishAnswer::Unavailable) | Err(_) if self.clock.now() >= end => {
+                    return ConsentOutcome::NotIssued(NotIssued::Unavailable);
+                }
+                Ok(FinishAnswer::Unavailable) | Err(_) => tokio::time::sleep(RECORD_PAUSE).await,
             }
-            tokio::time::sleep(RECORD_PAUSE).await;
         }
     }
 }
@@ -264,8 +245,10 @@ impl Inner {
 async fn issue(issuer: &dyn GrantIssuer, consent: ReturnedConsent) -> (Outcome, ConsentOutcome) {
     match issuer.issue(consent).await {
         Ok(token) => (Outcome::Token(token), ConsentOutcome::Approved),
-        Err(NotIssued::AlreadyLinked) => (Outcome::Failed { consumed: true }, ConsentOutcome::AlreadyLinked),
-        Err(postponed) => (Outcome::Postponed, postponed.into()),
+        Err(why @ NotIssued::AlreadyLinked) => {
+            (Outcome::Failed { consumed: true }, ConsentOutcome::NotIssued(why))
+        }
+        Err(why) => (Outcome::Postponed, ConsentOutcome::NotIssued(why)),
     }
 }
 
@@ -289,24 +272,7 @@ fn read(
         }
         Exchanged::Lost => (consumed, ConsentOutcome::Lost),
         Exchanged::NotDone { why, retry_after } => {
-            let told = match why {
-                NotDone::Busy => ConsentOutcome::Busy { retry_after },
-                NotDone::Down => ConsentOutcome::Down { retry_after },
-            };
-            (Outcome::Failed { consumed: false }, told)
-        }
-    }
-}
-
-impl From<NotIssued> for ConsentOutcome {
-    fn from(why: NotIssued) -> Self {
-        match why {
-            NotIssued::Busy { retry_after } => Self::Busy { retry_after },
-            NotIssued::Down { retry_after } => Self::Down { retry_after },
-            NotIssued::NotListed => Self::NotListed,
-            NotIssued::Foreign => Self::Foreign,
-            NotIssued::AlreadyLinked => Self::AlreadyLinked,
-            NotIssued::Unavailable => Self::Unavailable,
+            (Outcome::Failed { consumed: false }, ConsentOutcome::NotIssued(why.not_issued(retry_after)))
         }
     }
 }

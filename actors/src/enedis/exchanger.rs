@@ -26,6 +26,7 @@ pub use self::calls::EndpointSnapshot;
 use self::calls::{Calls, Step};
 use crate::base::admission::{Admission, AskError, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
+use crate::base::grant_issuer::NotIssued;
 use crate::base::token_set::TokenSet;
 use crate::enedis::port::{
     Answer, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer, Subscription,
@@ -92,6 +93,16 @@ pub enum NotDone {
     Busy,
     /// Enedis does not answer, or says that it cannot.
     Down,
+}
+
+impl NotDone {
+    /// What that means for a consent.
+    pub const fn not_issued(self, retry_after: Duration) -> NotIssued {
+        match self {
+            Self::Busy => NotIssued::Busy { retry_after },
+            Self::Down => NotIssued::Down { retry_after },
+        }
+    }
 }
 
 /// How a wish for the application's token ended.

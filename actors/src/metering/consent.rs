@@ -15,7 +15,7 @@ use crate::base::clock::SharedClock;
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{GrantHash, StateHash};
 use crate::base::token_set::TokenSet;
-use crate::enedis::exchanger::{Acquired, Exchanged, NotDone, TokenExchangerHandle};
+use crate::enedis::exchanger::{Acquired, Exchanged, TokenExchangerHandle};
 use crate::enedis::port::{Bearer, MetersCall, NoMeters, Subscription};
 use crate::metering::civil::{days_between, today};
 use crate::metering::relay::MeterRelayHandle;
@@ -125,12 +125,12 @@ impl MeterGrantIssuer {
             let renewed = rejected.is_some();
             let bearer = match self.exchanger.acquire(rejected.take()).await {
                 Acquired::Bearer(bearer) => bearer,
-                Acquired::NotDone { why, retry_after } => return Err(not_done(why, retry_after)),
+                Acquired::NotDone { why, retry_after } => return Err(why.not_issued(retry_after)),
             };
             let call = MetersCall { authorisation: id, bearer: bearer.clone() };
             let told = match self.exchanger.meters(call).await {
                 Exchanged::Answered(told) => told,
-                Exchanged::NotDone { why, retry_after } => return Err(not_done(why, retry_after)),
+                Exchanged::NotDone { why, retry_after } => return Err(why.not_issued(retry_after)),
                 Exchanged::Lost => return Err(NotIssued::Down { retry_after: STORE_PAUSE }),
             };
             match told {
@@ -150,12 +150,5 @@ impl MeterGrantIssuer {
                 }
             }
         }
-    }
-}
-
-const fn not_done(why: NotDone, retry_after: Duration) -> NotIssued {
-    match why {
-        NotDone::Busy => NotIssued::Busy { retry_after },
-        NotDone::Down => NotIssued::Down { retry_after },
     }
 }

@@ -184,10 +184,8 @@ impl MeterRelay {
             }
             Effect::Look { id, keys } => {
                 let look = look(Arc::clone(&self.store), keys, now);
-                Self::follow(
-                    ctx,
-                    async move { Event::Found { id, entries: look.await.unwrap_or_default() } },
-                );
+                let found = async move { Event::Found { id, entries: look.await.unwrap_or_default() } };
+                Self::follow(ctx, found);
             }
             Effect::Send(call) => {
                 let (server, limit) = (Rc::clone(&self.server), self.settings.attempt);
@@ -259,15 +257,13 @@ impl Actor for MeterRelay {
 
 /// Answer a question for metering data. Sent by `GET /data/proxy/…`; what is remembered of it is written to the store
 /// in its own time.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct ReadMeter {
     request: MeterRequest,
     /// When the owner consented, as the box's token says.
     consented: Timestamp,
     reply: Reply<Relayed>,
-}
-
-impl Message for ReadMeter {
-    type Result = ();
 }
 
 impl Handler<ReadMeter> for MeterRelay {
@@ -286,13 +282,11 @@ impl Handler<ReadMeter> for MeterRelay {
 
 /// Forget what is remembered of a meter. Sent when its owner consents anew; gone from the store before the answer, if
 /// the store answers.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct ForgetMeter {
     meter: Meter,
     reply: Reply<()>,
-}
-
-impl Message for ForgetMeter {
-    type Result = ();
 }
 
 impl Handler<ForgetMeter> for MeterRelay {
@@ -312,11 +306,9 @@ impl Handler<ForgetMeter> for MeterRelay {
 }
 
 /// Bring the stored cache back to its bound. Sent by the relay's timer; not waited for.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct Evict;
-
-impl Message for Evict {
-    type Result = ();
-}
 
 impl Handler<Evict> for MeterRelay {
     type Result = ();
@@ -344,12 +336,10 @@ impl Handler<Evict> for MeterRelay {
 }
 
 /// Read the counters. Sent by the metrics; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
 struct Observe {
     reply: Reply<RelaySnapshot>,
-}
-
-impl Message for Observe {
-    type Result = ();
 }
 
 impl Handler<Observe> for MeterRelay {

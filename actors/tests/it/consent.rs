@@ -151,7 +151,8 @@ fn while_enedis_is_down_the_same_return_may_be_tried_again() {
         let flow = Flow::start(universe).await;
         flow.enedis.will(Duration::ZERO, vec![Attempt::Down(None); 20]);
         let told = flow.come_back().await;
-        assert!(matches!(told, ConsentOutcome::Down { .. } | ConsentOutcome::Busy { .. }), "{told:?}");
+        let later = |why: &_| matches!(why, NotIssued::Down { .. } | NotIssued::Busy { .. });
+        assert!(matches!(&told, ConsentOutcome::NotIssued(why) if later(why)), "{told:?}");
         assert!(matches!(flow.poll().await, PollAnswer::Pending { .. }));
         flow.enedis.recover();
         pass(60).await;
@@ -173,7 +174,9 @@ fn returns_at_once_are_one_exchange() {
 
 #[test]
 fn a_token_in_hand_is_offered_for_a_minute() {
-    for (away, told) in [(45, ConsentOutcome::Approved), (90, ConsentOutcome::Unavailable)] {
+    for (away, told) in
+        [(45, ConsentOutcome::Approved), (90, ConsentOutcome::NotIssued(NotIssued::Unavailable))]
+    {
         universe(async |universe| {
             let flow = Flow::start(universe).await;
             flow.enedis
@@ -200,7 +203,7 @@ fn a_code_that_was_marked_but_handed_to_nobody_is_exchanged_later() {
         // The mark is written, but neither the write nor a look-up says so.
         universe.store.fail(Fault::LosesTheAnswer);
         universe.store.go_blind();
-        assert_eq!(flow.come_back().await, ConsentOutcome::Unavailable);
+        assert_eq!(flow.come_back().await, ConsentOutcome::NotIssued(NotIssued::Unavailable));
         assert!(flow.enedis.sent().is_empty());
         universe.store.heal();
         // The page said: try again. So it must work.
@@ -224,14 +227,15 @@ fn a_browser_that_hangs_up_is_served_all_the_same() {
 #[test]
 fn what_the_issuer_says_is_told_to_the_person_and_the_same_return_may_be_tried_again() {
     let retry_after = Duration::from_secs(7);
-    for (not_issued, told) in [
-        (NotIssued::Busy { retry_after }, ConsentOutcome::Busy { retry_after }),
-        (NotIssued::Down { retry_after }, ConsentOutcome::Down { retry_after }),
-        (NotIssued::NotListed, ConsentOutcome::NotListed),
-        (NotIssued::Foreign, ConsentOutcome::Foreign),
-        (NotIssued::Unavailable, ConsentOutcome::Unavailable),
-        (NotIssued::AlreadyLinked, ConsentOutcome::AlreadyLinked),
+    for not_issued in [
+        NotIssued::Busy { retry_after },
+        NotIssued::Down { retry_after },
+        NotIssued::NotListed,
+        NotIssued::Foreign,
+        NotIssued::Unavailable,
+        NotIssued::AlreadyLinked,
     ] {
+        let told = ConsentOutcome::NotIssued(not_issued.clone());
         universe(async |universe| {
             let flow = Flow::start_issuing(universe).await;
             let issuer = flow.issuer.as_ref().unwrap();
