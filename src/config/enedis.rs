@@ -171,7 +171,11 @@ fn metering(r: &mut Reader<'_>, exchanger: &ExchangerSettings, consent_life: Dur
         data: r.url("DATA_ENDPOINT", DATA, true),
         open_to_all: r.flag("DISABLE_DATA_ENDPOINT_AUTH") | r.flag("DISABLE_DATA_ENPOINT_AUTH"),
         relay: RelaySettings {
-            mode: r.value("ENEDIS_API_MODE", "one of auto, new, legacy", ApiMode::Auto, ApiMode::parse),
+            mode: r.choice(
+                "ENEDIS_API_MODE",
+                ApiMode::Auto,
+                &[("auto", ApiMode::Auto), ("new", ApiMode::New), ("legacy", ApiMode::Legacy)],
+            ),
             quota: exchanger.quota,
             attempt: exchanger.attempt,
             cache_max_bytes: cache_mb << 20,

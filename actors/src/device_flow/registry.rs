@@ -10,10 +10,8 @@
 //! looked up there, and decisions taken elsewhere arrive through [`CodeRegistryHandle::learn`].
 
 mod confirm;
-mod deny;
 mod durable;
 mod exchange;
-mod find;
 mod issue;
 mod poll;
 mod shard;
@@ -26,10 +24,8 @@ use actix::prelude::*;
 use derive_more::AddAssign;
 use serde::Serialize;
 
-pub use self::confirm::{ConfirmAnswer, Confirmed};
-pub use self::deny::DenyAnswer;
-pub use self::exchange::{BeginAnswer, FinishAnswer, Lease, Outcome};
-pub use self::find::{FindAnswer, PendingCode};
+pub use self::confirm::{ConfirmAnswer, Confirmed, FindAnswer, PendingCode};
+pub use self::exchange::{BeginAnswer, DenyAnswer, FinishAnswer, Lease, Outcome};
 pub use self::issue::IssueAnswer;
 pub use self::shard::{CodeRegistry, ShardPorts};
 use self::shard::{Learn, Observe};

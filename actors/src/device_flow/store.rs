@@ -37,17 +37,6 @@ pub enum SessionKey {
     State(StateHash),
 }
 
-impl SessionKey {
-    /// The shard slot all keys of a session share.
-    pub const fn slot(&self) -> usize {
-        match self {
-            Self::Device(hash) => hash.slot(),
-            Self::User(hash) => hash.slot(),
-            Self::State(hash) => hash.slot(),
-        }
-    }
-}
-
 /// One page of stored sessions, in an order of the backend's own choosing.
 #[derive(Debug, Default)]
 pub struct Page {

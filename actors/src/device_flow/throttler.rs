@@ -67,27 +67,26 @@ impl PollThrottler {
     }
 
     fn judge(&mut self, device: DeviceHash, style: AuthStyle, now: Timestamp) -> Verdict {
-        let verdict = self.judge_at(device, style, now);
-        if let (Some(untold), Verdict::OnTime { .. }) = (&mut self.untold, verdict)
+        let interval = self.interval;
+        let verdict = if let Some(pace) = self.recent.get_mut(&device) {
+            pace.poll(now, interval, style)
+        } else {
+            let (pace, verdict) = match self.older.remove(&device) {
+                Some(mut pace) => {
+                    let verdict = pace.poll(now, interval, style);
+                    (pace, verdict)
+                }
+                None => Pace::first(now, interval, style),
+            };
+            self.recent.insert(device, pace);
+            verdict
+        };
+        if let Some(untold) = &mut self.untold
+            && !verdict.early
             && untold.len() < UNTOLD_MAX
         {
             untold.push(Polled { device, at: now });
         }
-        verdict
-    }
-
-    fn judge_at(&mut self, device: DeviceHash, style: AuthStyle, now: Timestamp) -> Verdict {
-        if let Some(pace) = self.recent.get_mut(&device) {
-            return pace.poll(now, self.interval, style);
-        }
-        let (pace, verdict) = match self.older.remove(&device) {
-            Some(mut pace) => {
-                let verdict = pace.poll(now, self.interval, style);
-                (pace, verdict)
-            }
-            None => (Pace::first(now, self.interval, style), Pace::opening(self.interval)),
-        };
-        self.recent.insert(device, pace);
         verdict
     }
 }
@@ -133,15 +132,13 @@ impl Handler<PacePoll> for PollThrottler {
     type Result = ();
 
     fn handle(&mut self, msg: PacePoll, _: &mut Self::Context) {
-        msg.reply.send(match self.judge(msg.device, msg.style, msg.at) {
-            Verdict::OnTime { interval_secs } => {
-                self.stats.on_time += 1;
-                PollAnswer::Pending { interval_secs }
-            }
-            Verdict::Early { interval_secs } => {
-                self.stats.early += 1;
-                PollAnswer::SlowDown { interval_secs }
-            }
+        let Verdict { early, interval_secs } = self.judge(msg.device, msg.style, msg.at);
+        msg.reply.send(if early {
+            self.stats.early += 1;
+            PollAnswer::SlowDown { interval_secs }
+        } else {
+            self.stats.on_time += 1;
+            PollAnswer::Pending { interval_secs }
         });
     }
 }
@@ -196,16 +193,11 @@ impl Handler<NotePolls> for PollThrottler {
         for Polled { device, at } in msg.polled {
             // Another machine's clock may be ahead of ours.
             let at = at.min(now);
-            if let Some(pace) = self.recent.get_mut(&device) {
-                pace.note(at);
-            } else {
-                let mut pace = self
-                    .older
-                    .remove(&device)
-                    .unwrap_or_else(|| Pace::first(at, self.interval, AuthStyle::Body));
-                pace.note(at);
-                self.recent.insert(device, pace);
-            }
+            let (interval, older) = (self.interval, &mut self.older);
+            let first = || Pace::first(at, interval, AuthStyle::Body).0;
+            let pace =
+                self.recent.entry(device).or_insert_with(|| older.remove(&device).unwrap_or_else(first));
+            pace.note(at);
         }
     }
 }

@@ -44,15 +44,6 @@ pub enum ApiMode {
     Legacy,
 }
 
-impl ApiMode {
-    /// `auto`, `new` or `legacy`, in any case.
-    pub fn parse(text: &str) -> Option<Self> {
-        let is = |word| text.eq_ignore_ascii_case(word);
-        let modes = [("auto", Self::Auto), ("new", Self::New), ("legacy", Self::Legacy)];
-        modes.into_iter().find_map(|(word, mode)| is(word).then_some(mode))
-    }
-}
-
 /// What a call told about the API it was put to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -140,10 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn settings() {
-        assert_eq!(ApiMode::parse("AUTO"), Some(ApiMode::Auto));
-        assert_eq!(ApiMode::parse("legacy"), Some(ApiMode::Legacy));
-        assert_eq!(ApiMode::parse("both"), None);
+    fn one_api_alone_is_asked_whatever_it_says() {
         for (mode, api) in [(ApiMode::New, Api::New), (ApiMode::Legacy, Api::Legacy)] {
             let mut chooser = ApiChooser::new(mode);
             for secs in 0..20 {

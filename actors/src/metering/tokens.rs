@@ -33,7 +33,8 @@ pub const ACCESS_MAX: u32 = 16;
 pub const OF_METER_MAX: u32 = 100;
 
 /// Where a grant comes from. The numbers are on disk: never renumber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::TryFrom)]
+#[try_from(repr)]
 #[repr(i32)]
 pub enum Origin {
     /// A consent in a browser, the meters named by the browser itself (v1 authorize).
@@ -42,13 +43,6 @@ pub enum Origin {
     ConsentV2 = 2,
     /// Taken over from the PHP server.
     Import = 3,
-}
-
-impl Origin {
-    /// From the stored number.
-    pub fn from_number(n: i32) -> Option<Self> {
-        [Self::ConsentV1, Self::ConsentV2, Self::Import].into_iter().find(|origin| *origin as i32 == n)
-    }
 }
 
 /// An owner's consent for some meters, as given to one box: what a refresh token stands for.

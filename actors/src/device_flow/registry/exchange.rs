@@ -1,5 +1,5 @@
-//! An authorization is acted on once: it is marked as presented before anything else happens, and how that ended is
-//! recorded.
+//! What comes back from Enedis: an authorization, marked as presented before anything else happens and recorded as it
+//! ended; or a refusal.
 
 use std::sync::Arc;
 
@@ -61,6 +61,11 @@ impl CodeRegistryHandle {
         outcome: Outcome,
     ) -> Result<FinishAnswer, AskError> {
         self.ask(device.slot(), |reply| FinishExchange { device, grant, outcome, reply }).await
+    }
+
+    /// The person refused. Durable before the answer.
+    pub async fn deny(&self, state: StateHash, browser: BrowserHash) -> Result<DenyAnswer, AskError> {
+        self.ask(state.slot(), |reply| DenyConsent { state, browser, reply }).await
     }
 }
 
@@ -222,6 +227,61 @@ impl SessionRequest for FinishExchange {
                 let approved = error == ReturnError::Decided(Decision::Approved);
                 attempt.answer(if approved { FinishAnswer::Approved } else { FinishAnswer::Gone });
             }
+        }
+    }
+}
+
+/// The answer to a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DenyAnswer {
+    /// The device will be told `access_denied`.
+    Denied,
+    /// Not recorded.
+    No(ReturnError),
+    /// The store did not answer: come back.
+    Unavailable,
+}
+
+/// Record that the person refused. Sent by `GET /auth/redirect`; durable before the answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct DenyConsent {
+    state: StateHash,
+    browser: BrowserHash,
+    reply: Reply<DenyAnswer>,
+}
+
+impl Handler<DenyConsent> for CodeRegistry {
+    type Result = ();
+
+    // Interleaves: other messages of this session wait.
+    fn handle(&mut self, msg: DenyConsent, ctx: &mut Self::Context) {
+        self.serve(Attempt::first(msg), ctx);
+    }
+}
+
+impl SessionRequest for DenyConsent {
+    type Answer = DenyAnswer;
+    const UNKNOWN: DenyAnswer = DenyAnswer::No(ReturnError::Gone);
+    const UNAVAILABLE: DenyAnswer = DenyAnswer::Unavailable;
+
+    fn key(&self) -> SessionKey {
+        SessionKey::State(self.state)
+    }
+
+    fn into_reply(self) -> Reply<DenyAnswer> {
+        self.reply
+    }
+
+    fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {
+        let DenyConsent { state, browser, .. } = &attempt.request;
+        match shard.table[row].deny(browser, state, shard.ports.clock.now(), &shard.ports.life) {
+            Ok(next) => shard.commit(next, attempt, ctx, |shard, _| {
+                shard.stats.denied += 1;
+                DenyAnswer::Denied
+            }),
+            Err(ReturnError::Decided(Decision::Denied)) => attempt.answer(DenyAnswer::Denied),
+            Err(error) => attempt.answer(DenyAnswer::No(error)),
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::base::store::{Damaged, millis, timestamp};
 use crate::device_flow::session::{Consent, Phase, Request, Session};
 
 /// The `phase` column. The numbers are on disk: never renumber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, derive_more::TryFrom)]
+#[try_from(repr)]
 #[repr(i32)]
 #[expect(missing_docs, reason = "the phases of `session::Phase`, documented there")]
 pub enum PhaseTag {
@@ -20,14 +21,6 @@ pub enum PhaseTag {
     Approved = 3,
     Denied = 4,
     Redeemed = 5,
-}
-
-impl PhaseTag {
-    fn from_number(n: i32) -> Option<Self> {
-        [Self::Pending, Self::Confirmed, Self::Exchanging, Self::Approved, Self::Denied, Self::Redeemed]
-            .into_iter()
-            .find(|tag| *tag as i32 == n)
-    }
 }
 
 /// Fields that no event changes: an update leaves them as they were inserted.
@@ -119,7 +112,7 @@ impl<Date> Record<Date> {
 
     /// The session of a record; `purge_ms` reads a date in milliseconds.
     pub fn session(self, purge_ms: impl FnOnce(Date) -> i64) -> Result<Session, Damaged> {
-        let tag = PhaseTag::from_number(self.phase).ok_or(Damaged("phase"))?;
+        let tag = PhaseTag::try_from(self.phase).map_err(|_| Damaged("phase"))?;
         let mark = self.mark_ms.map(timestamp).ok_or(Damaged("mark"));
         let sealed = self.sealed.map(Sealed::from_bytes).ok_or(Damaged("sealed"));
         let phase = match tag {

@@ -26,25 +26,21 @@ pub struct Pace {
     probed: bool,
 }
 
-/// The verdict on one poll. The interval is what the device shall keep from now on, in seconds.
+/// The verdict on one poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// On time.
-    OnTime {
-        /// Seconds.
-        interval_secs: u32,
-    },
-    /// Too early: `slow_down`.
-    Early {
-        /// Seconds.
-        interval_secs: u32,
-    },
+pub struct Verdict {
+    /// Whether it came too early: `slow_down`.
+    pub early: bool,
+    /// What the device shall leave before the next one, in seconds.
+    pub interval_secs: u32,
 }
 
 impl Pace {
     /// The first poll of a session, which is always on time. `interval` is the advertised one.
-    pub fn first(now: Timestamp, interval: Duration, style: AuthStyle) -> Self {
-        Self { last_good_ms: now.as_millis(), spacing_ms: base_ms(interval), style, probed: false }
+    pub fn first(now: Timestamp, interval: Duration, style: AuthStyle) -> (Self, Verdict) {
+        let pace =
+            Self { last_good_ms: now.as_millis(), spacing_ms: base_ms(interval), style, probed: false };
+        (pace, pace.verdict(false))
     }
 
     /// A further poll.
@@ -53,18 +49,18 @@ impl Pace {
         let elapsed = now.since(Timestamp::from_millis(self.last_good_ms));
         if style != self.style && elapsed < PROBE_SPAN && !self.probed {
             self.probed = true;
-            return Verdict::OnTime { interval_secs: self.spacing_secs() };
+            return self.verdict(false);
         }
         let needed = Duration::from_millis(u64::from(self.spacing_ms) * 4 / 5);
         if elapsed < needed {
             self.spacing_ms = (self.spacing_ms + STEP_MS).min(SPACING_MAX_MS.max(base));
-            return Verdict::Early { interval_secs: self.spacing_secs() };
+            return self.verdict(true);
         }
         self.last_good_ms = now.as_millis();
         self.style = style;
         self.probed = false;
         self.spacing_ms = self.spacing_ms.saturating_sub(STEP_MS).max(base);
-        Verdict::OnTime { interval_secs: self.spacing_secs() }
+        self.verdict(false)
     }
 
     /// Another instance was polled on time at `at`.
@@ -72,13 +68,8 @@ impl Pace {
         self.last_good_ms = self.last_good_ms.max(at.as_millis());
     }
 
-    /// The verdict a first poll gets.
-    pub fn opening(interval: Duration) -> Verdict {
-        Verdict::OnTime { interval_secs: base_ms(interval).div_ceil(1000) }
-    }
-
-    fn spacing_secs(&self) -> u32 {
-        self.spacing_ms.div_ceil(1000)
+    fn verdict(&self, early: bool) -> Verdict {
+        Verdict { early, interval_secs: self.spacing_ms.div_ceil(1000) }
     }
 }
 
@@ -98,46 +89,47 @@ mod tests {
         Timestamp::from_millis(1_000_000 + ms)
     }
 
-    fn early(v: Verdict) -> bool {
-        matches!(v, Verdict::Early { .. })
-    }
-
     #[test]
     fn jitter_and_fast_clocks_are_forgiven() {
-        let mut pace = Pace::first(at(0), FIVE, AuthStyle::Body);
+        let (mut pace, _) = Pace::first(at(0), FIVE, AuthStyle::Body);
         for n in 1..50 {
-            assert!(!early(pace.poll(at(n * 4_000), FIVE, AuthStyle::Body)));
+            assert!(!pace.poll(at(n * 4_000), FIVE, AuthStyle::Body).early);
         }
     }
 
     #[test]
     fn an_early_poll_raises_the_interval_and_good_ones_lower_it() {
-        let mut pace = Pace::first(at(0), FIVE, AuthStyle::Body);
-        assert_eq!(pace.poll(at(1_000), FIVE, AuthStyle::Body), Verdict::Early { interval_secs: 10 });
-        assert_eq!(pace.poll(at(2_000), FIVE, AuthStyle::Body), Verdict::Early { interval_secs: 15 });
-        assert_eq!(pace.poll(at(17_000), FIVE, AuthStyle::Body), Verdict::OnTime { interval_secs: 10 });
-        assert_eq!(pace.poll(at(27_000), FIVE, AuthStyle::Body), Verdict::OnTime { interval_secs: 5 });
+        let (mut pace, _) = Pace::first(at(0), FIVE, AuthStyle::Body);
+        for (ms, early, interval_secs) in
+            [(1_000, true, 10), (2_000, true, 15), (17_000, false, 10), (27_000, false, 5)]
+        {
+            assert_eq!(pace.poll(at(ms), FIVE, AuthStyle::Body), Verdict { early, interval_secs }, "{ms}");
+        }
     }
 
     #[test]
     fn a_probing_client_counts_once() {
-        let mut pace = Pace::first(at(0), FIVE, AuthStyle::Basic);
-        assert!(!early(pace.poll(at(3), FIVE, AuthStyle::Body)));
-        assert!(!early(pace.poll(at(5_000), FIVE, AuthStyle::Basic)));
-        assert!(!early(pace.poll(at(5_003), FIVE, AuthStyle::Body)));
-        // Once for each good poll, whatever the style.
-        assert!(early(pace.poll(at(5_006), FIVE, AuthStyle::Body)));
-        assert!(early(pace.poll(at(5_009), FIVE, AuthStyle::Basic)));
+        let (mut pace, _) = Pace::first(at(0), FIVE, AuthStyle::Basic);
+        for (ms, style, early) in [
+            (3, AuthStyle::Body, false),
+            (5_000, AuthStyle::Basic, false),
+            (5_003, AuthStyle::Body, false),
+            // Once for each good poll, whatever the style.
+            (5_006, AuthStyle::Body, true),
+            (5_009, AuthStyle::Basic, true),
+        ] {
+            assert_eq!(pace.poll(at(ms), FIVE, style).early, early, "{ms}");
+        }
     }
 
     proptest! {
         #[test]
         fn a_fixed_cadence_is_never_locked_out(cadence_ms in 50_u64..20_000, interval_secs in 1_u64..10) {
             let interval = Duration::from_secs(interval_secs);
-            let mut pace = Pace::first(at(0), interval, AuthStyle::Body);
+            let (mut pace, _) = Pace::first(at(0), interval, AuthStyle::Body);
             let mut last_answer = 0;
             for n in 1..2_000 {
-                if !early(pace.poll(at(n * cadence_ms), interval, AuthStyle::Body)) {
+                if !pace.poll(at(n * cadence_ms), interval, AuthStyle::Body).early {
                     last_answer = n * cadence_ms;
                 }
                 prop_assert!(n * cadence_ms - last_answer <= 30_000 + cadence_ms);
@@ -147,17 +139,13 @@ mod tests {
         #[test]
         fn a_client_that_obeys_is_not_refused_twice(gaps in proptest::collection::vec(0_u64..12_000, 1..80)) {
             // After a refusal the client waits for the interval it was told; that poll must be answered.
-            let mut pace = Pace::first(at(0), FIVE, AuthStyle::Body);
+            let (mut pace, _) = Pace::first(at(0), FIVE, AuthStyle::Body);
             let (mut now, mut told) = (0, None);
             for gap in gaps {
                 now += told.map_or(gap, |secs: u32| u64::from(secs) * 1000);
-                match pace.poll(at(now), FIVE, AuthStyle::Body) {
-                    Verdict::Early { interval_secs } => {
-                        prop_assert!(told.is_none());
-                        told = Some(interval_secs);
-                    }
-                    Verdict::OnTime { .. } => told = None,
-                }
+                let Verdict { early, interval_secs } = pace.poll(at(now), FIVE, AuthStyle::Body);
+                prop_assert!(!early || told.is_none());
+                told = early.then_some(interval_secs);
             }
         }
     }

@@ -61,7 +61,7 @@ impl<Date> GrantRecord<Date> {
             owners: owners.ok_or(Damaged("owners"))?,
             consented_at: timestamp(self.consented_ms),
             expires_at: timestamp(expires_ms(self.expires_at)),
-            origin: Origin::from_number(self.origin).ok_or(Damaged("origin"))?,
+            origin: Origin::try_from(self.origin).map_err(|_| Damaged("origin"))?,
         })
     }
 }
