@@ -37,7 +37,8 @@ struct Bounds {
 }
 
 /// One request's place, given back when it is dropped. The owners of this value, all but the admission itself, are the
-/// requests under way: taking a place and giving it back is one step each, with no lock.
+/// requests under way: taking a place and giving it back is one atomic step each, with every poll. A
+/// `tokio::sync::Semaphore` locks its list of waiters whenever a permit comes back, and nobody ever waits for one here.
 #[derive(Clone, Debug, Default)]
 struct Permit(Arc<()>);
 

@@ -171,33 +171,26 @@ pub enum PollFinding<'a> {
 }
 
 /// Why a browser may not confirm a code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfirmError {
     /// Expired, or already decided: to a stranger both look like an unknown code.
-    #[error("the code is no longer valid")]
     Gone,
     /// Another browser holds the code.
-    #[error("another browser holds the code")]
     InUse,
 }
 
 /// Why Enedis' return cannot be acted on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnError {
     /// Not the browser that set out.
-    #[error("another browser than the one that confirmed the code")]
     OtherBrowser,
     /// The flow expired, or the `state` was replaced by a newer one.
-    #[error("the state is no longer valid")]
     Gone,
     /// The exchange is under way.
-    #[error("the consent is being completed")]
     InProgress,
     /// This code was presented, and its fate is unknown or it failed: start again.
-    #[error("the authorization code was presented before")]
     Presented,
     /// Decided before; a reload shows the decision again.
-    #[error("already decided")]
     Decided(Decision),
 }
 

@@ -66,7 +66,7 @@ impl View {
     pub fn grant(self, grant: &MeterGrant, keys: &Keyring, out: &mut impl Write) -> io::Result<bool> {
         let mut id = hex::encode(grant.refresh.as_bytes());
         id.truncate(ID_SHOWN);
-        let opened = keys.open(&grant.refresh, &grant.meters).ok();
+        let opened = keys.open(&grant.refresh, &grant.meters);
         let meters = opened.and_then(|text| parse_meters(std::str::from_utf8(&text).ok()?));
         let shown =
             meters.map(|meters| meters.into_iter().map(|meter| self.meter(meter)).collect::<Vec<_>>());

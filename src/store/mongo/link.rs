@@ -9,7 +9,7 @@ use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Database};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::errors::{aborted, failed_write, refused, unreadable};
 use super::{DATABASE, DEADLINE, MongoSettings, POOL_SIZE};
@@ -34,7 +34,7 @@ impl Link {
     /// Reads the address and makes the client. Nothing is sent before the first operation.
     pub(super) async fn open(settings: MongoSettings) -> Result<Arc<Self>, OpenError> {
         let threads = Threads::start()?;
-        let database = threads.get().spawn(database(settings)).await;
+        let database = threads.handle.spawn(database(settings)).await;
         let database =
             database.unwrap_or_else(|_| Err(OpenError::Unreachable("the driver has stopped".into())))?;
         Ok(Arc::new(Self { database, threads }))
@@ -64,7 +64,7 @@ impl Link {
         work: impl Future<Output = T> + Send + 'static,
         lost: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        self.threads.get().spawn(work).await.unwrap_or_else(|_| lost())
+        self.threads.handle.spawn(work).await.unwrap_or_else(|_| lost())
     }
 
     /// Runs a question; it writes nothing, so that any failure is certain.
@@ -136,24 +136,23 @@ async fn database(settings: MongoSettings) -> Result<Database, OpenError> {
 }
 
 /// The driver's threads. Dropped, they stop on their own: what is under way is answered as lost.
-struct Threads(Option<Runtime>);
+struct Threads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
 
 impl Threads {
     fn start() -> Result<Self, OpenError> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(THREADS).thread_name("mongodb").enable_all().build();
-        runtime.map(|runtime| Self(Some(runtime))).map_err(OpenError::Threads)
-    }
-
-    fn get(&self) -> &Runtime {
-        // Taken by `drop` alone.
-        self.0.as_ref().expect("the threads live as long as the store")
+        let runtime = runtime.map_err(OpenError::Threads)?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

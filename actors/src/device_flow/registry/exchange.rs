@@ -123,8 +123,7 @@ impl SessionRequest for BeginExchange {
                     };
                 }
             };
-        let open =
-            |sealed: &Sealed| keys.open(&device, sealed).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let open = |sealed: &Sealed| String::from_utf8(keys.open(&device, sealed)?).ok();
         let verifier = session.consent.as_ref().and_then(|consent| consent.verifier.as_ref());
         let lease = Lease {
             device,

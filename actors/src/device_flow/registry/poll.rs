@@ -89,7 +89,7 @@ impl SessionRequest for Poll {
                 return shard.throttler.do_send(PacePoll { device, style, at: now, reply });
             }
             PollFinding::Claim { token, issued_at } => {
-                let opened = keys.open(&session.device, token).ok();
+                let opened = keys.open(&session.device, token);
                 let token = opened.as_deref().and_then(TokenSet::from_bytes);
                 let Some(body) = token.map(|token| token.body_after(now.since(issued_at))) else {
                     tracing::error!(session = ?session.device, "an approved token cannot be opened");
@@ -106,7 +106,7 @@ impl SessionRequest for Poll {
             }
             PollFinding::Repeat(body) => {
                 shard.stats.repeated += 1;
-                let opened = keys.open(&session.device, body).ok();
+                let opened = keys.open(&session.device, body);
                 let body = opened.and_then(|body| String::from_utf8(body).ok());
                 body.map_or(PollAnswer::Unavailable, PollAnswer::Token)
             }

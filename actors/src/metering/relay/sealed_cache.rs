@@ -128,7 +128,7 @@ impl SealedCache {
                 entries.remove(&key).filter(|entry| entry.expires > now && entry.fetched >= consented);
             let Some(entry) = entry else { continue };
             // Sealed under another key, or damaged: as good as missing.
-            let Ok(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
+            let Some(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
             let kept = Kept { owner: entry.owner, fetched: entry.fetched, plain: plain.into_boxed_slice() };
             let size = kept.plain.len();
             match self.hot.get(key, now) {
@@ -218,7 +218,7 @@ impl SealedCache {
 
     /// What [`Self::keep_usage`] kept.
     pub fn usage(&self, entry: CacheEntry) -> Option<(u64, u32)> {
-        let plain = self.keys.open(&entry.key, &Sealed::from_bytes(entry.sealed)).ok()?;
+        let plain = self.keys.open(&entry.key, &Sealed::from_bytes(entry.sealed))?;
         serde_json::from_slice(&plain).ok()
     }
 

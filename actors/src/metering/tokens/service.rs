@@ -197,7 +197,7 @@ impl Inner {
             return Ok(None);
         }
         let damaged = || StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into());
-        let text = self.keys.open(&grant.refresh, &grant.meters).map_err(|_| damaged())?;
+        let text = self.keys.open(&grant.refresh, &grant.meters).ok_or_else(damaged)?;
         let text = String::from_utf8(text).map_err(|_| damaged())?;
         if let Some(sent) = refresh.meters {
             let set = |text: &str| {
