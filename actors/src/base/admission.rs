@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix::Message;
 use tokio::sync::oneshot;
 
 /// Why an actor did not answer.
@@ -100,6 +101,14 @@ impl<R> Reply<R> {
     pub fn send(self, answer: R) {
         drop(self.sender.send(answer));
     }
+}
+
+/// Read an actor's counters. Sent by its handle, for the metrics; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Observe<S> {
+    /// Whoever asks.
+    pub reply: Reply<S>,
 }
 
 #[cfg(test)]

@@ -27,17 +27,15 @@ use serde::Serialize;
 pub use self::confirm::{ConfirmAnswer, Confirmed, FindAnswer, PendingCode};
 pub use self::exchange::{BeginAnswer, DenyAnswer, FinishAnswer, Lease, Outcome};
 pub use self::issue::IssueAnswer;
+use self::shard::Learn;
 pub use self::shard::{CodeRegistry, ShardPorts};
-use self::shard::{Learn, Observe};
 pub(crate) use self::table::SessionCount;
 pub use self::table::Table;
-use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::keyring::SLOTS;
 use crate::device_flow::session::Session;
 use crate::device_flow::store::Polled;
-use crate::device_flow::throttler::{
-    NotePolls, ObserveThrottler, PollThrottler, TakePolls, ThrottlerSnapshot,
-};
+use crate::device_flow::throttler::{NotePolls, PollThrottler, TakePolls, ThrottlerSnapshot};
 
 /// Requests that may wait for one shard: a connection's sessions are all of the same one.
 const WAITING_MAX: usize = 50_000;
@@ -151,8 +149,7 @@ impl CodeRegistryHandle {
         for shard in self.shards.iter() {
             let shard = shard.get().ok_or(AskError::Stopped)?;
             sum += shard.admission.ask(|reply| shard.registry.do_send(Observe { reply })).await?;
-            sum.throttler +=
-                shard.admission.ask(|reply| shard.throttler.do_send(ObserveThrottler { reply })).await?;
+            sum.throttler += shard.admission.ask(|reply| shard.throttler.do_send(Observe { reply })).await?;
         }
         Ok(sum)
     }

@@ -15,7 +15,7 @@ use actix::prelude::*;
 use serde::Serialize;
 
 use self::interval::{Pace, Verdict};
-use crate::base::admission::Reply;
+use crate::base::admission::{Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::DeviceHash;
@@ -143,18 +143,10 @@ impl Handler<PacePoll> for PollThrottler {
     }
 }
 
-/// Read the counters. Sent by the registry's handle for the metrics; answered at once.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ObserveThrottler {
-    /// Whoever asks.
-    pub reply: Reply<ThrottlerSnapshot>,
-}
-
-impl Handler<ObserveThrottler> for PollThrottler {
+impl Handler<Observe<ThrottlerSnapshot>> for PollThrottler {
     type Result = ();
 
-    fn handle(&mut self, msg: ObserveThrottler, _: &mut Self::Context) {
+    fn handle(&mut self, msg: Observe<ThrottlerSnapshot>, _: &mut Self::Context) {
         let paced = self.recent.len() + self.older.len();
         msg.reply.send(ThrottlerSnapshot { paced, ..self.stats });
     }

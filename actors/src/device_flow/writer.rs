@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use serde::Serialize;
 
-use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::SharedClock;
 use crate::base::store::{StoreError, Written};
 use crate::base::timer::every;
@@ -135,17 +135,10 @@ impl Handler<CommitWrite> for StoreWriter {
     }
 }
 
-/// Read the counters. Sent by the metrics; answered at once.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Observe {
-    reply: Reply<WriterSnapshot>,
-}
-
-impl Handler<Observe> for StoreWriter {
+impl Handler<Observe<WriterSnapshot>> for StoreWriter {
     type Result = ();
 
-    fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
+    fn handle(&mut self, msg: Observe<WriterSnapshot>, _: &mut Self::Context) {
         msg.reply.send(WriterSnapshot { queued: self.queue.len(), ..self.stats });
     }
 }

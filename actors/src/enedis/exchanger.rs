@@ -24,7 +24,7 @@ use rand::rngs::StdRng;
 use self::application_token::ApplicationToken;
 pub use self::calls::EndpointSnapshot;
 use self::calls::{Calls, Step};
-use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::grant_issuer::NotIssued;
 use crate::base::token_set::TokenSet;
@@ -290,17 +290,10 @@ impl Handler<AcquireToken> for TokenExchanger {
     }
 }
 
-/// Read the counters. Sent by the metrics; answered at once.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Observe {
-    reply: Reply<ExchangerSnapshot>,
-}
-
-impl Handler<Observe> for TokenExchanger {
+impl Handler<Observe<ExchangerSnapshot>> for TokenExchanger {
     type Result = ();
 
-    fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
+    fn handle(&mut self, msg: Observe<ExchangerSnapshot>, _: &mut Self::Context) {
         let now = self.clock.now();
         let [token, services] = Endpoint::ALL.map(|endpoint| self.calls[endpoint as usize].snapshot(now));
         msg.reply.send(ExchangerSnapshot { token, services });

@@ -27,7 +27,7 @@ use actix::prelude::*;
 
 use self::core::{Core, Effect, Event};
 pub use self::counters::{ApiSnapshot, RelaySnapshot};
-use crate::base::admission::{Admission, AskError, Reply};
+use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
@@ -335,17 +335,10 @@ impl Handler<Evict> for MeterRelay {
     }
 }
 
-/// Read the counters. Sent by the metrics; answered at once.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Observe {
-    reply: Reply<RelaySnapshot>,
-}
-
-impl Handler<Observe> for MeterRelay {
+impl Handler<Observe<RelaySnapshot>> for MeterRelay {
     type Result = ();
 
-    fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
+    fn handle(&mut self, msg: Observe<RelaySnapshot>, _: &mut Self::Context) {
         let counters = self.core.snapshot(self.clock.now());
         msg.reply.send(RelaySnapshot { writing: self.writing, ..counters });
     }

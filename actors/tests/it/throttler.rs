@@ -4,13 +4,11 @@
 use std::sync::Arc;
 
 use actix::{Actor, Addr};
-use actors::base::admission::Admission;
+use actors::base::admission::{Admission, Observe};
 use actors::base::keyring::DeviceHash;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::store::Polled;
-use actors::device_flow::throttler::{
-    NotePolls, ObserveThrottler, PacePoll, PollThrottler, TakePolls, ThrottlerSnapshot,
-};
+use actors::device_flow::throttler::{NotePolls, PacePoll, PollThrottler, TakePolls, ThrottlerSnapshot};
 
 use crate::universe::{INTERVAL, START, Universe, pass, universe};
 
@@ -37,7 +35,7 @@ impl<'a> Throttler<'a> {
     }
 
     async fn snapshot(&self) -> ThrottlerSnapshot {
-        self.admission.ask(|reply| self.addr.do_send(ObserveThrottler { reply })).await.unwrap()
+        self.admission.ask(|reply| self.addr.do_send(Observe { reply })).await.unwrap()
     }
 }
 

@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 
 use super::RegistrySnapshot;
 use super::table::{Row, Table};
-use crate::base::admission::Reply;
+use crate::base::admission::{Observe, Reply};
 use crate::base::clock::SharedClock;
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::{DeviceHash, Keyring};
@@ -225,19 +225,11 @@ impl Handler<Learn> for CodeRegistry {
     }
 }
 
-/// Read the counters. Sent by the handle for the metrics; answered at once.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Observe {
-    /// Whoever asks.
-    pub reply: Reply<RegistrySnapshot>,
-}
-
-impl Handler<Observe> for CodeRegistry {
+impl Handler<Observe<RegistrySnapshot>> for CodeRegistry {
     type Result = ();
 
     // Synchronous.
-    fn handle(&mut self, msg: Observe, _: &mut Self::Context) {
+    fn handle(&mut self, msg: Observe<RegistrySnapshot>, _: &mut Self::Context) {
         msg.reply.send(RegistrySnapshot { sessions: self.table.len(), ..self.stats });
     }
 }
