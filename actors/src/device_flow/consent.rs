@@ -178,21 +178,20 @@ impl Inner {
             }
         };
         let (device, grant) = (lease.device, lease.grant);
-        let returned = match returned {
-            Returned::Code { code, usage_point_id } => Err((code, usage_point_id)),
-            Returned::Meters { meters, .. } => Ok(ConsentSubject::Meters(meters)),
-            Returned::Authorisation(id) => Ok(ConsentSubject::Authorisation(id)),
-        };
+        let client_id = Arc::clone(&lease.client_id);
+        let consent = |subject| ReturnedConsent { state, grant, client_id, subject };
         let (outcome, told) = match (&self.issuer, returned) {
-            (None, Err((code, usage_point_id))) => {
+            (None, Returned::Code { code, usage_point_id }) => {
                 self.exchange(lease, code, usage_point_id.as_deref()).await
             }
-            (Some(issuer), Ok(subject)) => {
-                let client_id = lease.client_id;
-                issue(issuer.as_ref(), ReturnedConsent { state, grant, client_id, subject }).await
+            (Some(issuer), Returned::Meters { meters, .. }) => {
+                issue(issuer.as_ref(), consent(ConsentSubject::Meters(meters))).await
+            }
+            (Some(issuer), Returned::Authorisation(id)) => {
+                issue(issuer.as_ref(), consent(ConsentSubject::Authorisation(id))).await
             }
             // The HTTP layer reads what came by the flow it serves.
-            (None, Ok(_)) | (Some(_), Err(_)) => {
+            (None, _) | (Some(_), Returned::Code { .. }) => {
                 (Outcome::Failed { consumed: true }, ConsentOutcome::Garbled)
             }
         };

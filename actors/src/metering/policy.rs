@@ -129,71 +129,66 @@ mod tests {
         DataError { status: 400, code: "ADAM-ERR".into(), description: String::new(), cause }
     }
 
+    /// What is remembered of `error` about a resource without values.
+    fn remember(
+        before: Option<&LastingError>,
+        error: &DataError,
+        call: MeterRequest,
+    ) -> Option<(LastingError, Duration)> {
+        LastingError::remember(before, error, call, false, TODAY)
+    }
+
     #[test]
     fn the_same_day_asked_again_costs_nothing() {
-        let life = day_life(plus(TODAY, -1), Fullness::Complete, TODAY).unwrap();
-        assert!(life >= hours(14), "from 8 to 22 o'clock");
-        assert!(life < hours(24), "and the next day brings corrections");
-        assert_eq!(day_life(plus(TODAY, -3), Fullness::Complete, TODAY), Some(FOR_GOOD));
-        assert!(
-            day_life(plus(TODAY, -1), Fullness::Empty, TODAY).unwrap() < hours(1),
-            "hourly retries get through"
-        );
-        assert_eq!(day_life(TODAY, Fullness::Complete, TODAY), None);
-        assert_eq!(day_life(plus(TODAY, 1), Fullness::Empty, TODAY), None);
+        let life = |back: i64, fullness| day_life(plus(TODAY, -back), fullness, TODAY);
+        let complete = life(1, Fullness::Complete).unwrap();
+        assert!(complete >= hours(14), "from 8 to 22 o'clock");
+        assert!(complete < hours(24), "and the next day brings corrections");
+        assert!(life(1, Fullness::Empty).unwrap() < hours(1), "hourly retries get through");
+        assert_eq!(life(3, Fullness::Complete), Some(FOR_GOOD));
+        assert_eq!((life(0, Fullness::Complete), life(-1, Fullness::Empty)), (None, None));
     }
 
     #[test]
     fn no_panels_is_remembered_for_two_weeks() {
-        let plc = call(Resource::ProductionCurve, 1, 1);
-        let (lasting, life) =
-            LastingError::remember(None, &error(Cause::NoDirection), plc, false, TODAY).unwrap();
+        let none = error(Cause::NoDirection);
+        let (lasting, life) = remember(None, &none, call(Resource::ProductionCurve, 1, 1)).unwrap();
         assert_eq!(life, days(14));
-        assert_eq!(
-            lasting.answers(call(Resource::ProductionCurve, 300, 7)),
-            Some(&error(Cause::NoDirection))
-        );
+        assert_eq!(lasting.answers(call(Resource::ProductionCurve, 300, 7)), Some(&none));
     }
 
     #[test]
     fn no_production_data_is_believed_by_and_by() {
         let none = DataError::no_data();
-        let plc = call(Resource::ProductionCurve, 1, 1);
         let (mut before, mut lives) = (None, Vec::new());
         for _ in 0..5 {
-            let (lasting, life) = LastingError::remember(before.as_ref(), &none, plc, false, TODAY).unwrap();
+            let (lasting, life) =
+                remember(before.as_ref(), &none, call(Resource::ProductionCurve, 1, 1)).unwrap();
             lives.push(life);
             before = Some(lasting);
         }
         assert_eq!(lives, [hours(20), days(3), days(7), days(14), days(14)]);
         let week = call(Resource::ProductionCurve, 7, 7);
-        assert_eq!(LastingError::remember(None, &none, week, false, TODAY).unwrap().1, days(7));
+        assert_eq!(remember(None, &none, week).unwrap().1, days(7));
         // Panels that are known, an old week, and consumption: only the days are remembered.
         assert_eq!(LastingError::remember(None, &none, week, true, TODAY), None);
-        assert_eq!(
-            LastingError::remember(None, &none, call(Resource::ProductionCurve, 90, 7), false, TODAY),
-            None
-        );
-        assert_eq!(
-            LastingError::remember(None, &none, call(Resource::ConsumptionCurve, 7, 7), false, TODAY),
-            None
-        );
+        for other in [call(Resource::ProductionCurve, 90, 7), call(Resource::ConsumptionCurve, 7, 7)] {
+            assert_eq!(remember(None, &none, other), None, "{other:?}");
+        }
     }
 
     #[test]
     fn before_activation_is_remembered_up_to_its_day() {
         let early = error(Cause::TooEarly);
-        let clc = Resource::ConsumptionCurve;
-        let (first, life) = LastingError::remember(None, &early, call(clc, 60, 7), false, TODAY).unwrap();
+        let call = |back, len| call(Resource::ConsumptionCurve, back, len);
+        let (first, life) = remember(None, &early, call(60, 7)).unwrap();
         assert_eq!(life, hours(24));
-        assert!(first.answers(call(clc, 60, 7)).is_some() && first.answers(call(clc, 61, 3)).is_some());
-        assert_eq!(first.answers(call(clc, 59, 7)), None, "a later start may do");
-        let (second, _) =
-            LastingError::remember(Some(&first), &early, call(clc, 53, 7), false, TODAY).unwrap();
-        let (third, _) =
-            LastingError::remember(Some(&second), &early, call(clc, 90, 7), false, TODAY).unwrap();
-        assert!(third.answers(call(clc, 53, 7)).is_some(), "the latest start counts");
-        assert_eq!(LastingError::remember(None, &error(Cause::Other), call(clc, 7, 7), false, TODAY), None);
+        assert!(first.answers(call(60, 7)).is_some() && first.answers(call(61, 3)).is_some());
+        assert_eq!(first.answers(call(59, 7)), None, "a later start may do");
+        let (second, _) = remember(Some(&first), &early, call(53, 7)).unwrap();
+        let (third, _) = remember(Some(&second), &early, call(90, 7)).unwrap();
+        assert!(third.answers(call(53, 7)).is_some(), "the latest start counts");
+        assert_eq!(remember(None, &error(Cause::Other), call(7, 7)), None);
     }
 
     proptest! {

@@ -1,11 +1,5 @@
 //! **`MeterRelay`**: answers boxes' questions for metering data, from memory where it can, from Enedis where it must.
 //!
-//! ```text
-//!   ReadMeter ─▶ known days? ─▶ calls for the rest ─▶ fair queue ─▶ quota, breaker ─▶ Enedis (2026, else v5)
-//!       ▲        memory, store                                                              │
-//!       └── answer, once every call has ended ◀── waiters of the call ◀── days remembered ◀─┘
-//! ```
-//!
 //! The actor does what its core (`relay/core.rs`) decides: it looks into the store and writes to it, sends calls, asks for
 //! the application's token, and answers. It owns the callers' replies, and an alarm. Promises: a request has an answer within [`WAIT`] and a little; equal calls are one
 //! call; one box cannot keep the others waiting; Enedis' quota is kept; what Enedis' gateway says of itself is never

@@ -1,8 +1,5 @@
-//! Starts the registry's shards on the threads that serve HTTP.
-//!
-//! Measured with 100 000 sessions and 64 connections on two workers, against a bare handler: shards on threads of their own
-//! reach 0.88 of its rate at 1.45 times the CPU for each poll, most of it to wake another thread; shards on the workers'
-//! threads 0.93 at 1.19 times.
+//! Starts the registry's shards on the threads that serve HTTP: a poll then wakes no other thread, which is most of what
+//! it would cost (measured, `docs/architecture.md`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};

@@ -9,7 +9,7 @@ use crate::base::code::UserCode;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::Written;
 use crate::device_flow::session::{Request, Session};
-use crate::device_flow::store::Write;
+use crate::device_flow::store::{SessionKey, Write};
 
 /// Draws of a user code before giving up; each fails only if another instance gave the code to somebody else.
 const DRAWS_MAX: u8 = 5;
@@ -62,7 +62,7 @@ impl CodeRegistry {
         let (code, user) = loop {
             let code = UserCode::generate(&mut self.rng);
             let user = self.ports.keys.user(&code);
-            if user.slot() == msg.device.slot() && !self.table.has_user(&user) {
+            if user.slot() == msg.device.slot() && self.table.row(&SessionKey::User(user)).is_none() {
                 break (code, user);
             }
         };

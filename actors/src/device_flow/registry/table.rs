@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{DeviceHash, StateHash, UserHash};
+use crate::base::keyring::{DeviceHash, StateHash};
 use crate::device_flow::session::{Request, Session};
 use crate::device_flow::store::SessionKey;
 
@@ -97,11 +97,6 @@ impl Table {
     /// The session `key` leads to.
     pub fn find(&self, key: &SessionKey) -> Option<&Session> {
         self.row(key).map(|row| &self[row])
-    }
-
-    /// Whether a session holds this user code.
-    pub fn has_user(&self, user: &UserHash) -> bool {
-        self.row(&SessionKey::User(*user)).is_some()
     }
 
     /// Puts a session in, or replaces what is known of it.
@@ -271,7 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::keyring::BrowserHash;
+    use crate::base::keyring::{BrowserHash, UserHash};
     use crate::device_flow::session::{Consent, Lifetimes};
 
     /// Keys of three and three end in the same bytes, and so meet in an index.

@@ -14,7 +14,7 @@ use jiff::civil::Date;
 
 pub use self::calls::Call;
 use self::token::HeldToken;
-use super::sealed_cache::{Lookup, Remembered, SealedCache};
+use super::sealed_cache::{Remembered, SealedCache};
 use super::shares::Shares;
 use super::{ApiSnapshot, COME_BACK, RelaySettings, RelaySnapshot, Relayed};
 use crate::base::clock::Timestamp;
@@ -125,7 +125,7 @@ impl Core {
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         match event {
             Event::Asked { id, request, consented } => {
-                let Lookup { remembered, missing } = self.cache.look(request, consented, now);
+                let (remembered, missing) = self.cache.look(request, consented, now);
                 if missing.is_empty() {
                     self.proceed(now, id, request, consented, remembered);
                 } else {

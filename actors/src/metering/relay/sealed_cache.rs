@@ -61,12 +61,6 @@ pub struct Remembered {
     pub since: Option<Date>,
 }
 
-/// A look into memory: what it has, and the keys of what the store may have.
-pub struct Lookup {
-    pub remembered: Remembered,
-    pub missing: Vec<CacheKey>,
-}
-
 /// When an answer came, and the latest consent of those who asked: nothing of before it counts.
 #[derive(Clone, Copy)]
 pub struct Moment {
@@ -90,25 +84,30 @@ impl SealedCache {
         self.hot.bytes()
     }
 
-    /// What is in memory of a request's subjects. Nothing of before `consented` counts: it may be of another person's time,
-    /// and what Enedis refused then is void.
-    pub fn look(&mut self, request: MeterRequest, consented: Timestamp, now: Timestamp) -> Lookup {
-        let mut look = Lookup { remembered: Remembered::default(), missing: Vec::new() };
+    /// What is in memory of a request's subjects, and the keys of what the store may have. Nothing of before `consented`
+    /// counts: it may be of another person's time, and what Enedis refused then is void.
+    pub fn look(
+        &mut self,
+        request: MeterRequest,
+        consented: Timestamp,
+        now: Timestamp,
+    ) -> (Remembered, Vec<CacheKey>) {
+        let (mut remembered, mut missing) = (Remembered::default(), Vec::new());
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
             match self.hot.get(key, now) {
                 Some(kept) if kept.fetched >= consented => {
-                    look.remembered.note(subject, &kept.plain, now);
+                    remembered.note(subject, &kept.plain, now);
                     // A box loses its tokens by refusals: another instance may have been answered since.
-                    if subject == Subject::Consent && look.remembered.history != RefusalHistory::default() {
-                        look.missing.push(key);
+                    if subject == Subject::Consent && remembered.history != RefusalHistory::default() {
+                        missing.push(key);
                     }
                 }
                 // Another instance may know better.
-                Some(_) | None => look.missing.push(key),
+                Some(_) | None => missing.push(key),
             }
         }
-        look
+        (remembered, missing)
     }
 
     /// Adds what the store had.

@@ -28,7 +28,7 @@ fn moment(now: Timestamp, consented: Timestamp) -> Moment {
 
 /// The history that `cache` has at `now`, given what others have written.
 fn history(cache: &mut SealedCache, others: Vec<CacheEntry>, now: Timestamp) -> RefusalHistory {
-    let Lookup { mut remembered, missing } = cache.look(request(), Timestamp::EPOCH, now);
+    let (mut remembered, missing) = cache.look(request(), Timestamp::EPOCH, now);
     let found = others.into_iter().filter(|entry| missing.contains(&entry.key)).collect();
     cache.take_in(found, &mut remembered, request(), Timestamp::EPOCH, now);
     remembered.history
