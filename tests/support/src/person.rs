@@ -159,7 +159,8 @@ impl Person {
             let next = if visit.status >= 400 {
                 return Ok(visit);
             } else if visit.document.form_to(CONSENT_PATH).is_some() {
-                self.answer_consent(&visit, choice).await?
+                let label = if choice == Choice::Allow { "Autoriser" } else { "Refuser" };
+                self.click(&visit, label).await?
             } else if let Some(form) = visit.document.form_to(CODE_FORM) {
                 self.send(&visit.url, form, None, &[]).await?
             } else {
@@ -168,15 +169,6 @@ impl Person {
             visit = next.after(visit.chain);
         }
         Err(PersonError::Circles(visit.url))
-    }
-
-    /// Presses the button for `choice` on the simulator's consent page.
-    pub async fn answer_consent(&self, page: &Visit, choice: Choice) -> Result<Visit, PersonError> {
-        let label = match choice {
-            Choice::Allow => "Autoriser",
-            Choice::Refuse => "Refuser",
-        };
-        self.click(page, label).await
     }
 
     /// Opens `url` and follows redirects.
@@ -212,9 +204,9 @@ impl Person {
                 return self.send(&page.url, form, Some(index), &[]).await;
             }
         }
-        let link =
-            page.document.links.iter().find(|link| says(&link.text)).ok_or_else(|| page.lacks(label))?;
-        self.follow(Method::GET, join(&page.url, &link.href)?, None).await
+        let link = page.document.links.iter().find(|(_, text)| says(text));
+        let (href, _) = link.ok_or_else(|| page.lacks(label))?;
+        self.follow(Method::GET, join(&page.url, href)?, None).await
     }
 
     /// Submits `form` of the page at `base`, by button number `button` or else its first one.
@@ -234,8 +226,7 @@ impl Person {
                 None => fields.push(((*name).to_owned(), (*value).to_owned())),
             }
         }
-        let action = button.and_then(|button| button.action.as_ref()).unwrap_or(&form.action);
-        let mut target = join(base, action)?;
+        let mut target = join(base, &form.action)?;
         if form.post {
             return self.follow(Method::POST, target, Some(fields)).await;
         }
@@ -337,6 +328,3 @@ fn usable(url: Result<Url, url::ParseError>, text: &str) -> Result<Url, PersonEr
         _ => Err(PersonError::Address(text.to_owned())),
     }
 }
-
-#[cfg(test)]
-mod tests;
