@@ -78,7 +78,6 @@ impl Plan {
             devices: self.pending,
             connections: self.connections,
             reconnects: self.polls == Polls::New,
-            threads: 1,
         })?;
         let begun = Instant::now();
         devices.fill().await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use testkit::fleet::{ApiMode, Authorize, Outage, Plan, Report, StoreKind, run};
 use testkit::load;
-use testkit::report::Judged as _;
+use testkit::report::{Judged as _, RunError};
 
 use crate::fixture::BINARY;
 
@@ -132,6 +132,6 @@ async fn loads_that_cannot_be_offered_are_refused() {
         load::Plan { consents: -1.0, ..load() },
         load::Plan { length: Duration::ZERO, ..load() },
     ] {
-        assert!(matches!(load::run(&plan).await, Err(load::LoadError::Plan(_))));
+        assert!(matches!(load::run(&plan).await, Err(RunError::Plan(_))));
     }
 }

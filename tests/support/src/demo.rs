@@ -3,23 +3,19 @@
 //! It owns the three for as long as it runs; nothing is left behind. It promises to print what a box would print,
 //! and never a whole token.
 
-mod qr;
-
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 use serde_json::Value;
 
-pub use self::qr::qr_code;
-use crate::device::{Device, DeviceCodeAnswer, DeviceError, Tokens};
-use crate::enedis::{Meters, Options, revokes, usage_points};
-use crate::http::Answer;
+use crate::device::{Device, DeviceCodeAnswer, Tokens};
+use crate::enedis::Options;
 use crate::net;
-use crate::person::{Choice, Person, PersonError, Visit};
-use crate::proxy_build::BuildError;
-use crate::server::{Server, StartError};
+use crate::person::{Choice, Person, Visit};
+use crate::server::Server;
 use crate::store::StoreKind;
 use crate::world::World;
 
@@ -37,46 +33,19 @@ pub struct Arguments {
     /// Play the person too: open the link, consent, and say so step by step.
     #[arg(long)]
     pub auto: bool,
-    /// With --auto: refuse the consent.
-    #[arg(long, requires = "auto")]
-    pub refuse: bool,
     /// Port of the proxy; a free one is taken if it is in use.
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// Test client of Enedis' sandbox who consents, 0 to 9: 7 has three meters, 8 revokes, 9 refuses.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
-    pub client: u8,
 }
 
-/// Why the demonstration ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// There is no proxy to run.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// No port is free.
-    #[error("no port is free")]
-    Port(#[from] io::Error),
-    /// The proxy does not start.
-    #[error("the proxy does not start")]
-    Start(#[from] StartError),
-    /// The box got no answer.
-    #[error("the box is stuck")]
-    Device(#[from] DeviceError),
-    /// The person found no way.
-    #[error("the person is stuck")]
-    Person(#[from] PersonError),
-    /// An answer that a working proxy does not give.
-    #[error("unexpected answer, HTTP {0}: {1}")]
-    Unexpected(u16, String),
-}
+/// What ends the demonstration early.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the demonstration of the proxy `binary` to its end or to Ctrl-C; both are a success. What there is to read goes
 /// to `say`.
-pub async fn run(arguments: &Arguments, binary: PathBuf, say: &dyn Fn(String)) -> Result<(), DemoError> {
+pub async fn run(arguments: &Arguments, binary: PathBuf, say: &dyn Fn(String)) -> Result<(), Fault> {
     let port = if net::is_free(arguments.port) { arguments.port } else { net::free_port()? };
-    let options = Options { meters: Meters::Client(arguments.client), ..Options::default() };
-    let mut world = World::new(binary, options, StoreKind::Sqlite).await;
+    let mut world = World::new(binary, Options::default(), StoreKind::Sqlite).await;
     world.builder = world.builder.port(port);
     let server = world.start().await?;
     let data = world.builder.data_path().display();
@@ -107,48 +76,33 @@ async fn tell(
     world: &World,
     server: &Server,
     say: &dyn Fn(String),
-) -> Result<(), DemoError> {
+) -> Result<(), Fault> {
     let mut device = Device::new(server.base_url(), world.enedis.options().client_id.as_str());
     let code = device.request_code(&[]).await?;
     say(announcement(&code));
     let within = Duration::from_secs(code.expires_in) + PATIENCE;
     if arguments.auto {
-        say(described(&play(arguments, &code).await?));
+        let visit = Person::new().link(code.link(), Choice::Allow).await?;
+        if visit.status >= 400 {
+            return Err(unexpected(visit.status, &visit.document.text));
+        }
+        say(described(&visit));
     } else {
         say("Waiting for you (Ctrl-C ends the demonstration) …\n".to_owned());
     }
     let answer = device.poll_until_final(within).await?;
-    if answer.status != 200 {
+    let Some(tokens) = Tokens::read(&answer.json) else {
         say(format!("The box is told: {} {}", answer.status, answer.body));
-        return match answer.error() {
-            Some("access_denied" | "expired_token") => Ok(()),
-            _ => Err(unexpected(answer)),
-        };
-    }
+        let is_decided = matches!(answer.error(), Some("access_denied" | "expired_token"));
+        return if is_decided { Ok(()) } else { Err(unexpected(answer.status, &answer.body)) };
+    };
     say(format!("The box receives its token:\n{}\n", shortened(&answer.json)));
-    let Some(tokens) = Tokens::read(&answer.json) else { return Err(unexpected(answer)) };
     let refreshed = device.refresh(&tokens.refresh, &[]).await?;
-    if refreshed.status == 200 {
-        say(format!("Later it refreshes it through /device/proxy:\n{}", shortened(&refreshed.json)));
-        Ok(())
-    } else if revokes(arguments.client) {
-        let (status, body) = (refreshed.status, &refreshed.body);
-        say(format!("The consent was revoked, so a refresh fails: {status} {body}"));
-        Ok(())
-    } else {
-        Err(unexpected(refreshed))
+    if refreshed.status != 200 {
+        return Err(unexpected(refreshed.status, &refreshed.body));
     }
-}
-
-/// Plays the person, and fails on an error page that a consent does not lead to.
-async fn play(arguments: &Arguments, code: &DeviceCodeAnswer) -> Result<Visit, DemoError> {
-    let choice = if arguments.refuse { Choice::Refuse } else { Choice::Allow };
-    let visit = Person::new().link(code.link(), choice).await?;
-    let refuses = arguments.refuse || usage_points(arguments.client).is_none();
-    if visit.status >= 400 && !refuses {
-        return Err(DemoError::Unexpected(visit.status, visit.document.text));
-    }
-    Ok(visit)
+    say(format!("Later it refreshes it through /device/proxy:\n{}", shortened(&refreshed.json)));
+    Ok(())
 }
 
 /// What a box prints: the link, the same as a QR code, the code.
@@ -162,6 +116,15 @@ fn announcement(code: &DeviceCodeAnswer) -> String {
         user_code = code.user_code,
         minutes = code.expires_in / 60,
     )
+}
+
+/// `text` as a QR code of half-block characters, light modules drawn, as fits a dark terminal; scanners of today
+/// read it inverted on a light one. A link of 80 characters takes 41 columns and 21 lines. `None` if it is too
+/// long for a QR code (2953 bytes).
+fn qr_code(text: &str) -> Option<String> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    Some(picture + "\n")
 }
 
 /// What the person did and read.
@@ -186,25 +149,16 @@ fn shortened(json: &Value) -> String {
     serde_json::to_string_pretty(&json).unwrap_or_default()
 }
 
-fn unexpected(answer: Answer) -> DemoError {
-    DemoError::Unexpected(answer.status, answer.body)
+/// An answer that a working proxy does not give.
+fn unexpected(status: u16, body: &str) -> Fault {
+    format!("unexpected answer, HTTP {status}: {body}").into()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        Arguments::command().debug_assert();
-        let arguments = Arguments::try_parse_from(["demo", "--auto", "--port", "9000"]).expect("arguments");
-        assert!(arguments.auto && arguments.port == 9000 && arguments.client == 0);
-        assert!(Arguments::try_parse_from(["demo", "--client", "10"]).is_err());
-        assert!(Arguments::try_parse_from(["demo", "--refuse"]).is_err());
-    }
 
     #[test]
     fn a_box_shows_the_link_the_picture_and_the_code() {
@@ -220,6 +174,8 @@ mod tests {
         assert!(text.contains("\n    http://localhost:8080/device?code=BCDF-GHJK\n"));
         assert!(text.contains("\n    BCDF-GHJK\n") && text.contains("5 minutes") && text.contains('█'));
         assert!(!text.contains(&code.device_code));
+        let picture = qr_code(code.link()).expect("a picture");
+        assert!(picture.lines().count() <= 22 && picture.lines().all(|line| line.chars().count() <= 44));
     }
 
     #[test]

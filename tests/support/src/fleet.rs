@@ -14,34 +14,27 @@
 //! ```
 //!
 //! It promises a [`Report`] that judges each requirement, and nothing left behind. It refuses plans that cannot be
-//! judged ([`FleetError::Plan`]). A box that its server leaves without an answer does not end a run; it is reported.
+//! judged ([`RunError::Plan`]). A box that its server leaves without an answer does not end a run; it is reported.
 
 mod boxes;
 mod crowd;
-mod progress;
 mod report;
-mod table;
 #[cfg(test)]
 mod tests;
 mod world;
 
-use std::io;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 
 use self::boxes::Start;
-use self::crowd::Crowd;
+use self::crowd::{Crowd, Tally};
 pub use self::report::{DayReport, OutageReport, Report, Verdict};
 use self::world::World;
 use crate::calendar::Day;
 use crate::enedis::GeneratedMeters;
-use crate::progress::Progress;
-use crate::proxy_build::BuildError;
-use crate::report::{Judged as _, write_json};
-use crate::server::StartError;
+use crate::report::{Judged as _, Progress, RunError, write_json};
 pub use crate::store::StoreKind;
 use crate::world::secs;
 
@@ -75,9 +68,6 @@ pub struct Plan {
     /// Decides what is drawn at random: arrivals, owners, minutes.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Days of history that each box wants, 2 to 730.
-    #[arg(long, default_value_t = 7, value_name = "DAYS")]
-    pub history_days: i64,
     /// What is wrong at Enedis on day 2.
     #[arg(long, value_enum)]
     pub outage: Option<Outage>,
@@ -134,48 +124,23 @@ pub enum Outage {
     Night,
 }
 
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// The plan cannot be judged.
-    #[error("{0}")]
-    Plan(&'static str),
-    /// There is no server to run.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The server does not start.
-    #[error("the server does not start")]
-    Start(#[from] StartError),
-    /// The server has ended by itself, or does not stop.
-    #[error("the server did not stop as it should")]
-    Stop(#[source] io::Error),
-    /// The server stopped with a status that says that something was wrong.
-    #[error("the server ended, {0}")]
-    Status(ExitStatus),
-    /// The report cannot be written.
-    #[error("cannot write the report")]
-    Write(#[source] io::Error),
-}
-
 impl Plan {
     /// The defaults of the command line, for a test: with `binary` as the server, told to nobody.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         Self { binary: Some(binary.into()), progress: false, ..Self::parse_from(["fleet"]) }
     }
 
-    fn check(&self) -> Result<(), FleetError> {
+    fn check(&self) -> Result<(), RunError> {
         let wrong = if self.boxes == 0 || self.days == 0 {
             "there must be at least one box and one day"
         } else if self.outage.is_some() && self.days < 2 {
             "the outage is on day 2: there must be two days"
-        } else if !(2..=730).contains(&self.history_days) {
-            "a box wants 2 to 730 days of history"
         } else if !(1.0..=100.0).contains(&self.speed) {
             "the speed must be from 1 to 100"
         } else {
             return Ok(());
         };
-        Err(FleetError::Plan(wrong))
+        Err(RunError::Plan(wrong.into()))
     }
 
     fn meters(&self) -> GeneratedMeters {
@@ -187,7 +152,7 @@ impl Plan {
 ///
 /// # Panics
 /// If no loopback port or temporary directory is to be had, or there is no `mongod` when one is wanted.
-pub async fn run(plan: Plan) -> Result<Report, FleetError> {
+pub async fn run(plan: Plan) -> Result<Report, RunError> {
     plan.check()?;
     let mut progress = Progress::new(plan.progress);
     let mut world = World::start(&plan).await?;
@@ -208,7 +173,7 @@ pub async fn run(plan: Plan) -> Result<Report, FleetError> {
     report.server_said = world.said();
     report.owners_said = crowd.owners_said();
     if let Some(path) = &plan.json {
-        write_json(path, &report.to_json()).map_err(FleetError::Write)?;
+        write_json(path, &report.to_json())?;
     }
     Ok(report)
 }
@@ -220,8 +185,8 @@ async fn run_day(
     crowd: &mut Crowd,
     progress: &mut Progress,
     (name, day, start): (&str, Day, Start),
-) -> Result<DayReport, FleetError> {
-    let before = crowd.begin_day();
+) -> Result<DayReport, RunError> {
+    crowd.begin_day();
     let mut next = start;
     let mut skipped = Duration::ZERO;
     let mut aligned = Instant::now();
@@ -229,9 +194,13 @@ async fn run_day(
         crowd
             .round(day, next, plan.round_within, |tally| {
                 world.end_outage_if_due();
-                let calls = world.enedis().counts().data_requests();
-                let line = progress::line(name, world.enedis().now(), &tally, calls);
-                progress.tell((tally.served as u64, plan.boxes.into()), line);
+                progress.tell(|| {
+                    let calls = world.enedis().counts().data_requests();
+                    let Tally { busy, waiting, served, .. } = tally;
+                    format!(
+                        "{name}: served {served}, busy {busy}, waiting {waiting}, calls to Enedis {calls}"
+                    )
+                });
             })
             .await;
         let Some(wait) = crowd.until_next(day).filter(|_| hour < HOURS_A_DAY) else { break };
@@ -242,8 +211,7 @@ async fn run_day(
         aligned = Instant::now();
         next = Start::Resume;
     }
-    progress.clear();
     let outage = world.end_outage();
     let enedis = (outage, world.enedis().counts());
-    Ok(DayReport::new(plan, (name, day), crowd, &before, enedis, skipped))
+    Ok(DayReport::new(plan, (name, day), crowd, enedis, skipped))
 }

@@ -15,8 +15,8 @@
 //! - [`world`] what a server stands between: Enedis and a store;
 //! - [`http`] the answer type that the clients share; [`net`], [`process`], [`proxy_build`] small helpers;
 //! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`; [`load`] more
-//!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`report`] and [`progress`]
-//!   tell what came of a run, and how far it is.
+//!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`report`] tells how
+//!   far a run is, and what came of it.
 
 #![forbid(unsafe_code)]
 
@@ -36,8 +36,6 @@ pub mod net;
 pub mod person;
 pub mod plugin;
 pub mod process;
-#[cfg(feature = "load")]
-pub mod progress;
 pub mod proxy_build;
 #[cfg(feature = "load")]
 pub mod report;

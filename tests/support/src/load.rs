@@ -5,16 +5,16 @@
 //! load is an **open loop**: every request has a planned instant, and its latency is counted from there to the answer.
 //! A connection has one request under way; those planned meanwhile wait for it, with the clock running, so that a server
 //! that falls behind is not spared in the figures, though it is asked no more at once than there are connections. What
-//! was sent late because the devices' own threads were busy is told apart, so that trouble of the generator is not taken
+//! was sent late because the devices' own thread was busy is told apart, so that trouble of the generator is not taken
 //! for trouble of the server.
 //!
 //! ```text
-//!             threads of devices ── polls, 1 every interval each ──► server ── token, quota ──► simulated Enedis
+//!             a thread of devices ── polls, 1 every interval each ──► server ── token, quota ──► simulated Enedis
 //! people (the caller's runtime) ── pages, consents, tokens ───────►        └─► SQLite | MongoDB
 //! ```
 //!
 //! It promises a [`Report`] that judges each requirement, an end at the planned length and a grace, and nothing left
-//! behind. It refuses plans that the machine has no descriptors for ([`LoadError::Plan`]). `cargo bench --bench
+//! behind. It refuses plans that the machine has no descriptors for ([`RunError::Plan`]). `cargo bench --bench
 //! http` runs the same [`Devices`] as a closed loop.
 
 mod devices;
@@ -28,18 +28,16 @@ mod tally;
 mod tests;
 mod wire;
 
-use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
 use tokio::time::Instant;
 
-pub use self::devices::{Devices, FillError, Settings};
+pub use self::devices::{Devices, Settings};
 pub use self::flows::Consents;
 pub use self::measure::Cpu;
 pub use self::report::{Ending, Enedis, Polls, Report, Setup, Use};
@@ -47,11 +45,10 @@ pub use self::schedule::{Pace, Schedule};
 pub use self::tally::{Answer, Errors, LATE, Second, Tally, Times};
 use crate::enedis::{GeneratedMeters, Meters, Options, Quota};
 use crate::plugin::CLIENT_ID;
-use crate::process::resident;
-use crate::progress::Progress;
-use crate::proxy_build::{self, BuildError};
-use crate::report::{Judged as _, write_json};
-use crate::server::{Server, StartError};
+use crate::process::{descriptors, resident};
+use crate::proxy_build;
+use crate::report::{Judged as _, Progress, RunError, write_json};
+use crate::server::Server;
 use crate::store::StoreKind;
 use crate::world::{World, complaints, secs, setting};
 
@@ -90,15 +87,9 @@ pub struct Plan {
     /// A setting of the server; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
-    /// Decides where within its share of time each request is.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
     /// The p99 of polls must stay below this.
     #[arg(long, default_value = "50", value_name = "MS")]
     pub p99_ms: Option<f64>,
-    /// Threads that the devices poll from.
-    #[arg(long, default_value_t = 1)]
-    pub threads: u32,
     /// Also write the report to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -116,50 +107,30 @@ pub struct Plan {
     pub progress: bool,
 }
 
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The plan cannot be carried out.
-    #[error("{0}")]
-    Plan(Cow<'static, str>),
-    /// There is no server to run.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The server does not start.
-    #[error("the server does not start")]
-    Start(#[from] StartError),
-    /// The devices got no codes.
-    #[error("the devices have no codes to poll with")]
-    Fill(#[from] FillError),
-    /// The devices cannot be run, the kernel does not tell what the server takes, or the report cannot be written.
-    #[error("the load cannot be run or told")]
-    Io(#[from] io::Error),
-}
-
 impl Plan {
     /// The defaults of the command line, for a test: with `binary` as the server, told to nobody, as slow as may be.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         Self { binary: Some(binary.into()), p99_ms: None, progress: false, ..Self::parse_from(["load"]) }
     }
 
-    fn check(&self) -> Result<(), LoadError> {
+    fn check(&self) -> Result<(), RunError> {
         let rates = [self.rate(), self.consents];
         let wrong = if rates.iter().any(|rate| !(0.0..=10_000_000.0).contains(rate)) {
             "rates must be from 0 to 10000000 a second"
         } else if !(1..=3_600).contains(&self.length.as_secs()) {
             "a run takes 1 to 3600 seconds"
-        } else if self.devices > 0 && (self.rate() <= 0.0 || self.connections == 0 || self.threads == 0) {
-            "devices want a rate, a connection and a thread"
+        } else if self.devices > 0 && (self.rate() <= 0.0 || self.connections == 0) {
+            "devices want a rate and a connection"
         } else if self.devices == 0 && self.consents <= 0.0 {
             "neither devices nor consents are wanted"
         } else {
-            return self.check_descriptors(measure::descriptors());
+            return self.check_descriptors(descriptors());
         };
-        Err(LoadError::Plan(wrong.into()))
+        Err(RunError::Plan(wrong.into()))
     }
 
     /// The server, which inherits the limit, needs as many as we do.
-    fn check_descriptors(&self, limit: Option<usize>) -> Result<(), LoadError> {
+    fn check_descriptors(&self, limit: Option<usize>) -> Result<(), RunError> {
         let Some(limit) = limit else { return Ok(()) };
         let wanted = self.connections.min(self.devices) as usize;
         let allowed = limit.saturating_sub(DESCRIPTORS_KEPT);
@@ -170,7 +141,7 @@ impl Plan {
             "{wanted} connections are wanted, and {allowed} are to be had of the {limit} descriptors of a process: take \
              fewer --connections, or raise `ulimit -n` for this shell"
         );
-        Err(LoadError::Plan(wrong.into()))
+        Err(RunError::Plan(wrong.into()))
     }
 
     fn rate(&self) -> f64 {
@@ -178,8 +149,8 @@ impl Plan {
     }
 
     fn schedule(&self) -> Schedule {
-        let Self { devices, length, seed, .. } = *self;
-        Schedule { devices, connections: self.connections.min(devices), rate: self.rate(), length, seed }
+        let Self { devices, length, .. } = *self;
+        Schedule { devices, connections: self.connections.min(devices), rate: self.rate(), length }
     }
 }
 
@@ -187,22 +158,18 @@ impl Plan {
 ///
 /// # Panics
 /// If no loopback port or temporary directory is to be had, or there is no `mongod` when one is wanted.
-pub async fn run(plan: &Plan) -> Result<Report, LoadError> {
+pub async fn run(plan: &Plan) -> Result<Report, RunError> {
     plan.check()?;
     let mut progress = Progress::new(plan.progress);
     let world = world(plan).await?;
     let server = world.start().await?;
     let address: SocketAddr = server.listen().parse().map_err(io::Error::other)?;
     let mut report = Report::new(plan);
-    let Plan { devices: count, connections, reconnects, threads, length, grace, .. } = *plan;
-    let mut devices = Devices::new(Settings { address, devices: count, connections, reconnects, threads })?;
+    let Plan { devices: count, connections, reconnects, length, grace, .. } = *plan;
+    let mut devices = Devices::new(Settings { address, devices: count, connections, reconnects })?;
     if count > 0 {
-        let (empty, begun, filled) = (resident(server.pid())?, Instant::now(), devices.filled());
-        let look = || {
-            let have = filled.load(Ordering::Relaxed);
-            ((have, count.into()), format!("{have} of {count} device codes"))
-        };
-        progress.during(devices.fill(), look).await?;
+        let (empty, begun) = (resident(server.pid())?, Instant::now());
+        devices.fill().await?;
         let grown = resident(server.pid())?.saturating_sub(empty);
         report.setup = Some(Setup::new(count, begun.elapsed(), grown));
     }
@@ -217,10 +184,7 @@ pub async fn run(plan: &Plan) -> Result<Report, LoadError> {
         };
         tokio::join!(polling, flows::run(plan, server.base_url(), start, &consents))
     };
-    let look = || {
-        let passed = start.elapsed().min(length).as_secs();
-        ((passed, length.as_secs()), standing(passed, &locked(&polls), &locked(&consents)))
-    };
+    let look = || standing(start.elapsed().min(length).as_secs(), &locked(&polls), &locked(&consents));
     let (taken, _) =
         tokio::join!(measure::watch(server.pid(), start, length), progress.during(offering, look));
     report.polls = (count > 0).then(|| Polls::new(plan, locked(&polls).clone()));
@@ -236,7 +200,7 @@ pub async fn run(plan: &Plan) -> Result<Report, LoadError> {
 }
 
 /// A server whose sessions outlive a run, and whose devices are told to poll every five seconds.
-async fn world(plan: &Plan) -> Result<World, LoadError> {
+async fn world(plan: &Plan) -> Result<World, RunError> {
     let binary = plan.binary.clone().map_or_else(proxy_build::proxy, Ok)?;
     let quota = quota(plan);
     let options = Options {
@@ -280,16 +244,11 @@ async fn stop(server: &Server) -> Ending {
 
 /// A line that says how far a run is.
 fn standing(passed: u64, polls: &Tally, consents: &Consents) -> String {
-    let mut parts = vec![format!("{passed} s")];
-    if polls.sent > 0 {
-        let errors = polls.errors.total();
-        let waiting = polls.sent.saturating_sub(polls.answered + errors);
-        parts.push(format!("polls {}, under way {waiting}, errors {errors}", polls.answered));
-    }
-    if consents.started > 0 {
-        parts.push(format!("consents {}, failed {}", consents.completed, consents.errors.total()));
-    }
-    parts.join("; ")
+    let (wrong, failed) = (polls.errors.total(), consents.errors.total());
+    format!(
+        "{passed} s: of {} polls {} answered, {wrong} wrong; of {} consents {} completed, {failed} failed",
+        polls.sent, polls.answered, consents.started, consents.completed
+    )
 }
 
 fn locked<T>(tally: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -122,12 +122,12 @@ impl Mongod {
 
     /// Freezes the process: connections stay open and nothing answers.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::Stop)
+        self.signal(Signal::STOP)
     }
 
     /// Ends [`Mongod::pause`].
     pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::Cont)
+        self.signal(Signal::CONT)
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {

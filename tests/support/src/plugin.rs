@@ -13,14 +13,14 @@
 //!                      └──────────────────────┴─► per meter: consumption, largest power, production ─► idle
 //! ```
 //!
-//! Not modelled: virtual counters that merge two meters, the dashboard, test mode.
+//! Not modelled: virtual counters that merge two meters, the dashboard, test mode, and a history of more days than a
+//! fresh installation wants.
 
 mod clock;
 mod fetch;
 mod login;
 mod memory;
 mod message;
-mod outcomes;
 mod shell;
 #[cfg(test)]
 mod tests;
@@ -32,8 +32,7 @@ pub use self::clock::{Clock, Moment};
 use self::fetch::Cycle;
 use self::memory::Memory;
 use self::message::Crash;
-pub use self::message::{CLIENT_ID, Kind, Reply, Request};
-pub use self::outcomes::Outcomes;
+pub use self::message::{CLIENT_ID, Kind, Outcomes, Reply, Request};
 pub use self::shell::FieldBox;
 
 /// Time between two heartbeats.
@@ -54,10 +53,6 @@ const AWAKE: std::ops::Range<i64> = 8..22;
 pub struct Settings {
     /// Value of `Host`, with the port unless that is 80 or 443.
     pub host: String,
-    /// Path in front of every request, empty or with a slash at its beginning only.
-    pub prefix: String,
-    /// Days of history wanted, 2 to 730; the default is 7.
-    pub history_days: i64,
     /// Decides the minutes drawn at random.
     pub seed: u64,
     /// Address that a reverse proxy in front of the server adds as `X-Forwarded-For`; boxes themselves send none.
@@ -67,7 +62,7 @@ pub struct Settings {
 impl Settings {
     /// The plugin as it is installed, towards `host`.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), prefix: String::new(), history_days: 7, seed: 0, forwarded_for: None }
+        Self { host: host.into(), seed: 0, forwarded_for: None }
     }
 }
 
@@ -120,8 +115,6 @@ pub struct Plugin {
     device_code: String,
     user_code: Option<String>,
     cycle: Cycle,
-    /// From when on the whole history is wanted again.
-    next_full: Option<Moment>,
     drawn: u64,
     outcomes: Outcomes,
 }
@@ -146,7 +139,6 @@ impl Plugin {
             device_code: String::new(),
             user_code: None,
             cycle: Cycle::default(),
-            next_full: None,
             outcomes: Outcomes::default(),
         };
         plugin.in_a_while(Duration::ZERO);
@@ -175,10 +167,10 @@ impl Plugin {
         self.in_a_while(Duration::ZERO);
     }
 
-    /// The owner asks for a reset of the cache: values, and what was noted about directions without any, are forgotten,
-    /// so that the whole history is wanted again. Tokens are kept. Takes effect at the next [`Plugin::restart`].
+    /// The owner asks for a reset of the cache: values, and what was noted about directions without any, are forgotten.
+    /// Tokens are kept. Takes effect at the next [`Plugin::restart`].
     pub fn forget_data(&mut self) {
-        (self.memory, self.next_full) = (Memory::default(), None);
+        self.memory = Memory::default();
     }
 
     /// The heartbeat at `now`. `connected`: the connection of the last request about codes or tokens is still open.
@@ -231,12 +223,17 @@ impl Plugin {
 
     /// The path and query of the link that it tells its owner to open, once it has codes.
     pub fn consent_path(&self) -> Option<String> {
-        Some(format!("{}/device?code={}", self.settings.prefix, self.user_code.as_ref()?))
+        Some(format!("/device?code={}", self.user_code.as_ref()?))
     }
 
     /// What became of its work so far.
     pub fn outcomes(&self) -> &Outcomes {
         &self.outcomes
+    }
+
+    /// What becomes of its work is counted from now on.
+    pub fn forget_outcomes(&mut self) {
+        self.outcomes = Outcomes::default();
     }
 
     /// Hours of consumption (or production) of `point` that it holds, over all days.

@@ -2,26 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use crate::server::workspace_root;
 
 /// Name of the proxy's binary.
 const PROXY: &str = "device-flow-proxy";
 
-/// Why there is no binary.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The proxy does not compile.
-    #[error("the proxy does not build: {0}")]
-    Status(ExitStatus),
-    /// Cargo cannot be run, or the program's own path not be found.
-    #[error("the proxy cannot be built")]
-    Io(#[from] io::Error),
-}
-
 /// Builds the proxy with the Cargo that runs this program, if one does, and returns the binary beside our own.
-pub fn proxy() -> Result<PathBuf, BuildError> {
+pub fn proxy() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let binary = own.with_file_name(format!("{PROXY}{}", std::env::consts::EXE_SUFFIX));
     if let Some(cargo) = std::env::var_os("CARGO") {
@@ -33,7 +22,7 @@ pub fn proxy() -> Result<PathBuf, BuildError> {
         }
         let status = command.status()?;
         if !status.success() {
-            return Err(BuildError::Status(status));
+            return Err(io::Error::other(format!("the proxy does not build: {status}")));
         }
     }
     Ok(binary)

@@ -1,15 +1,69 @@
-//! Owns what the reports of runs and benches share: verdicts, tables, and where and of what was measured.
+//! Owns what runs and benches share: why there is no report, how far a run is, verdicts, tables, and where and of what
+//! was measured.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::server::workspace_root;
+use crate::server::{StartError, workspace_root};
+
+/// Time between two looks at the work, and between two lines about it.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The plan cannot be carried out, or not be judged.
+    #[error("{0}")]
+    Plan(Cow<'static, str>),
+    /// The server does not start.
+    #[error("the server does not start")]
+    Start(#[from] StartError),
+    /// The server cannot be built, does not stop as it should or gives no codes; or the report cannot be written.
+    #[error("the run came to no end")]
+    Io(#[from] io::Error),
+}
+
+/// Tells on standard error how far a run is, a line now and then.
+pub struct Progress {
+    wanted: bool,
+    told: Instant,
+}
+
+impl Progress {
+    /// Tells nothing unless `wanted`.
+    pub fn new(wanted: bool) -> Self {
+        Self { wanted, told: Instant::now() }
+    }
+
+    /// It is time for a line.
+    pub fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.wanted && self.told.elapsed() >= LINE_EVERY {
+            eprintln!("{}", line());
+            self.told = Instant::now();
+        }
+    }
+
+    /// Waits for `work`, telling what `look` sees.
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>, look: impl Fn() -> String) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK_EVERY) => self.tell(&look),
+            }
+        }
+    }
+}
 
 /// A report that says whether each requirement is met.
 pub trait Judged: Serialize {
@@ -122,6 +176,21 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
+/// Writes what each of `who` said how often, then the verdicts: the end of a report.
+pub fn write_end(
+    f: &mut fmt::Formatter<'_>,
+    who: &[(&str, &BTreeMap<String, u64>)],
+    verdicts: &[Verdict],
+) -> fmt::Result {
+    for (who, said) in who {
+        said.iter().try_for_each(|(message, count)| writeln!(f, "{who} said {count} times: {message}"))?;
+        if !said.is_empty() {
+            writeln!(f)?;
+        }
+    }
+    verdicts.iter().try_for_each(|verdict| write!(f, "{verdict}"))
+}
+
 /// What an option is called on the command line.
 pub fn name(option: &impl ValueEnum) -> String {
     option.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -144,11 +213,5 @@ mod tests {
         table.row("a label", [1]);
         table.row("b", [12_345, 6]);
         assert_eq!(table.to_string(), "           one  µs\na label      1\nb        12345   6\n");
-    }
-
-    #[test]
-    fn this_machine_has_processors() {
-        assert!(Machine::this().cores > 0);
-        assert_eq!(Machine::default().to_string(), "0 cores of unknown, commit unknown");
     }
 }

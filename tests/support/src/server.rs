@@ -270,7 +270,7 @@ impl Server {
         let mut child = self.child();
         match child.try_wait()? {
             Some(status) => Err(io::Error::other(format!("the server has ended, {status}"))),
-            None => process::send(child.id(), Signal::Term),
+            None => process::send(child.id(), Signal::TERM),
         }
     }
 

@@ -74,6 +74,14 @@ fn complaint(line: &str) -> Option<String> {
     Some(format!("{level} {}", line["fields"]["message"].as_str()?))
 }
 
+/// Tells `error` and its causes on standard error, as the program `name`.
+pub fn tell_error(name: &str, error: &dyn std::error::Error) {
+    eprintln!("{name}: {error}");
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        eprintln!("  because: {cause}");
+    }
+}
+
 /// Reads whole seconds from a command line.
 pub fn secs(text: &str) -> Result<Duration, std::num::ParseIntError> {
     text.parse().map(Duration::from_secs)

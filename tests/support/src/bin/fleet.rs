@@ -1,11 +1,11 @@
 //! `cargo fleet`: see [`testkit::fleet`] and [`testkit::load`]. Exit status 0: every requirement is met; 1: one is not, or
 //! there is no report; 130: Ctrl-C.
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use testkit::report::Judged as _;
+use testkit::report::{Judged as _, RunError};
+use testkit::world::tell_error;
 use testkit::{fleet, load};
 
 /// Boxes of the field, or load, against the real server in front of a simulated Enedis.
@@ -36,9 +36,6 @@ enum Mode {
     Reconnecting(load::Plan),
 }
 
-/// What a run came to: in words, and whether every requirement is met.
-type Outcome = Result<(String, bool), Box<dyn Error + Send + Sync>>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Fleet::parse();
@@ -53,18 +50,14 @@ async fn main() -> ExitCode {
             ExitCode::from(u8::from(!passed))
         }
         Err(error) => {
-            eprintln!("fleet: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprintln!("  because: {cause}");
-                source = cause.source();
-            }
+            tell_error("fleet", &error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(mode: Mode) -> Outcome {
+/// What a run came to: in words, and whether every requirement is met.
+async fn run(mode: Mode) -> Result<(String, bool), RunError> {
     let plan = match mode {
         Mode::Plugin(plugin) => {
             let report = fleet::run(plugin).await?;

@@ -10,7 +10,6 @@ use tokio::time::sleep;
 
 use super::Plan;
 use crate::calendar::{DAY_SECS, Day};
-use crate::enedis::GeneratedMeters;
 use crate::person::{Choice, Person};
 use crate::plugin::{Clock, FieldBox, HEARTBEAT, Moment, Outcomes, Plugin, Step};
 
@@ -56,14 +55,14 @@ impl State {
         matches!(self, Self::Served | Self::Disabled | Self::Stuck)
     }
 
-    /// Where `plugin` stands at `now` on a day that began with `before`.
-    fn of(plugin: &Plugin, before: &Outcomes, now: Moment) -> Self {
+    /// Where `plugin`, whose outcomes are those of the day, stands at `now`.
+    fn of(plugin: &Plugin, now: Moment) -> Self {
         let outcomes = plugin.outcomes();
         if !plugin.is_enabled() {
             Self::Disabled
-        } else if outcomes.served > before.served {
+        } else if outcomes.served > 0 {
             Self::Served
-        } else if outcomes.stuck > before.stuck {
+        } else if outcomes.stuck > 0 {
             Self::Stuck
         } else if plugin.step() == Step::Idle && plugin.next_connection().since(now) > SOON {
             Self::Waiting
@@ -83,11 +82,8 @@ pub(super) struct Resident {
     /// From the link being shown to the owner opening it, on the wall.
     owner_delay: Duration,
     seed: u64,
-    history_days: i64,
     /// None until it is switched on.
     device: Option<FieldBox>,
-    /// What had become of it before this day.
-    before: Outcomes,
     /// When it was served on this day.
     pub(super) served_at: Option<Instant>,
     /// The link that its owner was last given.
@@ -109,34 +105,30 @@ impl Resident {
             owner_delay: clock.on_the_wall(OWNER_WITHIN).mul_f64(draw("owner")),
             clock,
             seed: plan.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(index)),
-            history_days: plan.history_days,
             device: None,
-            before: Outcomes::default(),
             served_at: None,
             link: None,
             owner: JoinSet::new(),
         }
     }
 
-    /// What has become of it since it was switched on.
-    pub(super) fn outcomes(&self) -> Outcomes {
-        self.device.as_ref().map(|device| device.plugin().outcomes().clone()).unwrap_or_default()
+    /// What has become of it on this day, once it was switched on.
+    pub(super) fn outcomes(&self) -> Option<&Outcomes> {
+        self.device.as_ref().map(|device| device.plugin().outcomes())
     }
 
     /// A new day begins.
     pub(super) fn begin_day(&mut self) {
-        (self.before, self.served_at) = (self.outcomes(), None);
-    }
-
-    /// What has become of it on this day.
-    pub(super) fn of_today(&self) -> Outcomes {
-        self.outcomes().since(&self.before)
+        self.served_at = None;
+        if let Some(device) = &mut self.device {
+            device.plugin_mut().forget_outcomes();
+        }
     }
 
     /// Where it stands now.
     pub(super) fn state(&self) -> State {
         let now = self.clock.now();
-        self.device.as_ref().map_or(State::Busy, |device| State::of(device.plugin(), &self.before, now))
+        self.device.as_ref().map_or(State::Busy, |device| State::of(device.plugin(), now))
     }
 
     /// How long it waits until it connects again, if that is on `day`.
@@ -164,7 +156,7 @@ impl Resident {
         let Some(device) = &mut self.device else { return };
         while !state.get().is_final() {
             let shown = |plugin: &Plugin| {
-                state.set(State::of(plugin, &self.before, self.clock.now()));
+                state.set(State::of(plugin, self.clock.now()));
                 if state.get() == State::Served {
                     self.served_at.get_or_insert_with(Instant::now);
                 }
@@ -183,10 +175,9 @@ impl Resident {
 
     fn begin(&mut self, day: Day, start: Start) {
         let Some(device) = &mut self.device else {
-            let (seed, history_days, address) = (self.seed, self.history_days, address(self.index));
+            let (seed, address) = (self.seed, address(self.index));
             self.device = Some(FieldBox::new(&self.base_url, &self.clock, |settings| {
                 settings.seed = seed;
-                settings.history_days = history_days;
                 settings.forwarded_for = Some(address.to_string());
             }));
             return;
@@ -226,11 +217,6 @@ async fn consent(link: String, index: u32, delay: Duration) -> Option<String> {
     }
 }
 
-/// The usage point of box `index`.
-pub(super) fn point(index: u32) -> String {
-    GeneratedMeters::point(index)
-}
-
 /// Where box `index` and its owner live, as a reverse proxy tells it.
 fn address(index: u32) -> IpAddr {
     let [_, high, middle, low] = index.to_be_bytes();
@@ -263,10 +249,5 @@ mod tests {
         let other = Plan { seed: 2, ..plan };
         let moved = Resident::new(&other, "http://localhost:1", Day::from_epoch(20_000), 3).arrival;
         assert_ne!(moved, arrivals[3]);
-    }
-
-    #[test]
-    fn addresses_differ() {
-        assert_eq!([address(0), address(258)].map(|each| each.to_string()), ["10.0.0.0", "10.0.1.2"]);
     }
 }

@@ -26,15 +26,19 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn of(states: &[Cell<State>]) -> Self {
-        let count = |wanted| states.iter().filter(|state| state.get() == wanted).count();
-        Self {
-            busy: count(State::Busy),
-            waiting: count(State::Waiting),
-            served: count(State::Served),
-            disabled: count(State::Disabled),
-            stuck: count(State::Stuck),
+    fn of(states: impl IntoIterator<Item = State>) -> Self {
+        let mut tally = Self::default();
+        for state in states {
+            let count = match state {
+                State::Busy => &mut tally.busy,
+                State::Waiting => &mut tally.waiting,
+                State::Served => &mut tally.served,
+                State::Disabled => &mut tally.disabled,
+                State::Stuck => &mut tally.stuck,
+            };
+            *count += 1;
         }
+        tally
     }
 }
 
@@ -51,11 +55,10 @@ impl Crowd {
         Self { residents, day_began: Instant::now() }
     }
 
-    /// A new day begins for every box; what had become of them before it.
-    pub(super) fn begin_day(&mut self) -> Outcomes {
+    /// A new day begins for every box.
+    pub(super) fn begin_day(&mut self) {
         self.residents.iter_mut().for_each(Resident::begin_day);
         self.day_began = Instant::now();
-        self.outcomes()
     }
 
     /// Lets all boxes live until none is busy, at most for `within`; `look` is called now and then.
@@ -73,7 +76,7 @@ impl Crowd {
         let busy = async {
             loop {
                 sleep(LOOK_EVERY).await;
-                let tally = Tally::of(&states);
+                let tally = Tally::of(states.iter().map(Cell::get));
                 look(tally);
                 if tally.busy == 0 {
                     return;
@@ -97,15 +100,19 @@ impl Crowd {
         self.residents.iter().for_each(|resident| resident.skip(by));
     }
 
-    /// The boxes.
-    pub(super) fn residents(&self) -> &[Resident] {
-        &self.residents
+    /// How many boxes there are.
+    pub(super) fn len(&self) -> usize {
+        self.residents.len()
     }
 
-    /// What has become of all boxes since they were switched on.
-    pub(super) fn outcomes(&self) -> Outcomes {
-        let outcomes: Vec<_> = self.residents.iter().map(Resident::outcomes).collect();
-        outcomes.iter().sum()
+    /// Where the boxes stand now.
+    pub(super) fn tally(&self) -> Tally {
+        Tally::of(self.residents.iter().map(Resident::state))
+    }
+
+    /// What has become of each box on this day.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = &Outcomes> {
+        self.residents.iter().filter_map(Resident::outcomes)
     }
 
     /// Time on the wall from the beginning of the day until the last box was served.

@@ -1,22 +1,27 @@
-//! Owns what a run is judged by: the numbers of each day, and the requirements they must meet.
+//! Owns what a run is judged by: the numbers of each day, the requirements they must meet, and how both are written for
+//! a person: a column per day, then the verdicts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
 use super::Plan;
-use super::boxes::{State, point};
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Tally};
 use crate::calendar::Day;
-use crate::enedis::{Counts, Endpoint};
-use crate::plugin::Outcomes;
+use crate::enedis::{Counts, Endpoint, GeneratedMeters};
 pub use crate::report::Verdict;
-use crate::report::{Judged, name};
+use crate::report::{Judged, Table, name, write_end};
 
 /// Most data calls at Enedis for a meter that only consumes, on any day but the first.
 const CALLS_A_DAY: f64 = 2.1;
+
+/// Days beside each other; more go below.
+const DAYS: usize = 5;
+/// Kinds of requests, in the order a box sends them.
+const KINDS: [&str; 6] = ["device code", "poll", "refresh", "consumption", "max power", "production"];
 
 /// What came of a run. [`fmt::Display`] writes it as a table and a list of verdicts.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -104,52 +109,39 @@ pub struct OutageReport {
 }
 
 impl DayReport {
-    /// The day that just ended; `before` is what had become of the boxes when it began, `enedis` what it counted
-    /// during an outage and apart from it.
+    /// The day that just ended; `outage` is what reached Enedis during it, `counts` what it counted apart from it.
     pub(super) fn new(
         plan: &Plan,
         (name, date): (&str, Day),
         crowd: &Crowd,
-        before: &Outcomes,
         (outage, counts): (Option<OutageReport>, Counts),
         skipped: Duration,
     ) -> Self {
-        let boxes = crowd.residents();
-        let standing = |wanted: State| boxes.iter().filter(|each| each.state() == wanted).count();
-        let sum = crowd.outcomes().since(before);
-        let [mut consumer_calls, mut producer_calls] = [0, 0];
-        let producing: HashSet<_> =
-            (0..plan.boxes).filter(|index| plan.meters().produces(*index)).map(point).collect();
-        for ((asked, _), count) in &counts.per_meter {
-            if producing.contains(asked) {
-                producer_calls += count;
-            } else {
-                consumer_calls += count;
-            }
-        }
+        let Tally { busy, waiting, served, disabled, stuck } = crowd.tally();
+        let producing: HashSet<_> = (0..plan.boxes)
+            .filter(|index| plan.meters().produces(*index))
+            .map(GeneratedMeters::point)
+            .collect();
+        let calls = |produces: bool| {
+            let of = counts.per_meter.iter().filter(|((asked, _), _)| producing.contains(asked) == produces);
+            of.map(|(_, count)| count).sum()
+        };
         let producers = producing.len() as u64;
-        let served = standing(State::Served);
         let served_after =
-            crowd.served_after().filter(|_| served == boxes.len()).map(|after| after + skipped);
-        Self {
+            crowd.served_after().filter(|_| served == crowd.len()).map(|after| after + skipped);
+        let mut day = Self {
             name: name.to_owned(),
             date: date.to_string(),
-            boxes: boxes.len(),
+            boxes: crowd.len(),
             served,
-            gave_up: boxes.iter().filter(|each| each.of_today().gave_up > 0).count(),
-            times_given_up: sum.gave_up,
-            disabled: standing(State::Disabled),
-            stuck: standing(State::Stuck),
-            unfinished: standing(State::Busy) + standing(State::Waiting),
-            requests: sum.requests.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
-            resends: sum.resends,
-            timeouts: sum.timeouts,
-            answers: sum.statuses,
+            disabled,
+            stuck,
+            unfinished: busy + waiting,
             data_calls: counts.data_requests() + outage.as_ref().map_or(0, |outage| outage.data_calls),
             consumers: u64::from(plan.boxes) - producers,
-            consumer_calls,
+            consumer_calls: calls(false),
             producers,
-            producer_calls,
+            producer_calls: calls(true),
             service_calls: counts.requests(Endpoint::SubscribedServices),
             tokens: counts.application_tokens,
             throttled: counts.throttled_in_all(),
@@ -158,7 +150,21 @@ impl DayReport {
             skipped_secs: skipped.as_secs(),
             served_after_secs: served_after.map(|after| after.as_secs_f64()),
             outage,
+            ..Self::default()
+        };
+        for outcomes in crowd.outcomes() {
+            day.gave_up += usize::from(outcomes.gave_up > 0);
+            day.times_given_up += outcomes.gave_up;
+            day.resends += outcomes.resends;
+            day.timeouts += outcomes.timeouts;
+            for (kind, count) in &outcomes.requests {
+                *day.requests.entry(kind.name().to_owned()).or_default() += count;
+            }
+            for (status, count) in &outcomes.statuses {
+                *day.answers.entry(*status).or_default() += count;
+            }
         }
+        day
     }
 
     /// Calls to Enedis for data per meter that only consumes.
@@ -220,15 +226,92 @@ impl Judged for Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.plan)?;
+        let days: Vec<_> = self.all().collect();
+        for days in days.chunks(DAYS) {
+            writeln!(f, "{}", table(days))?;
+        }
+        for outage in days.iter().filter_map(|day| day.outage.as_ref()) {
+            writeln!(
+                f,
+                "Enedis was out of order ({}): meanwhile {} calls for data, {} for services, {} for tokens reached it\n",
+                outage.kind, outage.data_calls, outage.service_calls, outage.token_calls
+            )?;
+        }
+        let said = [("the server", &self.server_said), ("owners", &self.owners_said)];
+        write_end(f, &said, &self.verdicts())
+    }
+}
+
+fn table(days: &[&DayReport]) -> Table {
+    let mut table = Table::default();
+    let mut row = |label: &str, cell: &dyn Fn(&DayReport) -> String| {
+        table.row(label, days.iter().map(|day| cell(day)));
+    };
+    row("", &|day| day.name.clone());
+    row("", &|day| day.date.clone());
+    row("boxes", &|day| day.boxes.to_string());
+    row("  served", &|day| day.served.to_string());
+    row("  gave up for an hour (times)", &|day| match day.times_given_up {
+        0 => "0".into(),
+        times => format!("{} ({times})", day.gave_up),
+    });
+    row("  stopped for good", &|day| day.disabled.to_string());
+    row("  stuck until the next day", &|day| day.stuck.to_string());
+    row("  unfinished", &|day| day.unfinished.to_string());
+    row("all served after", &|day| {
+        day.served_after_secs.map_or("never".into(), |secs| duration(secs.round()))
+    });
+    row("  of which skipped, all boxes waiting", &|day| match day.skipped_secs {
+        0 => "0".into(),
+        secs => duration(secs as f64),
+    });
+    row("requests of the boxes", &|day| day.requests.values().sum::<u64>().to_string());
+    for kind in KINDS {
+        if days.iter().any(|day| day.requests.contains_key(kind)) {
+            row(&format!("  {kind}"), &|day| count(day.requests.get(kind)));
+        }
+    }
+    row("  sent again", &|day| day.resends.to_string());
+    row("  without an answer in time", &|day| day.timeouts.to_string());
+    let mut statuses: Vec<_> = days.iter().flat_map(|day| day.answers.keys().copied()).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    for status in statuses {
+        row(&format!("  answered {status}"), &|day| count(day.answers.get(&status)));
+    }
+    row("calls to Enedis for data", &|day| day.data_calls.to_string());
+    row("  per meter that only consumes", &|day| format!("{:.2}", day.per_consumer()));
+    if days.iter().any(|day| day.producers > 0) {
+        row("  per meter that produces as well", &|day| format!("{:.2}", day.per_producer()));
+    }
+    row("  most in a second", &|day| day.most_in_a_second.to_string());
+    row("  most in an hour", &|day| day.most_in_an_hour.to_string());
+    row("  answered 429 for the quota", &|day| day.throttled.to_string());
+    row("calls to Enedis for services", &|day| day.service_calls.to_string());
+    row("tokens of Enedis for the application", &|day| day.tokens.to_string());
+    table
+}
+
+fn count(count: Option<&u64>) -> String {
+    count.copied().unwrap_or(0).to_string()
+}
+
+/// `1m 15s`.
+fn duration(secs: f64) -> String {
+    format!("{:#}", SignedDuration::from_secs_f64(secs))
+}
+
 /// One or two lines that say what was tried.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} boxes within {} s each morning, {} days of history; consent {}, API {}, {}; seed {}",
+            "{} boxes within {} s each morning; consent {}, API {}, {}; seed {}",
             self.boxes,
             self.arrive_within.as_secs(),
-            self.history_days,
             name(&self.authorize),
             name(&self.api),
             name(&self.store),

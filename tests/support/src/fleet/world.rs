@@ -4,15 +4,16 @@
 //! `CLOCK_OFFSET_SECS`. It only goes forward.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use super::report::OutageReport;
-use super::{Authorize, FleetError, Outage, Plan};
+use super::{Authorize, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
 use crate::enedis::{Endpoint, Fault, Meters, Options, Simulator};
 use crate::plugin::CLIENT_ID;
 use crate::proxy_build;
-use crate::report::name;
+use crate::report::{RunError, name};
 use crate::server::Server;
 use crate::world::{self, complaints};
 
@@ -44,7 +45,7 @@ pub(super) struct World {
 
 impl World {
     /// Starts both at 8 o'clock in France, of today if that is yet to come.
-    pub(super) async fn start(plan: &Plan) -> Result<Self, FleetError> {
+    pub(super) async fn start(plan: &Plan) -> Result<Self, RunError> {
         let now = wall_clock();
         let today = Day::in_france(now);
         let first_day = if today.at_in_france(MORNING) > now { today } else { today.plus(1) };
@@ -81,7 +82,7 @@ impl World {
     }
 
     /// Starts the server again in the morning of `day`, with nothing counted yet at Enedis.
-    pub(super) async fn morning(&mut self, day: Day, outage: Option<Outage>) -> Result<(), FleetError> {
+    pub(super) async fn morning(&mut self, day: Day, outage: Option<Outage>) -> Result<(), RunError> {
         let eight = day.at_in_france(MORNING);
         let (at, until) = match outage {
             Some(Outage::Night) => (day.at_in_france(MORNING - AHEAD), eight),
@@ -98,7 +99,7 @@ impl World {
     }
 
     /// Puts the clock forward by `wait`, rounded up to whole seconds, and starts the server again; returns by how much.
-    pub(super) async fn skip(&mut self, wait: Duration) -> Result<Duration, FleetError> {
+    pub(super) async fn skip(&mut self, wait: Duration) -> Result<Duration, RunError> {
         let before = self.ahead;
         self.restart_at(wall_clock() + before + wait).await?;
         self.end_outage_if_due();
@@ -120,16 +121,15 @@ impl World {
     }
 
     /// Stops the server.
-    pub(super) async fn stop(&mut self) -> Result<(), FleetError> {
+    pub(super) async fn stop(&mut self) -> Result<(), RunError> {
         let Some(server) = self.server.take() else { return Ok(()) };
         let stopped = server.stop(STOP_WITHIN).await;
         for (message, count) in complaints(&server) {
             *self.said.entry(message).or_default() += count;
         }
-        match stopped {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(FleetError::Status(status)),
-            Err(error) => Err(FleetError::Stop(error)),
+        match stopped? {
+            status if status.success() => Ok(()),
+            status => Err(io::Error::other(format!("the server ended, {status}")).into()),
         }
     }
 
@@ -138,7 +138,7 @@ impl World {
         self.said.clone()
     }
 
-    async fn restart_at(&mut self, at: Duration) -> Result<(), FleetError> {
+    async fn restart_at(&mut self, at: Duration) -> Result<(), RunError> {
         self.stop().await?;
         self.put_clock_at(at);
         self.launch().await
@@ -152,7 +152,7 @@ impl World {
         self.enedis().set_today(Some(Day::in_france(self.enedis().now())));
     }
 
-    async fn launch(&mut self) -> Result<(), FleetError> {
+    async fn launch(&mut self) -> Result<(), RunError> {
         let ground = &mut self.ground;
         ground.builder = ground.builder.clone().env("CLOCK_OFFSET_SECS", self.ahead.as_secs().to_string());
         self.server = Some(ground.start().await?);

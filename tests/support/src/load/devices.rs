@@ -1,16 +1,15 @@
-//! Owns the devices, their connections, and the threads that serve both: the one engine of every load and bench.
+//! Owns the devices, their connections, and the thread that serves both: the one engine of every load and bench.
 //!
 //! ```text
 //! Devices::new ─► fill: each asks for its code ─► poll at a Pace ─► poll again …
 //! ```
 //!
 //! It promises that each poll is answered, or counted as an error, by the end of the grace, that connections are kept
-//! from one round to the next, and that the threads end with their owner. How late the threads were themselves is counted
-//! apart ([`Tally::generator_behind_ms`], [`Tally::generator_lag_ms`]).
+//! from one round to the next, and that the thread ends with its owner. How late the thread itself was is counted apart
+//! ([`Tally::generator_lag_ms`]).
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,27 +41,13 @@ pub struct Settings {
     pub connections: u32,
     /// Each poll has a connection of its own.
     pub reconnects: bool,
-    /// Threads they poll from.
-    pub threads: u32,
 }
 
 /// The devices.
 pub struct Devices {
     settings: Settings,
-    threads: Vec<Thread>,
+    thread: Thread,
     lines: Vec<Line>,
-    filled: Arc<AtomicU64>,
-}
-
-/// Why there are no device codes to poll with.
-#[derive(Debug, thiserror::Error)]
-pub enum FillError {
-    /// The connection failed.
-    #[error("a device cannot reach the server")]
-    Io(#[from] io::Error),
-    /// The server refused again and again, the last time with this answer.
-    #[error("no device code in the answer: HTTP {0} {1}")]
-    Refused(u16, String),
 }
 
 /// A runtime with one thread, which ends with this value: a runtime must not be dropped where others run.
@@ -90,12 +75,11 @@ impl Drop for Thread {
 impl Devices {
     /// Devices without codes and connections.
     pub fn new(settings: Settings) -> io::Result<Self> {
-        let Settings { address, devices, connections, reconnects, threads } = settings;
+        let Settings { address, devices, connections, reconnects } = settings;
         let source = |number| if reconnects { number } else { number / LINES_PER_SOURCE };
         let lines = (0..connections.min(devices))
             .map(|number| Line::new(number, address, source(number), reconnects));
-        let threads = (0..threads.max(1)).map(|_| Thread::start()).collect::<Result<_, _>>()?;
-        Ok(Self { settings, threads, lines: lines.collect(), filled: Arc::default() })
+        Ok(Self { settings, thread: Thread::start()?, lines: lines.collect() })
     }
 
     /// The same devices, with the same codes, in front of another server.
@@ -108,30 +92,24 @@ impl Devices {
     }
 
     /// Asks for the code of each device, over the connection that it will poll over.
-    pub async fn fill(&mut self) -> Result<(), FillError> {
+    pub async fn fill(&mut self) -> io::Result<()> {
         let turns = Arc::new(Semaphore::new(FILLING));
         let mut tasks = JoinSet::new();
         for mut line in std::mem::take(&mut self.lines) {
             let count = devices_of(line.number, self.settings.devices, self.settings.connections);
-            let (filled, turns) = (Arc::clone(&self.filled), Arc::clone(&turns));
-            let thread = self.thread(&line).clone();
+            let turns = Arc::clone(&turns);
             let asking = async move {
                 let _turn = turns.acquire().await;
-                line.fill(count, || _ = filled.fetch_add(1, Ordering::Relaxed)).await?;
-                Ok::<_, FillError>(line)
+                line.fill(count).await?;
+                Ok::<_, io::Error>(line)
             };
-            tasks.spawn_on(asking, &thread);
+            tasks.spawn_on(asking, self.thread.handle());
         }
         while let Some(line) = tasks.join_next().await {
             self.lines.push(line.map_err(io::Error::other)??);
         }
         self.lines.sort_by_key(|line| line.number);
         Ok(())
-    }
-
-    /// How many devices have their code so far.
-    pub fn filled(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.filled)
     }
 
     /// From now on each connection carries polls of devices that asked over all of them, as behind a reverse proxy.
@@ -146,32 +124,25 @@ impl Devices {
     /// Polls at `pace` from `start` on, and waits for answers for a `grace` after its end.
     pub async fn poll(&mut self, pace: Pace, start: Instant, grace: Duration, tally: &Arc<Mutex<Tally>>) {
         let end = start + pace.length() + grace;
-        let mut pulses = JoinSet::new();
-        for thread in &self.threads {
-            pulses.spawn_on(pulse(Arc::clone(tally), start, pace.length()), thread.handle());
-        }
+        let handle = self.thread.handle();
+        let pulse = handle.spawn(pulse(Arc::clone(tally), start, pace.length()));
         let mut tasks = JoinSet::new();
         for mut line in std::mem::take(&mut self.lines) {
-            let thread = self.thread(&line).clone();
             let tally = Arc::clone(tally);
             let polling = async move {
                 // What is not answered by then is counted below.
                 let _ = timeout_at(end, line.poll_at(pace, start, &tally)).await;
                 line
             };
-            tasks.spawn_on(polling, &thread);
+            tasks.spawn_on(polling, handle);
         }
         self.lines = tasks.join_all().await;
-        pulses.shutdown().await;
+        pulse.abort();
         self.lines.sort_by_key(|line| line.number);
         let mut tally = locked(tally);
         let offered = if let Pace::Planned(schedule) = pace { schedule.offered() } else { tally.sent };
         let unanswered = offered.saturating_sub(tally.answered + tally.errors.total());
         tally.errors.count_many("no answer by the end", unanswered);
-    }
-
-    fn thread(&self, line: &Line) -> &Handle {
-        self.threads[line.number as usize % self.threads.len()].handle()
     }
 }
 

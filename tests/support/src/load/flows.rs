@@ -76,7 +76,7 @@ impl Consents {
 pub(super) async fn run(plan: &Plan, base_url: &str, start: Instant, tally: &Arc<Mutex<Consents>>) {
     let end = start + plan.length + plan.grace;
     let mut tasks = JoinSet::new();
-    for at in instants(plan.consents, plan.length, plan.seed) {
+    for at in instants(plan.consents, plan.length) {
         sleep_until(start + at).await;
         locked(tally).start(at);
         let (base_url, tally) = (base_url.to_owned(), Arc::clone(tally));

@@ -11,10 +11,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::locked;
 use super::schedule::Pace;
 use super::tally::{Answer, Tally};
 use super::wire::{self, Connection};
-use super::{FillError, locked};
 use crate::plugin::CLIENT_ID;
 
 /// A device code, which is written as hex digits.
@@ -51,8 +51,8 @@ impl Line {
         Self { number, address, source, connection, reconnects, request, codes, known }
     }
 
-    /// Asks for `count` device codes, one after the other; `done` is called after each.
-    pub(super) async fn fill(&mut self, count: u32, done: impl Fn()) -> Result<(), FillError> {
+    /// Asks for `count` device codes, one after the other.
+    pub(super) async fn fill(&mut self, count: u32) -> io::Result<()> {
         let request = wire::ask_for_code(CLIENT_ID);
         self.codes.reserve_exact(count as usize);
         let mut connection = self.open().await?;
@@ -63,12 +63,14 @@ impl Line {
                 match device_code(body) {
                     Some(code) => break code,
                     None if tries < TRIES => tries += 1,
-                    None => return Err(FillError::Refused(status, words(body))),
+                    None => {
+                        let what = format!("no device code in the answer: HTTP {status} {}", words(body));
+                        return Err(io::Error::other(what));
+                    }
                 }
                 sleep(TRY_AGAIN).await;
             };
             self.codes.push(code);
-            done();
         }
         self.keep(connection);
         Ok(())
@@ -92,7 +94,6 @@ impl Line {
             {
                 let mut tally = locked(tally);
                 tally.send(now - start, now - due.max(free));
-                tally.waited_for_connection += u64::from(free > due);
             }
             let (answer, reopened) = self.poll(slot.device).await;
             free = Instant::now();

@@ -1,4 +1,4 @@
-//! Owns what the kernel tells of a run: CPU time, memory, and how many descriptors there are.
+//! Owns what the kernel tells of a run: CPU time and memory.
 
 use std::io;
 use std::time::Duration;
@@ -49,19 +49,4 @@ pub(super) async fn watch(pid: u32, start: Instant, length: Duration) -> io::Res
     let before = Cpu::now(pid)?;
     sleep_until(start + length).await;
     Ok((Cpu::now(pid)?.since(before), process::resident(pid)?))
-}
-
-/// Files and sockets this process may have open at a time, if the system tells.
-pub(super) fn descriptors() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn there_are_descriptors() {
-        assert!(super::descriptors().is_none_or(|count| count > 10));
-    }
 }

@@ -11,11 +11,11 @@ use super::measure::Cpu;
 use super::tally::{Errors, FIGURES, Second, Tally, Times, seconds};
 use super::{INTERVAL_SECS, Plan, quota};
 use crate::enedis::{Counts, Endpoint};
-use crate::report::{Judged, Machine, Table, Verdict, name};
+use crate::report::{Judged, Machine, Table, Verdict, name, write_end};
 
 /// Part of the polls that may be sent late by the generator before the offer counts as not made.
 const LATE_PART: f64 = 0.01;
-/// How late, at most, the generator's threads may wake up (p99) before the offer counts as not made.
+/// How late, at most, the generator's thread may wake up (p99) before the offer counts as not made.
 const LAG_MAX_MS: f64 = 20.0;
 
 /// What came of a run. [`fmt::Display`] writes it as a table and a list of verdicts.
@@ -87,8 +87,6 @@ pub struct Use {
     pub other_cores: f64,
     /// CPU time of the server per poll answered, in microseconds; consents, if any, are in it.
     pub server_us_per_poll: Option<f64>,
-    /// The same of the generator.
-    pub generator_us_per_poll: Option<f64>,
     /// Resident memory of the server at the end, in bytes.
     pub server_resident_bytes: u64,
 }
@@ -167,7 +165,7 @@ impl Polls {
                 && *sent_late_by_generator as f64 <= LATE_PART * *offered as f64
                 && lag <= LAG_MAX_MS,
             format!(
-                "{sent} sent, {sent_late_by_generator} of them late by the generator, whose threads woke up {lag:.1} ms \
+                "{sent} sent, {sent_late_by_generator} of them late by the generator, whose thread woke up {lag:.1} ms \
                  late (p99)"
             ),
         ));
@@ -181,13 +179,11 @@ impl Use {
         // Of the time that load was offered, as the CPU is.
         let answered = polls.map(|polls| polls.rate_answered * length.as_secs_f64());
         let answered = answered.filter(|answered| *answered > 0.0);
-        let each = |cpu: Duration| answered.map(|answered| cpu.as_secs_f64() * 1e6 / answered);
         Self {
             server_cores,
             generator_cores,
             other_cores,
-            server_us_per_poll: each(cpu.server),
-            generator_us_per_poll: each(cpu.own),
+            server_us_per_poll: answered.map(|answered| cpu.server.as_secs_f64() * 1e6 / answered),
             server_resident_bytes: resident,
         }
     }
@@ -264,7 +260,6 @@ impl fmt::Display for Report {
             table.row("  answered", [tally.answered]);
             table.row("    told to slow down", [tally.slow_down]);
             errors(&mut table, &mut texts, &tally.errors);
-            table.row("  waited for their connection", [tally.waited_for_connection]);
             table.row("  sent late by the generator", [tally.sent_late_by_generator]);
             if !reconnects {
                 table.row("  connections opened anew", [tally.reopened]);
@@ -272,7 +267,6 @@ impl fmt::Display for Report {
             table.row("polls offered in a second", [format!("{rate_offered:.0}")]);
             table.row("polls answered in a second", [format!("{rate_answered:.0}")]);
             times.row("polls, planned to answered", cells(&tally.latency_ms));
-            times.row("  generator: sent after planned", cells(&tally.generator_behind_ms));
             times.row("  generator: woken late", cells(&tally.generator_lag_ms));
         }
         if let Some(consents) = &self.consents {
@@ -290,25 +284,23 @@ impl fmt::Display for Report {
             times.row("  poll that brought the token", cells(&consents.token_ms));
         }
         let used = &self.used;
-        for (who, cores, each) in [
-            ("CPU of the server, cores", used.server_cores, used.server_us_per_poll),
-            ("CPU of the generator, cores", used.generator_cores, used.generator_us_per_poll),
-            ("CPU of everything else, cores", used.other_cores, None),
+        for (who, cores) in [
+            ("CPU of the server, cores", used.server_cores),
+            ("CPU of the generator, cores", used.generator_cores),
+            ("CPU of everything else, cores", used.other_cores),
         ] {
             table.row(who, [format!("{cores:.2}")]);
-            each.inspect(|each| table.row("  µs per poll", [format!("{each:.1}")]));
         }
+        used.server_us_per_poll
+            .inspect(|each| table.row("CPU of the server per poll, µs", [format!("{each:.1}")]));
         let resident = format!("{:.1}", used.server_resident_bytes as f64 / 1e6);
         table.row("resident memory of the server, MB", [resident]);
         writeln!(f, "{table}\n{times}")?;
         texts.iter().try_for_each(|text| writeln!(f, "error: {text}"))?;
-        for (message, count) in &self.server_said {
-            writeln!(f, "the server said {count} times: {message}")?;
-        }
-        if !(texts.is_empty() && self.server_said.is_empty()) {
+        if !texts.is_empty() {
             writeln!(f)?;
         }
-        self.verdicts().iter().try_for_each(|verdict| verdict.fmt(f))
+        write_end(f, &[("the server", &self.server_said)], &self.verdicts())
     }
 }
 
@@ -339,7 +331,7 @@ impl fmt::Display for Plan {
             let and = if self.devices > 0 { ", and " } else { "" };
             write!(f, "{and}{} consents begin a second", self.consents)?;
         }
-        write!(f, ", for {} s; {}; seed {}", self.length.as_secs_f64(), name(&self.store), self.seed)?;
+        write!(f, ", for {} s; {}", self.length.as_secs_f64(), name(&self.store))?;
         self.settings.iter().try_for_each(|(name, value)| write!(f, "; {name}={value}"))
     }
 }

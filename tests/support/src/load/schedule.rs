@@ -31,8 +31,6 @@ pub struct Schedule {
     pub rate: f64,
     /// How long polls are offered.
     pub length: Duration,
-    /// Moves each device a little, by less than the time between two polls.
-    pub seed: u64,
 }
 
 /// One poll of a connection.
@@ -59,7 +57,7 @@ impl Pace {
             let Self::Planned(schedule) = self else { return Some(Slot { device, at: None }) };
             let number = u64::from(connection) + device as u64 * u64::from(schedule.connections);
             let poll = (count / own) as u64 * u64::from(schedule.devices) + number;
-            let at = after(poll, schedule.rate, fraction(schedule.seed, number));
+            let at = after(poll, schedule.rate, fraction(number));
             (poll < schedule.offered()).then_some(Slot { device, at: Some(at) })
         })
     }
@@ -77,9 +75,9 @@ pub(super) fn devices_of(connection: u32, devices: u32, connections: u32) -> u32
     devices.saturating_sub(connection).div_ceil(connections)
 }
 
-/// Instants at `rate` a second for `length`, each moved within its share of time as `seed` has it.
-pub(super) fn instants(rate: f64, length: Duration, seed: u64) -> impl Iterator<Item = Duration> + Send {
-    (0..planned(rate, length)).map(move |number| after(number, rate, fraction(seed, number)))
+/// Instants at `rate` a second for `length`, each moved a little within its share of time.
+pub(super) fn instants(rate: f64, length: Duration) -> impl Iterator<Item = Duration> + Send {
+    (0..planned(rate, length)).map(move |number| after(number, rate, fraction(number)))
 }
 
 #[expect(
@@ -96,8 +94,8 @@ fn after(number: u64, rate: f64, fraction: f64) -> Duration {
 }
 
 /// A number from 0 to below 1 that looks random (`SplitMix64`).
-fn fraction(seed: u64, number: u64) -> f64 {
-    let mut mixed = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+fn fraction(number: u64) -> f64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
@@ -108,7 +106,7 @@ mod tests {
     use super::*;
 
     const SCHEDULE: Schedule =
-        Schedule { devices: 50, connections: 7, rate: 10.0, length: Duration::from_secs(12), seed: 3 };
+        Schedule { devices: 50, connections: 7, rate: 10.0, length: Duration::from_secs(12) };
 
     /// The slots of each connection, with their instants.
     fn slots(schedule: Schedule) -> Vec<Vec<(usize, Duration)>> {
@@ -155,14 +153,5 @@ mod tests {
         let slots = Pace::Answered(Duration::from_secs(1)).of_connection(3, 2);
         let devices: Vec<_> = slots.take(5).map(|slot| (slot.device, slot.at)).collect();
         assert_eq!(devices, [0, 1, 0, 1, 0].map(|device| (device, None)));
-    }
-
-    #[test]
-    fn the_seed_decides() {
-        let of = |seed| instants(4.0, Duration::from_secs(2), seed).collect::<Vec<_>>();
-        assert!(of(1).len() == 8 && of(1).is_sorted());
-        assert_eq!(of(1), of(1));
-        assert_ne!(of(1), of(2));
-        assert_eq!(instants(0.0, Duration::from_secs(2), 1).count(), 0);
     }
 }

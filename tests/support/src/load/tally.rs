@@ -117,13 +117,9 @@ pub struct Tally {
     pub errors: Errors,
     /// From the planned instant to the answer, in milliseconds.
     pub latency_ms: Times,
-    /// Polls that waited for the answer before on their connection.
-    pub waited_for_connection: u64,
     /// Polls sent more than [`LATE`] late although their connection was free.
     pub sent_late_by_generator: u64,
-    /// How late polls were sent although their connection was free, in milliseconds.
-    pub generator_behind_ms: Times,
-    /// How late the generator's threads woke up, in milliseconds; answers were read as late.
+    /// How late the generator's thread woke up, in milliseconds; answers were read as late.
     pub generator_lag_ms: Times,
     /// Connections opened anew because the server had closed them between two polls.
     pub reopened: u64,
@@ -154,9 +150,7 @@ impl Tally {
             slow_down: 0,
             errors: Errors::default(),
             latency_ms: Times::default(),
-            waited_for_connection: 0,
             sent_late_by_generator: 0,
-            generator_behind_ms: Times::default(),
             generator_lag_ms: Times::default(),
             reopened: 0,
             series: vec![second; seconds(length)],
@@ -172,7 +166,6 @@ impl Tally {
     /// A poll was sent at `at`, `behind` the instant at which it could have been.
     pub(super) fn send(&mut self, at: Duration, behind: Duration) {
         self.sent += 1;
-        self.generator_behind_ms.record(behind);
         self.sent_late_by_generator += u64::from(behind > LATE);
         self.second(at).sent += 1;
     }

@@ -1,4 +1,4 @@
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
@@ -161,7 +161,7 @@ fn more_connections_than_descriptors_are_refused() {
     assert!(plan.check_descriptors(Some(20_500)).is_ok() && plan.check_descriptors(None).is_ok());
     assert!(Plan { devices: 10, ..plan }.check_descriptors(Some(1_000)).is_ok());
     let checked = Plan { rate: Some(0.0), ..self::plan() }.check();
-    assert!(matches!(checked, Err(LoadError::Plan(_))));
+    assert!(matches!(checked, Err(RunError::Plan(_))));
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn devices_go_round_as_fast_as_they_are_answered() {
         }
     });
     for reconnects in [false, true] {
-        let settings = Settings { address, devices: 7, connections: 3, reconnects, threads: 2 };
+        let settings = Settings { address, devices: 7, connections: 3, reconnects };
         let mut devices = Devices::new(settings).expect("threads");
         devices.fill().await.expect("codes");
         devices.mix();

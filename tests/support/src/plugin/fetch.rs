@@ -1,4 +1,4 @@
-//! Owns a cycle: meter by meter, the load curve of consumption week by week, the largest powers, the load curve of
+//! Owns a cycle: meter by meter, the load curve of consumption, the largest powers, the load curve of
 //! production, and the reactions to what the data endpoint answers. Days held already are not asked again.
 
 use std::time::Duration;
@@ -9,21 +9,15 @@ use super::message::{Crash, Kind, Next, Reply, Request, text};
 use super::{AWAKE, Plugin, Step};
 use crate::calendar::Day;
 
-/// Days of a load curve asked at once.
+/// Days of a load curve, and of largest powers, wanted by a fresh installation.
 const CURVE_DAYS: i64 = 7;
-/// Days of largest powers wanted.
 const PEAK_DAYS: i64 = 1;
-/// Days for which hours are shown; at least so many are fetched.
-const HOUR_VIEW_DAYS: i64 = 7;
-/// Days of history that are fetched when it is not time for all of it.
-const SHORT_HISTORY_DAYS: i64 = 35;
 
 /// Errors after which a direction is never asked again.
 const NONE_FOR_GOOD: [&str; 2] = ["adam-err0069", "adam-err0123"];
 
 /// What a cycle knows of itself.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the plugin's own")]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Cycle {
     point: usize,
     production: bool,
@@ -35,79 +29,22 @@ pub(super) struct Cycle {
     failed_before: bool,
     /// The access token was renewed in this cycle.
     pub(super) refreshed: bool,
-    /// The history is fetched as a whole.
-    full: bool,
-    history_days: i64,
-    today: Day,
-    week: Week,
-}
-
-impl Default for Cycle {
-    fn default() -> Self {
-        let today = Day::from_epoch(0);
-        Self {
-            point: 0,
-            production: false,
-            none: [false; 2],
-            failed: false,
-            failed_before: false,
-            refreshed: false,
-            full: false,
-            history_days: HOUR_VIEW_DAYS,
-            today,
-            week: Week::last(today, HOUR_VIEW_DAYS),
-        }
-    }
-}
-
-/// The part of a load curve being asked; weeks go back in time.
-#[derive(Clone, Copy, Debug)]
-struct Week {
-    is_last: bool,
-    start: Day,
-    end: Day,
-    /// Days before it that are still to be asked.
-    left: i64,
-}
-
-impl Week {
-    /// The week before `today`, of so many days.
-    fn last(today: Day, days: i64) -> Self {
-        Self { is_last: true, ..Self { is_last: false, start: today, end: today, left: days }.before() }
-    }
-
-    fn before(self) -> Self {
-        let days = self.left.min(CURVE_DAYS);
-        Self { is_last: false, start: self.start.plus(-days), end: self.start, left: self.left - days }
-    }
+    today: Option<Day>,
 }
 
 impl Plugin {
-    /// Decides at the beginning of a cycle how much history it fetches.
-    pub(super) fn plan_history(&mut self) {
-        let wanted = self.settings.history_days;
-        let full = wanted > SHORT_HISTORY_DAYS && self.next_full.is_none_or(|due| due <= self.now);
-        let history_days = if full { wanted } else { wanted.min(SHORT_HISTORY_DAYS) };
-        self.cycle = Cycle { full, history_days, ..Cycle::default() };
-    }
-
     /// Tokens are there: fetch.
     pub(super) fn start(&mut self) -> Option<Request> {
         if self.saved.usage_points.is_empty() {
             return self.fail();
         }
-        self.cycle.today = self.now.day();
+        self.cycle.today = Some(self.now.day());
         self.next_point()
     }
 
     fn next_point(&mut self) -> Option<Request> {
         self.cycle.failed_before |= std::mem::take(&mut self.cycle.failed);
         (self.cycle.production, self.cycle.none) = (false, [false; 2]);
-        self.ask_direction()
-    }
-
-    fn ask_direction(&mut self) -> Option<Request> {
-        self.cycle.week = Week::last(self.cycle.today, self.cycle.history_days.max(HOUR_VIEW_DAYS));
         self.ask_hours()
     }
 
@@ -115,7 +52,7 @@ impl Plugin {
     fn next_direction(&mut self) -> Option<Request> {
         if !self.cycle.production {
             self.cycle.production = true;
-            return self.ask_direction();
+            return self.ask_hours();
         }
         if !self.memory.knows(&self.usage_point()) {
             self.cycle.failed = true;
@@ -135,10 +72,6 @@ impl Plugin {
             }
         } else {
             self.outcomes.served += 1;
-        }
-        if self.cycle.full {
-            let days = if failed { self.draw(7) + 1 } else { self.settings.history_days / 2 };
-            self.next_full = Some(self.now.plus_secs(days * 86_400));
         }
         self.cycle = Cycle::default();
         self.step = Step::Idle;
@@ -208,9 +141,6 @@ impl Plugin {
 
     /// No data in this direction; in neither: the cycle has failed and both are asked again next time.
     fn no_hours(&mut self, error: &str) {
-        if !self.cycle.week.is_last {
-            return;
-        }
         let (point, production) = (self.usage_point(), self.cycle.production);
         self.cycle.none[usize::from(production)] = true;
         if self.cycle.none == [true; 2] {
@@ -223,36 +153,36 @@ impl Plugin {
     }
 
     fn ask_hours(&mut self) -> Option<Request> {
-        let (point, production, week) = (self.usage_point(), self.cycle.production, self.cycle.week);
+        let (point, production) = (self.usage_point(), self.cycle.production);
         if self.memory.has_none(&point, production) {
             self.no_hours("");
             return self.next_direction();
         }
         let kind = if production { Kind::Production } else { Kind::Consumption };
-        match self.memory.first_without_hours(&point, production, week.start, week.end) {
-            Some(start) => self.send(Request::data(self, kind, &point, start, week.end)),
+        let [start, end] = self.last_days(CURVE_DAYS);
+        match self.memory.first_without_hours(&point, production, start, end) {
+            Some(start) => self.send(Request::data(self, kind, &point, start, end)),
             None => self.after_hours(),
         }
     }
 
     /// The days of this week are in memory.
     fn after_hours(&mut self) -> Option<Request> {
-        if self.cycle.week.left > 0 {
-            self.cycle.week = self.cycle.week.before();
-            self.ask_hours()
-        } else if self.cycle.production {
-            self.next_direction()
-        } else {
-            self.ask_peaks()
-        }
+        if self.cycle.production { self.next_direction() } else { self.ask_peaks() }
     }
 
     fn ask_peaks(&mut self) -> Option<Request> {
-        let (point, end) = (self.usage_point(), self.cycle.today);
-        match self.memory.first_without_peak(&point, end.plus(-PEAK_DAYS), end) {
+        let (point, [start, end]) = (self.usage_point(), self.last_days(PEAK_DAYS));
+        match self.memory.first_without_peak(&point, start, end) {
             Some(start) => self.send(Request::data(self, Kind::MaxPower, &point, start, end)),
             None => self.next_direction(),
         }
+    }
+
+    /// The first of so many days until yesterday, and today.
+    fn last_days(&self, days: i64) -> [Day; 2] {
+        let today = self.cycle.today.unwrap_or(self.now.day());
+        [today.plus(-days), today]
     }
 
     /// The meter at hand.

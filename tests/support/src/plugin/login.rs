@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::fetch::Cycle;
 use super::message::{CLIENT_ID, Crash, Kind, Next, Reply, Request, text};
 use super::{INTERVAL, Plugin, Step};
 
@@ -15,7 +16,7 @@ const FATAL: [&str; 3] = ["unauthorized", "invalid_grant", "invalid_request"];
 impl Plugin {
     /// A new cycle: with tokens that still live some time, fetch; with others, refresh; without, ask for consent.
     pub(super) fn begin(&mut self) -> Option<Request> {
-        self.plan_history();
+        self.cycle = Cycle::default();
         match self.saved.expires_at {
             Some(expires_at) if self.now < expires_at.plus_secs(-MARGIN_SECS) => self.start(),
             Some(_) => self.refresh(),

@@ -1,4 +1,6 @@
-//! Owns the requests a box sends and how it reads answers, including those it throws on.
+//! Owns the requests a box sends, how it reads answers, including those it throws on, and what is counted of both.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -85,13 +87,7 @@ impl Request {
             ("Host", settings.host.clone()),
         ];
         headers.extend(settings.forwarded_for.clone().map(|address| ("X-Forwarded-For", address)));
-        Self {
-            kind,
-            method: "POST",
-            target: format!("{}{}", settings.prefix, kind.path()),
-            headers,
-            body: None,
-        }
+        Self { kind, method: "POST", target: kind.path().to_owned(), headers, body: None }
     }
 
     pub(super) fn form(settings: &Settings, kind: Kind, fields: &[(&str, &str)]) -> Self {
@@ -176,5 +172,45 @@ fn is_true(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(members) => !members.is_empty(),
+    }
+}
+
+/// What became of the work of a box since it was switched on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Cycles that ended with everything fetched.
+    pub served: u64,
+    /// Cycles that ended with a failure: the box comes back in an hour, or in the morning.
+    pub gave_up: u64,
+    /// Of [`Outcomes::gave_up`]: after a request that was sent again three times.
+    pub too_many_failures: u64,
+    /// Of [`Outcomes::gave_up`]: the connection was closed while the owner's consent was awaited.
+    pub lost_while_polling: u64,
+    /// Times the box erased its tokens and stopped for good.
+    pub disabled: u64,
+    /// Times the plugin threw on an answer and did nothing until the next morning.
+    pub stuck: u64,
+    /// Requests that got no answer in four heartbeats.
+    pub timeouts: u64,
+    /// Requests sent again.
+    pub resends: u64,
+    /// Requests sent, those sent again included.
+    pub requests: BTreeMap<Kind, u64>,
+    /// Answers read, by status.
+    pub statuses: BTreeMap<u16, u64>,
+}
+
+impl Outcomes {
+    pub(super) fn sent(&mut self, kind: Kind) {
+        *self.requests.entry(kind).or_default() += 1;
+    }
+
+    pub(super) fn saw(&mut self, status: u16) {
+        *self.statuses.entry(status).or_default() += 1;
+    }
+
+    /// Requests of this kind, those sent again included.
+    pub fn requests_of(&self, kind: Kind) -> u64 {
+        self.requests.get(&kind).copied().unwrap_or(0)
     }
 }

@@ -44,7 +44,6 @@ impl FieldBox {
         let host = url.host_str().expect("a host");
         let address = format!("{host}:{}", url.port_or_known_default().unwrap_or(80));
         let mut settings = Settings::new(url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")));
-        url.path().trim_end_matches('/').clone_into(&mut settings.prefix);
         change(&mut settings);
         let mut beats = interval(clock.on_the_wall(HEARTBEAT));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,7 +1,5 @@
-//! The plugin's reactions to answers about codes and tokens, and its pace; [`data`] has those to answers about data,
-//! and [`shell`] runs it over sockets.
+//! The plugin's reactions to answers, and its pace; [`shell`] runs it over sockets.
 
-mod data;
 mod shell;
 
 use serde_json::{Value, json};
@@ -50,6 +48,23 @@ impl World {
         world.beat_until(Kind::Refresh);
         assert_eq!(world.answer(200, &tokens(None)), None, "five seconds have not passed");
         world.beat_until(Kind::Consumption);
+        world
+    }
+
+    /// A box whose request of this kind, about a token or data, is under way.
+    fn at(kind: Kind) -> Self {
+        if kind == Kind::Refresh {
+            let mut world = Self::with_tokens(&[POINT]);
+            world.beat_until(kind);
+            return world;
+        }
+        let mut world = Self::fetching(&[POINT]);
+        if kind != Kind::Consumption {
+            world.then(200, &curve(POINT, "2026-11-16", 7), Kind::MaxPower);
+        }
+        if kind == Kind::Production {
+            world.then(200, &peak(POINT), kind);
+        }
         world
     }
 
@@ -158,84 +173,100 @@ fn a_first_day_goes_from_codes_to_data() {
     let peaks = world.then(200, &curve(POINT, "2026-11-16", 7), Kind::MaxPower);
     assert!(peaks.target.contains("daily_consumption_max_power?start=2026-11-22&end=2026-11-23&"));
     world.then(200, &peak(POINT), Kind::Production);
-    assert_eq!(world.answer(400, &error("ADAM-ERR0069")), None);
-    assert_eq!((world.plugin.outcomes().served, world.plugin.outcomes().gave_up), (1, 0));
+    world.answer(400, &error("ADAM-ERR0069"));
     let next = world.plugin.next_connection();
     assert_eq!((next.day(), next.hour()), (day("2026-11-24"), 8));
     assert_eq!(world.plugin.hours_held(POINT, false), 7 * 24);
 }
 
-#[test]
-fn the_second_day_asks_one_day_and_no_production() {
-    let mut world = World::fetching(&[POINT]);
-    world.then(200, &curve(POINT, "2026-11-16", 7), Kind::MaxPower);
-    world.then(200, &peak(POINT), Kind::Production);
-    world.answer(400, &error("ADAM-ERR0069"));
-    world.now = world.plugin.next_connection();
-    world.beat_until(Kind::Refresh);
-    let clc = world.then(200, &tokens(None), Kind::Consumption);
-    assert!(clc.target.contains("start=2026-11-23&end=2026-11-24&"), "{}", clc.target);
-    world.then(200, &curve(POINT, "2026-11-23", 1), Kind::MaxPower);
-    let peaks = json!({"meter_reading": {"usage_point_id": POINT,
-        "interval_reading": [{"value": 4650, "date": "2026-11-23 13:03:35"}]}});
-    assert_eq!(world.answer(200, &peaks), None, "production was remembered as none");
-    assert_eq!(world.plugin.outcomes().served, 2);
+/// What comes of an answer.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// The box stops for good.
+    Stops,
+    /// It asks the same so many times again, then waits for an hour.
+    AsksAgain(u32),
+    /// It goes on to production; whether it counts as served in the end.
+    GoesOn(bool),
+    /// It is done; whether it counts as served.
+    IsDone(bool),
 }
 
 #[test]
-fn a_long_history_is_asked_week_by_week() {
-    let mut world = World::fetching(&[POINT]);
-    world.plugin.settings.history_days = 16;
-    world.plugin.restart(world.now);
-    let mut asked = Vec::new();
-    let mut next = world.beat();
-    for (start, days) in [("2026-11-16", 7), ("2026-11-09", 7), ("2026-11-07", 2)] {
-        let request = next.take().or_else(|| (0..12).find_map(|_| world.beat())).expect("a request");
-        asked.push(request.target);
-        next = world.answer(200, &curve(POINT, start, days));
-    }
-    let dates = [("2026-11-16", "2026-11-23"), ("2026-11-09", "2026-11-16"), ("2026-11-07", "2026-11-09")];
-    for (target, (start, end)) in asked.iter().zip(dates) {
-        assert!(target.contains(&format!("start={start}&end={end}&")), "{target}");
-    }
-    world.beat_until(Kind::MaxPower);
-}
-
-#[test]
-fn errors_of_the_token_endpoint_that_disable() {
-    for (status, code) in
-        [(400, "invalid_grant"), (400, "invalid_request"), (200, "Unauthorized"), (503, "INVALID_GRANT")]
+fn reactions_to_errors() {
+    use Kind::{Consumption, MaxPower, Production, Refresh};
+    use Then::{AsksAgain, GoesOn, IsDone, Stops};
+    let cases: [(_, &[_], _); 17] = [
+        (Refresh, &[(400, "invalid_grant"), (400, "invalid_request")], Stops),
+        (Refresh, &[(200, "Unauthorized"), (503, "INVALID_GRANT")], Stops),
+        (Refresh, &[(400, "slow_down"), (400, "expired_token"), (400, "access_denied")], AsksAgain(3)),
+        (Refresh, &[(400, "version_mismatch"), (503, "temporarily_unavailable"), (500, "")], AsksAgain(3)),
+        (Consumption, &[(403, "ADAM-DC-0008")], Stops),
+        // The request went out less than 5 s after the one before, which took one of the three.
+        (Consumption, &[(429, "slow"), (500, "technical_error")], AsksAgain(2)),
+        (Consumption, &[(400, "ADAM-ERR0123"), (400, "slow_down"), (401, "x")], GoesOn(false)),
+        (Consumption, &[(503, "x"), (504, "x"), (302, "x")], GoesOn(false)),
+        // No consumption is not a failure if there is production.
+        (Consumption, &[(404, "no_data_found")], GoesOn(true)),
+        (MaxPower, &[(403, "ADAM-DC-0008")], Stops),
+        (MaxPower, &[(429, "x"), (500, "x")], AsksAgain(3)),
+        (MaxPower, &[(404, "ADAM-ERR0123")], GoesOn(true)),
+        (MaxPower, &[(400, "ADAM-ERR0123"), (503, "x")], GoesOn(false)),
+        (Production, &[(403, "x")], Stops),
+        (Production, &[(404, "x"), (400, "slow_down"), (500, "x"), (401, "adam-err0123")], IsDone(true)),
+        (Production, &[(429, "slow")], AsksAgain(2)),
+        (Production, &[(401, "x"), (503, "x"), (504, "x")], IsDone(false)),
+    ];
+    for (kind, status, code, then) in
+        cases.into_iter().flat_map(|(kind, all, then)| all.iter().map(move |(s, c)| (kind, *s, *c, then)))
     {
-        let mut world = World::with_tokens(&[POINT]);
-        world.beat_until(Kind::Refresh);
-        assert_eq!(world.answer(status, &error(code)), None);
-        assert!(!world.plugin.is_enabled(), "{status} {code}");
-        assert_eq!((world.plugin.outcomes().disabled, world.plugin.saved()), (1, &Saved::default()));
-        assert!((0..99).all(|_| world.beat().is_none()));
-        world.plugin.restart(world.now);
-        world.beat_until(Kind::DeviceCode);
+        let (case, mut world, body) = (format!("{kind:?} {status} {code}"), World::at(kind), error(code));
+        match then {
+            Stops => {
+                assert_eq!(world.answer(status, &body), None, "{case}");
+                assert_eq!(
+                    (world.plugin.outcomes().disabled, world.plugin.is_enabled()),
+                    (1, false),
+                    "{case}"
+                );
+                assert_eq!(world.plugin.saved(), &Saved::default(), "{case}");
+                assert!((0..99).all(|_| world.beat().is_none()), "{case}");
+                world.plugin.restart(world.now);
+                world.beat_until(Kind::DeviceCode);
+                continue;
+            }
+            AsksAgain(times) => {
+                assert_eq!(world.give_up_on(status, &body), times, "{case}");
+                assert_eq!(world.plugin.outcomes().too_many_failures, 1, "{case}");
+            }
+            GoesOn(_) => {
+                world.then(status, &body, Production);
+                world.answer(200, &curve(POINT, "2026-11-16", 7));
+            }
+            IsDone(_) => assert_eq!(world.answer(status, &body), None, "{case}"),
+        }
+        let served = matches!(then, GoesOn(true) | IsDone(true));
+        assert_eq!(world.plugin.outcomes().served, u64::from(served), "{case}");
+        assert_eq!(world.gave_up_for_an_hour(), !served, "{case}");
+        assert_eq!(world.plugin.memory.has_none(POINT, true), code == "adam-err0123", "{case}");
     }
+    let mut neither = World::fetching(&[POINT]);
+    neither.then(404, &error("no_data_found"), Production);
+    neither.answer(404, &error("no_data_found"));
+    assert!(neither.gave_up_for_an_hour());
 }
 
 #[test]
-fn other_answers_of_the_token_endpoint_are_asked_again_three_times() {
+fn token_answers_that_lack_something_are_asked_again() {
     let missing = json!({"access_token": "a", "refresh_token": "r", "token_type": "Bearer"});
-    for (status, body) in [
-        (400, error("slow_down")),
-        (400, error("expired_token")),
-        (400, error("access_denied")),
-        (400, error("version_mismatch")),
-        (503, error("temporarily_unavailable")),
-        (500, json!({})),
-        (200, Value::Null),
-        (200, missing),
-    ] {
-        let mut world = World::with_tokens(&[POINT]);
-        world.beat_until(Kind::Refresh);
-        assert_eq!(world.give_up_on(status, &body), 3, "{status} {body}");
-        assert!(world.gave_up_for_an_hour() && world.plugin.is_enabled(), "{status} {body}");
-        assert_eq!(world.plugin.outcomes().too_many_failures, 1);
+    for body in [Value::Null, missing] {
+        assert_eq!(World::at(Kind::Refresh).give_up_on(200, &body), 3, "{body}");
     }
+    let mut world = World::new();
+    world.beat_until(Kind::DeviceCode);
+    world.then(200, &json!({"device_code": "dc", "user_code": "AB-CD"}), Kind::Poll);
+    assert_eq!(world.answer(200, &tokens(None)), None);
+    assert!(world.gave_up_for_an_hour(), "no meters in the first answer");
 }
 
 #[test]
@@ -260,15 +291,6 @@ fn a_token_that_lives_is_used_without_a_refresh() {
     let mut world = World::with_tokens(&[POINT]);
     world.plugin.saved.expires_at = Some(ten().plus_secs(600));
     world.beat_until(Kind::Refresh);
-}
-
-#[test]
-fn without_meters_in_the_first_answer_the_box_gives_up() {
-    let mut world = World::new();
-    world.beat_until(Kind::DeviceCode);
-    world.then(200, &json!({"device_code": "dc", "user_code": "AB-CD"}), Kind::Poll);
-    assert_eq!(world.answer(200, &tokens(None)), None);
-    assert!(world.gave_up_for_an_hour());
 }
 
 #[test]
@@ -347,9 +369,91 @@ fn nights_are_quiet() {
 }
 
 #[test]
-fn outcomes_add_up() {
+fn an_invalid_token_is_refreshed_once_a_cycle() {
+    let mut world = World::with_tokens(&[POINT]);
+    world.plugin.saved.expires_at = Some(ten().plus_secs(9_000));
+    world.beat_until(Kind::Consumption);
+    world.then(401, &error("invalid_token"), Kind::Refresh);
+    let again = world.then(200, &tokens(None), Kind::Consumption);
+    assert_eq!(again.header("Authorization"), Some("Bearer new"));
+    // Refused again: no second refresh, on to production, and an hour's pause.
+    world.then(401, &error("invalid_token"), Kind::Production);
+    world.answer(401, &error("invalid_token"));
+    assert!(world.gave_up_for_an_hour());
+    world.now = world.plugin.next_connection();
+    world.beat_until(Kind::Consumption);
+    world.then(401, &error("invalid_token"), Kind::Refresh);
+}
+
+#[test]
+fn the_header_tells_of_an_invalid_token_only_in_one_spelling() {
+    let reply = |name: &str, value: &str| Reply {
+        status: 401,
+        headers: vec![(name.to_owned(), value.to_owned())],
+        body: String::new(),
+    };
+    let header = |name, value| reply(name, value).error();
+    assert_eq!(
+        header("WWW-Authenticate", "Bearer realm=\"x\",error=\"invalid_token\""),
+        Ok("invalid_token".into())
+    );
+    assert_eq!(header("WWW-Authenticate", "Bearer realm=\"x\", error=\"invalid_token\""), Ok(String::new()));
+    assert_eq!(header("www-authenticate", "Bearer realm=\"x\",error=\"invalid_token\""), Ok(String::new()));
+    assert_eq!(header("WWW-Authenticate", "Bearer error=\"invalid_token\""), Ok(String::new()), "no comma");
+    assert_eq!(header("WWW-Authenticate", "Basic realm=\"x\",Bearer"), Err(Crash));
+    let with_body = Reply { body: error("other").to_string(), ..reply("WWW-Authenticate", "a,b") };
+    assert_eq!(with_body.error(), Ok("other".into()), "the body comes first");
+}
+
+#[test]
+fn data_for_another_meter_or_without_values_fails_the_cycle() {
+    for body in [
+        curve("99999999999999", "2026-11-16", 7),
+        json!({"meter_reading": {"usage_point_id": POINT, "interval_reading": []}}),
+        json!({"meter_reading": {"interval_reading": []}}),
+        json!({"other": 1}),
+        Value::Null,
+    ] {
+        let mut world = World::fetching(&[POINT]);
+        world.then(200, &body, Kind::MaxPower);
+        world.then(200, &peak(POINT), Kind::Production);
+        world.answer(404, &error("no_data_found"));
+        assert!(world.gave_up_for_an_hour(), "{body}");
+    }
+}
+
+#[test]
+fn what_the_plugin_throws_on_stops_it_until_the_morning() {
+    let date = json!({"meter_reading": {"usage_point_id": POINT,
+        "interval_reading": [{"value": "1", "date": "2026-11-22T00:30:00Z"}]}});
+    let short = json!({"meter_reading": {"usage_point_id": POINT, "interval_reading": [{"value": "1", "date": "2026-11-22"}]}});
+    for body in [json!({"meter_reading": {"usage_point_id": POINT}}), json!(5), short] {
+        let mut world = World::fetching(&[POINT]);
+        assert_eq!(world.answer(200, &body), None);
+        assert_eq!(
+            (world.plugin.outcomes().stuck, world.plugin.step()),
+            (1, Step::Reading(Kind::Consumption)),
+            "{body}"
+        );
+        assert!((0..99).all(|_| world.beat().is_none()));
+        world.now = world.plugin.next_connection();
+        assert_eq!(world.now.hour(), 8);
+        // It goes on where it stood, with no answer at all.
+        world.beat_until(Kind::Production);
+    }
     let mut world = World::fetching(&[POINT]);
-    world.answer(403, &error("x"));
-    let sum: Outcomes = [world.plugin.outcomes(), world.plugin.outcomes()].into_iter().sum();
-    assert_eq!((sum.disabled, sum.requests_of(Kind::Refresh)), (2, 2));
+    world.then(200, &date, Kind::MaxPower);
+}
+
+#[test]
+fn several_meters_come_one_after_the_other() {
+    let mut world = World::fetching(&["1", "2"]);
+    world.then(503, &error("x"), Kind::Production);
+    let second = world.then(404, &error("x"), Kind::Consumption);
+    assert!(second.target.ends_with("usage_point_id=2"));
+    world.then(200, &curve("2", "2026-11-16", 7), Kind::MaxPower);
+    world.then(404, &error("x"), Kind::Production);
+    world.answer(404, &error("x"));
+    assert!(world.gave_up_for_an_hour(), "the first meter failed");
+    assert_eq!(world.plugin.hours_held("2", false), 7 * 24);
 }

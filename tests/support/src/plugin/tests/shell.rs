@@ -49,14 +49,14 @@ async fn a_box_is_served_over_sockets() {
     ];
     let server = tokio::spawn(serve(listener, answers, false));
     let clock = clock(100.0);
-    let mut device = FieldBox::new(&format!("{url}/sub/"), &clock, |_| {});
+    let mut device = FieldBox::new(&url, &clock, |_| {});
     let done = device.run_until(Duration::from_secs(60), |plugin| plugin.outcomes().served == 1).await;
     assert!(done, "{:?}", device.plugin().outcomes());
-    assert_eq!(device.plugin().consent_path().as_deref(), Some("/sub/device?code=AB-CD"));
+    assert_eq!(device.plugin().consent_path().as_deref(), Some("/device?code=AB-CD"));
     let requests = server.await.expect("the server");
     let host = url.trim_start_matches("http://");
     let expected = format!(
-        "POST /sub/device/code HTTP/1.1\r\nAccept: application/json\r\n\
+        "POST /device/code HTTP/1.1\r\nAccept: application/json\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nUser-Agent: DomoticzLinkyPlugin/2.6.0\r\nHost: {host}\r\n\
          Content-Length: 46\r\n\r\nclient_id={CLIENT_ID}"
     );
@@ -80,15 +80,4 @@ async fn a_connection_closed_while_polling_costs_an_hour() {
     assert!(gave_up);
     assert_eq!(device.plugin().outcomes().lost_while_polling, 1);
     assert_eq!(server.await.expect("the server").len(), 2);
-}
-
-#[tokio::test]
-async fn a_server_that_is_away_costs_three_repetitions() {
-    let (listener, url) = listen().await;
-    drop(listener);
-    let mut device = FieldBox::new(&url, &clock(1_000.0), |settings| settings.seed = 3);
-    let gave_up = device.run_until(Duration::from_secs(60), |plugin| plugin.outcomes().gave_up == 1).await;
-    assert!(gave_up);
-    let outcomes = device.plugin().outcomes();
-    assert_eq!((outcomes.timeouts, outcomes.resends, outcomes.requests_of(Kind::DeviceCode)), (4, 3, 4));
 }
