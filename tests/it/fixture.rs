@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use testkit::device::{Device, PollAnswer};
+use testkit::device::Device;
 use testkit::enedis::{Options, Simulator};
+use testkit::http::Answer;
 use testkit::person::{Choice, Person, Visit};
 use testkit::server::{Builder, Server};
 pub use testkit::store::StoreKind as Store;
@@ -118,7 +119,7 @@ impl World {
     }
 
     /// The owner of `device` consents, and the device receives its token.
-    pub async fn link(&self, device: &Device) -> PollAnswer {
+    pub async fn link(&self, device: &Device) -> Answer {
         let page = self.consent(device, Choice::Allow).await;
         assert_eq!(page.status, 200, "{}", page.html);
         let answer = self.final_answer(device).await;
@@ -127,7 +128,7 @@ impl World {
     }
 
     /// Polls as RFC 8628 wants it until there is a final answer.
-    pub async fn final_answer(&self, device: &Device) -> PollAnswer {
+    pub async fn final_answer(&self, device: &Device) -> Answer {
         device.poll_until_final(PATIENCE).await.expect("a final answer")
     }
 

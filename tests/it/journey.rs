@@ -128,7 +128,7 @@ async fn a_person_may_type_the_code(store: Store) {
     let device = world.device().await;
     let code = device.code();
     let typed = format!("  {} ", code.user_code.to_lowercase().replace('-', " "));
-    let person = Person::with_language("en-GB,en;q=0.8");
+    let person = Person::with_header("accept-language", "en-GB,en;q=0.8");
     let page = person.link_by_code(&code.verification_uri, &typed, Choice::Allow).await.unwrap();
     assert_eq!(page.status, 200, "{}", page.html);
     assert!(page.html.contains("lang=\"en\""));

@@ -51,7 +51,7 @@ pub(super) struct ReplicaSet(Arc<Mongod>, String);
 
 impl<P: Port + ?Sized> Place<P> for Standalone {
     async fn fresh() -> Self {
-        Self(Mongod::shared(), database())
+        Self(Mongod::shared(Kind::Standalone), database())
     }
 
     async fn open(&self) -> Arc<P> {
@@ -61,7 +61,7 @@ impl<P: Port + ?Sized> Place<P> for Standalone {
 
 impl<P: Port + ?Sized> Place<P> for ReplicaSet {
     async fn fresh() -> Self {
-        Self(Mongod::shared_replica_set(), database())
+        Self(Mongod::shared(Kind::ReplicaSet), database())
     }
 
     async fn open(&self) -> Arc<P> {
@@ -105,7 +105,7 @@ async fn stores(uri: &str) -> (MongoStore, MongoTokens, MongoMeters) {
 #[test]
 fn every_end_is_a_date_that_the_server_acts_on() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let (sessions, tokens, meters) = stores(&mongod.uri(&name)).await;
         let mut samples = Samples::new(30);
         let (session, grant) = (samples.pending(), samples.meter_grant());
@@ -135,7 +135,7 @@ fn every_end_is_a_date_that_the_server_acts_on() {
 #[test]
 fn no_question_scans_the_collection() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let store = connect(mongod.uri(&name)).await;
         let mut samples = Samples::new(31);
         let sessions = samples.pendings(100);
@@ -169,7 +169,7 @@ fn no_question_scans_the_collection() {
 #[test]
 fn a_follower_is_told_once() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let (here, there) = (connect(mongod.uri(&name)).await, connect(mongod.uri(&name)).await);
         let mut samples = Samples::new(32);
         let sessions = samples.pendings(3);
@@ -282,7 +282,7 @@ fn an_answer_that_is_lost_leaves_the_outcome_unknown() {
 #[test]
 fn a_line_that_is_cut_heals_by_itself() {
     block_on(async {
-        let mongod = Mongod::shared();
+        let mongod = Mongod::shared(Kind::Standalone);
         let cutter = Cutter::start(mongod.addr()).await.expect("a relay");
         let store = connect(mongod.uri_through(cutter.addr(), &database())).await;
         let mut samples = Samples::new(35);
@@ -326,7 +326,7 @@ fn no_error_repeats_the_address() {
 #[test]
 fn an_index_that_others_made_differently_is_refused() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let named = mongodb::options::IndexOptions::builder().name("user".to_owned()).build();
         let index = mongodb::IndexModel::builder().keys(doc! { "user": -1 }).options(named).build();
         peek(&mongod, &name, "device_sessions").await.create_index(index).await.expect("an index");
@@ -394,7 +394,7 @@ fn no_answer_is_wrong_while_the_line_breaks() {
         sessions.into_iter().zip(inserted).chain(confirmed.into_iter().zip(outcomes)).collect::<Vec<_>>()
     };
     block_on(async {
-        for mongod in [Mongod::shared(), Mongod::shared_replica_set()] {
+        for mongod in [Mongod::shared(Kind::Standalone), Mongod::shared(Kind::ReplicaSet)] {
             let (truth, outcomes) = outcomes_while_the_line_breaks(&mongod, round).await;
             for (session, outcome) in outcomes {
                 let stored = truth.find(SessionKey::Device(session.device), NOW).await.expect("an answer");

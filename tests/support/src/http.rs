@@ -5,6 +5,9 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+/// Why a box or a person has no answer to give, in words.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
 /// A complete answer to one request.
 #[derive(Clone, Debug)]
 pub struct Answer {

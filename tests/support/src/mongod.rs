@@ -8,7 +8,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use bson::{Document, doc};
 use tempfile::TempDir;
 
 use crate::net;
-use crate::process::{self, Signal};
+use crate::process::{Process, Signal};
 
 /// Time a server may take to start, and a replica set to elect its one member.
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// Time between two looks at a server that is starting.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
-/// Starts tried, as another process may take the port between its choice and its use.
-const ATTEMPTS: usize = 3;
+/// Starts tried before the last, as another process may take the port between its choice and its use.
+const ATTEMPTS: usize = 2;
 /// Time a command may take that writes nothing.
 const COMMAND_WITHIN: Duration = Duration::from_secs(2);
 /// The operation of MongoDB's wire protocol that carries commands, and the length of what is before its document.
@@ -35,11 +35,11 @@ const REPLICA_SET: &str = "rs0";
 /// A running server.
 #[derive(Debug)]
 pub struct Mongod {
-    child: Mutex<Child>,
+    process: Process,
     port: u16,
     kind: Kind,
-    /// Removed after the process is gone: fields are dropped after [`Drop::drop`].
-    files: TempDir,
+    /// Removed after the process is gone: fields are dropped in this order.
+    _files: TempDir,
 }
 
 /// How a server runs.
@@ -60,37 +60,25 @@ impl Mongod {
         let binary = find().unwrap_or_else(|| {
             panic!("no mongod: run tests/run, which fetches one, or set MONGOD to the path of one, or put one in PATH")
         });
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            match Self::try_start(&binary, kind) {
-                Ok(mongod) => return mongod,
-                Err(error) => last = Some(error),
-            }
-        }
-        panic!(
-            "{} does not start: {}",
-            binary.display(),
-            last.map_or_else(String::new, |error| error.to_string())
-        )
+        let mut tries = (0..ATTEMPTS).map(|_| Self::try_start(&binary, kind));
+        let started = tries.find_map(Result::ok).map_or_else(|| Self::try_start(&binary, kind), Ok);
+        started.unwrap_or_else(|error| panic!("{} does not start: {error}", binary.display()))
     }
 
-    /// The standalone server that the tests of this process share; started by the first that asks, stopped when
-    /// the last drops it. Use a database name of your own.
+    /// The server of this kind that the tests of this process share; started by the first that asks, stopped when the
+    /// last drops it. Use a database name of your own.
     ///
     /// # Panics
     /// As [`Mongod::start`].
-    pub fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Mongod>> = Mutex::new(Weak::new());
-        shared(&SHARED, Kind::Standalone)
-    }
-
-    /// The same as a replica set.
-    ///
-    /// # Panics
-    /// As [`Mongod::start`].
-    pub fn shared_replica_set() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Mongod>> = Mutex::new(Weak::new());
-        shared(&SHARED, Kind::ReplicaSet)
+    pub fn shared(kind: Kind) -> Arc<Self> {
+        static SHARED: [Mutex<Weak<Mongod>>; 2] = [const { Mutex::new(Weak::new()) }; 2];
+        // The lock is held during the start: others wait for the one server rather than start theirs.
+        let mut shared = SHARED[kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let mongod = Arc::new(Self::start(kind));
+            *shared = Arc::downgrade(&mongod);
+            mongod
+        })
     }
 
     /// Where it listens.
@@ -115,37 +103,22 @@ impl Mongod {
 
     /// Kills the process and waits for its end, as a power cut would end it. Its files stay until the drop.
     pub fn kill(&self) -> io::Result<()> {
-        let mut child = self.child();
-        child.kill()?;
-        child.wait().map(drop)
+        self.process.kill().map(drop)
     }
 
     /// Freezes the process: connections stay open and nothing answers.
     pub fn pause(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
+        self.process.send(Signal::STOP)
     }
 
     /// Ends [`Mongod::pause`].
     pub fn resume(&self) -> io::Result<()> {
-        self.signal(Signal::CONT)
-    }
-
-    fn signal(&self, signal: Signal) -> io::Result<()> {
-        let mut child = self.child();
-        match child.try_wait()? {
-            Some(_) => Err(io::Error::other("mongod has ended")),
-            None => process::send(child.id(), signal),
-        }
-    }
-
-    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+        self.process.send(Signal::CONT)
     }
 
     fn try_start(binary: &Path, kind: Kind) -> io::Result<Self> {
         let files = tempfile::tempdir()?;
         let port = net::free_port()?;
-        let log = std::fs::File::create(files.path().join("log"))?;
         let data = files.path().join("db");
         std::fs::create_dir(&data)?;
         let mut command = Command::new(binary);
@@ -154,16 +127,12 @@ impl Mongod {
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
             .args(["--port", &port.to_string()])
             .arg("--dbpath")
-            .arg(&data)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+            .arg(&data);
         if kind == Kind::ReplicaSet {
             command.args(["--replSet", REPLICA_SET, "--oplogSize", "64"]);
         }
-        let child = Mutex::new(command.spawn()?);
-        // From here on, a failure drops the value and so the process.
-        let mongod = Self { child, port, kind, files };
+        let process = Process::spawn(&mut command, files.path())?;
+        let mongod = Self { process, port, kind, _files: files };
         let deadline = Instant::now() + START_WITHIN;
         mongod.wait_for(deadline, |_| true)?;
         if kind == Kind::ReplicaSet {
@@ -178,8 +147,9 @@ impl Mongod {
     /// Waits until the server answers `hello` as wanted.
     fn wait_for(&self, deadline: Instant, wanted: impl Fn(&Document) -> bool) -> io::Result<()> {
         loop {
-            if let Some(status) = self.child().try_wait()? {
-                return Err(io::Error::other(format!("ended at once, {status}: {}", self.last_log_lines())));
+            if let Some(status) = self.process.ended()? {
+                let last = self.process.lines().pop().unwrap_or_default();
+                return Err(io::Error::other(format!("ended at once, {status}: {last}")));
             }
             let error = match self.hello() {
                 Ok(hello) if wanted(&hello) => return Ok(()),
@@ -220,29 +190,6 @@ impl Mongod {
             Err(io::Error::other(format!("MongoDB refused: {answer}")))
         }
     }
-
-    fn last_log_lines(&self) -> String {
-        let log = std::fs::read_to_string(self.files.path().join("log")).unwrap_or_default();
-        let lines: Vec<_> = log.lines().rev().take(3).collect();
-        lines.join(" | ")
-    }
-}
-
-impl Drop for Mongod {
-    fn drop(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.kill();
-    }
-}
-
-fn shared(slot: &Mutex<Weak<Mongod>>, kind: Kind) -> Arc<Mongod> {
-    // The lock is held during the start: others wait for the one server rather than start theirs.
-    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    slot.upgrade().unwrap_or_else(|| {
-        let mongod = Arc::new(Mongod::start(kind));
-        *slot = Arc::downgrade(&mongod);
-        mongod
-    })
 }
 
 /// Looks for a `mongod`: what `MONGOD` names, else one in `PATH`, else `.tools/mongod` at the root of the workspace.
@@ -255,35 +202,4 @@ pub fn find() -> Option<PathBuf> {
     let in_path = std::env::split_paths(&path).map(|directory| directory.join("mongod"));
     let fetched = crate::server::workspace_root().join(".tools").join("mongod");
     in_path.chain([fetched]).find(|candidate| candidate.is_file())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_server_is_shared_and_freezes_and_dies_on_demand() {
-        let (first, second) = (Mongod::shared(), Mongod::shared());
-        assert!(Arc::ptr_eq(&first, &second));
-        assert!(first.uri("mine").starts_with(&format!("mongodb://{}/mine", first.addr())));
-        first.pause().expect("a running server");
-        assert!(first.hello().is_err(), "a frozen server does not answer");
-        first.resume().expect("a frozen server");
-        first.hello().expect("an answer");
-        first.kill().expect("a running server");
-        assert!(first.hello().is_err());
-        assert!(first.pause().is_err());
-        drop((first, second));
-        let next = Mongod::shared();
-        next.hello().expect("a new server");
-    }
-
-    #[test]
-    fn a_replica_set_takes_writes() {
-        let mongod = Mongod::start(Kind::ReplicaSet);
-        assert!(
-            mongod.hello().expect("an answer").get_bool("isWritablePrimary").expect("a member of the answer")
-        );
-        assert!(mongod.uri("mine").ends_with("?replicaSet=rs0"));
-    }
 }

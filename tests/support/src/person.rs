@@ -1,10 +1,9 @@
 //! A person with a browser that has no JavaScript: cookies, forms, buttons and links, redirects one by one.
 //!
 //! It owns its cookies and nothing else; a page visited is a value ([`Visit`]). It promises to do only what a page
-//! offers, and to record every hop. It refuses more than [`MAX_HOPS`] redirects in a row and more than
-//! [`MAX_PAGES`] pages on the way to an end.
+//! offers, and to record every hop. It refuses more than `MAX_HOPS` redirects in a row and more than
+//! `MAX_PAGES` pages on the way to an end.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, ACCEPT_LANGUAGE, HeaderMap, HeaderName, HeaderValue, LOCATION};
@@ -13,11 +12,12 @@ use url::Url;
 
 use crate::enedis::CONSENT_PATH;
 use crate::html::{Document, Form};
+use crate::http::Fault;
 
 /// Redirects followed in a row.
-pub const MAX_HOPS: usize = 10;
+const MAX_HOPS: usize = 10;
 /// Pages [`Person::link`] acts on.
-pub const MAX_PAGES: usize = 8;
+const MAX_PAGES: usize = 8;
 /// Time a page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the browser of someone who reads French sends as `Accept-Language`.
@@ -72,55 +72,22 @@ pub struct Hop {
     pub headers: HeaderMap,
 }
 
-/// Why the person is stuck.
-#[derive(Debug, thiserror::Error)]
-pub enum PersonError {
-    /// No answer came.
-    #[error("no answer from the server")]
-    Transport(#[from] reqwest::Error),
-    /// A URL, link, action or `Location` that cannot be followed.
-    #[error("not a usable address: {0}")]
-    Address(String),
-    /// More than [`MAX_HOPS`] redirects, or [`MAX_PAGES`] pages.
-    #[error("going in circles, last at {0}")]
-    Circles(Url),
-    /// The page at this URL has no such form, button or link.
-    #[error("nothing called {wanted:?} on the page {url}")]
-    NotOffered {
-        /// What was looked for.
-        wanted: String,
-        /// Where.
-        url: Url,
-    },
-}
-
 impl Person {
     /// A person who reads French.
     pub fn new() -> Self {
-        Self::with_language(FRENCH)
+        Self::with_header("accept-language", FRENCH)
     }
 
-    /// A person whose browser sends this `Accept-Language`.
+    /// A person whose browser, or a proxy on its way, sends this header field, named in lower case: another
+    /// `accept-language`, for example.
     ///
     /// # Panics
-    /// If it is not a header value, or no HTTP client can be built.
-    pub fn with_language(accept_language: &str) -> Self {
-        Self::with_headers(HeaderMap::new(), accept_language)
-    }
-
-    /// A person who reads French at `address`, as a reverse proxy in front of the server tells it.
-    ///
-    /// # Panics
-    /// If no HTTP client can be built.
-    pub fn at_address(address: IpAddr) -> Self {
-        let value = HeaderValue::from_str(&address.to_string()).expect("an address is a header value");
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), value)]);
-        Self::with_headers(headers, FRENCH)
-    }
-
-    fn with_headers(mut headers: HeaderMap, accept_language: &str) -> Self {
+    /// If it is no header field, or no HTTP client can be built.
+    pub fn with_header(name: &'static str, value: &str) -> Self {
+        let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"));
-        headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_str(accept_language).expect("a language header"));
+        headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(FRENCH));
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
         let client = Client::builder()
             .cookie_store(true)
             .default_headers(headers)
@@ -135,7 +102,7 @@ impl Person {
 
     /// Does all a person has to do with a link that a box shows: opens it, sends the proxy's form as it is filled
     /// in, answers `choice` to Enedis, and returns the last page.
-    pub async fn link(&self, verification_uri_complete: &str, choice: Choice) -> Result<Visit, PersonError> {
+    pub async fn link(&self, verification_uri_complete: &str, choice: Choice) -> Result<Visit, Fault> {
         let visit = self.open(verification_uri_complete).await?;
         self.carry_on(visit, choice).await
     }
@@ -146,7 +113,7 @@ impl Person {
         verification_uri: &str,
         user_code: &str,
         choice: Choice,
-    ) -> Result<Visit, PersonError> {
+    ) -> Result<Visit, Fault> {
         let page = self.open(verification_uri).await?;
         let form = page.document.form_to(CODE_FORM).ok_or_else(|| page.lacks(CODE_FORM))?;
         let next = self.send(&page.url, form, None, &[("code", user_code)]).await?;
@@ -154,7 +121,7 @@ impl Person {
     }
 
     /// Goes on from `visit` until a page has neither the proxy's form nor Enedis' buttons, or is an error page.
-    async fn carry_on(&self, mut visit: Visit, choice: Choice) -> Result<Visit, PersonError> {
+    async fn carry_on(&self, mut visit: Visit, choice: Choice) -> Result<Visit, Fault> {
         for _ in 0..MAX_PAGES {
             let next = if visit.status >= 400 {
                 return Ok(visit);
@@ -168,17 +135,17 @@ impl Person {
             };
             visit = next.after(visit.chain);
         }
-        Err(PersonError::Circles(visit.url))
+        Err(visit.circles())
     }
 
     /// Opens `url` and follows redirects.
-    pub async fn open(&self, url: &str) -> Result<Visit, PersonError> {
+    pub async fn open(&self, url: &str) -> Result<Visit, Fault> {
         let url = parse(url)?;
         self.follow(Method::GET, url, None).await
     }
 
     /// Opens `url` and follows nothing; see [`Visit::location`].
-    pub async fn open_once(&self, url: &str) -> Result<Visit, PersonError> {
+    pub async fn open_once(&self, url: &str) -> Result<Visit, Fault> {
         let url = parse(url)?;
         self.request(self.client.get(url.clone()), Method::GET, url).await
     }
@@ -190,13 +157,13 @@ impl Person {
         page: &Visit,
         index: usize,
         overrides: &[(&str, &str)],
-    ) -> Result<Visit, PersonError> {
+    ) -> Result<Visit, Fault> {
         let form = page.document.forms.get(index).ok_or_else(|| page.lacks(&format!("form {index}")))?;
         self.send(&page.url, form, None, overrides).await
     }
 
     /// Presses the first button, else follows the first link, whose words contain `label`, in any case.
-    pub async fn click(&self, page: &Visit, label: &str) -> Result<Visit, PersonError> {
+    pub async fn click(&self, page: &Visit, label: &str) -> Result<Visit, Fault> {
         let wanted = label.to_lowercase();
         let says = |text: &str| text.to_lowercase().contains(&wanted);
         for form in &page.document.forms {
@@ -216,7 +183,7 @@ impl Person {
         form: &Form,
         button: Option<usize>,
         overrides: &[(&str, &str)],
-    ) -> Result<Visit, PersonError> {
+    ) -> Result<Visit, Fault> {
         let button = form.buttons.get(button.unwrap_or(0));
         let mut fields = form.fields.clone();
         fields.extend(button.and_then(|button| button.field.clone()));
@@ -241,7 +208,7 @@ impl Person {
         mut method: Method,
         mut url: Url,
         mut fields: Option<Vec<(String, String)>>,
-    ) -> Result<Visit, PersonError> {
+    ) -> Result<Visit, Fault> {
         let mut chain = Vec::new();
         loop {
             let mut request = self.client.request(method.clone(), url.clone());
@@ -251,7 +218,7 @@ impl Person {
             let visit = self.request(request, method.clone(), url).await?.after(chain);
             let Some(location) = visit.location().cloned() else { return Ok(visit) };
             if visit.chain.len() > MAX_HOPS {
-                return Err(PersonError::Circles(visit.url));
+                return Err(visit.circles());
             }
             // As browsers do, a POST is repeated as such only by 307 and 308.
             if !matches!(visit.status, 307 | 308) {
@@ -261,7 +228,7 @@ impl Person {
         }
     }
 
-    async fn request(&self, request: RequestBuilder, method: Method, url: Url) -> Result<Visit, PersonError> {
+    async fn request(&self, request: RequestBuilder, method: Method, url: Url) -> Result<Visit, Fault> {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -302,8 +269,12 @@ impl Visit {
         self
     }
 
-    fn lacks(&self, wanted: &str) -> PersonError {
-        PersonError::NotOffered { wanted: wanted.to_owned(), url: self.url.clone() }
+    fn lacks(&self, wanted: &str) -> Fault {
+        format!("nothing called {wanted:?} on the page {}", self.url).into()
+    }
+
+    fn circles(&self) -> Fault {
+        format!("going in circles, last at {}", self.url).into()
     }
 }
 
@@ -314,17 +285,14 @@ impl Hop {
     }
 }
 
-fn parse(text: &str) -> Result<Url, PersonError> {
-    usable(Url::parse(text), text)
+fn parse(text: &str) -> Result<Url, Fault> {
+    usable(Url::parse(text)?)
 }
 
-fn join(base: &Url, reference: &str) -> Result<Url, PersonError> {
-    usable(base.join(reference), reference)
+fn join(base: &Url, reference: &str) -> Result<Url, Fault> {
+    usable(base.join(reference)?)
 }
 
-fn usable(url: Result<Url, url::ParseError>, text: &str) -> Result<Url, PersonError> {
-    match url {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
-        _ => Err(PersonError::Address(text.to_owned())),
-    }
+fn usable(url: Url) -> Result<Url, Fault> {
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(format!("not a page: {url}").into()) }
 }

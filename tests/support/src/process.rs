@@ -1,17 +1,80 @@
-//! Owns signals to child processes, and what the kernel tells of them. Promises to reach only the process named by the id
-//! it is given; callers pass the id of a child they have started and not yet waited for, so the id cannot have been
-//! reused.
+//! Child processes, and what the kernel tells of them.
+//!
+//! A [`Process`] is killed when it is dropped; its output is kept in a file.
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, Resource, getrlimit, kill_process};
+use tempfile::NamedTempFile;
 
-/// Sends `signal` to the process `pid`.
-pub fn send(pid: u32, signal: Signal) -> io::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    Ok(kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?)
+/// A child process.
+#[derive(Debug)]
+pub struct Process {
+    child: Mutex<Child>,
+    pid: u32,
+    output: NamedTempFile,
+}
+
+impl Process {
+    /// Runs `command`, with nothing to read and its output in a file of `directory`.
+    pub fn spawn(command: &mut Command, directory: &Path) -> io::Result<Self> {
+        let output = NamedTempFile::new_in(directory)?;
+        // Both append, so that lines are in the order they were written in.
+        let writer = File::options().append(true).open(output.path())?;
+        let child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        Ok(Self { pid: child.id(), child: Mutex::new(child), output })
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Every whole line it wrote so far, standard output and standard error.
+    pub fn lines(&self) -> Vec<String> {
+        let written = std::fs::read(self.output.path()).unwrap_or_default();
+        let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        String::from_utf8_lossy(&written[..whole]).lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> io::Result<Option<ExitStatus>> {
+        self.child().try_wait()
+    }
+
+    /// Sends it `signal`. An error if it has ended: its id may be another's by now.
+    pub fn send(&self, signal: Signal) -> io::Result<()> {
+        let mut child = self.child();
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("the process has ended, {status}")));
+        }
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?)
+    }
+
+    /// Kills it, as a power cut would end it, and waits for its end.
+    pub fn kill(&self) -> io::Result<ExitStatus> {
+        let mut child = self.child();
+        child.kill()?;
+        child.wait()
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only if it has ended already.
+        let _ = self.kill();
+    }
 }
 
 /// Files and sockets this process may have open at a time, if there is a limit.
@@ -26,30 +89,24 @@ const TICKS_PER_SEC: u64 = 100;
 pub fn cpu(pid: u32) -> io::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // A process' name may hold spaces and parentheses; the last parenthesis ends it. Fields 14 and 15 are wanted.
-    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
-    let ticks = fields.and_then(|fields| {
-        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()
-    });
-    let ticks =
-        ticks.ok_or_else(|| io::Error::other("the kernel's account of a process is not understood"))?;
-    Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SEC))
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    ticks(fields, &[11, 12])
 }
 
 /// Returns the CPU time that everything on this machine has taken so far, and what its host took from it. Linux only.
 pub fn cpu_of_machine() -> io::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
     // user, nice, system, idle, iowait, irq, softirq, steal; guests are within user.
-    let times = line.and_then(|line| {
-        line.split_whitespace().take(8).map(|field| field.parse::<u64>().ok()).collect::<Option<Vec<_>>>()
-    });
-    match times.as_deref() {
-        Some([user, nice, system, _idle, _iowait, rest @ ..]) => {
-            let ticks = user + nice + system + rest.iter().sum::<u64>();
-            Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SEC))
-        }
-        _ => Err(io::Error::other("the kernel's account of the machine is not understood")),
-    }
+    ticks(line, &[0, 1, 2, 5, 6, 7])
+}
+
+/// The sum of these fields of an account of the kernel.
+fn ticks(account: &str, fields: &[usize]) -> io::Result<Duration> {
+    let field = |index: &usize| account.split_whitespace().nth(*index)?.parse::<u64>().ok();
+    let sum = fields.iter().map(field).sum::<Option<u64>>();
+    let sum = sum.ok_or_else(|| io::Error::other("the kernel's account of CPU time is not understood"))?;
+    Ok(Duration::from_millis(sum * 1_000 / TICKS_PER_SEC))
 }
 
 /// Returns the resident memory of the process `pid`, in bytes. Linux only.

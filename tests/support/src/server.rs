@@ -4,21 +4,18 @@
 //! environment (`PATH` excepted), a server that has said it is ready, and no process left behind after the drop.
 //! One [`Builder`] can start its server again and again, on the same port and the same data.
 
-mod output;
-
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use self::output::Captured;
 use crate::net;
-use crate::process::{self, Signal};
+use crate::process::{Process, Signal};
 
 /// Time the binary may take to say it is ready.
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -44,12 +41,10 @@ pub struct Builder {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    child: Mutex<Child>,
-    pid: u32,
+    process: Process,
     base_url: String,
     listen: String,
     admin: Option<String>,
-    output: Captured,
     _files: Arc<TempDir>,
 }
 
@@ -148,35 +143,25 @@ impl Builder {
     /// Starts the server and waits until it is ready: until it logs a JSON line whose `fields.message` is `ready`,
     /// with the address in `fields.listen` and the operator's address, if any, in `fields.admin`.
     pub async fn start(&self) -> Result<Server, StartError> {
-        let spawned = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child =
-            spawned.map_err(|source| StartError::Spawn { binary: self.binary.clone(), source })?;
-        let output = Captured::follow(&mut child);
-        let mut server = Server {
-            pid: child.id(),
-            child: Mutex::new(child),
-            base_url: self.base_url(),
-            listen: String::new(),
-            admin: None,
-            output,
-            _files: Arc::clone(&self.files),
-        };
+        let spawned = Process::spawn(&mut self.command(), self.files.path());
+        let process = spawned.map_err(|source| StartError::Spawn { binary: self.binary.clone(), source })?;
         let deadline = Instant::now() + self.ready_within;
         loop {
-            if let Some(fields) = server.output.lines().iter().find_map(|line| ready(line)) {
+            if let Some(fields) = process.lines().iter().find_map(|line| ready(line)) {
                 let text = |name: &str| fields.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
-                server.listen = text("listen").unwrap_or_default();
-                server.admin = text("admin").filter(|admin| admin.contains(':'));
-                return Ok(server);
+                return Ok(Server {
+                    process,
+                    base_url: self.base_url(),
+                    listen: text("listen").unwrap_or_default(),
+                    admin: text("admin").filter(|admin| admin.contains(':')),
+                    _files: Arc::clone(&self.files),
+                });
             }
-            let ended = server.child().try_wait();
-            if let Ok(Some(status)) = ended {
-                server.output.finish();
-                return Err(StartError::Exited { status, output: server.output.lines() });
+            if let Ok(Some(status)) = process.ended() {
+                return Err(StartError::Exited { status, output: process.lines() });
             }
             if Instant::now() > deadline {
-                let _ = server.kill9();
-                return Err(StartError::NotReady { output: server.output.lines() });
+                return Err(StartError::NotReady { output: process.lines() });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -257,44 +242,35 @@ impl Server {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.process.pid()
     }
 
     /// Every line it wrote so far, standard output and standard error, in order of arrival.
     pub fn logs(&self) -> Vec<String> {
-        self.output.lines()
+        self.process.lines()
     }
 
     /// Asks it to stop: SIGTERM. An error if it has ended.
     pub fn terminate(&self) -> io::Result<()> {
-        let mut child = self.child();
-        match child.try_wait()? {
-            Some(status) => Err(io::Error::other(format!("the server has ended, {status}"))),
-            None => process::send(child.id(), Signal::TERM),
-        }
+        self.process.send(Signal::TERM)
     }
 
     /// Kills it, SIGKILL, and waits for its end.
     pub fn kill9(&self) -> io::Result<ExitStatus> {
-        let mut child = self.child();
-        child.kill()?;
-        child.wait()
+        self.process.kill()
     }
 
     /// Waits for its end, at most for `within`. `ExitStatus::code` is `None` after a signal.
     pub async fn wait(&self, within: Duration) -> io::Result<ExitStatus> {
-        let deadline = Instant::now() + within;
-        loop {
-            let ended = self.child().try_wait()?;
-            if let Some(status) = ended {
-                self.output.finish();
-                return Ok(status);
+        let ended = async {
+            loop {
+                if let Some(status) = self.process.ended()? {
+                    return Ok(status);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-            if Instant::now() > deadline {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server has not ended"));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        };
+        tokio::time::timeout(within, ended).await?
     }
 
     /// [`Server::terminate`], then [`Server::wait`].
@@ -302,20 +278,14 @@ impl Server {
         self.terminate()?;
         self.wait(within).await
     }
-
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.kill9();
         if std::thread::panicking() {
-            let lines = self.output.lines();
+            let lines = self.process.lines();
             let shown = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
-            eprintln!("last lines of the server (pid {}):\n{}", self.pid, shown.join("\n"));
+            eprintln!("last lines of the server (pid {}):\n{}", self.pid(), shown.join("\n"));
         }
     }
 }

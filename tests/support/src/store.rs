@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::mongod::Mongod;
+use crate::mongod::{Kind, Mongod};
 use crate::server::Builder;
 
 /// Where the server keeps what it must not lose.
@@ -30,7 +30,7 @@ impl StoreKind {
     pub fn open(self) -> Store {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let mongod = (self == Self::Mongodb).then(|| {
-            let mongod = Mongod::shared();
+            let mongod = Mongod::shared(Kind::Standalone);
             let number = DATABASES.fetch_add(1, Ordering::Relaxed);
             let uri = mongod.uri(&format!("test_{}_{number}", std::process::id()));
             (mongod, uri)

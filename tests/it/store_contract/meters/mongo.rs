@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actors::metering::cache::MeterCache;
 use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::store::mongo::MongoMeters;
-use testkit::mongod::Mongod;
+use testkit::mongod::{Kind, Mongod};
 
 use crate::store_contract::mongo::{Port, ReplicaSet, Standalone, database, noted, peek};
 
@@ -31,7 +31,7 @@ mod replica_set {
 #[test]
 fn no_question_scans_the_collection() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let cache = connect(mongod.uri(&name)).await;
         let mut samples = Samples::new(242);
         let owner = samples.cache_key();

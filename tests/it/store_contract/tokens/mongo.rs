@@ -8,7 +8,7 @@ use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::mongo::{MongoSettings, MongoTokens};
 use device_flow_proxy::store::{MeteringStores, Stores, open_tokens};
-use testkit::mongod::Mongod;
+use testkit::mongod::{Kind, Mongod};
 
 use crate::store_contract::mongo::{
     Port, ReplicaSet, Standalone, assert_true, database, noted, outcomes_while_the_line_breaks, peek,
@@ -36,7 +36,7 @@ mod replica_set {
 #[test]
 fn a_command_works_beside_a_server() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let config = StoreConfig::Mongo { uri: mongod.uri(&name), pool_size: 4 };
         let nowhere = std::path::Path::new("/nonexistent");
         let server = Stores::open(&config, nowhere, true).await.expect("stores");
@@ -58,7 +58,7 @@ fn a_command_works_beside_a_server() {
 #[test]
 fn no_question_scans_the_collection() {
     block_on(async {
-        let (mongod, name) = (Mongod::shared(), database());
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
         let store = connect(mongod.uri(&name)).await;
         let mut samples = Samples::new(143);
         let mut last = None;
@@ -100,7 +100,7 @@ fn no_answer_is_wrong_while_the_line_breaks() {
         vec![(first, added), (second, store.issue(second).await)]
     };
     block_on(async {
-        for mongod in [Mongod::shared(), Mongod::shared_replica_set()] {
+        for mongod in [Mongod::shared(Kind::Standalone), Mongod::shared(Kind::ReplicaSet)] {
             let (truth, outcomes) = outcomes_while_the_line_breaks(&mongod, round).await;
             for (access, outcome) in outcomes {
                 let found = truth.find_access(access.token, NOW).await.expect("an answer");

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use testkit::demo::{Arguments, Fault, run};
+use testkit::demo::{Arguments, run};
+use testkit::http::Fault;
 use testkit::proxy_build;
 use testkit::world::tell_error;
 

@@ -24,13 +24,15 @@ fn report(days: Vec<DayReport>) -> Report {
     Report { days, ..Report::new(&Plan::new("none")) }
 }
 
+/// What makes a good run bad.
+type Change = fn(&mut Report);
+
 #[test]
 fn each_requirement_is_judged() {
     let good = || report(vec![told("day 1", 24), told("day 2", 16), told("day 3", 16)]);
     assert!(good().passed(), "{}", good());
     assert_eq!(good().verdicts().len(), 4);
     assert_eq!(report(vec![told("day 1", 99)]).verdicts().len(), 3, "the first day may cost more");
-    type Change = fn(&mut Report);
     let cases: [(&str, Change); 5] = [
         ("every box is served, every day", |bad| bad.days[0].served = 9),
         ("no box stops for good", |bad| bad.days[1].disabled = 1),

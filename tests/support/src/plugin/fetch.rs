@@ -18,6 +18,7 @@ const NONE_FOR_GOOD: [&str; 2] = ["adam-err0069", "adam-err0123"];
 
 /// What a cycle knows of itself.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the plugin's own")]
 pub(super) struct Cycle {
     point: usize,
     production: bool,
