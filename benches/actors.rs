@@ -5,20 +5,10 @@
 
 #[path = "actors/asks.rs"]
 mod asks;
-#[path = "actors/durable.rs"]
-mod durable;
 #[path = "actors/fakes.rs"]
 mod fakes;
-#[path = "actors/flow.rs"]
-mod flow;
-#[path = "actors/journey.rs"]
-mod journey;
-#[path = "actors/limits.rs"]
-mod limits;
-#[path = "actors/meters.rs"]
-mod meters;
-#[path = "actors/pages.rs"]
-mod pages;
+#[path = "actors/pure.rs"]
+mod pure;
 #[path = "actors/running.rs"]
 mod running;
 #[path = "actors/upstream.rs"]
@@ -27,18 +17,18 @@ mod upstream;
 use criterion::{criterion_group, criterion_main};
 
 criterion_group!(
-    pure,
-    flow::codes,
-    flow::sessions,
-    limits::limits,
-    meters::questions,
-    meters::memory,
-    pages::pages
+    cores,
+    pure::codes,
+    pure::sessions,
+    pure::limits,
+    pure::questions,
+    pure::memory,
+    pure::pages
 );
-criterion_group!(asks, asks::polls, asks::people, durable::writes, durable::together);
-criterion_group!(enedis, upstream::exchanger, upstream::relay, upstream::tokens, journey::journeys);
+criterion_group!(asks, asks::polls, asks::people, asks::writes, asks::together);
+criterion_group!(enedis, upstream::exchanger, upstream::relay, upstream::tokens, asks::journeys);
 // The server's own.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-criterion_main!(pure, asks, enedis);
+criterion_main!(cores, asks, enedis);

@@ -1,4 +1,6 @@
-//! Asks that touch no store, beside a bare channel: a poll, and a person who looks a code up.
+//! What devices and people ask, beside a bare channel: asks that touch no store, asks whose answer is durable, and a device's
+//! whole journey: it asks for a code and polls, a person confirms and comes back from Enedis, which answers at once, and the
+//! next poll brings the token, which is repeated once.
 
 use std::cell::{Cell, LazyCell};
 use std::sync::Arc;
@@ -7,20 +9,34 @@ use std::time::Duration;
 use actix::Actor;
 use actors::base::admission::Admission;
 use actors::base::clock::{Clock, ManualClock};
-use actors::base::code::{DeviceCode, UserCode};
-use actors::base::keyring::Keyring;
+use actors::base::code::{BrowserToken, DeviceCode, UserCode};
+use actors::base::keyring::{BrowserHash, DeviceHash, Keyring, StateHash};
+use actors::base::store::Written;
+use actors::base::token_set::TokenSet;
+use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
-use actors::device_flow::registry::FindAnswer;
+use actors::device_flow::registry::{BeginAnswer, DenyAnswer, FindAnswer, FinishAnswer, Outcome};
+use actors::device_flow::session::Presentation;
+use actors::device_flow::store::Write;
 use actors::device_flow::throttler::{PacePoll, PollThrottler};
-use criterion::Criterion;
+use criterion::{BatchSize, Criterion, Throughput};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 
-use crate::running::{INTERVAL, Plan, Running, START, runner, sized};
+use crate::fakes::PRM;
+use crate::running::{INTERVAL, PAUSE, Plan, Running, START, ask, runner, sized};
+use crate::upstream::next_meter;
 
 /// Time that passes between two polls: each of ten thousand devices has then left its interval.
 const BETWEEN: Duration = Duration::from_millis(1);
+/// Device codes asked for at once.
+const TOGETHER: usize = 500;
+const CODE: &str = "qLuJBCWkyHAHpvTPAOECBsiQpSivvQ";
+
+fn with_pending(count: usize) -> Running {
+    Running::start(&Plan { pending: sized(count), ..Plan::default() })
+}
 
 /// Channels and polls.
 pub fn polls(c: &mut Criterion) {
@@ -57,35 +73,28 @@ pub fn polls(c: &mut Criterion) {
         });
     });
     for (name, pending) in [("10 000", 10_000), ("100 000", 100_000)] {
-        let running = LazyCell::new(|| Running::start(&Plan { pending: sized(pending), ..Plan::default() }));
+        let running = LazyCell::new(|| with_pending(pending));
         let turn = Cell::new(0);
-        group.bench_function(format!("a pending poll, {name} sessions"), |b| {
-            let running = &*running;
+        ask(&mut group, &format!("a pending poll, {name} sessions"), &running, async |running| {
             // Fewer sessions have to wait longer for their turn.
-            let between = BETWEEN * u32::try_from(10_000 / running.pending.len().min(10_000)).unwrap_or(1);
-            b.iter(|| {
-                running.clock.advance(between);
-                turn.set((turn.get() + 1) % running.pending.len());
-                let device = running.keys.device(&running.pending[turn.get()].0);
-                let answer = runner.block_on(running.poll(device));
-                assert!(matches!(answer, PollAnswer::Pending { .. }));
-            });
+            running
+                .clock
+                .advance(BETWEEN * u32::try_from(10_000 / running.pending.len().min(10_000)).unwrap_or(1));
+            turn.set((turn.get() + 1) % running.pending.len());
+            let device = running.keys.device(&running.pending[turn.get()].0);
+            assert!(matches!(running.poll(device).await, PollAnswer::Pending { .. }));
         });
-        group.bench_function(format!("a poll too early, {name} sessions"), |b| {
-            let running = &*running;
+        let early = LazyCell::new(|| {
             let device = running.keys.device(&running.pending[0].0);
             runner.block_on(running.poll(device));
-            b.iter(|| {
-                let answer = runner.block_on(running.poll(device));
-                assert!(matches!(answer, PollAnswer::SlowDown { .. }));
-            });
+            device
         });
-        group.bench_function(format!("an unknown poll, {name} sessions"), |b| {
-            let running = &*running;
-            b.iter(|| {
-                let device = running.keys.device(&running.draw(DeviceCode::generate));
-                assert_eq!(runner.block_on(running.poll(device)), PollAnswer::Invalid);
-            });
+        ask(&mut group, &format!("a poll too early, {name} sessions"), &running, async |running| {
+            assert!(matches!(running.poll(*early).await, PollAnswer::SlowDown { .. }));
+        });
+        ask(&mut group, &format!("an unknown poll, {name} sessions"), &running, async |running| {
+            let device = running.keys.device(&running.draw(DeviceCode::generate));
+            assert_eq!(running.poll(device).await, PollAnswer::Invalid);
         });
     }
     group.finish();
@@ -93,28 +102,127 @@ pub fn polls(c: &mut Criterion) {
 
 /// A person types a code.
 pub fn people(c: &mut Criterion) {
-    let runner = runner();
-    let running = LazyCell::new(|| Running::start(&Plan { pending: sized(10_000), ..Plan::default() }));
+    let running = LazyCell::new(|| with_pending(10_000));
     let mut group = c.benchmark_group("ask");
-    group.bench_function("a code looked up", |b| {
-        let running = &*running;
-        let mut turn = 0;
-        b.iter(|| {
-            turn = (turn + 1) % running.pending.len();
-            let user = running.keys.user(&running.pending[turn].1);
-            let answer = runner.block_on(running.system.registry.find_code(user));
-            assert!(matches!(answer, Ok(FindAnswer::Open(_))));
-        });
+    let turn = Cell::new(0);
+    ask(&mut group, "a code looked up", &running, async |running| {
+        turn.set((turn.get() + 1) % running.pending.len());
+        let user = running.keys.user(&running.pending[turn.get()].1);
+        assert!(matches!(running.system.registry.find_code(user).await, Ok(FindAnswer::Open(_))));
     });
-    group.bench_function("an unknown code looked up", |b| {
-        let running = &*running;
-        // One code for all: of a million that are drawn, one may well be pending.
-        let code = running.draw(UserCode::generate);
-        b.iter(|| {
-            let user = running.keys.user(&code);
-            let answer = runner.block_on(running.system.registry.find_code(user));
-            assert!(matches!(answer, Ok(FindAnswer::Unknown)));
-        });
+    // One code for all: of a million that are drawn, one may well be pending.
+    let code = LazyCell::new(|| running.draw(UserCode::generate));
+    ask(&mut group, "an unknown code looked up", &running, async |running| {
+        let user = running.keys.user(&code);
+        assert!(matches!(running.system.registry.find_code(user).await, Ok(FindAnswer::Unknown)));
     });
     group.finish();
+}
+
+/// One write at a time.
+pub fn writes(c: &mut Criterion) {
+    let runner = runner();
+    let running = LazyCell::new(|| with_pending(10_000));
+    let mut group = c.benchmark_group("durable ask");
+    group.sample_size(10);
+    ask(&mut group, "a write", &running, async |running| {
+        let written = running.system.writer.commit(Write::Insert(running.unasked())).await;
+        assert!(matches!(written, Ok(Written::Applied)));
+    });
+    ask(&mut group, "a device code", &running, async |running| _ = running.issue().await);
+    // The browser that has confirmed a code keeps it, and may confirm it again.
+    let browser = LazyCell::new(|| running.keys.browser(&running.draw(BrowserToken::generate)));
+    ask(&mut group, "a code confirmed", &running, async |running| {
+        running.confirm(&running.pending[0].1, *browser).await;
+    });
+    let confirmed = || {
+        let (_, browser, confirmed) = runner.block_on(running.confirmed());
+        (running.keys.state(&confirmed.state), running.keys.browser(&browser))
+    };
+    let one = LazyCell::new(confirmed);
+    ask(&mut group, "an exchange begun and failed", &running, async |running| {
+        exchange(running, *one, Outcome::Failed { consumed: false }).await;
+    });
+    group.bench_function("an exchange begun and finished with a token", |b| {
+        let token = TokenSet::own([("access_token", "oNOmvxyCQZSwjXYQJZST".into())]);
+        b.iter_batched(
+            || (confirmed(), Outcome::Token(token.clone())),
+            |(session, outcome)| runner.block_on(exchange(&running, session, outcome)),
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("a consent refused", |b| {
+        b.iter_batched(
+            confirmed,
+            |(state, browser)| {
+                let answer = runner.block_on(running.system.registry.deny(state, browser));
+                assert_eq!(answer, Ok(DenyAnswer::Denied));
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+async fn exchange(running: &Running, (state, browser): (StateHash, BrowserHash), outcome: Outcome) {
+    let grant = running.keys.grant(CODE);
+    let presentation = Presentation { grant, until: START + Duration::from_secs(60), repeatable: false };
+    let lease = match running.system.registry.begin(state, browser, presentation).await {
+        Ok(BeginAnswer::Go(lease)) => lease,
+        other => panic!("not begun: {other:?}"),
+    };
+    let finished = running.system.registry.finish(lease.device, lease.grant, outcome).await;
+    assert_eq!(finished, Ok(FinishAnswer::Recorded));
+}
+
+/// Many writes at once, with and without groups.
+pub fn together(c: &mut Criterion) {
+    let together = sized(TOGETHER);
+    let mut group = c.benchmark_group(format!("{TOGETHER} device codes, asked for together"));
+    group.throughput(Throughput::Elements(together as u64)).sample_size(10);
+    for write_batch_max in [1, 512] {
+        let running = LazyCell::new(|| Running::start(&Plan { write_batch_max, ..Plan::default() }));
+        ask(&mut group, &format!("groups of at most {write_batch_max}"), &running, async |running| {
+            running.issue_together(together).await;
+        });
+    }
+    group.finish();
+}
+
+/// Both flows, and the part of them that comes after the token.
+pub fn journeys(c: &mut Criterion) {
+    let mut group = c.benchmark_group("journey");
+    group.sample_size(10);
+    let code = |usage_point_id| Returned::Code { code: CODE.into(), usage_point_id };
+    let running = LazyCell::new(|| with_pending(10_000));
+    ask(&mut group, "to Enedis' token", &running, async |running| {
+        journey(running, code(Some(PRM.into()))).await;
+    });
+    let metering = LazyCell::new(|| Running::start(&Plan { metering: true, ..Plan::default() }));
+    ask(&mut group, "to a token of our own", &metering, async |metering| {
+        let returned = Returned::Meters { code: CODE.into(), meters: vec![next_meter()] };
+        journey(metering, returned).await;
+    });
+    group.sample_size(100);
+    let device = LazyCell::new(|| runner().block_on(journey(&running, code(None))));
+    ask(&mut group, "the token once more", &running, async |running| {
+        assert!(matches!(running.poll(*device).await, PollAnswer::Token(_)));
+    });
+    group.finish();
+}
+
+async fn journey(running: &Running, returned: Returned) -> DeviceHash {
+    running.clock.advance(PAUSE);
+    let (device, user) = running.issue().await;
+    assert!(matches!(running.poll(device).await, PollAnswer::Pending { .. }));
+    let found = running.system.registry.find_code(running.keys.user(&user)).await;
+    assert!(matches!(found, Ok(FindAnswer::Open(_))));
+    let browser = running.draw(BrowserToken::generate);
+    let confirmed = running.confirm(&user, running.keys.browser(&browser)).await;
+    let came = AuthorizationReturn { state: confirmed.state, browser, returned };
+    assert_eq!(running.system.consent.complete(came).await, ConsentOutcome::Approved);
+    let token = running.poll(device).await;
+    assert!(matches!(token, PollAnswer::Token(_)));
+    assert_eq!(running.poll(device).await, token, "the same body once more");
+    device
 }

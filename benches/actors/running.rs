@@ -1,6 +1,7 @@
 //! A system of actors on the embedded store, in a directory that goes with it.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use actors::enedis::port::ConfiguredClient;
 use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::ApiMode;
 use actors::metering::relay::RelaySettings;
-use actors::system::{MeteringPorts, Ports, Settings, System};
+use actors::system::{MeteringHandles, MeteringPorts, Ports, Settings, System};
+use criterion::BenchmarkGroup;
+use criterion::measurement::WallTime;
 use device_flow_proxy::store::sqlite::{SqliteStore, SqliteTokens};
 use futures_util::future::join_all;
 use rand::SeedableRng;
@@ -60,6 +63,22 @@ pub fn runner() -> &'static SystemRunner {
         static RUNNER: &'static SystemRunner = Box::leak(Box::new(actix_rt::System::new()));
     }
     RUNNER.with(|runner| *runner)
+}
+
+/// Measures a question that `running`, which starts when it is first needed, is asked again and again.
+#[expect(clippy::needless_pass_by_value, reason = "closures are handed over")]
+pub fn ask(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    running: &impl Deref<Target = Running>,
+    question: impl AsyncFn(&Running),
+) {
+    group.bench_function(name, |b| {
+        let running: &Running = running;
+        // What it needs is made now.
+        runner().block_on(question(running));
+        b.iter(|| runner().block_on(question(running)));
+    });
 }
 
 /// What a device sends to ask for a code.
@@ -156,6 +175,11 @@ impl Running {
         let system = System::start(ports, settings).await.expect("the actors start");
         system.launcher.start_here();
         Self { system, keys, clock, pending, rng: RefCell::new(rng), _dir: dir }
+    }
+
+    /// What answers questions for data.
+    pub fn metering(&self) -> &MeteringHandles {
+        self.system.metering.as_ref().expect("started with metering")
     }
 
     /// Draws from the generator.
