@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum as _};
 use serde_json::{Value, json};
 use testkit::report::{Machine, write_json};
-use testkit::store::StoreKind;
+use testkit::world::StoreKind;
 
 use self::run::{Plan, Polls};
 

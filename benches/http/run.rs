@@ -8,7 +8,7 @@ use testkit::enedis::Options;
 use testkit::load::{Cpu, Devices, Pace, Settings, Setup, Tally};
 use testkit::plugin::CLIENT_ID;
 use testkit::process::resident;
-use testkit::store::StoreKind;
+use testkit::world::StoreKind;
 use testkit::world::{World, setting};
 use tokio::time::Instant;
 

@@ -8,7 +8,7 @@ use testkit::enedis::{Options, Simulator};
 use testkit::http::Answer;
 use testkit::person::{Choice, Person, Visit};
 use testkit::server::{Builder, Server};
-pub use testkit::store::StoreKind as Store;
+pub use testkit::world::StoreKind as Store;
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_device-flow-proxy");
@@ -27,7 +27,7 @@ pub struct World {
     pub server: Server,
     pub builder: Builder,
     pub enedis: Simulator,
-    pub store: testkit::store::Store,
+    pub store: testkit::world::Store,
 }
 
 impl Plan {

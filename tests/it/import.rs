@@ -7,7 +7,7 @@ use ::mongodb::bson::{Bson, DateTime, Document, doc};
 use ::mongodb::{Client, Database};
 use serde_json::Value;
 use testkit::server::{Builder, Server};
-use testkit::store::Store as Place;
+use testkit::world::Store as Place;
 use url::Url;
 
 use crate::fixture::{BINARY, PATIENCE, Store};

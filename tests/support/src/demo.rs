@@ -17,7 +17,7 @@ use crate::http::Fault;
 use crate::net;
 use crate::person::{Choice, Person, Visit};
 use crate::server::Server;
-use crate::store::StoreKind;
+use crate::world::StoreKind;
 use crate::world::World;
 
 /// Time the proxy may take to stop.

@@ -58,6 +58,8 @@ const SERVICES_PATH: &str = "/subscribed_services/v1/";
 pub const CONSENT_PATH: &str = "/dataconnect/v1/oauth2/consent";
 /// Path of the token endpoint.
 const TOKEN_PATH: &str = "/oauth2/v3/token";
+/// Life of an access token, as told in `expires_in`. Those of the application itself do end then.
+const TOKEN_LIFE: Duration = Duration::from_secs(12_600);
 /// Longest `state` that Enedis takes, in characters.
 const STATE_MAX: usize = 100;
 /// An authorisation that exists, but of another application: asking for it is answered 403.
@@ -74,14 +76,8 @@ pub struct Options {
     pub callback: Option<String>,
     /// Which meters the person at the consent page holds.
     pub meters: Meters,
-    /// Life of an access token, as told in `expires_in`. Those of the application itself do end then.
-    pub token_lifetime: Duration,
-    /// Life of an authorization code.
-    pub code_lifetime: Duration,
     /// Refuse a consent request without `code_challenge`. A challenge that was sent is always verified.
     pub require_pkce: bool,
-    /// Take `redirect_uri` on the consent page if it is the registered one. Enedis' firewall answers 404 to it.
-    pub allow_redirect_uri: bool,
     /// What each API takes.
     pub quota: Quota,
     /// What the token endpoint takes; `None`: anything, and nothing is counted.
@@ -100,10 +96,7 @@ impl Default for Options {
             client_secret: Some("simulated-secret".into()),
             callback: None,
             meters: Meters::Client(0),
-            token_lifetime: Duration::from_secs(12_600),
-            code_lifetime: Duration::from_secs(180),
             require_pkce: false,
-            allow_redirect_uri: false,
             quota: Quota::ENEDIS,
             token_quota: None,
             today: None,

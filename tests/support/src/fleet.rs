@@ -35,7 +35,7 @@ use self::world::World;
 use crate::calendar::Day;
 use crate::enedis::GeneratedMeters;
 use crate::report::{Judged as _, Progress, RunError, write_json};
-pub use crate::store::StoreKind;
+pub use crate::world::StoreKind;
 use crate::world::secs;
 
 /// Most hours that the clocks are put forward for boxes which gave up, on one day: from 8 to 22 o'clock.

@@ -11,9 +11,9 @@
 //! - [`device`] a box that follows RFC 8628; [`plugin`] one that behaves as those in the field do;
 //! - [`person`] a browser without JavaScript, which types codes and clicks buttons; [`html`] is what it reads with;
 //! - [`server`] the real binary as a child process, its log captured;
-//! - [`mongod`] a database of one's own; [`store`] which store a server uses; [`cutter`] a TCP relay that fails on demand;
+//! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
 //! - [`world`] what a server stands between: Enedis and a store;
-//! - [`http`] the answer type that the clients share; [`net`], [`process`], [`proxy_build`] small helpers;
+//! - [`http`] the answer type that the clients share; [`net`], [`process`] small helpers;
 //! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`; [`load`] more
 //!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`report`] tells how
 //!   far a run is, and what came of it.
@@ -36,9 +36,7 @@ pub mod net;
 pub mod person;
 pub mod plugin;
 pub mod process;
-pub mod proxy_build;
 #[cfg(feature = "load")]
 pub mod report;
 pub mod server;
-pub mod store;
 pub mod world;

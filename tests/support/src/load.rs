@@ -14,13 +14,12 @@
 //! ```
 //!
 //! It promises a [`Report`] that judges each requirement, an end at the planned length and a grace, and nothing left
-//! behind. It refuses plans that the machine has no descriptors for ([`RunError::Plan`]). `cargo bench --bench
+//! behind. `cargo bench --bench
 //! http` runs the same [`Devices`] as a closed loop.
 
 mod devices;
 mod flows;
 mod line;
-mod measure;
 mod report;
 mod schedule;
 mod tally;
@@ -39,23 +38,19 @@ use tokio::time::Instant;
 
 pub use self::devices::{Devices, Settings};
 pub use self::flows::Consents;
-pub use self::measure::Cpu;
-pub use self::report::{Ending, Enedis, Polls, Report, Setup, Use};
+pub use self::report::{Cpu, Enedis, Polls, Report, Setup, Use};
 pub use self::schedule::{Pace, Schedule};
 pub use self::tally::{Answer, Errors, LATE, Second, Tally, Times};
 use crate::enedis::{GeneratedMeters, Meters, Options, Quota};
 use crate::plugin::CLIENT_ID;
-use crate::process::{descriptors, resident};
-use crate::proxy_build;
+use crate::process::resident;
 use crate::report::{Judged as _, Progress, RunError, write_json};
-use crate::server::Server;
-use crate::store::StoreKind;
+use crate::server::build_proxy;
+use crate::world::StoreKind;
 use crate::world::{World, complaints, secs, setting};
 
 /// Seconds between two polls of a device, as the server tells it.
 const INTERVAL_SECS: f64 = 5.0;
-/// Descriptors that are used for other things than devices: files, the database, people, Enedis.
-const DESCRIPTORS_KEPT: usize = 500;
 /// Time between the last code and the first poll.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Calls to Enedis allowed for each consent offered.
@@ -124,23 +119,8 @@ impl Plan {
         } else if self.devices == 0 && self.consents <= 0.0 {
             "neither devices nor consents are wanted"
         } else {
-            return self.check_descriptors(descriptors());
-        };
-        Err(RunError::Plan(wrong.into()))
-    }
-
-    /// The server, which inherits the limit, needs as many as we do.
-    fn check_descriptors(&self, limit: Option<usize>) -> Result<(), RunError> {
-        let Some(limit) = limit else { return Ok(()) };
-        let wanted = self.connections.min(self.devices) as usize;
-        let allowed = limit.saturating_sub(DESCRIPTORS_KEPT);
-        if wanted <= allowed {
             return Ok(());
-        }
-        let wrong = format!(
-            "{wanted} connections are wanted, and {allowed} are to be had of the {limit} descriptors of a process: take \
-             fewer --connections, or raise `ulimit -n` for this shell"
-        );
+        };
         Err(RunError::Plan(wrong.into()))
     }
 
@@ -186,12 +166,12 @@ pub async fn run(plan: &Plan) -> Result<Report, RunError> {
     };
     let look = || standing(start.elapsed().min(length).as_secs(), &locked(&polls), &locked(&consents));
     let (taken, _) =
-        tokio::join!(measure::watch(server.pid(), start, length), progress.during(offering, look));
+        tokio::join!(report::watch(server.pid(), start, length), progress.during(offering, look));
     report.polls = (count > 0).then(|| Polls::new(plan, locked(&polls).clone()));
     report.consents = (plan.consents > 0.0).then(|| locked(&consents).clone().finished());
     report.used = Use::new(taken?, length, report.polls.as_ref());
     report.enedis = Enedis::new(plan, &world.enedis.counts());
-    report.ending = stop(&server).await;
+    server.end(STOP_WITHIN).await?;
     report.server_said = complaints(&server);
     if let Some(path) = &plan.json {
         write_json(path, &report.to_json())?;
@@ -201,7 +181,7 @@ pub async fn run(plan: &Plan) -> Result<Report, RunError> {
 
 /// A server whose sessions outlive a run, and whose devices are told to poll every five seconds.
 async fn world(plan: &Plan) -> Result<World, RunError> {
-    let binary = plan.binary.clone().map_or_else(proxy_build::proxy, Ok)?;
+    let binary = plan.binary.clone().map_or_else(build_proxy, Ok)?;
     let quota = quota(plan);
     let options = Options {
         client_id: CLIENT_ID.into(),
@@ -233,13 +213,6 @@ fn quota(plan: &Plan) -> Quota {
     let per_second = (plan.consents * CALLS_PER_CONSENT).ceil().max(5.0);
     let per_hour = (per_second * (plan.length + plan.grace).as_secs_f64()).max(1_000.0);
     Quota { per_second: Some(per_second as u32), per_hour: Some(per_hour as u32) }
-}
-
-async fn stop(server: &Server) -> Ending {
-    match server.stop(STOP_WITHIN).await {
-        Ok(status) => Ending { well: status.success(), how: status.to_string() },
-        Err(error) => Ending { well: false, how: error.to_string() },
-    }
 }
 
 /// A line that says how far a run is.

@@ -21,6 +21,8 @@ use crate::process::{Process, Signal};
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Time between two looks at a process.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Name of the proxy's binary.
+const PROXY: &str = "device-flow-proxy";
 /// Log lines shown when a test fails.
 const LINES_SHOWN: usize = 40;
 
@@ -278,6 +280,12 @@ impl Server {
         self.terminate()?;
         self.wait(within).await
     }
+
+    /// [`Server::stop`]; an error unless it ends well.
+    pub async fn end(&self, within: Duration) -> io::Result<()> {
+        let status = self.stop(within).await?;
+        status.success().then_some(()).ok_or_else(|| io::Error::other(format!("the server ended, {status}")))
+    }
 }
 
 impl Drop for Server {
@@ -297,6 +305,25 @@ pub fn workspace_root() -> PathBuf {
     let start = manifest.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     let root = start.ancestors().find(|directory| directory.join("Cargo.lock").is_file());
     root.unwrap_or(&start).to_owned()
+}
+
+/// Builds the proxy with the Cargo that runs this program, if one does, and returns the binary beside our own.
+pub fn build_proxy() -> io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = own.with_file_name(format!("{PROXY}{}", std::env::consts::EXE_SUFFIX));
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let mut command = Command::new(cargo);
+        command.args(["build", "--bin", PROXY]).current_dir(workspace_root());
+        let profile = own.parent().and_then(|directory| directory.file_name());
+        if profile.is_some_and(|profile| profile == "release") {
+            command.arg("--release");
+        }
+        let status = command.status()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("the proxy does not build: {status}")));
+        }
+    }
+    Ok(binary)
 }
 
 /// The `fields` of the line that says so.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use testkit::demo::{Arguments, run};
 use testkit::http::Fault;
-use testkit::proxy_build;
+use testkit::server::build_proxy;
 use testkit::world::tell_error;
 
 #[tokio::main]
@@ -17,5 +17,5 @@ async fn main() -> ExitCode {
 
 async fn demo() -> Result<(), Fault> {
     let arguments = Arguments::parse();
-    run(&arguments, proxy_build::proxy()?, &|text| println!("{text}")).await
+    run(&arguments, build_proxy()?, &|text| println!("{text}")).await
 }

@@ -1,5 +1,10 @@
 //! Owns the consent pages and their buttons.
 
+use std::cmp::Ordering;
+
+use jiff::civil::date;
+use jiff::{Span, ToSpan as _};
+
 use super::book::{Book, Consent, random_hex};
 use super::shapes::only;
 use super::{CONSENT_PATH, Endpoint, Options, Request, Response, STATE_MAX};
@@ -26,7 +31,7 @@ pub(super) fn page(options: &Options, book: &mut Book, request: &Request) -> Res
         // One meter per consent: a button for each.
         Some(points) if request.endpoint == Endpoint::AuthorizeV2 => {
             let each = points.split(';').map(|point| form("share", point, &format!("Autoriser {point}")));
-            each.chain([form("refuse", "", "Refuser"), form("fail", "", "Abandonner")]).collect()
+            each.chain([form("refuse", "", "Refuser")]).collect()
         }
         _ => form("allow", "", "Autoriser") + &form("refuse", "", "Refuser"),
     };
@@ -52,14 +57,14 @@ pub(super) fn consent(
         return Err(back(book, &consent, &[]));
     }
     let (points, fades) = (consent.holder.points(), consent.holder.revokes());
-    let refusal = match (field("choice"), points.as_deref()) {
+    match (field("choice"), points.as_deref()) {
         ("allow", Some(points)) => {
             book.seen.consents_allowed += 1;
             for point in points.split(';') {
                 book.grant(&options.client_id, point, fades);
             }
             let code = book.issue_code(consent.clone());
-            return Ok(back(book, &consent, &[("code", &code), ("usage_point_id", points)]));
+            Ok(back(book, &consent, &[("code", &code), ("usage_point_id", points)]))
         }
         // One meter, as on the page of version 2: the callback learns the authorisation, and neither a code nor the meter.
         ("share", Some(points)) => {
@@ -67,24 +72,22 @@ pub(super) fn consent(
             let point = point.ok_or_else(|| refused(400, "point de livraison inconnu"))?;
             book.seen.consents_allowed += 1;
             let authorisation = book.grant(&options.client_id, point, fades).to_string();
-            return Ok(back(book, &consent, &[("autorisation_id", &authorisation)]));
+            Ok(back(book, &consent, &[("autorisation_id", &authorisation)]))
         }
-        ("fail", _) => [("error", "demande_non_aboutie"), ("error_description", "La demande n'a pas abouti")],
-        _ => [("error", "access_denied"), ("error_description", "User denied access to his data")],
-    };
-    book.seen.consents_refused += 1;
-    Ok(back(book, &consent, &refusal))
+        _ => {
+            book.seen.consents_refused += 1;
+            let why = "User denied access to his data";
+            Ok(back(book, &consent, &[("error", "access_denied"), ("error_description", why)]))
+        }
+    }
 }
 
 fn check(options: &Options, book: &mut Book, query: &[(String, String)]) -> Result<Consent, Response> {
     let param =
         |name: &str| only(query, name).map_err(|()| refused(400, &format!("paramètre répété : {name}")));
-    let redirect_uri = param("redirect_uri")?.map(ToOwned::to_owned);
-    if redirect_uri.is_some() && !options.allow_redirect_uri {
+    // Enedis' firewall lets none through.
+    if param("redirect_uri")?.is_some() {
         return Err(refused(404, "page introuvable"));
-    }
-    if redirect_uri.is_some() && redirect_uri != book.callback {
-        return Err(refused(400, "redirect_uri inconnue"));
     }
     if param("client_id")? != Some(options.client_id.as_str()) {
         return Err(refused(400, "client_id inconnu"));
@@ -95,44 +98,36 @@ fn check(options: &Options, book: &mut Book, query: &[(String, String)]) -> Resu
     }
     let challenge = param("code_challenge")?.map(ToOwned::to_owned);
     let method = param("code_challenge_method")?;
-    let wrong = match (param("response_type")?, param("duration")?.map(days), &challenge) {
+    let wrong = match (param("response_type")?, param("duration")?.map(str::parse::<Span>), &challenge) {
         (None, ..) => Some(("invalid_request", "missing_parameter")),
         (Some(other), ..) if other != "code" => {
             Some(("unsupported_response_type", "response_type must be code"))
         }
-        (_, Some(None), _) => Some(("invalid_request", "invalid_duration_format")),
-        (_, Some(Some(days)), _) if days > 3 * 366 => Some(("invalid_request", "maximum_duration_exceeded")),
+        (_, Some(Err(_)), _) => Some(("invalid_request", "invalid_duration_format")),
+        (_, Some(Ok(duration)), _) if is_too_long(duration) => {
+            Some(("invalid_request", "maximum_duration_exceeded"))
+        }
         (.., None) if options.require_pkce => Some(("invalid_request", "code_challenge required")),
         (.., None) if method.is_none() => None,
         (.., Some(challenge)) if challenge.len() == 43 && method == Some("S256") => None,
         _ => Some(("invalid_request", "only S256 challenges are supported")),
     };
     let holder = options.meters.holder(&state, &mut book.next_meter);
-    let consent = Consent { state, challenge, redirect_uri, holder };
+    let consent = Consent { state, challenge, holder };
     match wrong {
         Some((error, why)) => Err(back(book, &consent, &[("error", error), ("error_description", why)])),
         None => Ok(consent),
     }
 }
 
-/// Days in an ISO 8601 duration of one part: days, weeks, months of 30.5 days or years of 366.
-fn days(duration: &str) -> Option<u64> {
-    let rest = duration.strip_prefix('P')?;
-    let (count, unit) = rest.split_at_checked(rest.len().checked_sub(1)?)?;
-    let count: u64 = count.parse().ok()?;
-    match unit {
-        "D" => Some(count),
-        "W" => count.checked_mul(7),
-        "M" => Some(count.checked_mul(61)? / 2),
-        "Y" => count.checked_mul(366),
-        _ => None,
-    }
-    .filter(|days| *days > 0)
+/// Consents last three years at most.
+fn is_too_long(duration: Span) -> bool {
+    duration.compare((3.years(), date(2026, 1, 1))).is_ok_and(Ordering::is_gt)
 }
 
 /// Sends the browser back with `answer` and the `state` in the query.
 fn back(book: &Book, consent: &Consent, answer: &[(&str, &str)]) -> Response {
-    let Some(target) = consent.redirect_uri.as_ref().or(book.callback.as_ref()) else {
+    let Some(target) = &book.callback else {
         return Response::html(
             500,
             "Simulator without a callback",

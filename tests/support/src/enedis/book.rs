@@ -10,6 +10,9 @@ use super::quota::{Quota, Taken};
 use super::{Counts, Endpoint, Fault, Seen};
 use crate::calendar::{Day, wall_clock};
 
+/// Life of an authorization code.
+const CODE_LIFE: Duration = Duration::from_secs(180);
+
 /// Everything the simulator remembers.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -51,8 +54,6 @@ pub(super) struct Consent {
     pub(super) state: String,
     /// S256 challenge (RFC 7636 section 4.2).
     pub(super) challenge: Option<String>,
-    /// `redirect_uri`, if the request had one.
-    pub(super) redirect_uri: Option<String>,
     pub(super) holder: Holder,
 }
 
@@ -159,14 +160,13 @@ impl Book {
     pub(super) fn redeem(
         &mut self,
         code: &str,
-        lifetime: Duration,
         check: impl FnOnce(&Consent) -> Result<(), &'static str>,
     ) -> Result<(String, String), &'static str> {
         let entry = self.codes.get_mut(code).ok_or("unknown code")?;
         if entry.consumed {
             return Err("code already used");
         }
-        if entry.issued.elapsed() >= lifetime {
+        if entry.issued.elapsed() >= CODE_LIFE {
             return Err("code expired");
         }
         check(&entry.consent)?;

@@ -5,7 +5,7 @@
 use super::book::Book;
 use super::shapes::{Ask, Dialect};
 use super::values::{Direction, Point, Refusal, SLOTS, daily, half_hour, is_lost, max_power};
-use super::{Endpoint, Fault, Options, Request, Response, services};
+use super::{Endpoint, Fault, Options, Request, Response, TOKEN_LIFE, services};
 use crate::calendar::Day;
 
 /// Most days in one answer of a load curve.
@@ -88,7 +88,7 @@ impl Resource {
 pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> Result<Response, Fault> {
     let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let issued = token.and_then(|token| book.application_tokens.get(token));
-    if issued.is_none_or(|issued| book.now().saturating_sub(*issued) >= options.token_lifetime) {
+    if issued.is_none_or(|issued| book.now().saturating_sub(*issued) >= TOKEN_LIFE) {
         return Err(Fault::invalid_credentials());
     }
     if book.unsubscribed.contains(&request.endpoint) {

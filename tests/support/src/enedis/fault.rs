@@ -46,8 +46,6 @@ impl Response {
 pub enum Fault {
     /// No fault.
     Pass,
-    /// Wait, then have the effect and answer. A client that leaves meanwhile has caused no effect.
-    Delay(Duration),
     /// Have the effect at once, then wait before the answer: a client's timeout falls after the effect.
     SlowAnswer(Duration),
     /// Answer this, with no effect.

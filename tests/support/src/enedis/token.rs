@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::book::{Book, Consent};
 use super::shapes::only;
-use super::{Endpoint, Fault, Options, Request, Response};
+use super::{Endpoint, Fault, Options, Request, Response, TOKEN_LIFE};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const SCOPE: &str = "/v3/metering_data/consumption_load_curve.GET /v3/metering_data/daily_consumption.GET";
@@ -37,15 +37,18 @@ fn grant(options: &Options, book: &mut Book, request: &Request) -> Result<Value,
     }
     authenticate(options, request)?;
     let field = |name: &str| only(&request.fields, name).map_err(|()| REPEATED);
-    let lifetime = options.token_lifetime.as_secs();
+    let lifetime = TOKEN_LIFE.as_secs();
     let granted = match field("grant_type")?.ok_or(MISSING)? {
         "authorization_code" => {
             let code = field("code")?.ok_or(MISSING)?;
             // Enedis' own examples put `redirect_uri` in the query.
             let uri = field("redirect_uri")?.or(only(&request.query, "redirect_uri").ok().flatten());
             let (verifier, callback) = (field("code_verifier")?, book.callback.clone());
-            book.redeem(code, options.code_lifetime, |consent| {
-                check_redirect_uri(consent, callback.as_deref(), uri)?;
+            book.redeem(code, |consent| {
+                // Sent only here, it must be the registered one.
+                if uri.is_some() && uri != callback.as_deref() {
+                    return Err("redirect_uri mismatch");
+                }
                 check_verifier(consent, verifier)
             })
         }
@@ -107,20 +110,6 @@ fn basic(header: &str) -> Option<(String, String)> {
         form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned())
     };
     Some((decoded(id)?, decoded(secret)?)).filter(|_| scheme.eq_ignore_ascii_case("basic"))
-}
-
-/// A `redirect_uri` sent to the consent page must be repeated (RFC 6749 section 4.1.3); one that is sent only here
-/// must be the registered one.
-fn check_redirect_uri(
-    consent: &Consent,
-    callback: Option<&str>,
-    sent: Option<&str>,
-) -> Result<(), &'static str> {
-    match (consent.redirect_uri.as_deref().or(callback), sent) {
-        (expected, Some(sent)) if expected != Some(sent) => Err("redirect_uri mismatch"),
-        (_, None) if consent.redirect_uri.is_some() => Err("redirect_uri missing"),
-        _ => Ok(()),
-    }
 }
 
 /// RFC 7636 section 4.6. A verifier without a challenge is refused: it shows a downgrade (RFC 9700 section 2.1.1).

@@ -130,10 +130,6 @@ async fn respond(shared: &Shared, mut request: Request) -> Result<Response, Cut>
     };
     match fault {
         Fault::Pass => Ok(effect()),
-        Fault::Delay(wait) => {
-            tokio::time::sleep(wait).await;
-            Ok(effect())
-        }
         Fault::SlowAnswer(wait) => {
             let response = effect();
             tokio::time::sleep(wait).await;

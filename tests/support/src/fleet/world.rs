@@ -4,7 +4,6 @@
 //! `CLOCK_OFFSET_SECS`. It only goes forward.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
 use super::report::OutageReport;
@@ -12,9 +11,8 @@ use super::{Authorize, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
 use crate::enedis::{Endpoint, Fault, Meters, Options, Simulator};
 use crate::plugin::CLIENT_ID;
-use crate::proxy_build;
 use crate::report::{RunError, name};
-use crate::server::Server;
+use crate::server::{Server, build_proxy};
 use crate::world::{self, complaints};
 
 /// Polls of one code that the server takes in a minute.
@@ -51,7 +49,7 @@ impl World {
         let first_day = if today.at_in_france(MORNING) > now { today } else { today.plus(1) };
         let meters = Meters::Generated(plan.meters());
         let options = Options { client_id: CLIENT_ID.into(), meters, ..Options::default() };
-        let binary = plan.binary.clone().map_or_else(proxy_build::proxy, Ok)?;
+        let binary = plan.binary.clone().map_or_else(build_proxy, Ok)?;
         let ground = world::World::new(binary, options, plan.store).await;
         let settings = settings(plan, &ground.enedis);
         let mut world = Self {
@@ -123,14 +121,11 @@ impl World {
     /// Stops the server.
     pub(super) async fn stop(&mut self) -> Result<(), RunError> {
         let Some(server) = self.server.take() else { return Ok(()) };
-        let stopped = server.stop(STOP_WITHIN).await;
+        let ended = server.end(STOP_WITHIN).await;
         for (message, count) in complaints(&server) {
             *self.said.entry(message).or_default() += count;
         }
-        match stopped? {
-            status if status.success() => Ok(()),
-            status => Err(io::Error::other(format!("the server ended, {status}")).into()),
-        }
+        Ok(ended?)
     }
 
     /// Warnings and errors of the servers stopped so far, by message.
