@@ -183,8 +183,16 @@ fn one_renewal_serves_all_who_want_the_applications_token() {
         assert_eq!(exchanger.acquire(None).await, Acquired::Bearer(Bearer::from("first")));
         assert_eq!((universe.elapsed(), enedis.sent().len()), (before, 2));
         pass(40).await;
-        let rejected = Some(Bearer::from("second"));
-        assert_eq!(exchanger.acquire(rejected).await, Acquired::Bearer(Bearer::from("own 2")));
+        // A rejected one is replaced once, for those too whose call was under way with it; its successor, if that is rejected
+        // as well, not while it is young: the fault is not the token's.
+        for (wait, rejected, told) in
+            [(0, "second", "own 2"), (0, "second", "own 2"), (1, "own 2", "own 2"), (100, "own 2", "own 3")]
+        {
+            pass(wait).await;
+            let acquired = exchanger.acquire(Some(Bearer::from(rejected))).await;
+            assert_eq!(acquired, Acquired::Bearer(Bearer::from(told)), "{rejected} after {wait} s");
+        }
+        assert_eq!(enedis.sent().len(), 4);
     });
 }
 

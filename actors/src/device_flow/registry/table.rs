@@ -306,25 +306,6 @@ mod tests {
     }
 
     #[test]
-    fn sweeping_follows_moved_deadlines() {
-        let life = Lifetimes::default();
-        let now = Timestamp::from_millis(1_000_000);
-        let mut table = Table::default();
-        for n in 0..100 {
-            table.put(session(n, now));
-        }
-        let moved = session(7, now).confirm(consent(1, now), now, &life).unwrap();
-        let late = moved.purge_at;
-        table.put(moved);
-        let due = now + life.code + life.tombstone + Duration::from_secs(1);
-        while table.sweep(due, 10) {}
-        assert_eq!(table.len(), 1);
-        assert!(!table.sweep(late + Duration::from_secs(1), 10));
-        assert_eq!(table.len(), 0);
-        assert!(table.deadlines.is_empty());
-    }
-
-    #[test]
     fn a_session_goes_within_a_second_of_its_deadline_and_never_before() {
         let end = Timestamp::from_millis(1_060_000);
         let ends_at = |end| Session { purge_at: end, ..session(1, Timestamp::from_millis(1_000_000)) };
