@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 
 use self::application_token::ApplicationToken;
 pub use self::calls::EndpointSnapshot;
-use self::calls::{Calls, Step};
+use self::calls::{Caller, Calls, Step};
 use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::grant_issuer::NotIssued;
@@ -146,20 +146,13 @@ impl Endpoint {
     }
 }
 
-/// Who made a call.
-enum Caller {
-    Outside(Reply<Exchanged>),
-    /// The application's own token is renewed.
-    Renewal,
-}
-
 /// The actor: [`Calls`] and [`ApplicationToken`] decide, it carries out. Reach it through [`TokenExchangerHandle`].
 pub struct TokenExchanger {
     server: Rc<dyn AuthorizationServer>,
     clock: SharedClock,
     settings: ExchangerSettings,
-    calls: [Calls<Caller>; 2],
-    token: ApplicationToken<Reply<Acquired>>,
+    calls: [Calls; 2],
+    token: ApplicationToken,
     /// The application's credentials, where it has a token of its own.
     own: Option<TokenCall>,
     rng: StdRng,
@@ -217,7 +210,7 @@ impl TokenExchanger {
         });
     }
 
-    fn take(&mut self, now: Timestamp, endpoint: Endpoint, step: Step<Caller>, ctx: &mut Context<Self>) {
+    fn take(&mut self, now: Timestamp, endpoint: Endpoint, step: Step, ctx: &mut Context<Self>) {
         match step {
             Step::Send(id, call) => {
                 let (server, limit) = (Rc::clone(&self.server), self.settings.attempt);

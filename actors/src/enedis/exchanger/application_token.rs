@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Acquired, Exchanged, NotDone};
+use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
 use crate::base::token_set::TokenSet;
 use crate::enedis::port::{Bearer, NoToken};
@@ -17,10 +18,11 @@ const YOUNG: Duration = Duration::from_secs(30);
 /// Pause after the token endpoint has refused, in which it is not asked again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
-/// The token and those who wait for it. `T` is a caller's way back.
-pub(super) struct ApplicationToken<T> {
+/// The token and those who wait for it.
+#[derive(Default)]
+pub(super) struct ApplicationToken {
     current: Option<Issued>,
-    waiting: Vec<T>,
+    waiting: Vec<Reply<Acquired>>,
     renewing: bool,
     refused_until: Option<Timestamp>,
 }
@@ -31,21 +33,15 @@ struct Issued {
     ends: Timestamp,
 }
 
-impl<T> Default for ApplicationToken<T> {
-    fn default() -> Self {
-        Self { current: None, waiting: Vec::new(), renewing: false, refused_until: None }
-    }
-}
-
-impl<T> ApplicationToken<T> {
+impl ApplicationToken {
     /// Takes a caller in; `rejected` is the token Enedis did not accept from it. What the caller is told, if it need not
     /// wait; and whether a renewal is to be begun, whose end is told to [`Self::renewed`].
     pub fn acquire(
         &mut self,
         now: Timestamp,
         rejected: Option<&Bearer>,
-        caller: T,
-    ) -> (Option<(T, Acquired)>, bool) {
+        caller: Reply<Acquired>,
+    ) -> (Option<(Reply<Acquired>, Acquired)>, bool) {
         let may_ask = !self.renewing && self.refused_until.is_none_or(|until| now >= until);
         let is_old = |issued: &mut Issued| now.since(issued.at) >= YOUNG;
         self.current.take_if(|issued| Some(&issued.bearer) == rejected && is_old(issued));
@@ -69,7 +65,7 @@ impl<T> ApplicationToken<T> {
         &mut self,
         now: Timestamp,
         exchanged: Exchanged<Result<TokenSet, NoToken>>,
-    ) -> impl Iterator<Item = (T, Acquired)> {
+    ) -> impl Iterator<Item = (Reply<Acquired>, Acquired)> {
         self.renewing = false;
         let acquired = self.read(now, exchanged);
         std::mem::take(&mut self.waiting).into_iter().map(move |caller| (caller, acquired.clone()))

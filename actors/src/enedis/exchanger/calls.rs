@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use super::{Exchanged, ExchangerSettings, NotDone};
+use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
 use crate::enedis::port::{Attempt, Call};
 use crate::limits::allowance::Allowance;
@@ -40,30 +41,36 @@ pub struct EndpointSnapshot {
     pub breaker_open: bool,
 }
 
+/// Who made a call.
+pub(super) enum Caller {
+    Outside(Reply<Exchanged>),
+    /// The application's own token is renewed.
+    Renewal,
+}
+
 /// What comes of an event. Calls are told apart by number.
-#[derive(Debug)]
-pub(super) enum Step<C> {
+pub(super) enum Step {
     /// Send this; its end is told to [`Calls::ended`].
     Send(u64, Call),
     /// Tell this caller.
-    Answer(C, Exchanged),
+    Answer(Caller, Exchanged),
 }
 
-/// The calls to one endpoint. `C` is a caller's way back.
-pub(super) struct Calls<C> {
+/// The calls to one endpoint.
+pub(super) struct Calls {
     settings: ExchangerSettings,
     allowance: Allowance,
     queue: FairQueue<(), u64, u64>,
-    pending: HashMap<u64, Pending<C>>,
+    pending: HashMap<u64, Pending>,
     serial: u64,
     /// When there is quota again.
     quota_at: Option<Timestamp>,
     stats: EndpointSnapshot,
 }
 
-struct Pending<C> {
+struct Pending {
     call: Call,
-    caller: C,
+    caller: Caller,
     /// The last instant at which a whole attempt fits before the deadline.
     start_by: Timestamp,
     not_before: Timestamp,
@@ -72,7 +79,7 @@ struct Pending<C> {
     why: NotDone,
 }
 
-impl<C> Calls<C> {
+impl Calls {
     pub fn new(settings: ExchangerSettings, now: Timestamp) -> Self {
         let queue = QueueSettings {
             wait: last_start(settings) + Duration::from_millis(1),
@@ -91,7 +98,7 @@ impl<C> Calls<C> {
     }
 
     /// A call has arrived.
-    pub fn push(&mut self, now: Timestamp, call: Call, caller: C) {
+    pub fn push(&mut self, now: Timestamp, call: Call, caller: Caller) {
         self.serial += 1;
         let priority = if matches!(call, Call::Refresh(_)) { Priority::Low } else { Priority::High };
         self.queue.push(now, &(), &self.serial, priority, self.serial);
@@ -101,7 +108,7 @@ impl<C> Calls<C> {
     }
 
     /// What is to be sent now, and who is told that it is not.
-    pub fn steps(&mut self, now: Timestamp) -> Vec<Step<C>> {
+    pub fn steps(&mut self, now: Timestamp) -> Vec<Step> {
         let mut steps = Vec::new();
         for id in self.queue.expire(now) {
             // One that is under way is waited for.
@@ -145,13 +152,7 @@ impl<C> Calls<C> {
     }
 
     /// An attempt has ended: the caller is answered, or the call put back.
-    pub fn ended(
-        &mut self,
-        now: Timestamp,
-        id: u64,
-        attempt: Attempt,
-        rng: &mut impl Rng,
-    ) -> Option<Step<C>> {
+    pub fn ended(&mut self, now: Timestamp, id: u64, attempt: Attempt, rng: &mut impl Rng) -> Option<Step> {
         match attempt {
             Attempt::Answered(_) | Attempt::Busy(_) => self.allowance.answered(),
             Attempt::Failed(_) | Attempt::Down(_) | Attempt::Lost => self.allowance.failed(now),
@@ -199,12 +200,12 @@ impl<C> Calls<C> {
         }
     }
 
-    fn finish(&mut self, now: Timestamp, id: u64, exchanged: Exchanged) -> Option<Step<C>> {
+    fn finish(&mut self, now: Timestamp, id: u64, exchanged: Exchanged) -> Option<Step> {
         self.queue.finish(now, &id);
         Some(Step::Answer(self.pending.remove(&id)?.caller, exchanged))
     }
 
-    fn give_up(&mut self, id: u64, why: NotDone, wait: Duration) -> Option<Step<C>> {
+    fn give_up(&mut self, id: u64, why: NotDone, wait: Duration) -> Option<Step> {
         self.stats.not_done += 1;
         let exchanged = Exchanged::NotDone { why, retry_after: wait.max(Duration::from_secs(1)) };
         Some(Step::Answer(self.pending.remove(&id)?.caller, exchanged))
