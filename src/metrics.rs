@@ -191,7 +191,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         Samples::By("api", apis.map(|(api, snapshot)| (api, count(snapshot))).collect())
     };
     let data = |count: fn(&ApiSnapshot) -> u64| {
-        let apis = observed.relay.iter().flat_map(|it| [("new", &it.new), ("legacy", &it.legacy)]);
+        let apis = observed.relay.iter().flat_map(|it| ["new", "legacy"].into_iter().zip(&it.apis));
         Samples::By("api", apis.map(|(api, snapshot)| (api, count(snapshot))).collect())
     };
     let plain = |counter: &Counter| Samples::One(Some(counter.get()));

@@ -262,8 +262,7 @@ impl Session {
 
     /// Whether a person may still enter this code at `now`.
     pub fn is_open(&self, now: Timestamp) -> bool {
-        let undecided = matches!(self.phase, Phase::Pending | Phase::Confirmed | Phase::Exchanging { .. });
-        undecided && !self.is_expired(now)
+        self.poll(now) == PollFinding::Pending
     }
 
     /// A browser enters the code and is sent to Enedis with a new `state`.
@@ -278,7 +277,8 @@ impl Session {
             }
         }
         let expires_at = self.expires_at.max(now + life.consent);
-        Ok(self.advance(Phase::Confirmed, Some(Box::new(consent)), expires_at, expires_at + life.tombstone))
+        let confirmed = self.advance(Phase::Confirmed, expires_at, expires_at + life.tombstone);
+        Ok(Self { consent: Some(Box::new(consent)), ..confirmed })
     }
 
     /// The browser is back with an authorization: from here on it may have been presented.
@@ -292,9 +292,8 @@ impl Session {
     ) -> Result<Self, ReturnError> {
         self.check_return(browser, state, Some(&presentation), now)?;
         let Presentation { grant, until, .. } = presentation;
-        let expires_at = self.expires_at;
-        let purge_at = expires_at.max(until) + life.tombstone;
-        Ok(self.advance(Phase::Exchanging { grant, until }, self.consent.clone(), expires_at, purge_at))
+        let purge_at = self.expires_at.max(until) + life.tombstone;
+        Ok(self.advance(Phase::Exchanging { grant, until }, self.expires_at, purge_at))
     }
 
     /// Enedis gave a token for the exchange begun with `grant`.
@@ -308,7 +307,7 @@ impl Session {
         self.check_exchange(grant)?;
         let expires_at = self.expires_at.max(now + life.redemption);
         let phase = Phase::Approved { token, issued_at: now };
-        Ok(self.advance(phase, self.consent.clone(), expires_at, expires_at + life.tombstone))
+        Ok(self.advance(phase, expires_at, expires_at + life.tombstone))
     }
 
     /// The exchange begun with `grant` failed. `consumed` says whether Enedis may have taken the code: if it
@@ -325,7 +324,7 @@ impl Session {
         let first_end = self.requested_at + life.code;
         let expires_at = first_end.max(now + life.retry).min(self.expires_at.max(now));
         let phase = if consumed { Phase::Exchanging { grant: *grant, until: now } } else { Phase::Confirmed };
-        Ok(self.advance(phase, self.consent.clone(), expires_at, expires_at + life.tombstone))
+        Ok(self.advance(phase, expires_at, expires_at + life.tombstone))
     }
 
     /// Nothing came yet of the exchange begun with `grant`: the same browser may come back with the same one, and the
@@ -333,8 +332,7 @@ impl Session {
     pub fn postpone(&self, grant: &GrantHash, now: Timestamp, life: &Lifetimes) -> Result<Self, ReturnError> {
         self.check_exchange(grant)?;
         let phase = Phase::Exchanging { grant: *grant, until: now };
-        let expires_at = self.expires_at;
-        Ok(self.advance(phase, self.consent.clone(), expires_at, expires_at.max(now) + life.tombstone))
+        Ok(self.advance(phase, self.expires_at, self.expires_at.max(now) + life.tombstone))
     }
 
     /// The person refused at Enedis.
@@ -347,7 +345,7 @@ impl Session {
     ) -> Result<Self, ReturnError> {
         self.check_return(browser, state, None, now)?;
         let purge_at = self.expires_at.max(now) + life.tombstone;
-        Ok(self.advance(Phase::Denied, self.consent.clone(), self.expires_at, purge_at))
+        Ok(self.advance(Phase::Denied, self.expires_at, purge_at))
     }
 
     /// The device claims its token; `body` is what it is about to receive. `None` unless a token waits.
@@ -355,7 +353,7 @@ impl Session {
         let Phase::Approved { .. } = self.phase else { return None };
         let until = now + life.redelivery;
         let purge_at = until.max(now + life.tombstone);
-        Some(self.advance(Phase::Redeemed { body, until }, self.consent.clone(), self.expires_at, purge_at))
+        Some(self.advance(Phase::Redeemed { body, until }, self.expires_at, purge_at))
     }
 
     /// Whether the browser that returned with `state` may be shown, or act on, this flow.
@@ -397,14 +395,8 @@ impl Session {
         }
     }
 
-    fn advance(
-        &self,
-        phase: Phase,
-        consent: Option<Box<Consent>>,
-        expires_at: Timestamp,
-        purge_at: Timestamp,
-    ) -> Self {
-        Self { phase, consent, expires_at, purge_at, rev: self.rev.wrapping_add(1), ..self.clone() }
+    fn advance(&self, phase: Phase, expires_at: Timestamp, purge_at: Timestamp) -> Self {
+        Self { phase, expires_at, purge_at, rev: self.rev.wrapping_add(1), ..self.clone() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One change of a file: all of it or nothing, and what a failure means.
 
 use actors::base::store::StoreError;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 /// Free pages (of 4 KiB) kept for what comes next; what is beyond is handed back to the file system.
 const SPARE_PAGES: u32 = 1024;
@@ -34,36 +34,19 @@ pub(super) fn transact<T>(
 ) -> Result<T, Failed> {
     if !db.is_autocommit() {
         // Left by work whose rollback failed.
-        run_cached(db, "ROLLBACK")?;
+        db.execute_batch("ROLLBACK")?;
     }
-    run_cached(db, "BEGIN IMMEDIATE")?;
-    let done = work(db).inspect_err(|_| roll_back(db))?;
-    match run_cached(db, "COMMIT") {
-        Ok(()) => Ok(done),
-        Err(error) => {
-            roll_back(db);
-            Err(Failed { unknown: may_be_on_disk(&error), error })
-        }
-    }
+    // Rolled back where it is dropped before its end.
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit().map_err(|error| Failed { unknown: may_be_on_disk(&error), error })?;
+    Ok(done)
 }
 
 /// Whether a commit that failed with `error` may come back after a crash: the log may end with it although it was
 /// rolled back here.
 fn may_be_on_disk(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure | ErrorCode::DiskFull) | None)
-}
-
-fn roll_back(db: &Connection) {
-    // SQLite may have rolled back by itself.
-    if !db.is_autocommit()
-        && let Err(error) = run_cached(db, "ROLLBACK")
-    {
-        tracing::warn!(%error, "a failed group of writes could not be rolled back yet");
-    }
-}
-
-fn run_cached(db: &Connection, sql: &str) -> rusqlite::Result<()> {
-    db.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// Deletes in one transaction what `work` says, and hands the room back; answers how much went.

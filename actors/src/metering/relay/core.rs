@@ -181,19 +181,18 @@ impl Core {
     }
 
     pub fn snapshot(&self, now: Timestamp) -> RelaySnapshot {
-        let api = |api: Api, so_far: ApiSnapshot| {
+        let apis = Api::ALL.map(|api| {
             let allowance = &self.allowances[api as usize];
             let (used_this_hour, breaker_open) = (allowance.used_this_hour(), allowance.is_open(now));
-            ApiSnapshot { used_this_hour, breaker_open, ..so_far }
-        };
+            ApiSnapshot { used_this_hour, breaker_open, ..self.stats.apis[api as usize] }
+        });
         RelaySnapshot {
             waiting: self.waiting.len(),
             queued: self.queue.waiting(),
             in_flight: self.queue.running(),
             remembered: self.cache.entries(),
             memory_bytes: self.cache.bytes(),
-            new: api(Api::New, self.stats.new),
-            legacy: api(Api::Legacy, self.stats.legacy),
+            apis,
             ..self.stats
         }
     }

@@ -1,7 +1,5 @@
 //! What the relay counts, for the metrics.
 
-use crate::metering::api_choice::Api;
-
 /// Counters of one of Enedis' data APIs since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApiSnapshot {
@@ -34,17 +32,6 @@ pub struct RelaySnapshot {
     pub memory_bytes: usize,
     /// Writes to the store that it has not answered.
     pub writing: usize,
-    /// The API of 2026.
-    pub new: ApiSnapshot,
-    /// The v5 API.
-    pub legacy: ApiSnapshot,
-}
-
-impl RelaySnapshot {
-    pub(super) fn api(&mut self, api: Api) -> &mut ApiSnapshot {
-        match api {
-            Api::New => &mut self.new,
-            Api::Legacy => &mut self.legacy,
-        }
-    }
+    /// Of each [`Api`](crate::metering::api_choice::Api), in the order of its number.
+    pub apis: [ApiSnapshot; 2],
 }

@@ -105,7 +105,7 @@ impl Core {
         let allowance = &mut self.allowances[call.api as usize];
         allowance.begin(now);
         self.cache.keep_usage(call.api, allowance.usage(), now);
-        self.stats.api(call.api).calls += 1;
+        self.stats.apis[call.api as usize].calls += 1;
         self.shares.count(call.request.meter, now);
         self.write();
         self.effects.push(Effect::Send(call));
@@ -164,7 +164,7 @@ impl Core {
             Verdict::TokenRejected | Verdict::Down { .. } => (Report::Trouble, Trouble::Down),
         };
         self.chooser.report(now, api, report);
-        self.stats.api(api).failed += 1;
+        self.stats.apis[api as usize].failed += 1;
         // The other API, but never because of the quota: that is one reason to leave Enedis alone, not two to ask twice.
         let other = second.filter(|other| {
             matches!(trouble, Trouble::Closed | Trouble::Down)

@@ -187,7 +187,7 @@ fn the_hours_calls_outlive_a_restart() {
     let mut next = core(ApiMode::Auto, 1_000, START);
     let entries = next.usage_keys().iter().filter_map(|key| world.store.get(key).cloned()).collect();
     next.resume(entries);
-    let RelaySnapshot { new, legacy, .. } = next.snapshot(START);
+    let [new, legacy] = next.snapshot(START).apis;
     assert_eq!((new.used_this_hour, legacy.used_this_hour), (1, 0));
 }
 
