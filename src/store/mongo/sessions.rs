@@ -5,9 +5,7 @@
 //! ```
 //!
 //! The fields are those of [`Record`]; a document that was updated also has `changed`, the server's time of the last
-//! update. Promises: an applied write is journaled on a majority; an update is one conditional write that never creates a
-//! document nor replaces one. Deleted by the server's TTL monitor, late and unhurriedly; every question tests the purge
-//! time itself.
+//! update.
 
 use std::sync::{Arc, Mutex};
 

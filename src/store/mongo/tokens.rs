@@ -8,10 +8,8 @@
 //! A grant is one document with its access tokens, of which there are [`ACCESS_MAX`] at most: a server without
 //! transactions still changes one document as a whole. So a grant is stored with its first token or not at all, a token
 //! is issued to a grant that is there or not at all, and a revocation takes all tokens with it; a crash leaves nothing
-//! half done. A unique index on the tokens in the arrays keeps each with one grant.
-//!
-//! Promises: an applied write is journaled on a majority, and whatever asks after it sees it, in any instance or
-//! command. Deleted by the server's TTL monitor when the consent ends; every question tests both ends itself.
+//! half done. A unique index on the tokens in the arrays keeps each with one grant. Whatever asks after a write sees it, in
+//! any instance or command.
 
 use std::sync::Arc;
 

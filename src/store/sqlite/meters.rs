@@ -1,6 +1,6 @@
 //! Metering data that was fetched before, in `meters.sqlite`.
 //!
-//! Owns the file, two connections and a thread for each. Promises: the file stays whole whatever happens; what was
+//! Promises: the file stays whole whatever happens; what was
 //! stored last may be lost in a power cut (`synchronous=NORMAL`), as any of it can be fetched again. For the same
 //! reason a file that is damaged keeps no server from starting: it is moved aside and a new one begins; one that is
 //! found damaged later answers errors, which are misses, until the next start. Refuses work beyond its queues

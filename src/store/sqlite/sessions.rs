@@ -1,6 +1,6 @@
 //! Pending sessions in `sessions.sqlite`.
 //!
-//! Owns the file, a lock on the directory, two connections and a thread for each. Promises: a group is one transaction
+//! Owns the file and a lock on the directory. Promises: a group is one transaction
 //! with one fsync, in which each write ends on its own terms; a read waits for no fsync; no method blocks its caller; what
 //! was acknowledged survives `kill -9` and a power cut, as far as the disk keeps its word. Refuses a directory that
 //! another process uses ([`OpenError::InUse`]; the kernel releases the lock of a killed process) and work beyond its

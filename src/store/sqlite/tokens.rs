@@ -1,6 +1,6 @@
 //! Grants and access tokens in `tokens.sqlite`.
 //!
-//! Owns the file, two connections and a thread for each. Promises: each method is one transaction; what was
+//! Promises: each method is one transaction; what was
 //! acknowledged survives `kill -9` and a power cut (`synchronous=FULL`); nothing is remembered between calls, so that
 //! what another process writes counts at once. Several processes may have the file open: the server, and an
 //! operator's command beside it. Each holds the lock for one short change at a time, for which the others wait some
