@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use self::boxes::Start;
-use self::crowd::{Crowd, Tally};
+use self::crowd::Crowd;
 pub use self::report::{DayReport, OutageReport, Report, Verdict};
 use self::world::World;
 use crate::calendar::Day;
@@ -188,30 +188,25 @@ async fn run_day(
 ) -> Result<DayReport, RunError> {
     crowd.begin_day();
     let mut next = start;
-    let mut skipped = Duration::ZERO;
     let mut aligned = Instant::now();
     for hour in 0..=HOURS_A_DAY {
         crowd
-            .round(day, next, plan.round_within, |tally| {
+            .round(day, next, plan.round_within, |served| {
                 world.end_outage_if_due();
                 progress.tell(|| {
                     let calls = world.enedis().counts().data_requests();
-                    let Tally { busy, waiting, served, .. } = tally;
-                    format!(
-                        "{name}: served {served}, busy {busy}, waiting {waiting}, calls to Enedis {calls}"
-                    )
+                    format!("{name}: served {served} of {}, calls to Enedis {calls}", plan.boxes)
                 });
             })
             .await;
         let Some(wait) = crowd.until_next(day).filter(|_| hour < HOURS_A_DAY) else { break };
         // Clocks of boxes that run faster are ahead: the others catch up.
         let lag = aligned.elapsed().mul_f64(plan.speed - 1.0);
-        skipped += world.skip(wait + lag).await?;
+        world.skip(wait + lag).await?;
         crowd.skip(wait);
         aligned = Instant::now();
         next = Start::Resume;
     }
     let outage = world.end_outage();
-    let enedis = (outage, world.enedis().counts());
-    Ok(DayReport::new(plan, (name, day), crowd, enedis, skipped))
+    Ok(DayReport::new(plan, name, crowd, outage, &world.enedis().counts()))
 }

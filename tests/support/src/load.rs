@@ -41,7 +41,7 @@ pub use self::flows::Consents;
 pub use self::report::{Cpu, Enedis, Polls, Report, Setup, Use};
 pub use self::schedule::{Pace, Schedule};
 pub use self::tally::{Answer, Errors, LATE, Second, Tally, Times};
-use crate::enedis::{GeneratedMeters, Meters, Options, Quota};
+use crate::enedis::{Endpoint, GeneratedMeters, Meters, Options, Quota};
 use crate::plugin::CLIENT_ID;
 use crate::process::resident;
 use crate::report::{Judged as _, Progress, RunError, write_json};
@@ -170,7 +170,9 @@ pub async fn run(plan: &Plan) -> Result<Report, RunError> {
     report.polls = (count > 0).then(|| Polls::new(plan, locked(&polls).clone()));
     report.consents = (plan.consents > 0.0).then(|| locked(&consents).clone().finished());
     report.used = Use::new(taken?, length, report.polls.as_ref());
-    report.enedis = Enedis::new(plan, &world.enedis.counts());
+    let counts = world.enedis.counts();
+    let (calls, throttled) = (counts.requests(Endpoint::Token), counts.throttled(Endpoint::Token));
+    report.enedis = Enedis { calls, throttled };
     server.end(STOP_WITHIN).await?;
     report.server_said = complaints(&server);
     if let Some(path) = &plan.json {

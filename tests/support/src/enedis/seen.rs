@@ -40,8 +40,6 @@ impl Endpoint {
 pub struct Request {
     /// When its head arrived.
     pub at: Instant,
-    /// The same by the simulator's clock, since 1970 (UTC).
-    pub clock: Duration,
     /// What it asked.
     pub endpoint: Endpoint,
     /// Its path.
@@ -168,18 +166,12 @@ pub struct Counts {
     pub per_meter: HashMap<(String, Resource), u64>,
     /// Requests answered 429 because the quota was spent; scripted answers are not among them.
     pub throttled: HashMap<Endpoint, u64>,
-    /// Tokens of the application issued.
-    pub application_tokens: u64,
-    /// Most requests that arrived in one second of the clock, refused ones included.
-    pub most_in_a_second: HashMap<Endpoint, u32>,
-    /// Most requests that arrived in one hour of the clock, refused ones included.
-    pub most_in_an_hour: HashMap<Endpoint, u32>,
 }
 
 impl Counts {
-    pub(super) fn of<'a>(requests: impl Iterator<Item = &'a Request> + Clone) -> Self {
+    pub(super) fn of<'a>(requests: impl Iterator<Item = &'a Request>) -> Self {
         let mut counts = Self::default();
-        for request in requests.clone() {
+        for request in requests {
             *counts.requests.entry(request.endpoint).or_default() += 1;
             if let Some((_, resource)) = Resource::at(&request.path) {
                 let point = request.param("usage_point_id").or(request.param("pointId")).unwrap_or_default();
@@ -188,11 +180,7 @@ impl Counts {
             if request.status == Some(429) {
                 *counts.throttled.entry(request.endpoint).or_default() += 1;
             }
-            let of_the_application = request.field("grant_type") == Some("client_credentials");
-            counts.application_tokens += u64::from(of_the_application && request.status == Some(200));
         }
-        counts.most_in_a_second = busiest(requests.clone(), 1);
-        counts.most_in_an_hour = busiest(requests, 3_600);
         counts
     }
 
@@ -220,18 +208,4 @@ impl Counts {
     pub fn throttled_in_all(&self) -> u64 {
         self.throttled.values().sum()
     }
-}
-
-/// The most of `requests` to each endpoint that arrived in one window of the clock, `secs` long.
-fn busiest<'a>(requests: impl Iterator<Item = &'a Request>, secs: u64) -> HashMap<Endpoint, u32> {
-    let mut windows: HashMap<_, u32> = HashMap::new();
-    for request in requests {
-        *windows.entry((request.endpoint, request.clock.as_secs() / secs)).or_default() += 1;
-    }
-    let mut most = HashMap::new();
-    for ((endpoint, _), count) in windows {
-        let most = most.entry(endpoint).or_default();
-        *most = count.max(*most);
-    }
-    most
 }

@@ -79,7 +79,6 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
             let headers = head.headers.iter();
             let request = Request {
                 at,
-                clock: shared.book().now(),
                 endpoint,
                 path: path.to_owned(),
                 query: pairs(head.uri.query().unwrap_or_default().as_bytes()),

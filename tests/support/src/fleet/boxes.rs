@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -86,8 +86,6 @@ pub(super) struct Resident {
     seed: u64,
     /// None until it is switched on.
     device: Option<FieldBox>,
-    /// When it was served on this day.
-    pub(super) served_at: Option<Instant>,
     /// The link that its owner was last given.
     link: Option<String>,
     /// Ends with what the owner read who found no way to consent.
@@ -108,7 +106,6 @@ impl Resident {
             clock,
             seed: plan.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(index)),
             device: None,
-            served_at: None,
             link: None,
             owner: JoinSet::new(),
         }
@@ -121,7 +118,6 @@ impl Resident {
 
     /// A new day begins.
     pub(super) fn begin_day(&mut self) {
-        self.served_at = None;
         if let Some(device) = &mut self.device {
             device.plugin_mut().forget_outcomes();
         }
@@ -159,9 +155,6 @@ impl Resident {
         while !state.get().is_final() {
             let shown = |plugin: &Plugin| {
                 state.set(State::of(plugin, self.clock.now()));
-                if state.get() == State::Served {
-                    self.served_at.get_or_insert_with(Instant::now);
-                }
                 state.get().is_final() || plugin.consent_path() != self.link
             };
             device.run_until(A_DAY, shown).await;

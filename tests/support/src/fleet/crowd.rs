@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -15,59 +15,31 @@ use crate::plugin::Outcomes;
 /// Time between two looks at the boxes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// How many boxes stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) busy: usize,
-    pub(super) waiting: usize,
-    pub(super) served: usize,
-    pub(super) disabled: usize,
-    pub(super) stuck: usize,
-}
-
-impl Tally {
-    fn of(states: impl IntoIterator<Item = State>) -> Self {
-        let mut tally = Self::default();
-        for state in states {
-            let count = match state {
-                State::Busy => &mut tally.busy,
-                State::Waiting => &mut tally.waiting,
-                State::Served => &mut tally.served,
-                State::Disabled => &mut tally.disabled,
-                State::Stuck => &mut tally.stuck,
-            };
-            *count += 1;
-        }
-        tally
-    }
-}
-
 /// All boxes.
 pub(super) struct Crowd {
     residents: Vec<Resident>,
-    day_began: Instant,
 }
 
 impl Crowd {
     /// The boxes of `plan`, all to be switched on in the morning of `day`.
     pub(super) fn new(plan: &Plan, base_url: &str, day: Day) -> Self {
         let residents = (0..plan.boxes).map(|index| Resident::new(plan, base_url, day, index)).collect();
-        Self { residents, day_began: Instant::now() }
+        Self { residents }
     }
 
     /// A new day begins for every box.
     pub(super) fn begin_day(&mut self) {
         self.residents.iter_mut().for_each(Resident::begin_day);
-        self.day_began = Instant::now();
     }
 
-    /// Lets all boxes live until none is busy, at most for `within`; `look` is called now and then.
+    /// Lets all boxes live until none is busy, at most for `within`; `look` is told now and then how many
+    /// are served.
     pub(super) async fn round(
         &mut self,
         day: Day,
         start: Start,
         within: Duration,
-        mut look: impl FnMut(Tally),
+        mut look: impl FnMut(usize),
     ) {
         // Until they have looked at the clock, all that may still do something today are about to.
         let about_to = |state: State| Cell::new(if state.is_final() { state } else { State::Busy });
@@ -76,9 +48,9 @@ impl Crowd {
         let busy = async {
             loop {
                 sleep(LOOK_EVERY).await;
-                let tally = Tally::of(states.iter().map(Cell::get));
-                look(tally);
-                if tally.busy == 0 {
+                let count = |wanted| states.iter().filter(|state| state.get() == wanted).count();
+                look(count(State::Served));
+                if count(State::Busy) == 0 {
                     return;
                 }
             }
@@ -105,20 +77,14 @@ impl Crowd {
         self.residents.len()
     }
 
-    /// Where the boxes stand now.
-    pub(super) fn tally(&self) -> Tally {
-        Tally::of(self.residents.iter().map(Resident::state))
+    /// How many boxes stand there now.
+    pub(super) fn standing(&self, wanted: State) -> usize {
+        self.residents.iter().filter(|resident| resident.state() == wanted).count()
     }
 
     /// What has become of each box on this day.
     pub(super) fn outcomes(&self) -> impl Iterator<Item = &Outcomes> {
         self.residents.iter().filter_map(Resident::outcomes)
-    }
-
-    /// Time on the wall from the beginning of the day until the last box was served.
-    pub(super) fn served_after(&self) -> Option<Duration> {
-        let last = self.residents.iter().filter_map(|resident| resident.served_at).max();
-        last.map(|at| at.saturating_duration_since(self.day_began))
     }
 
     /// What owners read who found no way to consent, and how many.

@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::Serialize;
 
 use super::Plan;
-use super::crowd::{Crowd, Tally};
-use crate::calendar::Day;
-use crate::enedis::{Counts, Endpoint, GeneratedMeters};
+use super::boxes::State;
+use super::crowd::Crowd;
+use crate::enedis::{Counts, GeneratedMeters};
 pub use crate::report::Verdict;
 use crate::report::{Judged, Table, name, write_end};
 
@@ -43,16 +41,12 @@ pub struct Report {
 pub struct DayReport {
     /// `day 1`, or `again`.
     pub name: String,
-    /// The date, `YYYY-MM-DD`.
-    pub date: String,
     /// Boxes in all.
     pub boxes: usize,
     /// Boxes that got everything they wanted.
     pub served: usize,
-    /// Boxes that gave up for an hour at least once.
-    pub gave_up: usize,
     /// Times a box gave up for an hour.
-    pub times_given_up: u64,
+    pub gave_up: u64,
     /// Boxes that had stopped for good by the end of the day.
     pub disabled: usize,
     /// Boxes that threw, and did nothing until the next day.
@@ -61,10 +55,6 @@ pub struct DayReport {
     pub unfinished: usize,
     /// Requests of the boxes by kind, those sent again included.
     pub requests: BTreeMap<String, u64>,
-    /// Requests of the boxes sent again.
-    pub resends: u64,
-    /// Requests of the boxes without an answer in four heartbeats.
-    pub timeouts: u64,
     /// Answers the boxes got, by status.
     pub answers: BTreeMap<u16, u64>,
     /// Calls to Enedis for data, those during an outage included.
@@ -77,20 +67,8 @@ pub struct DayReport {
     pub producers: u64,
     /// Calls to Enedis for their data, but for those during an outage.
     pub producer_calls: u64,
-    /// Calls to Enedis to learn which meter was consented to.
-    pub service_calls: u64,
-    /// Tokens of the application that Enedis issued.
-    pub tokens: u64,
     /// Calls that Enedis answered 429 because the quota was spent.
     pub throttled: u64,
-    /// The most calls to one API in a second and in an hour, as Enedis counts them.
-    pub most_in_a_second: u32,
-    /// See [`DayReport::most_in_a_second`].
-    pub most_in_an_hour: u32,
-    /// Seconds by which the clocks were put forward while every box waited.
-    pub skipped_secs: u64,
-    /// Seconds from the first arrival until all boxes were served, skipped time included; `None`: they were not.
-    pub served_after_secs: Option<f64>,
     /// What reached Enedis during the outage.
     pub outage: Option<OutageReport>,
 }
@@ -102,22 +80,17 @@ pub struct OutageReport {
     pub kind: String,
     /// Requests for data.
     pub data_calls: u64,
-    /// Requests to learn which meter was consented to.
-    pub service_calls: u64,
-    /// Requests for tokens.
-    pub token_calls: u64,
 }
 
 impl DayReport {
     /// The day that just ended; `outage` is what reached Enedis during it, `counts` what it counted apart from it.
     pub(super) fn new(
         plan: &Plan,
-        (name, date): (&str, Day),
+        name: &str,
         crowd: &Crowd,
-        (outage, counts): (Option<OutageReport>, Counts),
-        skipped: Duration,
+        outage: Option<OutageReport>,
+        counts: &Counts,
     ) -> Self {
-        let Tally { busy, waiting, served, disabled, stuck } = crowd.tally();
         let producing: HashSet<_> = (0..plan.boxes)
             .filter(|index| plan.meters().produces(*index))
             .map(GeneratedMeters::point)
@@ -127,36 +100,24 @@ impl DayReport {
             of.map(|(_, count)| count).sum()
         };
         let producers = producing.len() as u64;
-        let served_after =
-            crowd.served_after().filter(|_| served == crowd.len()).map(|after| after + skipped);
         let mut day = Self {
             name: name.to_owned(),
-            date: date.to_string(),
             boxes: crowd.len(),
-            served,
-            disabled,
-            stuck,
-            unfinished: busy + waiting,
+            served: crowd.standing(State::Served),
+            disabled: crowd.standing(State::Disabled),
+            stuck: crowd.standing(State::Stuck),
+            unfinished: crowd.standing(State::Busy) + crowd.standing(State::Waiting),
             data_calls: counts.data_requests() + outage.as_ref().map_or(0, |outage| outage.data_calls),
             consumers: u64::from(plan.boxes) - producers,
             consumer_calls: calls(false),
             producers,
             producer_calls: calls(true),
-            service_calls: counts.requests(Endpoint::SubscribedServices),
-            tokens: counts.application_tokens,
             throttled: counts.throttled_in_all(),
-            most_in_a_second: counts.most_in_a_second.values().copied().max().unwrap_or(0),
-            most_in_an_hour: counts.most_in_an_hour.values().copied().max().unwrap_or(0),
-            skipped_secs: skipped.as_secs(),
-            served_after_secs: served_after.map(|after| after.as_secs_f64()),
             outage,
             ..Self::default()
         };
         for outcomes in crowd.outcomes() {
-            day.gave_up += usize::from(outcomes.gave_up > 0);
-            day.times_given_up += outcomes.gave_up;
-            day.resends += outcomes.resends;
-            day.timeouts += outcomes.timeouts;
+            day.gave_up += outcomes.gave_up;
             for (kind, count) in &outcomes.requests {
                 *day.requests.entry(kind.name().to_owned()).or_default() += count;
             }
@@ -234,10 +195,10 @@ impl fmt::Display for Report {
             writeln!(f, "{}", table(days))?;
         }
         for outage in days.iter().filter_map(|day| day.outage.as_ref()) {
+            let OutageReport { kind, data_calls } = outage;
             writeln!(
                 f,
-                "Enedis was out of order ({}): meanwhile {} calls for data, {} for services, {} for tokens reached it\n",
-                outage.kind, outage.data_calls, outage.service_calls, outage.token_calls
+                "Enedis was out of order ({kind}): meanwhile {data_calls} calls for data reached it\n"
             )?;
         }
         let said = [("the server", &self.server_said), ("owners", &self.owners_said)];
@@ -251,31 +212,18 @@ fn table(days: &[&DayReport]) -> Table {
         table.row(label, days.iter().map(|day| cell(day)));
     };
     row("", &|day| day.name.clone());
-    row("", &|day| day.date.clone());
     row("boxes", &|day| day.boxes.to_string());
     row("  served", &|day| day.served.to_string());
-    row("  gave up for an hour (times)", &|day| match day.times_given_up {
-        0 => "0".into(),
-        times => format!("{} ({times})", day.gave_up),
-    });
+    row("  gave up for an hour, times", &|day| day.gave_up.to_string());
     row("  stopped for good", &|day| day.disabled.to_string());
     row("  stuck until the next day", &|day| day.stuck.to_string());
     row("  unfinished", &|day| day.unfinished.to_string());
-    row("all served after", &|day| {
-        day.served_after_secs.map_or("never".into(), |secs| duration(secs.round()))
-    });
-    row("  of which skipped, all boxes waiting", &|day| match day.skipped_secs {
-        0 => "0".into(),
-        secs => duration(secs as f64),
-    });
     row("requests of the boxes", &|day| day.requests.values().sum::<u64>().to_string());
     for kind in KINDS {
         if days.iter().any(|day| day.requests.contains_key(kind)) {
             row(&format!("  {kind}"), &|day| count(day.requests.get(kind)));
         }
     }
-    row("  sent again", &|day| day.resends.to_string());
-    row("  without an answer in time", &|day| day.timeouts.to_string());
     let mut statuses: Vec<_> = days.iter().flat_map(|day| day.answers.keys().copied()).collect();
     statuses.sort_unstable();
     statuses.dedup();
@@ -287,21 +235,12 @@ fn table(days: &[&DayReport]) -> Table {
     if days.iter().any(|day| day.producers > 0) {
         row("  per meter that produces as well", &|day| format!("{:.2}", day.per_producer()));
     }
-    row("  most in a second", &|day| day.most_in_a_second.to_string());
-    row("  most in an hour", &|day| day.most_in_an_hour.to_string());
     row("  answered 429 for the quota", &|day| day.throttled.to_string());
-    row("calls to Enedis for services", &|day| day.service_calls.to_string());
-    row("tokens of Enedis for the application", &|day| day.tokens.to_string());
     table
 }
 
 fn count(count: Option<&u64>) -> String {
     count.copied().unwrap_or(0).to_string()
-}
-
-/// `1m 15s`.
-fn duration(secs: f64) -> String {
-    format!("{:#}", SignedDuration::from_secs_f64(secs))
 }
 
 /// One or two lines that say what was tried.

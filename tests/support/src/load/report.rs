@@ -1,6 +1,6 @@
 //! Owns what a run is judged by: its numbers, the requirements they must meet, and how both are written for a person.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -10,8 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::flows::Consents;
 use super::tally::{Errors, FIGURES, Second, Tally, Times, seconds};
-use super::{INTERVAL_SECS, Plan, quota};
-use crate::enedis::{Counts, Endpoint};
+use super::{INTERVAL_SECS, Plan};
 use crate::process;
 use crate::report::{Judged, Machine, Table, Verdict, name, write_end};
 
@@ -25,8 +24,6 @@ const LAG_MAX_MS: f64 = 20.0;
 pub struct Report {
     /// The plan, in words.
     pub plan: String,
-    /// Seconds that load was offered.
-    pub seconds: f64,
     /// Where and of what it was measured.
     pub machine: Machine,
     /// How the devices got their codes.
@@ -140,14 +137,8 @@ pub(super) async fn watch(pid: u32, start: Instant, length: Duration) -> io::Res
 pub struct Enedis {
     /// Requests.
     pub calls: u64,
-    /// Those answered 429.
+    /// Those answered 429, as they were beyond the quota.
     pub throttled: u64,
-    /// The most in one second of the quota.
-    pub most_in_a_second: u32,
-    /// The most in one hour of the quota.
-    pub most_in_an_hour: u32,
-    /// The quota: in a second, and in an hour.
-    pub quota: (u32, u32),
 }
 
 impl Setup {
@@ -224,25 +215,10 @@ impl Use {
     }
 }
 
-impl Enedis {
-    pub(super) fn new(plan: &Plan, counts: &Counts) -> Self {
-        let quota = quota(plan);
-        let most = |of: &HashMap<Endpoint, u32>| of.get(&Endpoint::Token).copied().unwrap_or(0);
-        Self {
-            calls: counts.requests(Endpoint::Token),
-            throttled: counts.throttled(Endpoint::Token),
-            most_in_a_second: most(&counts.most_in_a_second),
-            most_in_an_hour: most(&counts.most_in_an_hour),
-            quota: (quota.per_second.unwrap_or(u32::MAX), quota.per_hour.unwrap_or(u32::MAX)),
-        }
-    }
-}
-
 impl Report {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             plan: plan.to_string(),
-            seconds: plan.length.as_secs_f64(),
             machine: Machine::this(),
             p99_below_ms: plan.p99_ms,
             ..Self::default()
@@ -262,12 +238,9 @@ impl Judged for Report {
                 errors.total() == 0 && completed == started && *started > 0,
                 format!("{completed} of {started}"),
             ));
-            let Enedis { most_in_a_second, most_in_an_hour, quota, throttled, .. } = self.enedis;
-            verdicts.push(Verdict::new(
-                "Enedis' quota is never exceeded",
-                throttled == 0 && most_in_a_second <= quota.0 && most_in_an_hour <= quota.1,
-                format!("at most {most_in_a_second} in a second of {}, {throttled} refused", quota.0),
-            ));
+            let Enedis { calls, throttled } = self.enedis;
+            let found = format!("{throttled} of {calls} calls refused");
+            verdicts.push(Verdict::new("Enedis' quota is never exceeded", throttled == 0, found));
         }
         verdicts
     }
@@ -303,11 +276,8 @@ impl fmt::Display for Report {
             table.row("consents started", [consents.started]);
             table.row("  completed", [consents.completed]);
             errors(&mut table, &mut texts, &consents.errors);
-            let Enedis { calls, throttled, most_in_a_second, most_in_an_hour, quota } = self.enedis;
-            table.row("token calls to Enedis", [calls]);
-            table.row("  most in a second", [format!("{most_in_a_second} of {}", quota.0)]);
-            table.row("  most in an hour", [format!("{most_in_an_hour} of {}", quota.1)]);
-            table.row("  answered 429 for the quota", [throttled]);
+            table.row("token calls to Enedis", [self.enedis.calls]);
+            table.row("  answered 429 for the quota", [self.enedis.throttled]);
             times.row("consents, planned to token", cells(&consents.whole_ms));
             times.row("  device code", cells(&consents.code_ms));
             times.row("  all pages of the person", cells(&consents.pages_ms));

@@ -2,7 +2,6 @@ use serde_json::json;
 
 use super::flows::Consents;
 use super::*;
-use crate::enedis::{Counts, Endpoint};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -48,7 +47,7 @@ fn consents() -> Consents {
     }
 }
 
-fn report(tally: Tally, consents: Consents, counts: &Counts) -> Report {
+fn report(tally: Tally, consents: Consents, throttled: u64) -> Report {
     let polls = Polls::new(&plan(), tally);
     let cpu = Cpu { server: ms(1), own: ms(2), machine: ms(1_003) };
     Report {
@@ -56,13 +55,13 @@ fn report(tally: Tally, consents: Consents, counts: &Counts) -> Report {
         used: Use::new((cpu, 12_000_000), plan().length, Some(&polls)),
         polls: Some(polls),
         consents: Some(consents.finished()),
-        enedis: Enedis::new(&plan(), counts),
+        enedis: Enedis { calls: 2, throttled },
         ..Report::new(&plan())
     }
 }
 
 fn good() -> Report {
-    report(tally(ms(5)), consents(), &Counts::default())
+    report(tally(ms(5)), consents(), 0)
 }
 
 fn failed(report: &Report) -> Vec<&'static str> {
@@ -89,10 +88,9 @@ fn each_requirement_is_judged() {
     for (requirement, change) in polls {
         let mut tally = tally(ms(5));
         change(&mut tally);
-        assert_eq!(failed(&report(tally, consents(), &Counts::default())), [requirement]);
+        assert_eq!(failed(&report(tally, consents(), 0)), [requirement]);
     }
-    let refused = Counts { throttled: [(Endpoint::Token, 1)].into(), ..Counts::default() };
-    let unfinished = report(tally(ms(5)), Consents { completed: 1, ..consents() }, &refused);
+    let unfinished = report(tally(ms(5)), Consents { completed: 1, ..consents() }, 1);
     assert_eq!(failed(&unfinished), ["every consent ends with a token", "Enedis' quota is never exceeded"]);
 }
 
@@ -105,7 +103,7 @@ fn figures_are_those_of_the_time_that_load_was_offered() {
     let setup = good.setup.expect("a setup");
     assert!((setup.per_second - 100.0).abs() < 1e-9 && (setup.bytes_per_session - 1e3).abs() < 1e-9);
     // The last ten are answered in the third second, after the load, and count for no rate.
-    let late = report(tally(ms(1_000)), consents(), &Counts::default());
+    let late = report(tally(ms(1_000)), consents(), 0);
     for (report, rate, series) in [(good, 10.0, vec![10, 10]), (late, 5.0, vec![0, 10, 10])] {
         let polls = report.polls.as_ref().expect("polls");
         assert!((polls.rate_answered - rate).abs() < 1e-9 && polls.tally.answered == 20);
@@ -117,7 +115,7 @@ fn figures_are_those_of_the_time_that_load_was_offered() {
 fn a_report_is_read_by_people_and_programs() {
     let mut tally = tally(ms(5));
     tally.receive(ms(0), ms(70), &wrong("HTTP 503", "busy"));
-    let mut report = report(tally, consents(), &Counts::default());
+    let mut report = report(tally, consents(), 0);
     report.server_said = [("WARN slow".to_owned(), 4)].into();
     let text = report.to_string();
     for part in

@@ -200,16 +200,12 @@ fn read(reply: Option<&Reply>) -> Result<(u16, String), Crash> {
 
 /// The dates and values of the usable readings; none if it is no answer about `point`. Throws without a list.
 fn readings(point: &str, reply: Option<&Reply>) -> Result<Vec<(Value, f64)>, Crash> {
-    let body = reply.and_then(Reply::truth).unwrap_or_default();
-    let Some(reading) = body.get("meter_reading") else { return Ok(Vec::new()) };
+    let members = reply.map(Reply::members).transpose()?.flatten().unwrap_or_default();
+    let Some(reading) = members.get("meter_reading") else { return Ok(Vec::new()) };
     if reading.get("usage_point_id").map(text).as_deref() != Some(point) {
         return Ok(Vec::new());
     }
-    let intervals = match reading.get("interval_reading") {
-        Some(Value::Array(intervals)) => intervals.as_slice(),
-        Some(Value::Object(_) | Value::String(_)) => &[],
-        _ => return Err(Crash),
-    };
+    let intervals = reading.get("interval_reading").and_then(Value::as_array).ok_or(Crash)?;
     let usable = intervals.iter().filter_map(|interval| {
         let value = interval.get("value")?;
         let value = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;

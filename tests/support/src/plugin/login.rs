@@ -52,17 +52,13 @@ impl Plugin {
 
     /// The answer with codes: anything else is asked again.
     pub(super) fn on_device_code(&mut self, reply: Option<&Reply>) -> Next {
-        match reply.filter(|reply| reply.status == 200).and_then(Reply::truth) {
-            Some(Value::Object(members)) => {
-                let codes = (members.get("device_code"), members.get("user_code"));
-                let (Some(device), Some(user)) = codes else { return Ok(self.retry()) };
-                self.device_code = text(device);
-                self.user_code = Some(text(user));
-                Ok(self.poll())
-            }
-            Some(Value::Number(_) | Value::Bool(_)) => Err(Crash),
-            _ => Ok(self.retry()),
-        }
+        let Some(reply) = reply.filter(|reply| reply.status == 200) else { return Ok(self.retry()) };
+        let members = reply.members()?.unwrap_or_default();
+        let codes = (members.get("device_code"), members.get("user_code"));
+        let (Some(device), Some(user)) = codes else { return Ok(self.retry()) };
+        self.device_code = text(device);
+        self.user_code = Some(text(user));
+        Ok(self.poll())
     }
 
     /// The answer to a poll or a refresh. The error in the body counts before the status.
@@ -72,7 +68,7 @@ impl Plugin {
         if FATAL.contains(&error.as_str()) {
             return Ok(self.disable());
         }
-        let Some(Value::Object(members)) = reply.truth() else { return Ok(self.retry()) };
+        let Some(members) = reply.members()? else { return Ok(self.retry()) };
         if error == "authorization_pending" {
             if let Some(interval) = members.get("interval") {
                 let secs = whole(interval).and_then(|secs| u64::try_from(secs).ok());
@@ -113,7 +109,6 @@ fn whole(value: &Value) -> Option<i64> {
         #[expect(clippy::cast_possible_truncation, reason = "int() truncates as well")]
         Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|float| float as i64)),
         Value::String(text) => text.trim().parse().ok(),
-        Value::Bool(value) => Some(i64::from(*value)),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Plugin, Settings};
 use crate::calendar::Day;
@@ -131,21 +131,19 @@ impl Reply {
         Self { status, headers: Vec::new(), body: body.to_string() }
     }
 
-    /// The body if it is JSON and, for Python, true.
-    pub(super) fn truth(&self) -> Option<Value> {
-        serde_json::from_str::<Value>(&self.body).ok().filter(is_true)
+    /// The members of a JSON object; `None`: the body is no JSON, or a list or a text. Throws on a number and a truth value.
+    pub(super) fn members(&self) -> Result<Option<Map<String, Value>>, Crash> {
+        match serde_json::from_str(&self.body) {
+            Ok(Value::Object(members)) => Ok(Some(members)),
+            Ok(Value::Number(_) | Value::Bool(_)) => Err(Crash),
+            Ok(Value::Null | Value::Array(_) | Value::String(_)) | Err(_) => Ok(None),
+        }
     }
 
     /// The error code, in lower case: from the body, else from a `WWW-Authenticate` of that exact name which has a
-    /// comma. Throws on a body that is a number, and on an item of the header without `=`.
+    /// comma. Throws on an item of the header without `=`.
     pub(super) fn error(&self) -> Result<String, Crash> {
-        let error = match self.truth() {
-            Some(Value::Object(members)) => members.get("error").map(text).unwrap_or_default(),
-            Some(Value::Array(items)) if items.iter().any(|item| item == "error") => return Err(Crash),
-            Some(Value::String(body)) if body.contains("error") => return Err(Crash),
-            None | Some(Value::Array(_) | Value::String(_)) => String::new(),
-            Some(Value::Number(_) | Value::Bool(_) | Value::Null) => return Err(Crash),
-        };
+        let error = self.members()?.and_then(|members| members.get("error").map(text)).unwrap_or_default();
         let header = self.headers.iter().find(|(name, _)| name == "WWW-Authenticate").map(|(_, value)| value);
         let Some(header) = header.filter(|value| error.is_empty() && value.contains(',')) else {
             return Ok(error.to_lowercase());
@@ -161,18 +159,6 @@ impl Reply {
 /// What `str()` makes of it, near enough.
 pub(super) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
-}
-
-/// What `bool()` makes of it.
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(members) => !members.is_empty(),
-    }
 }
 
 /// What became of the work of a box since it was switched on.

@@ -177,7 +177,6 @@ async fn the_gateway_wants_a_live_token_a_subscription_and_json() {
     assert_eq!(get_as(&sim, &live, &path).await.status, 401);
     assert_eq!(get_as(&sim, &token(&sim).await, "/metering_data_clc/v5/other").await.status, 404);
     assert_eq!(sim.seen().unknown_paths, ["/metering_data_clc/v5/other"]);
-    assert_eq!(sim.counts().application_tokens, 4);
 }
 
 #[tokio::test]
@@ -190,10 +189,7 @@ async fn each_api_has_its_quota_and_refusals_are_counted() {
     let counts = sim.counts();
     assert_eq!((counts.requests(Endpoint::DataV5), counts.throttled(Endpoint::DataV5)), (3, 1));
     assert_eq!((counts.data_requests(), counts.throttled_in_all()), (4, 1));
-    assert_eq!((counts.of_meter(POINT, Resource::MaxPower), counts.application_tokens), (4, 4));
-    let busiest = counts.most_in_an_hour[&Endpoint::DataV5];
-    assert!((2..=3).contains(&busiest), "refused ones count as well");
-    assert!(counts.most_in_a_second[&Endpoint::DataV5] <= busiest);
+    assert_eq!(counts.of_meter(POINT, Resource::MaxPower), 4);
     sim.reset_counts();
     assert_eq!(sim.counts(), Counts::default());
 }
