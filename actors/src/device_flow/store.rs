@@ -73,24 +73,34 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Reads the sessions that are not purgeable at `now`, page by page.
     async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError>;
 
-    /// Deletes sessions that are purgeable at `now`, a bounded number a call; answers how many went.
-    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Deletes sessions that are purgeable at `now`, a bounded number a call; answers how many went. Nothing to do for a
+    /// store that deletes by itself.
+    async fn purge(&self, _now: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 
     /// Sessions updated since `cursor` by any instance, with the cursor to pass next time. An update is
     /// reported at least once; it may be reported again. Without a cursor nothing is reported: the answer marks
-    /// where to begin. Fresh sessions are not reported; whoever misses one looks it up.
-    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError>;
+    /// where to begin. Fresh sessions are not reported; whoever misses one looks it up. A store that is not shared has
+    /// nothing to report.
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        Ok((Vec::new(), cursor.unwrap_or_default()))
+    }
 
     /// Tells the other instances which sessions were polled here since the last call, and answers which were polled
     /// there. Best effort: nothing is durable, and what is lost costs a little leniency. A store that is not shared
     /// answers nothing.
-    async fn share_polls(&self, polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError>;
+    async fn share_polls(&self, _polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Whether other instances write to the same store. If not, memory is complete and a miss is final.
-    fn is_shared(&self) -> bool;
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// How many groups the store takes at a time without making each slower.
     fn commits_at_once(&self) -> usize {

@@ -115,11 +115,6 @@ impl SessionStore for MongoStore {
         self.link.ask(page).await
     }
 
-    /// The server's TTL monitor deletes.
-    async fn purge(&self, _: Timestamp) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
     async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
         let inner = Arc::clone(&self.inner);
         let changed =

@@ -162,11 +162,6 @@ impl TokenStore for MongoTokens {
         let filter = doc! { "_id": binary(refresh) };
         self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) }).await
     }
-
-    /// The server's TTL monitor deletes.
-    async fn purge(&self, _: Timestamp) -> Result<u64, StoreError> {
-        Ok(0)
-    }
 }
 
 fn by_id() -> Hint {

@@ -16,7 +16,7 @@ use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::record::Record;
-use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
+use actors::device_flow::store::{Page, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
 
 use super::SqliteMeters;
@@ -111,21 +111,8 @@ impl SessionStore for SqliteStore {
         Ok(gone)
     }
 
-    /// Nobody else writes here: never anything to report.
-    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
-        Ok((Vec::new(), cursor.unwrap_or_default()))
-    }
-
-    async fn share_polls(&self, _: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
-        Ok(Vec::new())
-    }
-
     async fn ping(&self) -> Result<(), StoreError> {
         self.workers.read(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))).await
-    }
-
-    fn is_shared(&self) -> bool {
-        false
     }
 }
 
