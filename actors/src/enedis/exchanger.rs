@@ -146,7 +146,7 @@ impl Endpoint {
     }
 }
 
-/// The actor: [`Calls`] and [`ApplicationToken`] decide, it carries out. Reach it through [`TokenExchangerHandle`].
+/// The actor: `Calls` and `ApplicationToken` decide, it carries out. Reach it through [`TokenExchangerHandle`].
 pub struct TokenExchanger {
     server: Rc<dyn AuthorizationServer>,
     clock: SharedClock,
