@@ -102,11 +102,7 @@ pub trait TokenStore: Send + Sync + 'static {
     async fn issue(&self, access: Access) -> Result<Written, StoreError>;
 
     /// The grant of a refresh token, by its hash.
-    async fn find_refresh(
-        &self,
-        refresh: TokenHash,
-        now: Timestamp,
-    ) -> Result<Option<MeterGrant>, StoreError>;
+    async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError>;
 
     /// The grant of an access token, by its hash, if both are live.
     async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError>;

@@ -120,12 +120,8 @@ impl TokenStore for MongoTokens {
         self.change(issue).await
     }
 
-    async fn find_refresh(
-        &self,
-        refresh: TokenHash,
-        now: Timestamp,
-    ) -> Result<Option<MeterGrant>, StoreError> {
-        let filter = doc! { "_id": binary(refresh), "expires_at": live(now) };
+    async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+        let filter = doc! { "_id": binary(token), "expires_at": live(now) };
         self.find_one(filter, by_id()).await
     }
 

@@ -72,12 +72,8 @@ impl TokenStore for SqliteTokens {
         self.workers.write(move |db| transact(db, |db| sql::issue(db, access))).await
     }
 
-    async fn find_refresh(
-        &self,
-        refresh: TokenHash,
-        now: Timestamp,
-    ) -> Result<Option<MeterGrant>, StoreError> {
-        self.find(&sql::BY_REFRESH, refresh, now).await
+    async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+        self.find(&sql::BY_REFRESH, token, now).await
     }
 
     async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
