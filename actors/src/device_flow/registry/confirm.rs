@@ -96,7 +96,7 @@ impl Handler<FindCode> for CodeRegistry {
 
     // Synchronous, unless the session is being written or has to be looked up.
     fn handle(&mut self, msg: FindCode, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(msg), ctx);
+        self.serve(Attempt::first(SessionKey::User(msg.user), msg), ctx);
     }
 }
 
@@ -104,10 +104,6 @@ impl SessionRequest for FindCode {
     type Answer = FindAnswer;
     const UNKNOWN: FindAnswer = FindAnswer::Unknown;
     const UNAVAILABLE: FindAnswer = FindAnswer::Unavailable;
-
-    fn key(&self) -> SessionKey {
-        SessionKey::User(self.user)
-    }
 
     fn into_reply(self) -> Reply<FindAnswer> {
         self.reply
@@ -143,7 +139,7 @@ impl Handler<Confirm> for CodeRegistry {
 
     // Interleaves: other messages of this session wait.
     fn handle(&mut self, msg: Confirm, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(msg), ctx);
+        self.serve(Attempt::first(SessionKey::User(msg.user), msg), ctx);
     }
 }
 
@@ -151,10 +147,6 @@ impl SessionRequest for Confirm {
     type Answer = ConfirmAnswer;
     const UNKNOWN: ConfirmAnswer = ConfirmAnswer::Unknown;
     const UNAVAILABLE: ConfirmAnswer = ConfirmAnswer::Unavailable;
-
-    fn key(&self) -> SessionKey {
-        SessionKey::User(self.user)
-    }
 
     fn into_reply(self) -> Reply<ConfirmAnswer> {
         self.reply

@@ -85,7 +85,7 @@ impl Handler<BeginExchange> for CodeRegistry {
 
     // Interleaves: other messages of this session wait. A reload waits for the exchange that is under way.
     fn handle(&mut self, msg: BeginExchange, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(msg), ctx);
+        self.serve(Attempt::first(SessionKey::State(msg.state), msg), ctx);
     }
 }
 
@@ -93,10 +93,6 @@ impl SessionRequest for BeginExchange {
     type Answer = BeginAnswer;
     const UNKNOWN: BeginAnswer = BeginAnswer::No(ReturnError::Gone);
     const UNAVAILABLE: BeginAnswer = BeginAnswer::Unavailable;
-
-    fn key(&self) -> SessionKey {
-        SessionKey::State(self.state)
-    }
 
     fn into_reply(self) -> Reply<BeginAnswer> {
         self.reply
@@ -117,7 +113,7 @@ impl SessionRequest for BeginExchange {
                 Err(error) => {
                     return match shard.exchanging.get_mut(&device) {
                         Some(waiting) if error == ReturnError::InProgress => {
-                            waiting.push(Box::new(Attempt::first(attempt.request)));
+                            waiting.push(Box::new(Attempt::first(attempt.key, attempt.request)));
                         }
                         _ => attempt.answer(BeginAnswer::No(error)),
                     };
@@ -187,7 +183,7 @@ impl Handler<FinishExchange> for CodeRegistry {
 
     // Interleaves: other messages of this session wait.
     fn handle(&mut self, msg: FinishExchange, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(msg), ctx);
+        self.serve(Attempt::first(SessionKey::Device(msg.device), msg), ctx);
     }
 }
 
@@ -195,10 +191,6 @@ impl SessionRequest for FinishExchange {
     type Answer = FinishAnswer;
     const UNKNOWN: FinishAnswer = FinishAnswer::Gone;
     const UNAVAILABLE: FinishAnswer = FinishAnswer::Unavailable;
-
-    fn key(&self) -> SessionKey {
-        SessionKey::Device(self.device)
-    }
 
     fn into_reply(self) -> Reply<FinishAnswer> {
         self.reply
@@ -255,7 +247,7 @@ impl Handler<DenyConsent> for CodeRegistry {
 
     // Interleaves: other messages of this session wait.
     fn handle(&mut self, msg: DenyConsent, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(msg), ctx);
+        self.serve(Attempt::first(SessionKey::State(msg.state), msg), ctx);
     }
 }
 
@@ -263,10 +255,6 @@ impl SessionRequest for DenyConsent {
     type Answer = DenyAnswer;
     const UNKNOWN: DenyAnswer = DenyAnswer::No(ReturnError::Gone);
     const UNAVAILABLE: DenyAnswer = DenyAnswer::Unavailable;
-
-    fn key(&self) -> SessionKey {
-        SessionKey::State(self.state)
-    }
 
     fn into_reply(self) -> Reply<DenyAnswer> {
         self.reply

@@ -47,7 +47,7 @@ impl Handler<Poll> for CodeRegistry {
 
     // Synchronous, but for a first delivery, which interleaves.
     fn handle(&mut self, msg: Poll, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(msg), ctx);
+        self.serve(Attempt::first(SessionKey::Device(msg.device), msg), ctx);
     }
 }
 
@@ -55,10 +55,6 @@ impl SessionRequest for Poll {
     type Answer = PollAnswer;
     const UNKNOWN: PollAnswer = PollAnswer::Invalid;
     const UNAVAILABLE: PollAnswer = PollAnswer::Unavailable;
-
-    fn key(&self) -> SessionKey {
-        SessionKey::Device(self.device)
-    }
 
     fn into_reply(self) -> Reply<PollAnswer> {
         self.reply

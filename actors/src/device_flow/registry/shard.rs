@@ -89,7 +89,7 @@ impl CodeRegistry {
 
     /// Runs a request now, or puts it where it waits for its session.
     pub(super) fn serve<R: SessionRequest>(&mut self, attempt: Attempt<R>, ctx: &mut Context<Self>) {
-        let key = attempt.request.key();
+        let key = attempt.key;
         let Some(row) = self.table.row(&key) else {
             let is_missing = matches!(&key, SessionKey::Device(device) if self.missing.contains(device));
             if self.ports.store.is_shared() && !attempt.looked_up && !is_missing {
@@ -123,9 +123,6 @@ pub(super) trait SessionRequest: Sized + 'static {
     /// The answer if the store is in trouble.
     const UNAVAILABLE: Self::Answer;
 
-    /// Leads to the session.
-    fn key(&self) -> SessionKey;
-
     /// The way back.
     fn into_reply(self) -> Reply<Self::Answer>;
 
@@ -144,6 +141,8 @@ pub(super) trait SessionRequest: Sized + 'static {
 /// A request, and what was tried for it.
 pub(super) struct Attempt<R> {
     pub request: R,
+    /// Leads to its session.
+    pub key: SessionKey,
     /// Times that its change met another revision in the store.
     pub conflicts: u8,
     /// Whether the store was asked for its session.
@@ -151,8 +150,8 @@ pub(super) struct Attempt<R> {
 }
 
 impl<R: SessionRequest> Attempt<R> {
-    pub fn first(request: R) -> Self {
-        Self { request, conflicts: 0, looked_up: false }
+    pub fn first(key: SessionKey, request: R) -> Self {
+        Self { request, key, conflicts: 0, looked_up: false }
     }
 
     pub fn answer(self, answer: R::Answer) {
