@@ -1,23 +1,22 @@
 //! Enedis as it is asked in these benches: it answers at once, from a string.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use actors::base::meter::Meter;
 use actors::base::token_set::TokenSet;
 use actors::enedis::port::{Answer, Attempt, AuthorizationServer, Call, NoMeters, RawAnswer};
-use actors::metering::civil::{days_between, moment_text, plus, today};
+use actors::metering::civil::{moment_text, plus, today};
 use actors::metering::request::{DayRange, MeterRequest, Resource};
 use actors::metering::resource_server::{MeterCall, ResourceServer, Verdict};
 use async_trait::async_trait;
 use device_flow_proxy::enedis::Response;
 use device_flow_proxy::enedis::data::judge;
 use jiff::SignedDuration;
-use jiff::civil::Date;
+use serde_json::json;
 
 use crate::running::START;
 
-/// The meter that [`curve`] and [`daily`] are about.
+/// The meter that [`curve`] is about.
 pub const PRM: &str = "12345678901234";
 
 /// Gives a token for whatever is presented.
@@ -54,13 +53,13 @@ impl Default for Curves {
 impl ResourceServer for Curves {
     async fn read(&self, call: MeterCall, _: Duration) -> Verdict {
         let MeterCall { api, request, .. } = call;
-        let answer = json(self.body.replace(PRM, &request.meter.to_string()).into_bytes());
+        let answer = response(self.body.replace(PRM, &request.meter.to_string()).into_bytes());
         judge(api, request, &Ok(answer), START)
     }
 }
 
 /// An answer with this body.
-pub fn json(body: Vec<u8>) -> Response {
+pub fn response(body: Vec<u8>) -> Response {
     Response { status: 200, content_type: Some("application/json".into()), body, retry_at: None }
 }
 
@@ -82,33 +81,16 @@ pub fn about(resource: Resource, range: DayRange) -> MeterRequest {
 
 /// A load curve in half hours, as the API of 2026 writes it.
 pub fn curve(range: DayRange) -> String {
-    let midnight = range.start().at(0, 0, 0, 0);
-    let points = (1..=48 * range.day_count()).map(|n| {
-        let at = moment_text(midnight.saturating_add(SignedDuration::from_mins(30 * n)));
-        format!(r#"{{"v":"{}","d":"{at}","p":"PT30M","n":"B","iv":"0","ec":"0"}}"#, 100 + n * 7 % 4_000)
-    });
-    page(range, "PA", "W", points)
-}
-
-/// The energy of each day, as the API of 2026 writes it.
-pub fn daily(range: DayRange) -> String {
-    let first: Date = range.start();
-    let points = range.days().map(|day| {
-        let value = 9_000 + days_between(first, day) * 77 % 30_000;
-        format!(r#"{{"v":"{value}","d":"{day}"}}"#)
-    });
-    page(range, "EA", "Wh", points)
-}
-
-fn page(range: DayRange, physical: &str, unit: &str, points: impl Iterator<Item = String>) -> String {
-    let mut page = String::new();
     let (start, end) = (range.start(), range.end());
-    // Writing to a string cannot fail.
-    let _ = write!(
-        page,
-        r#"{{"idPrm":"{PRM}","etapeMetier":"BRUT","periode":{{"dateDebut":"{start}","dateFin":"{end}"}},"modeCalcul":"MESURE","contexte":[],"grandeur":[{{"grandeurMetier":"CONS","grandeurPhysique":"{physical}","unite":"{unit}","calendrier":[],"points":["#
-    );
-    page.push_str(&points.collect::<Vec<_>>().join(","));
-    page.push_str("]}]}");
-    page
+    let points = (1..=48 * range.day_count()).map(|n| {
+        let at = moment_text(start.at(0, 0, 0, 0).saturating_add(SignedDuration::from_mins(30 * n)));
+        json!({"v": (100 + n * 7 % 4_000).to_string(), "d": at, "p": "PT30M", "n": "B", "iv": "0", "ec": "0"})
+    });
+    let points: Vec<_> = points.collect();
+    let curve = json!({"grandeurMetier": "CONS", "grandeurPhysique": "PA", "unite": "W", "calendrier": [],
+        "points": points});
+    let period = json!({"dateDebut": start.to_string(), "dateFin": end.to_string()});
+    json!({"idPrm": PRM, "etapeMetier": "BRUT", "periode": period, "modeCalcul": "MESURE", "contexte": [],
+        "grandeur": [curve]})
+    .to_string()
 }

@@ -8,27 +8,25 @@ use std::time::Duration;
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, StateToken, UserCode};
 use actors::base::keyring::{CacheKey, Keyring};
 use actors::base::meter::Meter;
-use actors::base::token_set::TokenSet;
 use actors::device_flow::session::{Consent, Presentation, Session};
 use actors::limits::fair_queue::{FairQueue, Next, Priority};
 use actors::limits::quota::{Quota, QuotaSettings};
 use actors::limits::token_bucket::{Rate, TokenBucket};
 use actors::metering::api_choice::{Api, ApiChooser, ApiMode, Report};
 use actors::metering::cache::{HotCache, Subject, key_text};
-use actors::metering::civil::{moment_text, parse_moment, today};
+use actors::metering::civil::today;
 use actors::metering::day::{Day, days_of};
-use actors::metering::policy::LastingError;
 use actors::metering::queue;
 use actors::metering::refusals::{Judgement, OutageDetector, RefusalHistory};
 use actors::metering::request::{MeterRequest, Resource};
-use actors::metering::resource_server::{DataError, Verdict};
+use actors::metering::resource_server::Verdict;
 use actors::metering::split::{self, Merged, merge};
 use criterion::{Criterion, Throughput};
-use device_flow_proxy::enedis::data::{judge, question};
+use device_flow_proxy::enedis::data::judge;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::fakes::{PRM, about, curve, daily, json, until_yesterday, week};
+use crate::fakes::{PRM, about, curve, response, until_yesterday, week};
 use crate::running::{LIFE, PAUSE, START, request};
 
 const QUOTA: QuotaSettings = QuotaSettings { per_second: 5, per_hour: 10_000_000 };
@@ -57,11 +55,6 @@ pub fn codes(c: &mut Criterion) {
     let sealed = keys.seal(&mut rng, &owner, &[7; 400]);
     assert_eq!(keys.open(&owner, &sealed).as_deref(), Some([7; 400].as_slice()));
     group.bench_function("token opened", |b| b.iter(|| keys.open(&owner, black_box(&sealed))));
-    group.bench_function("token's body with its age", |b| {
-        let token =
-            br#"{"access_token":"oNOmvxyCQZSwjXYQJZST","expires_in":12600,"refresh_token":"ijRNFTbbRLEGby"}"#;
-        b.iter(|| TokenSet::from_bytes(black_box(token)).map(|set| set.body_after(Duration::from_secs(7))));
-    });
     group.finish();
 }
 
@@ -190,22 +183,13 @@ pub fn questions(c: &mut Criterion) {
             b.iter(|| split::calls(black_box(request), day, |_| false));
         });
     }
-    let request = about(Resource::ConsumptionCurve, week());
-    group.bench_function("asked of the API of 2026", |b| {
-        b.iter(|| question(Api::New, black_box(request)));
-    });
     group.bench_function("date of today in France", |b| b.iter(|| today(black_box(START))));
-    group.bench_function("moment parsed and written", |b| {
-        let text = "2026-11-24 00:30:00";
-        assert_eq!(parse_moment(text).map(moment_text).as_deref(), Some(text));
-        b.iter(|| parse_moment(black_box(text)).map(moment_text));
-    });
     group.finish();
 }
 
 /// What is remembered, how it is found, and for how long.
 pub fn memory(c: &mut Criterion) {
-    let (day, keys) = (today(START), Keyring::new(&[1; 32]));
+    let keys = Keyring::new(&[1; 32]);
     let request = about(Resource::ConsumptionCurve, week());
     let mut group = c.benchmark_group("meter memory");
     group.bench_function("key of a day", |b| {
@@ -227,28 +211,18 @@ pub fn memory(c: &mut Criterion) {
         assert_eq!(cache.get(key(9_999), START), Some(&9_999));
         b.iter(|| cache.get(black_box(key(9_999)), START).copied());
     });
-    group.bench_function("a lasting error remembered", |b| {
-        let error = DataError::no_data();
-        let call = about(Resource::DailyProduction, week());
-        assert!(LastingError::remember(None, &error, call, false, day).is_some());
-        b.iter(|| LastingError::remember(None, black_box(&error), call, false, day));
-    });
     group.finish();
 }
 
 /// Pages of several sizes.
 pub fn pages(c: &mut Criterion) {
-    for (what, resource, days) in [
-        ("a week of load curve", Resource::ConsumptionCurve, 7),
-        ("a year of load curve", Resource::ConsumptionCurve, 364),
-        ("a year of daily values", Resource::DailyConsumption, 365),
-    ] {
-        let range = until_yesterday(days);
-        let body = if resource.is_curve() { curve(range) } else { daily(range) };
+    for (what, days) in [("a week of load curve", 7), ("a year of load curve", 364)] {
+        let (resource, range) = (Resource::ConsumptionCurve, until_yesterday(days));
+        let body = curve(range);
         let request = about(resource, range);
         let mut group = c.benchmark_group(what);
         group.throughput(Throughput::Bytes(body.len() as u64)).sample_size(20);
-        let answer = Ok(json(body.clone().into_bytes()));
+        let answer = Ok(response(body.clone().into_bytes()));
         let Verdict::Values(reading) = judge(Api::New, request, &answer, START) else { panic!("no values") };
         group.bench_function("read", |b| {
             b.iter(|| judge(Api::New, request, black_box(&answer), START));
