@@ -22,7 +22,7 @@ use actors::device_flow::throttler::{PacePoll, PollThrottler};
 use criterion::{BatchSize, Criterion, Throughput};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::fakes::PRM;
 use crate::running::{INTERVAL, PAUSE, Plan, Running, START, ask, runner, sized};
@@ -84,13 +84,15 @@ pub fn polls(c: &mut Criterion) {
             let device = running.keys.device(&running.pending[turn.get()].0);
             assert!(matches!(running.poll(device).await, PollAnswer::Pending { .. }));
         });
-        let early = LazyCell::new(|| {
-            let device = running.keys.device(&running.pending[0].0);
-            runner.block_on(running.poll(device));
-            device
-        });
+        let early = OnceCell::new();
         ask(&mut group, &format!("a poll too early, {name} sessions"), &running, async |running| {
-            assert!(matches!(running.poll(*early).await, PollAnswer::SlowDown { .. }));
+            let first = || async {
+                let device = running.keys.device(&running.pending[0].0);
+                running.poll(device).await;
+                device
+            };
+            let device = *early.get_or_init(first).await;
+            assert!(matches!(running.poll(device).await, PollAnswer::SlowDown { .. }));
         });
         ask(&mut group, &format!("an unknown poll, {name} sessions"), &running, async |running| {
             let device = running.keys.device(&running.draw(DeviceCode::generate));
@@ -135,14 +137,12 @@ pub fn writes(c: &mut Criterion) {
     ask(&mut group, "a code confirmed", &running, async |running| {
         running.confirm(&running.pending[0].1, *browser).await;
     });
-    let confirmed = || {
-        let (_, browser, confirmed) = runner.block_on(running.confirmed());
-        (running.keys.state(&confirmed.state), running.keys.browser(&browser))
-    };
-    let one = LazyCell::new(confirmed);
+    let one = OnceCell::new();
     ask(&mut group, "an exchange begun and failed", &running, async |running| {
-        exchange(running, *one, Outcome::Failed { consumed: false }).await;
+        let session = *one.get_or_init(|| confirmed(running)).await;
+        exchange(running, session, Outcome::Failed { consumed: false }).await;
     });
+    let confirmed = || runner.block_on(confirmed(&running));
     group.bench_function("an exchange begun and finished with a token", |b| {
         let token = TokenSet::own([("access_token", "oNOmvxyCQZSwjXYQJZST".into())]);
         b.iter_batched(
@@ -162,6 +162,11 @@ pub fn writes(c: &mut Criterion) {
         );
     });
     group.finish();
+}
+
+async fn confirmed(running: &Running) -> (StateHash, BrowserHash) {
+    let (_, browser, confirmed) = running.confirmed().await;
+    (running.keys.state(&confirmed.state), running.keys.browser(&browser))
 }
 
 async fn exchange(running: &Running, (state, browser): (StateHash, BrowserHash), outcome: Outcome) {
@@ -204,9 +209,10 @@ pub fn journeys(c: &mut Criterion) {
         journey(metering, returned).await;
     });
     group.sample_size(100);
-    let device = LazyCell::new(|| runner().block_on(journey(&running, code(None))));
+    let device = OnceCell::new();
     ask(&mut group, "the token once more", &running, async |running| {
-        assert!(matches!(running.poll(*device).await, PollAnswer::Token(_)));
+        let device = *device.get_or_init(|| journey(running, code(None))).await;
+        assert!(matches!(running.poll(device).await, PollAnswer::Token(_)));
     });
     group.finish();
 }
