@@ -20,7 +20,6 @@ use crate::server::Server;
 use crate::world::StoreKind;
 use crate::world::World;
 
-/// Time the proxy may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// Time the box waits beyond the life of its codes, as a consent may take longer than that.
 const PATIENCE: Duration = Duration::from_secs(1200);
@@ -68,7 +67,6 @@ pub async fn run(arguments: &Arguments, binary: PathBuf, say: &dyn Fn(String)) -
     told
 }
 
-/// The story itself.
 async fn tell(
     arguments: &Arguments,
     world: &World,
@@ -103,7 +101,6 @@ async fn tell(
     Ok(())
 }
 
-/// What a box prints: the link, the same as a QR code, the code.
 fn announcement(code: &DeviceCodeAnswer) -> String {
     format!(
         "To link this box to your meter, open\n\n    {link}\n\n{qr}\nor open {uri} and type\n\n    {user_code}\n\n\
@@ -125,7 +122,6 @@ fn qr_code(text: &str) -> Option<String> {
     Some(picture + "\n")
 }
 
-/// What the person did and read.
 fn described(visit: &Visit) -> String {
     let hops = visit.chain.iter().map(|hop| {
         // The path tells the step; queries carry codes.

@@ -17,7 +17,6 @@ pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_cod
 
 /// `User-Agent` of a box in the field.
 const USER_AGENT: &str = "DomoticzLinkyPlugin/2.6.0";
-/// Time a box waits for one answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval when the answer names none, in seconds (RFC 8628 section 3.2).
 const DEFAULT_INTERVAL_SECS: u64 = 5;

@@ -48,15 +48,12 @@ pub use self::quota::{Quota, Taken};
 pub use self::seen::{Counts, Endpoint, Request, Seen};
 use crate::calendar::Day;
 
-/// Path of the consent page.
 const AUTHORIZE_PATH: &str = "/dataconnect/v1/oauth2/authorize";
-/// Path of the consent page since 2026.
 const AUTHORIZE_V2_PATH: &str = "/dataconnect/v2/oauth2/authorize";
 /// Path of the service that tells which meter an authorisation is for; also answered without the last slash.
 const SERVICES_PATH: &str = "/subscribed_services/v1/";
 /// Path that the buttons of both consent pages post to.
 pub const CONSENT_PATH: &str = "/dataconnect/v1/oauth2/consent";
-/// Path of the token endpoint.
 const TOKEN_PATH: &str = "/oauth2/v3/token";
 /// Life of an access token, as told in `expires_in`. Those of the application itself do end then.
 const TOKEN_LIFE: Duration = Duration::from_secs(12_600);

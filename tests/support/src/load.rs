@@ -55,7 +55,6 @@ const INTERVAL_SECS: f64 = 5.0;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Calls to Enedis allowed for each consent offered.
 const CALLS_PER_CONSENT: f64 = 1.2;
-/// Time the server may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a run is to be, as the command line has it.

@@ -29,7 +29,6 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(2);
 /// The operation of MongoDB's wire protocol that carries commands, and the length of what is before its document.
 const OP_MSG: i32 = 2013;
 const HEAD: usize = 21;
-/// Name of the replica set.
 const REPLICA_SET: &str = "rs0";
 
 /// A running server.
@@ -144,7 +143,6 @@ impl Mongod {
         Ok(mongod)
     }
 
-    /// Waits until the server answers `hello` as wanted.
     fn wait_for(&self, deadline: Instant, wanted: impl Fn(&Document) -> bool) -> io::Result<()> {
         loop {
             if let Some(status) = self.process.ended()? {

@@ -18,7 +18,6 @@ use crate::http::Fault;
 const MAX_HOPS: usize = 10;
 /// Pages [`Person::link`] acts on.
 const MAX_PAGES: usize = 8;
-/// Time a page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What the browser of someone who reads French sends as `Accept-Language`.
 const FRENCH: &str = "fr-FR,fr;q=0.9,en;q=0.5";

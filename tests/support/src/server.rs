@@ -21,7 +21,6 @@ use crate::process::{Process, Signal};
 pub const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Time between two looks at a process.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Name of the proxy's binary.
 const PROXY: &str = "device-flow-proxy";
 /// Log lines shown when a test fails.
 const LINES_SHOWN: usize = 40;

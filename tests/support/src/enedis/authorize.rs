@@ -44,7 +44,6 @@ pub(super) fn page(options: &Options, book: &mut Book, request: &Request) -> Res
     Ok(Response::html(200, "Partage de vos données", &body))
 }
 
-/// Answers the buttons of the consent pages.
 pub(super) fn consent(
     options: &Options,
     book: &mut Book,

@@ -10,7 +10,6 @@ use super::quota::{Quota, Taken};
 use super::{Counts, Endpoint, Fault, Seen};
 use crate::calendar::{Day, wall_clock};
 
-/// Life of an authorization code.
 const CODE_LIFE: Duration = Duration::from_secs(180);
 
 /// Everything the simulator remembers.
@@ -70,11 +69,9 @@ pub(super) struct Grant {
 /// Where a consent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GrantState {
-    /// Given.
     Active,
     /// Taken back a moment ago: still listed, data is refused already.
     Fading,
-    /// Taken back.
     Ended,
 }
 
@@ -106,7 +103,6 @@ impl Book {
         wall_clock() + self.clock_ahead
     }
 
-    /// Today, for Enedis.
     pub(super) fn today(&self) -> Day {
         self.today.unwrap_or_else(|| Day::in_france(self.now()))
     }
@@ -142,7 +138,6 @@ impl Book {
         self.grants.get(point).is_some_and(|grant| grant.state == GrantState::Active)
     }
 
-    /// Issues a code for `consent`.
     pub(super) fn issue_code(&mut self, consent: Consent) -> String {
         let code = random_hex(16);
         self.codes.insert(code.clone(), Code { consent, issued: Instant::now(), consumed: false });
@@ -190,7 +185,6 @@ impl Book {
         Ok(self.issue_tokens(holder))
     }
 
-    /// Issues a token of the application itself.
     pub(super) fn issue_application_token(&mut self) -> String {
         let access = self.issue_access_token();
         self.application_tokens.insert(access.clone(), self.now());

@@ -48,9 +48,7 @@ impl GeneratedMeters {
 /// Who answers the consent page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// Test client, 0 to 9.
     Client(u8),
-    /// Meter of a generated fleet.
     Meter(u32),
 }
 
@@ -132,7 +130,6 @@ impl Profile {
         }
     }
 
-    /// The day it was put in service.
     pub(super) fn in_service(&self) -> Day {
         let (year, month, day) = self.in_service;
         Day::new(year, month, day).unwrap_or(Day::from_epoch(0))

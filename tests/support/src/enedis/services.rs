@@ -34,7 +34,6 @@ fn acces() -> String {
     "ACCES".into()
 }
 
-/// Answers a question.
 pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> Response {
     match rows(options, book, request) {
         Ok((rows, false)) => {

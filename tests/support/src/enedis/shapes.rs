@@ -16,9 +16,7 @@ pub(super) fn only<'a>(pairs: &'a [(String, String)], name: &str) -> Result<Opti
 /// One of the two data APIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// `meter_reading`.
     V5,
-    /// `grandeur`.
     Of2026,
 }
 
@@ -109,7 +107,6 @@ impl Dialect {
         (status, body)
     }
 
-    /// Status and body of an answer.
     pub(super) fn written(self, quirks: bool, ask: &Ask, points: &[Point]) -> (u16, Value) {
         (200, if self == Self::V5 { v5(ask, points) } else { of_2026(quirks, ask, points) })
     }

@@ -37,7 +37,6 @@ pub(super) struct Point {
     pub(super) value: Option<u32>,
 }
 
-/// Half hours in a day.
 pub(super) const SLOTS: u32 = 48;
 /// Of so many points, about one is missing with [`super::Options::quirks`].
 const ONE_NULL_IN: u64 = 11;

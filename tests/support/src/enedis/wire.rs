@@ -19,7 +19,6 @@ use super::{
     SERVICES_PATH, Shared, TOKEN_PATH, authorize, data, token,
 };
 
-/// Longest request body that is read, in bytes.
 const BODY_MAX: usize = 64 * 1024;
 
 /// The connection is to be closed without an answer: hyper does so when a service returns an error.

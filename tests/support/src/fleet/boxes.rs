@@ -1,10 +1,11 @@
 //! Owns one box of the fleet with its owner: when it arrives, when its owner consents, and where it stands.
 
 use std::cell::Cell;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -22,7 +23,6 @@ const OWNER_AGAIN: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(60);
 /// Tells the server who asks, as a reverse proxy in front of it does.
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// Longer than any round.
 const A_DAY: Duration = Duration::from_secs(DAY_SECS);
 
 /// How a round begins for a box.
@@ -74,7 +74,6 @@ impl State {
     }
 }
 
-/// A box with its owner.
 pub(super) struct Resident {
     index: u32,
     base_url: String,
@@ -96,15 +95,16 @@ impl Resident {
     /// Box number `index`, to be switched on in the morning of `day`.
     pub(super) fn new(plan: &Plan, base_url: &str, day: Day, index: u32) -> Self {
         let clock = Clock::new(Moment::at(day, 8, 0), plan.speed);
-        let draw = |what| fraction(plan.seed, index, what);
+        let seed = plan.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(index));
+        let mut rng = StdRng::seed_from_u64(seed);
         Self {
             index,
             base_url: base_url.to_owned(),
-            arrival: plan.arrive_within.mul_f64(draw("arrival")),
-            phase: clock.on_the_wall(HEARTBEAT).mul_f64(draw("phase")),
-            owner_delay: clock.on_the_wall(OWNER_WITHIN).mul_f64(draw("owner")),
+            arrival: plan.arrive_within.mul_f64(rng.random()),
+            phase: clock.on_the_wall(HEARTBEAT).mul_f64(rng.random()),
+            owner_delay: clock.on_the_wall(OWNER_WITHIN).mul_f64(rng.random()),
             clock,
-            seed: plan.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(index)),
+            seed,
             device: None,
             link: None,
             owner: JoinSet::new(),
@@ -116,14 +116,12 @@ impl Resident {
         self.device.as_ref().map(|device| device.plugin().outcomes())
     }
 
-    /// A new day begins.
     pub(super) fn begin_day(&mut self) {
         if let Some(device) = &mut self.device {
             device.plugin_mut().forget_outcomes();
         }
     }
 
-    /// Where it stands now.
     pub(super) fn state(&self) -> State {
         let now = self.clock.now();
         self.device.as_ref().map_or(State::Busy, |device| State::of(device.plugin(), now))
@@ -136,7 +134,6 @@ impl Resident {
         (self.state() == State::Waiting && next.day() == day).then_some(wait)
     }
 
-    /// Puts its clock forward.
     pub(super) fn skip(&self, by: Duration) {
         self.clock.skip(by);
     }
@@ -219,11 +216,4 @@ async fn consent(link: String, index: u32, delay: Duration) -> Option<String> {
 fn address(index: u32) -> IpAddr {
     let [_, high, middle, low] = index.to_be_bytes();
     Ipv4Addr::new(10, high, middle, low).into()
-}
-
-/// A number from 0 to 1 for box `index`, from the seed.
-fn fraction(seed: u64, index: u32, what: &str) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    (seed, index, what).hash(&mut hasher);
-    (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -15,7 +15,6 @@ use crate::plugin::Outcomes;
 /// Time between two looks at the boxes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// All boxes.
 pub(super) struct Crowd {
     residents: Vec<Resident>,
 }
@@ -27,7 +26,6 @@ impl Crowd {
         Self { residents }
     }
 
-    /// A new day begins for every box.
     pub(super) fn begin_day(&mut self) {
         self.residents.iter_mut().for_each(Resident::begin_day);
     }
@@ -67,12 +65,10 @@ impl Crowd {
         self.residents.iter().filter_map(|resident| resident.waits(day)).min()
     }
 
-    /// Puts every box's clock forward.
     pub(super) fn skip(&self, by: Duration) {
         self.residents.iter().for_each(|resident| resident.skip(by));
     }
 
-    /// How many boxes there are.
     pub(super) fn len(&self) -> usize {
         self.residents.len()
     }

@@ -25,10 +25,8 @@ const AHEAD: i64 = 30;
 const OUTAGE: Duration = Duration::from_secs(3_600);
 /// Requests to each door that an outage is scripted for; after them it answers 503.
 const SCRIPTED: usize = 3_000;
-/// Time the server may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
-/// The server and the simulated Enedis.
 pub(super) struct World {
     ground: world::World,
     server: Option<Server>,
@@ -69,12 +67,10 @@ impl World {
         &self.ground.enedis
     }
 
-    /// The day it began with.
     pub(super) fn first_day(&self) -> Day {
         self.first_day
     }
 
-    /// Where the server is found.
     pub(super) fn base_url(&self) -> String {
         self.ground.builder.base_url()
     }
@@ -117,7 +113,6 @@ impl World {
         self.over.take()
     }
 
-    /// Stops the server.
     pub(super) async fn stop(&mut self) -> Result<(), RunError> {
         let Some(server) = self.server.take() else { return Ok(()) };
         let ended = server.end(STOP_WITHIN).await;

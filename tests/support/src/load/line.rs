@@ -28,7 +28,6 @@ const SOURCES: u32 = 256;
 /// Bodies that are known without being parsed: `interval` makes some twenty of them.
 const KNOWN_MAX: usize = 32;
 
-/// A connection and its devices.
 pub(super) struct Line {
     pub(super) number: u32,
     address: SocketAddr,

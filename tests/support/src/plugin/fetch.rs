@@ -186,7 +186,6 @@ impl Plugin {
         [today.plus(-days), today]
     }
 
-    /// The meter at hand.
     fn usage_point(&self) -> String {
         let point = self.saved.usage_points.get(self.cycle.point).map_or("", String::as_str);
         point.trim().to_uppercase()

@@ -13,12 +13,10 @@ fn day(text: &str) -> Day {
     Day::parse(text).expect("a day")
 }
 
-/// Ten in the morning.
 fn ten() -> Moment {
     Moment::at(day("2026-11-23"), 10, 0)
 }
 
-/// A box and its clock.
 struct World {
     plugin: Plugin,
     now: Moment,

@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 
 use super::{Reply, Request};
 
-/// Bytes read at once.
 const BUFFER: usize = 4096;
 
 /// Sends `request` and reads the answer.
@@ -39,7 +38,6 @@ pub(super) fn is_open(stream: &TcpStream) -> bool {
     }
 }
 
-/// The whole request.
 fn written(request: &Request) -> Vec<u8> {
     let line = format!("{} {} HTTP/1.1", request.method, request.target);
     let length = request.body.as_ref().map(|body| format!("Content-Length: {}", body.len()));
