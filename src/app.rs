@@ -74,7 +74,7 @@ pub struct Application {
     listening: Socket,
     server: Server,
     admin: Option<Server>,
-    launcher: ShardLauncher,
+    launcher: Arc<ShardLauncher>,
     shared: Arc<Shared>,
     shutdown: Duration,
 }
@@ -106,7 +106,7 @@ impl Application {
             return Err(StartError::OtherKey);
         }
         let system = start_actors(&config, &clock, &keys, &store, metering).await?;
-        let launcher = system.launcher.clone();
+        let launcher = Arc::clone(&system.launcher);
         let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
         let shared = Arc::new(shared);
         let server = serve(&config, &shared, &launcher, listener)?;
@@ -175,11 +175,11 @@ async fn drain(shared: &Shared) -> bool {
 fn serve(
     config: &Arc<Config>,
     shared: &Arc<Shared>,
-    launcher: &ShardLauncher,
+    launcher: &Arc<ShardLauncher>,
     listener: TcpListener,
 ) -> Result<Server, StartError> {
     let (settings, workers, address) = (Arc::clone(config), config.server.workers, config.server.listen);
-    let (shared, launcher) = (Arc::clone(shared), launcher.clone());
+    let (shared, launcher) = (Arc::clone(shared), Arc::clone(launcher));
     let factory = move || {
         // This runs on each worker's thread: its share of the shards lives there.
         let share = launcher.start_here();

@@ -98,11 +98,11 @@ pub struct System {
     /// The store, for writes.
     pub writer: WriterHandle,
     /// Consents on their way.
-    pub consent: ConsentWorkflow,
+    pub consent: Arc<ConsentWorkflow>,
     /// Tokens of our own and metering data, with `FLOW=CLIENT_CREDENTIALS`.
     pub metering: Option<MeteringHandles>,
     /// Starts shards on the threads that will serve.
-    pub launcher: ShardLauncher,
+    pub launcher: Arc<ShardLauncher>,
     enedis_arbiter: Arbiter,
     background: Vec<JoinHandle<()>>,
 }
@@ -111,7 +111,7 @@ pub struct System {
 #[derive(Clone)]
 pub struct MeteringHandles {
     /// Checks and renews tokens.
-    pub tokens: TokenService,
+    pub tokens: Arc<TokenService>,
     /// Answers questions for data.
     pub relay: MeterRelayHandle,
 }
@@ -148,7 +148,7 @@ impl System {
                 consent_life,
                 (ports.entropy)(),
             );
-            background.push(actix_rt::spawn(background::purge(tokens.clone())));
+            background.push(actix_rt::spawn(background::purge(Arc::clone(&tokens))));
             let exchanger = exchanger.clone();
             let relay_ports = RelayPorts {
                 server: resource_server,
@@ -159,7 +159,7 @@ impl System {
             };
             // On the exchanger's thread: both wait for Enedis, and the one asks the other for its token.
             let relay = MeterRelay::launch(&enedis_arbiter.handle(), relay_ports, relay, (ports.entropy)());
-            metering = Some(MeteringHandles { tokens: tokens.clone(), relay: relay.clone() });
+            metering = Some(MeteringHandles { tokens: Arc::clone(&tokens), relay: relay.clone() });
             let grants = MeterGrantIssuer { tokens, relay, exchanger, clock, asks_v2 };
             issuer = Some(Arc::new(grants) as Arc<dyn GrantIssuer>);
         }

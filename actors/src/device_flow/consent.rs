@@ -109,13 +109,8 @@ pub enum ConsentOutcome {
     Garbled,
 }
 
-/// Runs the workflow. Cheap to clone.
-#[derive(Clone)]
+/// Runs the workflow.
 pub struct ConsentWorkflow {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     registry: CodeRegistryHandle,
     exchanger: TokenExchangerHandle,
     keys: Arc<Keyring>,
@@ -137,30 +132,27 @@ impl ConsentWorkflow {
         client: ConfiguredClient,
         issuer: Option<Arc<dyn GrantIssuer>>,
         exchange_deadline: Duration,
-    ) -> Self {
+    ) -> Arc<Self> {
         let tasks = TaskTracker::new();
-        let inner = Inner { registry, exchanger, keys, clock, client, issuer, exchange_deadline, tasks };
-        Self { inner: Arc::new(inner) }
+        Arc::new(Self { registry, exchanger, keys, clock, client, issuer, exchange_deadline, tasks })
     }
 
     /// Turns a return into a decision. Must be called on a thread with a local task set, as actix threads have.
-    pub async fn complete(&self, returned: AuthorizationReturn) -> ConsentOutcome {
-        let inner = Arc::clone(&self.inner);
-        let task = self.inner.tasks.spawn_local(async move { inner.complete(returned).await });
+    pub async fn complete(self: &Arc<Self>, returned: AuthorizationReturn) -> ConsentOutcome {
+        let workflow = Arc::clone(self);
+        let task = self.tasks.spawn_local(async move { workflow.run(returned).await });
         // The task ends only with its thread; then the outcome is in the store, or the code is marked presented.
         task.await.unwrap_or(ConsentOutcome::InProgress)
     }
 
     /// Waits until no workflow is under way. New ones may still be begun; they are waited for too.
     pub async fn idle(&self) {
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-        self.inner.tasks.reopen();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
     }
-}
 
-impl Inner {
-    async fn complete(&self, came: AuthorizationReturn) -> ConsentOutcome {
+    async fn run(&self, came: AuthorizationReturn) -> ConsentOutcome {
         let AuthorizationReturn { state, browser, returned } = came;
         let (state, browser) = (self.keys.state(&state), self.keys.browser(&browser));
         let repeatable = !matches!(returned, Returned::Code { .. });

@@ -7,6 +7,7 @@
 //! where that is the page people are sent to (an owner whose box lost its token consents again, and v1 shows no
 //! difference). The rest is for the operator, and `docs/security.md` says so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,7 +39,7 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(60);
 /// Issues tokens for consents.
 pub struct MeterGrantIssuer {
     /// Records them.
-    pub tokens: TokenService,
+    pub tokens: Arc<TokenService>,
     /// Remembers data of meters, and must forget what it has of one whose owner consents anew.
     pub relay: MeterRelayHandle,
     /// Asks Enedis for the meters of an authorisation.

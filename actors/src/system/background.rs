@@ -47,7 +47,7 @@ pub(super) async fn follow(store: Arc<dyn SessionStore>, registry: CodeRegistryH
 }
 
 /// Deletes tokens that have expired.
-pub(super) async fn purge(tokens: TokenService) {
+pub(super) async fn purge(tokens: Arc<TokenService>) {
     let mut tick = every(PURGE_EVERY);
     loop {
         tick.tick().await;

@@ -1,7 +1,7 @@
 //! Starts the registry's shards on the threads that serve HTTP: a poll then wakes no other thread, which is most of what
 //! it would cost (measured, `docs/architecture.md`).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -13,12 +13,7 @@ use crate::device_flow::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts,
 use crate::device_flow::throttler::PollThrottler;
 
 /// Starts the shards, a share of them on each thread that asks.
-#[derive(Clone)]
 pub struct ShardLauncher {
-    inner: Arc<Launch>,
-}
-
-struct Launch {
     registry: CodeRegistryHandle,
     ports: ShardPorts,
     interval: Duration,
@@ -58,12 +53,6 @@ impl ThreadShare {
     }
 }
 
-impl Launch {
-    fn begun(&self) -> MutexGuard<'_, Begun> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl ShardLauncher {
     /// For `workers` threads; `stored` holds what each shard begins with.
     pub(super) fn new(
@@ -73,19 +62,18 @@ impl ShardLauncher {
         entropy: Entropy,
         workers: usize,
         stored: Vec<Table>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let begun = Mutex::new(Begun { threads: Vec::new(), stored });
         let (workers, ready) = (workers.max(1), watch::Sender::new(false));
-        Self { inner: Arc::new(Launch { registry, ports, interval, entropy, workers, begun, ready }) }
+        Arc::new(Self { registry, ports, interval, entropy, workers, begun, ready })
     }
 
     /// Starts this thread's share of the shards, each with its throttler beside it, and says which sessions that are. A
     /// thread that asks again, as the HTTP server does for each of its sockets, hears the same. Needs a local task set.
     pub fn start_here(&self) -> ThreadShare {
-        let launch = &self.inner;
-        let (workers, shards) = (launch.workers, launch.registry.shards());
+        let (workers, shards) = (self.workers, self.registry.shards());
         let here = thread::current().id();
-        let mut begun = launch.begun();
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = begun.threads.iter().position(|thread| *thread == here) {
             return ThreadShare { thread, workers, shards };
         }
@@ -97,14 +85,14 @@ impl ShardLauncher {
                 self.start_shard(shard, table);
             }
         }
-        if launch.registry.is_complete() {
-            launch.ready.send_replace(true);
+        if self.registry.is_complete() {
+            self.ready.send_replace(true);
         }
         share
     }
 
     fn start_shard(&self, shard: usize, table: Table) {
-        let Launch { registry, ports, interval, entropy, .. } = &*self.inner;
+        let Self { registry, ports, interval, entropy, .. } = self;
         let throttler =
             PollThrottler::new(Arc::clone(&ports.clock), *interval, ports.store.is_shared()).start();
         let actor = CodeRegistry::new(ports.clone(), throttler.clone(), entropy(), table).start();
@@ -114,6 +102,6 @@ impl ShardLauncher {
     /// Waits until every shard was started.
     pub async fn ready(&self) {
         // The sender lives in `self`, so this cannot fail.
-        let _ = self.inner.ready.subscribe().wait_for(|ready| *ready).await;
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
 }

@@ -54,7 +54,7 @@ struct Flow<'a> {
     enedis: FakeEnedis,
     issuer: Option<Arc<Issuer>>,
     registry: CodeRegistryHandle,
-    consent: ConsentWorkflow,
+    consent: Arc<ConsentWorkflow>,
     device: DeviceHash,
     browser: BrowserToken,
     state: StateToken,

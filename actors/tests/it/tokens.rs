@@ -16,7 +16,7 @@ use crate::relay::meter;
 use crate::universe::{START, Universe, pass, universe};
 
 /// The service on `store`.
-pub fn service(universe: &Universe, store: &TokenModel, seed: u8) -> TokenService {
+pub fn service(universe: &Universe, store: &TokenModel, seed: u8) -> Arc<TokenService> {
     let (keys, clock) = (Arc::clone(&universe.keys), Arc::clone(&universe.clock));
     TokenService::new(Arc::new(store.clone()), keys, clock, CONSENT_LIFE, [seed; 32])
 }

@@ -18,13 +18,8 @@ use crate::base::meter::{meters_text, parse_meters};
 use crate::base::store::{StoreError, Written};
 use crate::base::token_set::TokenSet;
 
-/// Gives, renews and checks. Cheap to clone.
-#[derive(Clone)]
+/// Gives, renews and checks.
 pub struct TokenService {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     store: Arc<dyn TokenStore>,
     keys: Arc<Keyring>,
     clock: SharedClock,
@@ -92,23 +87,21 @@ impl TokenService {
         clock: SharedClock,
         life: Duration,
         seed: [u8; 32],
-    ) -> Self {
-        let rng = Mutex::new(StdRng::from_seed(seed));
-        Self { inner: Arc::new(Inner { store, keys, clock, life, rng }) }
+    ) -> Arc<Self> {
+        Arc::new(Self { store, keys, clock, life, rng: Mutex::new(StdRng::from_seed(seed)) })
     }
 
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
     /// the same consent, they are the same.
     pub async fn give(&self, consented: &Consented) -> Result<TokenSet, StoreError> {
-        let inner = &*self.inner;
-        let now = inner.clock.now();
+        let now = self.clock.now();
         let Consented { state, grant, client_id, meters, origin } = consented;
         let text = meters_text(meters);
-        let (refresh, access) = inner.keys.consent_tokens(state, grant);
-        let hash = inner.keys.refresh(&refresh);
+        let (refresh, access) = self.keys.consent_tokens(state, grant);
+        let hash = self.keys.refresh(&refresh);
         let (sealed, owners) = {
-            let mut rng = inner.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            sealed_meters(&inner.keys, &mut *rng, &hash, meters)
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            sealed_meters(&self.keys, &mut *rng, &hash, meters)
         };
         let grant = MeterGrant {
             refresh: hash,
@@ -116,17 +109,17 @@ impl TokenService {
             meters: sealed,
             owners,
             consented_at: now,
-            expires_at: now + inner.life,
+            expires_at: now + self.life,
             origin: *origin,
         };
-        let record = inner.access(&access, &grant, now);
-        match inner.store.add(grant, Some(record)).await? {
+        let record = self.access(&access, &grant, now);
+        match self.store.add(grant, Some(record)).await? {
             Written::Applied => Ok(answer(&access, &refresh, &text, record.expires_at.since(now))),
             Written::Conflict => {
                 // Stored before, by a process that did not come to record the consent.
-                let stored = inner.store.find_refresh(hash, now).await?;
+                let stored = self.store.find_refresh(hash, now).await?;
                 let stored = stored.ok_or_else(|| StoreError::Aborted("tokens were taken away".into()))?;
-                let ends = inner.access(&access, &stored, stored.consented_at).expires_at;
+                let ends = self.access(&access, &stored, stored.consented_at).expires_at;
                 Ok(answer(&access, &refresh, &text, ends.since(now)))
             }
         }
@@ -134,13 +127,13 @@ impl TokenService {
 
     /// Takes the tokens of a consent back: nobody will ever receive them.
     pub async fn withdraw(&self, state: &StateHash, grant: &GrantHash) -> Result<(), StoreError> {
-        let (refresh, _) = self.inner.keys.consent_tokens(state, grant);
-        self.inner.store.revoke(self.inner.keys.refresh(&refresh)).await.map(drop)
+        let (refresh, _) = self.keys.consent_tokens(state, grant);
+        self.store.revoke(self.keys.refresh(&refresh)).await.map(drop)
     }
 
     /// Answers a refresh. The refresh token stays the same: a box whose answer was lost asks again with it.
     pub async fn refresh(&self, refresh: Refresh) -> Refreshed {
-        match self.inner.refresh(refresh).await {
+        match self.renew(refresh).await {
             Ok(Some(body)) => Refreshed::Token(body),
             Ok(None) => Refreshed::Invalid,
             Err(error) => {
@@ -152,9 +145,8 @@ impl TokenService {
 
     /// What an access token says about a meter.
     pub async fn open(&self, token: &BearerToken, meter: Meter) -> Opened {
-        let inner = &*self.inner;
-        match inner.store.find_access(inner.keys.access(token), inner.clock.now()).await {
-            Ok(Some(grant)) if grant.owners.contains(&inner.keys.meter(meter)) => {
+        match self.store.find_access(self.keys.access(token), self.clock.now()).await {
+            Ok(Some(grant)) if grant.owners.contains(&self.keys.meter(meter)) => {
                 Opened::Meter { consented_at: grant.consented_at }
             }
             Ok(Some(_)) => Opened::OtherMeters,
@@ -168,11 +160,10 @@ impl TokenService {
 
     /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
     pub async fn is_held(&self, consented: &Consented) -> Result<bool, StoreError> {
-        let inner = &*self.inner;
-        let (own, _) = inner.keys.consent_tokens(&consented.state, &consented.grant);
-        let own = inner.keys.refresh(&own);
+        let (own, _) = self.keys.consent_tokens(&consented.state, &consented.grant);
+        let own = self.keys.refresh(&own);
         for meter in &consented.meters {
-            let grants = inner.store.of_meter(inner.keys.meter(*meter), inner.clock.now()).await?;
+            let grants = self.store.of_meter(self.keys.meter(*meter), self.clock.now()).await?;
             if grants.iter().any(|grant| grant.refresh != own) {
                 return Ok(true);
             }
@@ -182,12 +173,10 @@ impl TokenService {
 
     /// Deletes some of what has expired.
     pub async fn purge(&self) -> Result<u64, StoreError> {
-        self.inner.store.purge(self.inner.clock.now()).await
+        self.store.purge(self.clock.now()).await
     }
-}
 
-impl Inner {
-    async fn refresh(&self, refresh: Refresh) -> Result<Option<String>, StoreError> {
+    async fn renew(&self, refresh: Refresh) -> Result<Option<String>, StoreError> {
         let Some(token) = refresh.token else { return Ok(None) };
         let now = self.clock.now();
         let Some(grant) = self.store.find_refresh(self.keys.refresh(&token), now).await? else {
