@@ -8,11 +8,10 @@ use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
-use serde::Serialize;
 
 /// How often a store was asked since it was wrapped. An operation counts when it is asked for, an error when it
 /// is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounts {
     /// Groups of writes.
     pub commits: u64,

@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use derive_more::AddAssign;
-use serde::Serialize;
 
 pub use self::confirm::{ConfirmAnswer, Confirmed, FindAnswer, PendingCode};
 pub use self::exchange::{BeginAnswer, DenyAnswer, FinishAnswer, Lease, Outcome};
@@ -43,7 +42,7 @@ const WAITING_MAX: usize = 50_000;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Counters of the registry since its start; summed over the shards where there are several.
-#[derive(Clone, Copy, Debug, Default, AddAssign, Serialize)]
+#[derive(Clone, Copy, Debug, Default, AddAssign)]
 pub struct RegistrySnapshot {
     /// Sessions in memory, tombstones included.
     pub sessions: usize,

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde::Serialize;
 
 use self::interval::{Pace, Verdict};
 use crate::base::admission::{Observe, Reply};
@@ -31,7 +30,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(60);
 const UNTOLD_MAX: usize = 100_000;
 
 /// Counters of one throttler since its start.
-#[derive(Clone, Copy, Debug, Default, derive_more::AddAssign, Serialize)]
+#[derive(Clone, Copy, Debug, Default, derive_more::AddAssign)]
 pub struct ThrottlerSnapshot {
     /// Sessions whose pacing is remembered.
     pub paced: usize,

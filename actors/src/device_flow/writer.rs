@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde::Serialize;
 
 use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::SharedClock;
@@ -29,7 +28,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(10);
 type Outcome = Result<Written, StoreError>;
 
 /// Counters of the writer since its start.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct WriterSnapshot {
     /// Writes waiting for a group.
     pub queued: usize,

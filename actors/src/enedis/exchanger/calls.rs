@@ -29,8 +29,6 @@ pub struct EndpointSnapshot {
     pub attempts: u64,
     /// Attempts that were sent again.
     pub retries: u64,
-    /// Calls that brought an answer.
-    pub answered: u64,
     /// Calls whose fate at Enedis is unknown.
     pub lost: u64,
     /// Calls given up, or refused at once.
@@ -159,7 +157,6 @@ impl Calls {
         }
         let (why, retry_at) = match attempt {
             Attempt::Answered(answer) | Attempt::Failed(answer) => {
-                self.stats.answered += 1;
                 return self.finish(now, id, Exchanged::Answered(answer));
             }
             Attempt::Lost => {
