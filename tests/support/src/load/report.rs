@@ -19,7 +19,7 @@ const LATE_PART: f64 = 0.01;
 /// How late, at most, the generator's thread may wake up (p99) before the offer counts as not made.
 const LAG_MAX_MS: f64 = 20.0;
 
-/// What came of a run. [`fmt::Display`] writes it as a table and a list of verdicts.
+/// What came of a run. [`fmt::Display`] writes it as a list of verdicts, which have the counts, and a table of the rest.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The plan, in words.
@@ -60,8 +60,6 @@ pub struct Setup {
 pub struct Polls {
     /// Polls planned.
     pub offered: u64,
-    /// Polls planned in a second.
-    pub rate_offered: f64,
     /// Polls answered in a second, in the time that polls were offered.
     pub rate_answered: f64,
     /// Whether each device keeps to the interval it was told, so that none may be told to slow down.
@@ -158,7 +156,6 @@ impl Polls {
         tally.series.truncate(tally.series.iter().rposition(busy).map_or(0, |last| last + 1));
         Self {
             offered: plan.schedule().offered(),
-            rate_offered: plan.rate(),
             rate_answered: within as f64 / plan.length.as_secs_f64(),
             on_schedule: plan.rate() * INTERVAL_SECS <= f64::from(plan.devices),
             reconnects: plan.reconnects,
@@ -257,27 +254,14 @@ impl fmt::Display for Report {
             table.row("  in a second", [format!("{:.0}", setup.per_second)]);
             table.row("  bytes of the server per session", [format!("{:.0}", setup.bytes_per_session)]);
         }
-        if let Some(Polls { offered, rate_offered, rate_answered, reconnects, tally, .. }) = &self.polls {
-            table.row("polls offered", [offered]);
-            table.row("  sent", [tally.sent]);
-            table.row("  answered", [tally.answered]);
-            table.row("    told to slow down", [tally.slow_down]);
-            errors(&mut table, &mut texts, &tally.errors);
-            table.row("  sent late by the generator", [tally.sent_late_by_generator]);
-            if !reconnects {
-                table.row("  connections opened anew", [tally.reopened]);
-            }
-            table.row("polls offered in a second", [format!("{rate_offered:.0}")]);
+        if let Some(Polls { rate_answered, tally, .. }) = &self.polls {
             table.row("polls answered in a second", [format!("{rate_answered:.0}")]);
+            errors(&mut table, &mut texts, "errors of polls", &tally.errors);
             times.row("polls, planned to answered", cells(&tally.latency_ms));
             times.row("  generator: woken late", cells(&tally.generator_lag_ms));
         }
         if let Some(consents) = &self.consents {
-            table.row("consents started", [consents.started]);
-            table.row("  completed", [consents.completed]);
-            errors(&mut table, &mut texts, &consents.errors);
-            table.row("token calls to Enedis", [self.enedis.calls]);
-            table.row("  answered 429 for the quota", [self.enedis.throttled]);
+            errors(&mut table, &mut texts, "errors of consents", &consents.errors);
             times.row("consents, planned to token", cells(&consents.whole_ms));
             times.row("  device code", cells(&consents.code_ms));
             times.row("  all pages of the person", cells(&consents.pages_ms));
@@ -304,10 +288,10 @@ impl fmt::Display for Report {
     }
 }
 
-fn errors<'a>(table: &mut Table, texts: &mut Vec<&'a str>, errors: &'a Errors) {
-    table.row("  errors", [errors.total()]);
+fn errors<'a>(table: &mut Table, texts: &mut Vec<&'a str>, title: &str, errors: &'a Errors) {
+    table.row(title, [errors.total()]);
     for (kind, count) in &errors.kinds {
-        table.row(format!("    {kind}"), [count]);
+        table.row(format!("  {kind}"), [count]);
     }
     texts.extend(errors.texts.iter().map(String::as_str));
 }
