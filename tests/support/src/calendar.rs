@@ -26,12 +26,6 @@ impl Day {
         text.parse().ok().map(Self).filter(|day| day.to_string() == text)
     }
 
-    /// The day `year`-`month`-`day`; `None` if the calendar has none such.
-    pub fn new(year: i64, month: i64, day: i64) -> Option<Self> {
-        let (year, month, day) = (year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?);
-        Date::new(year, month, day).ok().map(Self)
-    }
-
     /// The day that many days after 1 January 1970.
     pub fn from_epoch(days: i64) -> Self {
         Self(EPOCH).plus(days)

@@ -151,11 +151,6 @@ impl Simulator {
         self.base_url() + AUTHORIZE_V2_PATH
     }
 
-    /// URL of the service that tells which meter an authorisation is for.
-    pub fn services_url(&self) -> String {
-        self.base_url() + SERVICES_PATH
-    }
-
     /// URL of the token endpoint.
     pub fn token_url(&self) -> String {
         self.base_url() + TOKEN_PATH

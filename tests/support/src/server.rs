@@ -4,7 +4,6 @@
 //! environment (`PATH` excepted), a server that has said it is ready, and no process left behind after the drop.
 //! One [`Builder`] can start its server again and again, on the same port and the same data.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -30,7 +29,6 @@ const LINES_SHOWN: usize = 40;
 pub struct Builder {
     binary: PathBuf,
     port: u16,
-    arguments: Vec<OsString>,
     env: Vec<(String, String)>,
     data_dir: PathBuf,
     cwd: PathBuf,
@@ -94,13 +92,6 @@ impl Builder {
     #[must_use]
     pub fn env_remove(mut self, name: &str) -> Self {
         self.env.retain(|(key, _)| key != name);
-        self
-    }
-
-    /// Adds an argument, such as a command's name.
-    #[must_use]
-    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
-        self.arguments.push(argument.into());
         self
     }
 
@@ -168,7 +159,7 @@ impl Builder {
         }
     }
 
-    /// Runs the binary to its end with these arguments after the others, for commands such as `check-config`.
+    /// Runs the binary to its end with these arguments, for commands such as `check-config`.
     /// Blocks the thread.
     pub fn run<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(
         &self,
@@ -179,7 +170,7 @@ impl Builder {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(&self.arguments).current_dir(&self.cwd).env_clear().stdin(Stdio::null());
+        command.current_dir(&self.cwd).env_clear().stdin(Stdio::null());
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("DATA_DIR", &self.data_dir).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
@@ -204,7 +195,6 @@ impl Server {
             // It starts in another directory than ours.
             binary: std::path::absolute(&binary).unwrap_or(binary),
             port: 0,
-            arguments: Vec::new(),
             env: Vec::new(),
             data_dir,
             cwd,
@@ -331,6 +321,3 @@ fn ready(line: &str) -> Option<Value> {
     let fields = line.get_mut("fields")?.take();
     (fields.get("message")?.as_str()? == "ready").then_some(fields)
 }
-
-#[cfg(test)]
-mod tests;

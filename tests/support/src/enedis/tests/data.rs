@@ -52,8 +52,12 @@ async fn asked(sim: &Simulator, api: Endpoint) -> u16 {
     get(sim, &path(Resource::MaxPower, POINT, "2026-11-20", "2026-11-21")).await.status
 }
 
+fn services_url(sim: &Simulator) -> String {
+    sim.base_url() + SERVICES_PATH
+}
+
 async fn services(sim: &Simulator, body: &Value) -> Answer {
-    send(plain().post(sim.services_url()).bearer_auth(token(sim).await).json(body)).await
+    send(plain().post(services_url(sim)).bearer_auth(token(sim).await).json(body)).await
 }
 
 /// Presses the button that says `label` on the page of version 2 and returns the parameters of the redirection.
@@ -160,22 +164,15 @@ async fn questions_are_refused_as_enedis_does() {
 }
 
 #[tokio::test]
-async fn the_gateway_wants_a_live_token_a_subscription_and_json() {
+async fn the_gateway_wants_a_live_token_and_json() {
     let sim = start(|_| {}).await;
-    sim.set_subscribed(Endpoint::Data2026, false);
     let path = v5_path(Resource::ConsumptionCurve, POINT, "2026-11-20", "2026-11-21");
     let live = token(&sim).await;
     assert_eq!(get_as(&sim, &live, &path).await.status, 200);
     let unknown = get_as(&sim, "x", &path).await;
     assert_eq!((unknown.status, unknown.text("code")), (401, Some("900901")));
     assert_eq!(send(plain().get(sim.base_url() + &path).bearer_auth(&live)).await.status, 500);
-    let other = of_2026(&sim, Resource::ConsumptionCurve, POINT, "2026-11-20", "2026-11-21").await;
-    assert_eq!((other.status, other.text("code")), (403, Some("900908")));
-    sim.set_subscribed(Endpoint::Data2026, true);
-    assert_eq!(asked(&sim, Endpoint::Data2026).await, 200);
-    sim.expire_application_tokens();
-    assert_eq!(get_as(&sim, &live, &path).await.status, 401);
-    assert_eq!(get_as(&sim, &token(&sim).await, "/metering_data_clc/v5/other").await.status, 404);
+    assert_eq!(get_as(&sim, &live, "/metering_data_clc/v5/other").await.status, 404);
     assert_eq!(sim.seen().unknown_paths, ["/metering_data_clc/v5/other"]);
 }
 
@@ -206,7 +203,7 @@ async fn a_consent_of_version_2_names_an_authorisation_and_the_service_its_meter
     assert_ne!(id, sim.authorisation(POINT));
     let ask = json!({"autorisationId": id, "comptage": false, "etatCode": ["ACTIF", "DEMANDE"], "serviceType": "ACCES"});
     assert_eq!(services(&sim, &ask).await.json, json!({"nbTotalServices": 0, "serviceSouscrit": []}));
-    let url = sim.services_url();
+    let url = services_url(&sim);
     let listed = plain().post(url.trim_end_matches('/')).bearer_auth(token(&sim).await).json(&ask);
     let listed = send(listed).await;
     assert_eq!(listed.json["nbTotalServices"], 3);
@@ -244,5 +241,5 @@ async fn questions_about_authorisations_are_checked() {
         assert_eq!(answer.status, status, "{body}");
         assert!(status == 200 || answer.json["message"].is_string());
     }
-    assert_eq!(send(plain().post(sim.services_url()).json(&json!({}))).await.status, 401);
+    assert_eq!(send(plain().post(services_url(&sim)).json(&json!({}))).await.status, 401);
 }
