@@ -126,17 +126,13 @@ macro_rules! store_contract {
     (sessions on $place:ty) => {
         $crate::store_contract! { sessions, dyn $crate::device_flow::store::SessionStore, $place:
             answers_a_ping_and_an_empty_group
-            finds_a_session_by_every_key
-            refuses_a_taken_code
             updates_only_the_revision_it_was_decided_on
-            never_resurrects_a_session
             ends_each_write_of_a_group_on_its_own_terms
             lets_one_of_many_racing_updates_win
             lets_one_of_many_racing_inserts_win
             returns_every_phase_as_it_was_stored
             returns_strange_text_as_it_was_stored
             hides_a_session_from_its_purge_time_on
-            forgets_a_state_that_was_replaced
             visits_every_live_session_once
             purges_only_what_is_purgeable
             keeps_what_it_acknowledged
@@ -146,12 +142,7 @@ macro_rules! store_contract {
     };
     (tokens on $place:ty) => {
         $crate::store_contract! { tokens, dyn $crate::metering::tokens::TokenStore, $place:
-            finds_a_grant_by_either_token
-            stores_grants_without_an_access_token
-            refuses_a_taken_refresh_token
-            refuses_a_taken_access_token
             hides_what_has_expired
-            issues_only_for_a_live_grant
             ends_the_oldest_access_tokens
             revokes_a_grant_with_all_its_tokens
             finds_the_grants_of_a_meter
@@ -167,8 +158,6 @@ macro_rules! store_contract {
     };
     (meters on $place:ty) => {
         $crate::store_contract! { meters, dyn $crate::metering::cache::MeterCache, $place:
-            answers_what_it_knows_until_it_expires
-            keeps_the_entry_that_was_fetched_last
             keeps_the_last_of_racing_entries
             forgets_all_of_one_owner
             takes_the_largest_batch

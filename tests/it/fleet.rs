@@ -35,26 +35,20 @@ async fn all_pass(plans: Vec<Plan>) -> Vec<Report> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn boxes_are_served_on_both_apis_after_both_consent_pages() {
+async fn boxes_are_served_on_both_apis_after_both_consent_pages_from_both_stores() {
     let variants = [
-        (ApiMode::New, Authorize::V1),
-        (ApiMode::New, Authorize::V2),
-        (ApiMode::Legacy, Authorize::V1),
-        (ApiMode::Legacy, Authorize::V2),
+        (ApiMode::New, Authorize::V1, StoreKind::Sqlite),
+        (ApiMode::New, Authorize::V2, StoreKind::Mongodb),
+        (ApiMode::Legacy, Authorize::V1, StoreKind::Sqlite),
+        (ApiMode::Legacy, Authorize::V2, StoreKind::Sqlite),
     ];
-    let plans = variants.into_iter().map(|(api, authorize)| Plan { api, authorize, ..plan() });
+    let plans = variants.into_iter().map(|(api, authorize, store)| Plan { api, authorize, store, ..plan() });
     for report in all_pass(plans.collect()).await {
         let [first, second] = report.days.as_slice() else { panic!("two days") };
         assert_eq!(first.requests["device code"], 10, "codes are asked once:\n{report}");
         assert!(!second.requests.contains_key("poll") && second.requests["refresh"] >= 10, "\n{report}");
         assert_eq!((first.gave_up, second.gave_up, second.stuck), (0, 0, 0), "\n{report}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn boxes_are_served_from_mongodb() {
-    let plan = Plan { store: StoreKind::Mongodb, authorize: Authorize::V2, ..plan() };
-    all_pass(vec![plan]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,7 @@ use testkit::person::{Choice, Person, Visit};
 use testkit::server::Server;
 
 use self::node::Script;
-use crate::fixture::{BINARY, CLIENT, PATIENCE, Store, World};
+use crate::fixture::{BINARY, CLIENT, PATIENCE, Store, World, each};
 
 // --- A foreign authorization server ----------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ impl Foreign {
     }
 }
 
-async fn oidc_provider_completes_the_flow(auth_method: &str) {
+async fn complete_with_oidc_provider(auth_method: &str) {
     let mut foreign = Foreign::start(auth_method).await;
     let person = Person::new();
     let page = foreign.sign_in_page(&person).await;
@@ -113,13 +113,8 @@ async fn oidc_provider_completes_the_flow(auth_method: &str) {
 }
 
 #[tokio::test]
-async fn oidc_provider_completes_the_flow_with_the_secret_in_the_form() {
-    oidc_provider_completes_the_flow("client_secret_post").await;
-}
-
-#[tokio::test]
-async fn oidc_provider_completes_the_flow_with_the_secret_in_the_header() {
-    oidc_provider_completes_the_flow("client_secret_basic").await;
+async fn oidc_provider_completes_the_flow_with_the_secret_in_the_form_and_in_the_header() {
+    each(["client_secret_post", "client_secret_basic"], complete_with_oidc_provider).await;
 }
 
 #[tokio::test]
@@ -217,15 +212,10 @@ async fn oauth2_crate(world: &World, choice: Choice) -> Result<String, DeviceCod
 }
 
 #[tokio::test]
-async fn oauth2_crate_completes_the_flow() {
+async fn oauth2_crate_completes_the_flow_and_hears_of_a_refusal() {
     let world = World::start(Store::Sqlite).await;
     let token = oauth2_crate(&world, Choice::Allow).await.expect("a token");
     assert_eq!(world.enedis.seen().access_tokens, [token]);
-}
-
-#[tokio::test]
-async fn oauth2_crate_hears_of_a_refusal() {
-    let world = World::start(Store::Sqlite).await;
     let error = oauth2_crate(&world, Choice::Refuse).await.expect_err("a refusal");
     assert_eq!(error, DeviceCodeErrorResponseType::AccessDenied);
 }

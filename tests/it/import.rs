@@ -10,10 +10,10 @@ use testkit::server::{Builder, Server};
 use testkit::world::Store as Place;
 use url::Url;
 
-use crate::fixture::{BINARY, PATIENCE, Store};
+use crate::fixture::{BINARY, Store};
 use crate::journey::on_both_stores;
 
-on_both_stores!(the_php_servers_tokens_are_taken_over, an_import_beside_a_running_server);
+on_both_stores!(the_php_servers_tokens_are_taken_over);
 
 const METER: &str = "12345678901234";
 const METERS: &str = "10284856584123,30001610071843";
@@ -184,18 +184,6 @@ async fn the_php_servers_tokens_are_taken_over(store: Store) {
     assert!(world.list([]).is_empty());
 }
 
-async fn an_import_beside_a_running_server(store: Store) {
-    let mut world = World::new(store);
-    world.fill().await;
-    world.builder = world.builder.env("CLIENT_ID", "a-client").env("CLIENT_SECRET", "a-secret");
-    let server = world.builder.start().await.unwrap_or_else(|error| panic!("{error}"));
-    let [refresh, access] = world.import([]);
-    assert_eq!((refresh[1], access[1]), (2, 1));
-    assert_eq!(world.list([]).len(), 3);
-    assert!(server.stop(PATIENCE).await.unwrap().success());
-    assert_eq!(world.list([]).len(), 3);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_mongodb_of_the_php_servers_own_settings_is_read_unless_another_is_named() {
     let mut world = World::new(Store::Sqlite);
@@ -310,7 +298,6 @@ fn help_names_every_option_and_is_exit_0() {
                 "copy (",
                 "with csv header",
                 "--dry-run",
-                "UTC",
             ],
         ),
         (&["tokens", "--help"], &["list", "revoke"]),

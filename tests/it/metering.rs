@@ -2,7 +2,6 @@
 
 mod consent;
 mod data;
-mod day_of_7000;
 mod gateway;
 mod refusals;
 mod tokens;

@@ -4,7 +4,7 @@ use testkit::device::Device;
 use testkit::enedis::{Meters, Options};
 use testkit::person::{Choice, Person};
 
-use crate::fixture::{CLIENT, Plan, SECRET, Store, World};
+use crate::fixture::{CLIENT, Plan, SECRET, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_may_bring_its_own_secret() {
@@ -58,28 +58,6 @@ async fn a_code_belongs_to_the_client_that_asked_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_scope_goes_to_the_authorize_endpoint() {
-    let world = World::start(Store::Sqlite).await;
-    let mut device = world.client(CLIENT);
-    device.request_code(&[("scope", "am_application_scope default")]).await.unwrap();
-    world.link(&device).await;
-    let asked = &world.enedis.seen().authorize_requests[0];
-    assert_eq!(asked.param("scope"), Some("am_application_scope default"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pkce_s256_is_sent_and_proved() {
-    let options = Options { require_pkce: true, ..Options::default() };
-    let world = Plan::with(Store::Sqlite, options).await.env("PKCE", "true").start().await;
-    let device = world.device().await;
-    world.link(&device).await;
-    let seen = world.enedis.seen();
-    assert_eq!(seen.authorize_requests[0].param("code_challenge_method"), Some("S256"));
-    assert_eq!(seen.authorize_requests[0].param("code_challenge").unwrap().len(), 43);
-    assert!(seen.token_requests[0].field("code_verifier").is_some());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pages_state_picks_the_sandbox_client() {
     let options = Options { meters: Meters::ByState, ..Options::default() };
     let world = Plan::with(Store::Sqlite, options).await.start().await;
@@ -104,17 +82,6 @@ async fn the_pages_state_picks_the_sandbox_client() {
     for request in &world.enedis.seen().authorize_requests {
         assert!(request.param("state").unwrap().len() <= 100);
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_wants_basic_gets_basic() {
-    let world =
-        Plan::new(Store::Sqlite).await.env("TOKEN_ENDPOINT_AUTH_METHOD", "client_secret_basic").start().await;
-    let device = world.device().await;
-    world.link(&device).await;
-    let seen = world.enedis.seen();
-    assert!(seen.token_requests[0].header("authorization").unwrap().starts_with("Basic "));
-    assert_eq!(seen.token_requests[0].field("client_secret"), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,53 +57,6 @@ fn bytes(entries: &[CacheEntry]) -> u64 {
     entries.iter().map(|entry| entry.sealed.len() as u64).sum()
 }
 
-/// An entry is answered, as it was stored, until it expires; what is not stored is left out of the answer.
-pub async fn answers_what_it_knows_until_it_expires<P: Place<dyn MeterCache>>(
-    (_, cache, mut samples): Trial<P>,
-) {
-    assert!(get_at(&cache, [samples.cache_key()], NOW).await.is_empty());
-    assert!(get_at(&cache, [], NOW).await.is_empty());
-    put(&cache, &[]).await;
-    let owner = samples.cache_key();
-    let mut entries = samples.cache_entries(owner, 10);
-    for (n, entry) in (1..).zip(&mut entries) {
-        entry.expires = NOW + Duration::from_millis(n);
-    }
-    put(&cache, &entries).await;
-    let keys: Vec<_> = entries.iter().map(|entry| entry.key).chain([samples.cache_key(), owner]).collect();
-    for passed in 0..=10 {
-        let now = NOW + Duration::from_millis(passed);
-        let want = by_key(&entries[usize::try_from(passed).expect("few")..]);
-        assert_eq!(get_at(&cache, keys.clone(), now).await, want);
-    }
-}
-
-/// Of two entries with one key the later fetched stays, whichever comes first; all of it, or nothing of it.
-pub async fn keeps_the_entry_that_was_fetched_last<P: Place<dyn MeterCache>>(
-    (_, cache, mut samples): Trial<P>,
-) {
-    let (owner, other) = (samples.cache_key(), samples.cache_key());
-    let first = samples.cache_entries(owner, 6);
-    put(&cache, &first).await;
-    let mut second = Vec::new();
-    for (n, old) in (0_u64..).zip(&first) {
-        let mut entry = CacheEntry { key: old.key, ..samples.cache_entry(other) };
-        // Every other one was fetched before.
-        entry.fetched = Timestamp::from_millis(old.fetched.as_millis() + (n % 2) * 10 - 5);
-        entry.expires = entry.fetched + Duration::from_secs(100 + n);
-        second.push(entry);
-    }
-    let unrelated = samples.cache_entry(owner);
-    put(&cache, &[second.clone(), vec![unrelated.clone()]].concat()).await;
-    let mut want: Vec<_> = (0..6).map(|n| if n % 2 == 1 { &second[n] } else { &first[n] }).cloned().collect();
-    want.push(unrelated);
-    assert_eq!(get(&cache, &want).await, by_key(&want));
-    put(&cache, &first).await;
-    assert_eq!(get(&cache, &want).await, by_key(&want), "late news of before");
-    // The owner goes with the entry.
-    assert_eq!(cache.forget(other).await.expect("an answer"), 3);
-}
-
 /// Of entries with one key that are stored at once by several tasks the last fetched stays.
 pub async fn keeps_the_last_of_racing_entries<P: Place<dyn MeterCache>>((_, cache, mut samples): Trial<P>) {
     let owner = samples.cache_key();

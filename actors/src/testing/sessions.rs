@@ -87,40 +87,6 @@ pub async fn answers_a_ping_and_an_empty_group<P: Place>((_, store, _): Trial<P>
     assert!(live(&store, NOW).await.is_empty());
 }
 
-/// A session is found by its device code, its user code and its state, and by nothing else.
-pub async fn finds_a_session_by_every_key<P: Place>((_, store, mut samples): Trial<P>) {
-    let (session, bystander) = (samples.pending(), samples.pending());
-    assert_eq!(find(&store, SessionKey::Device(session.device)).await, None);
-    insert_all(&store, &[session.clone(), bystander.clone()]).await;
-    assert_eq!(find(&store, SessionKey::Device(session.device)).await.as_ref(), Some(&session));
-    assert_eq!(find(&store, SessionKey::User(session.user)).await.as_ref(), Some(&session));
-    let confirmed = samples.confirmed(&session);
-    assert_eq!(find(&store, state(&confirmed)).await, None);
-    assert_eq!(update(&store, &confirmed).await, Written::Applied);
-    for key in [state(&confirmed), SessionKey::User(session.user), SessionKey::Device(session.device)] {
-        assert_eq!(find(&store, key).await.as_ref(), Some(&confirmed));
-    }
-    assert_eq!(find(&store, SessionKey::Device(samples.device())).await, None);
-    assert_eq!(find(&store, SessionKey::User(samples.user())).await, None);
-    assert_eq!(find(&store, SessionKey::State(samples.state())).await, None);
-    assert_eq!(stored(&store, &bystander).await, Some(bystander));
-}
-
-/// A code of either kind is stored once; the second session is refused and the first stays as it was.
-pub async fn refuses_a_taken_code<P: Place>((_, store, mut samples): Trial<P>) {
-    let first = samples.pending();
-    assert_eq!(insert(&store, &first).await, Written::Applied);
-    let same_device = Session { device: first.device, ..samples.pending() };
-    let same_user = Session { user: first.user, ..samples.pending() };
-    for second in [&same_device, &same_user, &first] {
-        assert_eq!(insert(&store, second).await, Written::Conflict);
-    }
-    assert_eq!(stored(&store, &first).await.as_ref(), Some(&first));
-    assert_eq!(find(&store, SessionKey::User(same_device.user)).await, None);
-    assert_eq!(stored(&store, &same_user).await, None);
-    assert_eq!(find(&store, SessionKey::User(first.user)).await, Some(first));
-}
-
 /// An update is applied to the revision before its own and to no other, and changes nothing but what an event can.
 pub async fn updates_only_the_revision_it_was_decided_on<P: Place>((_, store, mut samples): Trial<P>) {
     let session = samples.pending();
@@ -137,19 +103,6 @@ pub async fn updates_only_the_revision_it_was_decided_on<P: Place>((_, store, mu
     let altered = Session { user: samples.user(), request: samples.pending().request, ..second.clone() };
     assert_eq!(update(&store, &altered).await, Written::Applied);
     assert_eq!(stored(&store, &session).await, Some(second));
-}
-
-/// An update of a session that is not stored, or no longer, conflicts and stores nothing.
-pub async fn never_resurrects_a_session<P: Place>((_, store, mut samples): Trial<P>) {
-    let session = samples.pending();
-    let confirmed = samples.confirmed(&session);
-    assert_eq!(update(&store, &confirmed).await, Written::Conflict);
-    assert_eq!(stored(&store, &session).await, None);
-    assert_eq!(insert(&store, &session).await, Written::Applied);
-    if store.purge(session.purge_at).await.expect("the store purges") > 0 {
-        assert_eq!(update(&store, &confirmed).await, Written::Conflict);
-        assert_eq!(stored(&store, &session).await, None);
-    }
 }
 
 /// In one group some writes are applied and others conflict, and neither disturbs the other. Results come in order.
@@ -261,19 +214,6 @@ pub async fn hides_a_session_from_its_purge_time_on<P: Place>((_, store, mut sam
     }
     assert_eq!(live(&store, before(end)).await, [confirmed]);
     assert!(live(&store, end).await.is_empty());
-}
-
-/// Once a confirmation drew a new state, the one before finds nothing.
-pub async fn forgets_a_state_that_was_replaced<P: Place>((_, store, mut samples): Trial<P>) {
-    let session = samples.pending();
-    assert_eq!(insert(&store, &session).await, Written::Applied);
-    let first = samples.confirmed(&session);
-    let second = samples.confirmed(&first);
-    assert_eq!(update(&store, &first).await, Written::Applied);
-    assert_eq!(find(&store, state(&first)).await.as_ref(), Some(&first));
-    assert_eq!(update(&store, &second).await, Written::Applied);
-    assert_eq!(find(&store, state(&first)).await, None);
-    assert_eq!(find(&store, state(&second)).await.as_ref(), Some(&second));
 }
 
 /// The pages together hold every live session once and no other.

@@ -79,70 +79,6 @@ async fn is_found(store: &Store, grant: &MeterGrant, tokens: &[Access], found: b
     assert_eq!(of_meter(store, grant.owners[0], NOW).await.first(), want);
 }
 
-/// A grant is found by its refresh token and by its access token, each in its own place, and by nothing else.
-pub async fn finds_a_grant_by_either_token<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
-    let (grant, bystander) = (samples.meter_grant(), samples.meter_grant());
-    let (access, other) = (samples.access(&grant, NOW), samples.access(&bystander, NOW));
-    assert_eq!(by_refresh(&store, grant.refresh).await, None);
-    assert_eq!(by_access(&store, access.token).await, None);
-    add_all(&store, &[(grant.clone(), access), (bystander.clone(), other)]).await;
-    is_found(&store, &grant, &[access], true).await;
-    is_found(&store, &bystander, &[other], true).await;
-    assert_eq!(by_access(&store, grant.refresh).await, None, "a refresh token is no access token");
-    assert_eq!(by_refresh(&store, access.token).await, None, "an access token is no refresh token");
-    assert_eq!(by_refresh(&store, samples.token()).await, None);
-    assert_eq!(by_access(&store, samples.token()).await, None);
-    assert!(of_meter(&store, samples.meter(), NOW).await.is_empty());
-}
-
-/// Grants may come without an access token, any number of them, and are given one later.
-pub async fn stores_grants_without_an_access_token<P: Place<dyn TokenStore>>(
-    (_, store, mut samples): Trial<P>,
-) {
-    let grants: Vec<_> = (0..3).map(|_| samples.meter_grant()).collect();
-    for grant in &grants {
-        assert_eq!(add(&store, grant, None).await, Written::Applied);
-    }
-    for grant in &grants {
-        is_found(&store, grant, &[], true).await;
-        let access = samples.access(grant, NOW);
-        assert_eq!(issue(&store, access).await, Written::Applied);
-        is_found(&store, grant, &[access], true).await;
-    }
-}
-
-/// A refresh token is stored once; the second grant is refused with its access token, and the first stays as it was.
-pub async fn refuses_a_taken_refresh_token<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
-    let first = samples.meter_grant();
-    let access = samples.access(&first, NOW);
-    assert_eq!(add(&store, &first, Some(access)).await, Written::Applied);
-    let second = MeterGrant { refresh: first.refresh, ..samples.meter_grant() };
-    let refused = samples.access(&second, NOW);
-    assert_eq!(add(&store, &second, Some(refused)).await, Written::Conflict);
-    assert_eq!(add(&store, &second, None).await, Written::Conflict);
-    assert_eq!(add(&store, &first, Some(access)).await, Written::Conflict, "the same again");
-    is_found(&store, &first, &[access], true).await;
-    assert_eq!(by_access(&store, refused.token).await, None);
-    assert!(of_meter(&store, second.owners[0], NOW).await.is_empty());
-    let other = samples.meter_grant();
-    let freed = Access { refresh: other.refresh, ..refused };
-    assert_eq!(add(&store, &other, Some(freed)).await, Written::Applied, "the refused token is free");
-}
-
-/// An access token is stored once; the second grant is refused with it, and the first keeps it.
-pub async fn refuses_a_taken_access_token<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
-    let (first, second) = (samples.meter_grant(), samples.meter_grant());
-    let access = samples.access(&first, NOW);
-    assert_eq!(add(&store, &first, Some(access)).await, Written::Applied);
-    let stolen = Access { token: access.token, ..samples.access(&second, NOW) };
-    assert_eq!(add(&store, &second, Some(stolen)).await, Written::Conflict);
-    is_found(&store, &second, &[], false).await;
-    assert_eq!(add(&store, &second, None).await, Written::Applied);
-    assert_eq!(issue(&store, stolen).await, Written::Conflict, "nor is it issued to another grant");
-    assert_eq!(issue(&store, access).await, Written::Conflict, "nor a second time");
-    assert_eq!(by_access(&store, access.token).await, Some(first));
-}
-
 /// From its end on a grant is found by no token, no meter and on no page, nor by an access token that ends later;
 /// an access token ends on its own before.
 pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
@@ -164,23 +100,6 @@ pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>((_, store, mut sam
     assert!(of_meter(&store, grant.owners[0], end).await.is_empty());
     assert_eq!(live(&store, before(end)).await.0, [grant]);
     assert!(live(&store, end).await.0.is_empty());
-}
-
-/// An access token is issued only if there is its grant, and only before the grant's end.
-pub async fn issues_only_for_a_live_grant<P: Place<dyn TokenStore>>((_, store, mut samples): Trial<P>) {
-    let grant = samples.meter_grant();
-    let end = grant.expires_at;
-    let orphan = samples.access(&grant, NOW);
-    assert_eq!(issue(&store, orphan).await, Written::Conflict);
-    assert_eq!(add(&store, &grant, None).await, Written::Applied);
-    assert_eq!(by_access(&store, orphan.token).await, None, "what was refused does not come to life");
-    assert_eq!(issue(&store, orphan).await, Written::Applied);
-    assert_eq!(issue(&store, samples.access(&grant, before(end))).await, Written::Applied);
-    let late = Access { expires_at: end + Duration::from_secs(9), ..samples.access(&grant, end) };
-    assert_eq!(issue(&store, late).await, Written::Conflict);
-    assert_eq!(by_access(&store, late.token).await, None);
-    assert!(revoke(&store, &grant).await);
-    assert_eq!(issue(&store, samples.access(&grant, NOW)).await, Written::Conflict);
 }
 
 /// Beyond [`ACCESS_MAX`] each further access token of a grant ends its oldest one, the first one included; those of

@@ -44,7 +44,10 @@ struct Book {
     verdicts: VecDeque<(Duration, Verdict)>,
     /// What the authorization server was sent, and when.
     sent: Vec<(Duration, String)>,
-    asked: Vec<MeterRequest>,
+    /// The questions for data, and when.
+    asked: Vec<(Duration, MeterRequest)>,
+    /// What a good answer with data takes.
+    latency: Duration,
     /// What an API says to every question.
     outages: Vec<(Api, Verdict)>,
 }
@@ -106,7 +109,16 @@ impl FakeEnedis {
 
     /// The questions for data.
     pub fn asked(&self) -> Vec<MeterRequest> {
-        self.book().asked.clone()
+        self.book().asked.iter().map(|(_, request)| *request).collect()
+    }
+
+    pub fn asked_at(&self) -> Vec<Duration> {
+        self.book().asked.iter().map(|(at, _)| *at).collect()
+    }
+
+    /// From now on good answers with data take so long.
+    pub fn set_latency(&self, latency: Duration) {
+        self.book().latency = latency;
     }
 }
 
@@ -138,15 +150,16 @@ impl AuthorizationServer for FakeEnedis {
 #[async_trait(?Send)]
 impl ResourceServer for FakeEnedis {
     async fn read(&self, call: MeterCall, _: Duration) -> Verdict {
-        let next = {
+        let (took, verdict) = {
             let mut book = self.book();
-            book.asked.push(call.request);
+            book.asked.push((self.clock.now().since(START), call.request));
             let outage = book.outages.iter().find(|(api, _)| *api == call.api);
             let outage = outage.map(|(_, verdict)| (Duration::ZERO, verdict.clone()));
-            book.verdicts.pop_front().or(outage)
+            let latency = book.latency;
+            let well = || (latency, Verdict::Values(hourly_reading(call.request.range)));
+            let scripted = book.verdicts.pop_front();
+            scripted.or(outage).unwrap_or_else(well)
         };
-        let well = || (Duration::ZERO, Verdict::Values(hourly_reading(call.request.range)));
-        let (took, verdict) = next.unwrap_or_else(well);
         tokio::time::sleep(took).await;
         verdict
     }

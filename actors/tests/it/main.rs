@@ -5,6 +5,7 @@
 
 mod actix_facts;
 mod consent;
+mod day_of_7000;
 mod exchanger;
 mod fake_enedis;
 mod fake_store;

@@ -265,12 +265,21 @@ fn the_other_api_serves_while_one_does_not_but_not_for_an_error_about_data() {
             assert_eq!(flow.enedis.names(), ["own"], "a new one would fare no better");
         });
     }
-    universe(async |universe| {
-        let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
-        flow.enedis.will_say(AT_ONCE, [Verdict::DataError(DataError::no_data())]);
-        assert_eq!(flow.read(days(1, 1)).await, Relayed::Error(DataError::no_data()));
-        assert_eq!(flow.calls(), 1);
-    });
+    let error = Relayed::Error(DataError::no_data());
+    for (verdict, told) in [
+        (Verdict::Down { retry_at: None }, None),
+        (Verdict::Busy { until: START + secs(300) }, Some(Relayed::Busy { retry_after: secs(300) })),
+        (Verdict::DataError(DataError::no_data()), Some(error)),
+    ] {
+        universe(async |universe| {
+            let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
+            flow.enedis.will_say(AT_ONCE, [verdict.clone()]);
+            let answer = flow.read(days(1, 1)).await;
+            let is_told = told.as_ref().map_or(is_answer(&answer, 1), |told| *told == answer);
+            assert!(is_told, "{verdict:?} {answer:?}");
+            assert_eq!(flow.calls(), if told.is_some() { 1 } else { 2 }, "{verdict:?}");
+        });
+    }
 }
 
 #[test]

@@ -43,15 +43,13 @@ impl Port for dyn SessionStore {
     }
 }
 
-/// A database of a server that stands alone.
-pub(super) struct Standalone(Arc<Mongod>, String);
+/// A database of a server that stands alone, or of a replica set.
+pub(super) struct Database<const REPLICA_SET: bool>(Arc<Mongod>, String);
 
-/// A database of a replica set.
-pub(super) struct ReplicaSet(Arc<Mongod>, String);
-
-impl<P: Port + ?Sized> Place<P> for Standalone {
+impl<const REPLICA_SET: bool, P: Port + ?Sized> Place<P> for Database<REPLICA_SET> {
     async fn fresh() -> Self {
-        Self(Mongod::shared(Kind::Standalone), database())
+        let kind = if REPLICA_SET { Kind::ReplicaSet } else { Kind::Standalone };
+        Self(Mongod::shared(kind), database())
     }
 
     async fn open(&self) -> Arc<P> {
@@ -59,23 +57,21 @@ impl<P: Port + ?Sized> Place<P> for Standalone {
     }
 }
 
-impl<P: Port + ?Sized> Place<P> for ReplicaSet {
-    async fn fresh() -> Self {
-        Self(Mongod::shared(Kind::ReplicaSet), database())
-    }
+/// The contract on both kinds of servers.
+macro_rules! contract_on_mongodb {
+    ($kind:ident) => {
+        mod standalone {
+            actors::store_contract!($kind on $crate::store_contract::mongo::Database<false>);
+        }
 
-    async fn open(&self) -> Arc<P> {
-        P::connect(self.0.uri(&self.1)).await
-    }
+        mod replica_set {
+            actors::store_contract!($kind on $crate::store_contract::mongo::Database<true>);
+        }
+    };
 }
+pub(super) use contract_on_mongodb;
 
-mod standalone {
-    actors::store_contract!(sessions on super::Standalone);
-}
-
-mod replica_set {
-    actors::store_contract!(sessions on super::ReplicaSet);
-}
+contract_on_mongodb!(sessions);
 
 /// A client of the test's own, to look behind the store.
 pub(super) async fn peek(mongod: &Mongod, name: &str, collection: &str) -> mongodb::Collection<Document> {

@@ -54,8 +54,7 @@ impl MeterCache for Model {
 
     async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError> {
         let mut entries = self.0.lock()?;
-        let stored: Vec<_> = entries.values().cloned().collect();
-        let gone = evictions(&stored, now, max_bytes);
+        let gone = evictions(entries.values(), now, max_bytes);
         let gone = gone.iter().take(CHUNK).filter(|key| entries.remove(*key).is_some()).count();
         Ok(gone as u64)
     }
@@ -69,10 +68,16 @@ impl MeterCache for Model {
 }
 
 /// What an eviction deletes: what has expired, then what was fetched first, while more than `max_bytes` are left.
-pub(in crate::testing) fn evictions(entries: &[CacheEntry], now: Timestamp, max_bytes: u64) -> Vec<CacheKey> {
-    let mut entries: Vec<_> = entries.iter().collect();
-    entries.sort_by_key(|entry| (entry.expires > now, entry.fetched, entry.key));
+pub(in crate::testing) fn evictions<'a>(
+    entries: impl IntoIterator<Item = &'a CacheEntry>,
+    now: Timestamp,
+    max_bytes: u64,
+) -> Vec<CacheKey> {
+    let mut entries: Vec<_> = entries.into_iter().collect();
     let mut left: u64 = entries.iter().map(|entry| entry.sealed.len() as u64).sum();
+    let is_full = left > max_bytes;
+    entries.retain(|entry| is_full || entry.expires <= now);
+    entries.sort_by_key(|entry| (entry.expires > now, entry.fetched, entry.key));
     let goes = |entry: &&&CacheEntry| {
         let goes = entry.expires <= now || left > max_bytes;
         left -= entry.sealed.len() as u64;

@@ -181,9 +181,11 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
 async fn compare(store: &Store, model: &Store, now: Timestamp, n: usize) {
     for refresh in (0..REFRESH).map(token) {
         same!(n, [store, model].find_refresh(refresh, now));
+        same!(n, [store, model].find_access(refresh, now));
     }
     for token in (0..ACCESS).map(|slot| token(100 + slot)) {
         same!(n, [store, model].find_access(token, now));
+        same!(n, [store, model].find_refresh(token, now));
     }
     for owner in (0..METERS).map(meter) {
         same!(n, [store, model].of_meter(owner, now));

@@ -7,7 +7,7 @@ use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::store::mongo::MongoMeters;
 use testkit::mongod::{Kind, Mongod};
 
-use crate::store_contract::mongo::{Port, ReplicaSet, Standalone, database, noted, peek};
+use crate::store_contract::mongo::{Port, contract_on_mongodb, database, noted, peek};
 
 async fn connect(uri: String) -> MongoMeters {
     crate::store_contract::mongo::connect(uri).await.meters().await.expect("a cache")
@@ -19,13 +19,7 @@ impl Port for dyn MeterCache {
     }
 }
 
-mod standalone {
-    actors::store_contract!(meters on super::Standalone);
-}
-
-mod replica_set {
-    actors::store_contract!(meters on super::ReplicaSet);
-}
+contract_on_mongodb!(meters);
 
 /// Nothing that the cache asks looks at more than it needs.
 #[test]

@@ -11,7 +11,7 @@ use device_flow_proxy::store::{MeteringStores, Stores, open_tokens};
 use testkit::mongod::{Kind, Mongod};
 
 use crate::store_contract::mongo::{
-    Port, ReplicaSet, Standalone, assert_true, database, noted, outcomes_while_the_line_breaks, peek,
+    Port, assert_true, contract_on_mongodb, database, noted, outcomes_while_the_line_breaks, peek,
 };
 
 async fn connect(uri: String) -> MongoTokens {
@@ -24,13 +24,7 @@ impl Port for dyn TokenStore {
     }
 }
 
-mod standalone {
-    actors::store_contract!(tokens on super::Standalone);
-}
-
-mod replica_set {
-    actors::store_contract!(tokens on super::ReplicaSet);
-}
+contract_on_mongodb!(tokens);
 
 /// Every store of a server works in one database, and a command's store beside it.
 #[test]

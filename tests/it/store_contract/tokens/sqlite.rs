@@ -6,9 +6,8 @@ use std::sync::Arc;
 use actors::base::store::{StoreError, Written};
 use actors::metering::tokens::{MeterGrant, TokenStore};
 use actors::testing::{NOW, Place, Samples, block_on};
-use device_flow_proxy::config::StoreConfig;
+use device_flow_proxy::store::OpenError;
 use device_flow_proxy::store::sqlite::{SqliteStore, SqliteTokens};
-use device_flow_proxy::store::{MeteringStores, OpenError, Stores, open_tokens};
 use tempfile::TempDir;
 
 use crate::store_contract::kept::{Kept, kept};
@@ -50,29 +49,6 @@ impl Kept for SqliteTokens {
 }
 
 kept!(SqliteTokens);
-
-/// What a command does counts for the server that runs meanwhile, although the server has locked the directory.
-#[test]
-fn a_command_works_beside_a_server() {
-    let place = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(131);
-    let grant = samples.meter_grant();
-    let access = samples.access(&grant, NOW);
-    block_on(async {
-        let server = Stores::open(&StoreConfig::Embedded, place.path(), true).await.expect("stores");
-        let MeteringStores { tokens, .. } = server.metering.clone().expect("asked for");
-        assert!(matches!(SqliteStore::open(place.path()), Err(OpenError::InUse(_))));
-        assert_eq!(tokens.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
-        let command = open_tokens(&StoreConfig::Embedded, place.path()).await.expect("the tokens");
-        assert_eq!(command.find_refresh(grant.refresh, NOW).await.expect("an answer"), Some(grant.clone()));
-        assert!(command.revoke(grant.refresh).await.expect("revoked"));
-        assert_eq!(tokens.find_access(access.token, NOW).await.expect("an answer"), None);
-        // The command ends; the server goes on.
-        drop(command);
-        assert_eq!(tokens.add(grant.clone(), Some(access)).await.expect("stored"), Written::Applied);
-        assert_eq!(tokens.find_access(access.token, NOW).await.expect("an answer"), Some(grant));
-    });
-}
 
 /// As for a grant: what is on disk at the moment of an acknowledgement is all that a killed process leaves.
 #[test]

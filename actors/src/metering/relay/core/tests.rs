@@ -3,7 +3,6 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::enedis::exchanger::NotDone;
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::ApiMode;
 use crate::metering::civil::plus;
@@ -11,14 +10,14 @@ use crate::metering::request::{DayRange, Resource};
 use crate::metering::resource_server::Cause;
 use crate::testing::hourly_reading;
 
-const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// A morning in autumn.
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// A consent that is not fresh.
 const LONG_AGO: Timestamp = Timestamp::from_millis(1_780_000_000_000);
 
-/// The core, and what is around it: the store answers at once, calls wait to be ended by the test.
+/// The core, and what is around it: the store answers at once, calls wait to be ended by the test. What the actor shows
+/// as well is in `tests/it/relay.rs`.
 struct World {
     core: Core,
     now: Timestamp,
@@ -30,7 +29,6 @@ struct World {
     answers: Vec<(u64, Relayed)>,
     /// Tokens that were not accepted, as the question for another names them.
     rejected: Vec<Option<Bearer>>,
-    no_token: bool,
     wake: Option<Timestamp>,
 }
 
@@ -56,7 +54,6 @@ impl World {
             log: Vec::new(),
             answers: Vec::new(),
             rejected: Vec::new(),
-            no_token: false,
             wake: None,
         }
     }
@@ -75,11 +72,8 @@ impl World {
                 }
                 Effect::AcquireToken { rejected } => {
                     self.rejected.push(rejected);
-                    self.tell(Event::Token(if self.no_token {
-                        Acquired::NotDone { why: NotDone::Down, retry_after: Duration::from_secs(30) }
-                    } else {
-                        Acquired::Bearer(Bearer::from(format!("token {}", self.rejected.len()).as_str()))
-                    }));
+                    let token = format!("token {}", self.rejected.len());
+                    self.tell(Event::Token(Acquired::Bearer(Bearer::from(token.as_str()))));
                 }
                 Effect::Write(entries) => self.store.extend(entries.into_iter().map(|e| (e.key, e))),
                 Effect::WakeAt(at) => self.wake = at,
@@ -156,42 +150,6 @@ fn is_busy(relayed: Option<&Relayed>) -> bool {
 }
 
 #[test]
-fn known_days_take_no_call_after_a_restart_either() {
-    let mut world = World::new(ApiMode::Auto, 1_000);
-    let week = until_yesterday(1, 7, START);
-    let first = world.ask(week, LONG_AGO);
-    assert_eq!(world.end_with_values(), week);
-    let told = world.answer(first);
-    assert!(matches!(&told, Some(Relayed::Answer(body)) if body.matches("540").count() == 7 * 24));
-    let again = world.ask(week, LONG_AGO);
-    assert_eq!(world.answer(again), told);
-    world.core = core(ApiMode::Auto, 1_000, START);
-    let restarted = world.ask(week, LONG_AGO);
-    assert_eq!(world.answer(restarted), told, "from the store");
-    assert!(world.sent.is_empty());
-    // What was remembered before a consent is not for those who hold its tokens.
-    world.now = START + HOUR;
-    world.ask(week, START + HOUR);
-    assert_eq!(world.sent.len(), 1);
-    // Nor what a meter's owner has let be forgotten.
-    let owner = world.core.forget(week.meter);
-    world.store.retain(|_, entry| entry.owner != owner);
-    world.ask(week, LONG_AGO);
-    assert_eq!(world.core.snapshot(world.now).shared, 1, "the call under way serves both");
-}
-
-#[test]
-fn the_hours_calls_outlive_a_restart() {
-    let mut world = World::new(ApiMode::Auto, 1_000);
-    world.ask(until_yesterday(1, 7, START), LONG_AGO);
-    let mut next = core(ApiMode::Auto, 1_000, START);
-    let entries = next.usage_keys().iter().filter_map(|key| world.store.get(key).cloned()).collect();
-    next.resume(entries);
-    let [new, legacy] = next.snapshot(START).apis;
-    assert_eq!((new.used_this_hour, legacy.used_this_hour), (1, 0));
-}
-
-#[test]
 fn a_call_about_yesterday_brings_the_week_but_nothing_of_before_the_first_value() {
     let mut world = World::new(ApiMode::Auto, 1_000);
     let first = until_yesterday(1, 3, START);
@@ -227,41 +185,6 @@ fn an_error_about_days_nobody_asked_for_is_nobodys_answer() {
 }
 
 #[test]
-fn the_other_api_is_asked_unless_the_quota_is_used_up() {
-    let busy = Verdict::Busy { until: START + HOUR };
-    for (verdict, asked) in [(Verdict::Closed, true), (DOWN, true), (busy, false)] {
-        let mut world = World::new(ApiMode::Auto, 1_000);
-        let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-        assert_eq!(world.sent[0].api, Api::New);
-        world.end(verdict.clone());
-        assert_eq!(world.sent.front().map(|call| call.api), asked.then_some(Api::Legacy), "{verdict:?}");
-        if asked {
-            world.end_with_values();
-            assert!(matches!(world.answer(id), Some(Relayed::Answer(_))));
-        } else {
-            assert_eq!(world.answer(id), Some(Relayed::Busy { retry_after: HOUR }));
-        }
-    }
-}
-
-#[test]
-fn trouble_is_429_while_it_is_young() {
-    let mut world = World::new(ApiMode::New, 1_000);
-    for (wait, told) in [
-        (Duration::ZERO, Relayed::Busy { retry_after: COME_BACK }),
-        (SHORT, Relayed::Unavailable { retry_after: DOWN_RETRY }),
-    ] {
-        world.pass(wait);
-        let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-        world.end(DOWN);
-        assert_eq!(world.answer(id), Some(told));
-    }
-    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-    world.end(Verdict::Closed);
-    assert_eq!(world.answer(id), Some(Relayed::Unavailable { retry_after: DOWN_RETRY }));
-}
-
-#[test]
 fn a_call_is_sent_anew_once_when_the_token_is_not_accepted() {
     let mut world = World::new(ApiMode::New, 1_000);
     let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
@@ -270,18 +193,6 @@ fn a_call_is_sent_anew_once_when_the_token_is_not_accepted() {
     assert_eq!(world.sent[0].bearer, Bearer::from("token 2"));
     world.end(Verdict::TokenRejected);
     assert!(world.sent.is_empty() && is_busy(world.answer(id).as_ref()));
-}
-
-#[test]
-fn without_a_token_nothing_is_sent_and_nobody_waits_in_vain() {
-    let mut world = World::new(ApiMode::Auto, 1_000);
-    world.no_token = true;
-    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-    assert!(is_busy(world.answer(id).as_ref()), "there may be one in 30 s, and a caller waits for 20");
-    world.no_token = false;
-    world.pass(Duration::from_secs(31));
-    world.ask(until_yesterday(1, 1, START), LONG_AGO);
-    assert_eq!(world.sent.len(), 1);
 }
 
 #[test]
@@ -355,35 +266,6 @@ fn strangers_have_a_share_of_the_hour() {
     world.now = START.next_hour();
     world.ask(until_yesterday(3, 1, world.now), START);
     assert_eq!(world.sent.len(), 2);
-}
-
-#[test]
-fn callers_are_given_up_at_their_deadline_and_shed_when_the_hour_is_used_up() {
-    let mut world = World::new(ApiMode::New, 1_000);
-    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-    world.pass(Duration::from_secs(21));
-    assert_eq!(world.answer(id), Some(Relayed::Busy { retry_after: COME_BACK }));
-    world.end_with_values();
-    let again = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-    assert!(matches!(world.answer(again), Some(Relayed::Answer(_))), "the late answer is remembered");
-
-    let mut world = World::new(ApiMode::New, 3);
-    let ids: Vec<u64> = (1..=4).map(|n| world.ask(until_yesterday(n, 1, START), LONG_AGO)).collect();
-    assert_eq!(world.sent.len(), 3);
-    let told = world.answer(ids[3]);
-    assert!(matches!(told, Some(Relayed::Busy { retry_after }) if retry_after > Duration::from_secs(100)));
-}
-
-#[test]
-fn a_call_for_which_nobody_waits_is_not_sent() {
-    let mut world = World::new(ApiMode::New, 1_000);
-    let ids: Vec<u64> = (1..=6).map(|n| world.ask(until_yesterday(n, 1, START), LONG_AGO)).collect();
-    assert_eq!(world.sent.len(), 5);
-    world.tell(Event::HungUp(vec![ids[5]]));
-    world.pass(Duration::from_secs(2));
-    assert_eq!(world.sent.len(), 5);
-    let RelaySnapshot { waiting, queued, .. } = world.core.snapshot(world.now);
-    assert_eq!((waiting, queued), (5, 0));
 }
 
 proptest! {
