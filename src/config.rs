@@ -15,6 +15,7 @@ mod server;
 mod source;
 mod store;
 mod version;
+mod warnings;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub use server::ServerConfig;
 pub use source::{DotenvError, EnvSource};
 pub use store::{StorageConfig, StoreConfig};
 pub use version::{NoVersion, Version};
+pub use warnings::Warning;
 
 use parse::Reader;
 

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{CommandError, import_php, tokens};
-use device_flow_proxy::config::{Config, EnvSource};
+use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::{healthcheck, shutdown, telemetry};
 
 // Cheaper for the many small pieces of a request than the system's.
@@ -64,6 +64,9 @@ fn main() -> ExitCode {
     let (clock, out) = (Arc::new(ShiftedClock(config.clock_offset)), &mut std::io::stdout());
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
+            for Warning { name, danger } in config.warnings() {
+                println!("warning: {name}: {danger}");
+            }
             println!("the configuration is good");
             ExitCode::SUCCESS
         }
@@ -87,6 +90,9 @@ fn main() -> ExitCode {
 fn serve(config: Config) -> ExitCode {
     if let Err(error) = telemetry::install(&config.log) {
         return fail(&error.to_string(), 1);
+    }
+    for Warning { name, danger } in config.warnings() {
+        tracing::warn!(setting = name, "{danger}");
     }
     shutdown::abort_on_panic();
     let runner = actix_rt::System::new();

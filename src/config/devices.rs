@@ -17,7 +17,7 @@ pub struct DevicesConfig {
     pub life: Lifetimes,
     /// `VERSION_MIN`; `None`: any plugin.
     pub version_min: Option<Version>,
-    /// `DEVICE_CODES_PER_MINUTE_PER_IP`; 0 is off.
+    /// `DEVICE_CODES_PER_MINUTE_PER_IP`; 0: no limit.
     pub codes_per_minute: u32,
     /// `MAX_PENDING_SESSIONS`.
     pub sessions_max: usize,
@@ -41,7 +41,7 @@ impl DevicesConfig {
             },
             version_min: r
                 .value("VERSION_MIN", "a version such as 2.6.0", None, |text| text.parse().ok().map(Some)),
-            codes_per_minute: r.number("DEVICE_CODES_PER_MINUTE_PER_IP", 0, 0..=1_000_000),
+            codes_per_minute: r.number("DEVICE_CODES_PER_MINUTE_PER_IP", 30, 0..=1_000_000),
             sessions_max: r.number("MAX_PENDING_SESSIONS", 1_000_000, 1..=100_000_000),
         }
     }

@@ -13,7 +13,8 @@ use url::Url;
 
 use super::parse::{Reader, is_this_machine};
 
-const AUTHORIZE: &str = "https://mon-compte-particulier.enedis.fr/dataconnect/v1/oauth2/authorize";
+const AUTHORIZE_V1: &str = "https://mon-compte-particulier.enedis.fr/dataconnect/v1/oauth2/authorize";
+const AUTHORIZE_V2: &str = "https://mon-compte-particulier.enedis.fr/dataconnect/v2/oauth2/authorize";
 const TOKEN: &str = "https://gw.ext.prod.api.enedis.fr/oauth2/v3/token";
 const DATA: &str = "https://gw.ext.prod.api.enedis.fr";
 /// Life of a consent that is asked for without a `DURATION`, in days: the longest there is.
@@ -134,9 +135,11 @@ fn upstream(r: &mut Reader<'_>, own_tokens: bool, duration: Option<String>) -> U
     let (v1, v3) = (r.url("TOKEN_ENDPOINT", TOKEN, false), r.url("TOKEN_ENDPOINT_V3", TOKEN, false));
     // HTTP Basic is what Enedis is sure to take since July 2026.
     let (token, auth_method) = if own_tokens { (v3, AuthMethod::Basic) } else { (v1, AuthMethod::Post) };
+    // Only the page of 2026 tells us the meter in a way that a stranger cannot write.
+    let authorize = if own_tokens { AUTHORIZE_V2 } else { AUTHORIZE_V1 };
     let methods = [("client_secret_post", AuthMethod::Post), ("client_secret_basic", AuthMethod::Basic)];
     let upstream = Upstream {
-        authorize: r.url("AUTHORIZATION_ENDPOINT", AUTHORIZE, false),
+        authorize: r.url("AUTHORIZATION_ENDPOINT", authorize, false),
         token,
         auth_method: r.choice("TOKEN_ENDPOINT_AUTH_METHOD", auth_method, &methods),
         redirect_uri: r.url_as_written("REDIRECT_URI"),

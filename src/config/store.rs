@@ -112,6 +112,13 @@ fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
     key
 }
 
+/// Whether a connection string leads to another machine without TLS, which `mongodb+srv` brings by itself.
+pub(super) fn is_open(uri: &str) -> bool {
+    let options = uri.split_once('?').map_or("", |(_, options)| options).to_ascii_lowercase();
+    let says = |name: &str| options.split('&').any(|option| option == format!("{name}=true"));
+    !is_loopback(uri) && !uri.starts_with("mongodb+srv://") && !says("tls") && !says("ssl")
+}
+
 /// Whether every host of a connection string is this machine.
 fn is_loopback(uri: &str) -> bool {
     let Some(rest) = uri.strip_prefix("mongodb://") else { return false };

@@ -169,3 +169,30 @@ fn clients_and_durations() {
     }
     assert_eq!(read(&[("LIMIT_REQUESTS_PER_MINUTE", "7")]).unwrap().devices.interval, Duration::from_secs(9));
 }
+
+#[test]
+fn what_is_dangerous_is_told() {
+    let names = |pairs: &[(&str, &str)]| -> Vec<_> {
+        read(pairs).unwrap_or_else(|e| panic!("{e}")).warnings().iter().map(|it| it.name).collect()
+    };
+    assert_eq!(names(&[]), Vec::<&str>::new());
+    let key = ("SECRET_KEY", "11".repeat(32));
+    let own = [("FLOW", "CLIENT_CREDENTIALS"), ("CLIENT_ID", "a"), ("CLIENT_SECRET", "b")];
+    assert_eq!(names(&own), Vec::<&str>::new(), "the v2 page is the default");
+    for (name, value, dangerous) in [
+        ("BASE_URL", "http://flow.example", true),
+        ("BASE_URL", "https://flow.example", false),
+        ("ADMIN_LISTEN", "0.0.0.0:9464", true),
+        ("AUTHORIZATION_ENDPOINT", "https://enedis.example/dataconnect/v1/oauth2/authorize", true),
+        ("DEVICE_CODES_PER_MINUTE_PER_IP", "0", true),
+        ("MONGODB_URI", "mongodb://db.example/x", true),
+        ("MONGODB_URI", "mongodb://db.example/x?TLS=true", false),
+        ("MONGODB_URI", "mongodb+srv://db.example/x", false),
+        ("MONGODB_URI", "mongodb://127.0.0.1/x", false),
+        ("DISABLE_DATA_ENDPOINT_AUTH", "true", true),
+    ] {
+        let mut pairs = own.to_vec();
+        pairs.extend([("SECRET_KEY", key.1.as_str()), (name, value)]);
+        assert_eq!(names(&pairs), if dangerous { vec![name] } else { vec![] }, "{name}={value}");
+    }
+}
