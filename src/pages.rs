@@ -51,6 +51,8 @@ pub enum CodeError {
 pub struct ConfirmCode<'a> {
     /// The user code as the device shows it, `XXXX-XXXX`.
     pub code: &'a str,
+    /// Goes with either button.
+    pub proof: &'a str,
     /// The page parameter to hand on, if any.
     pub state: Option<&'a str>,
     /// Name or id of the client that asked.
@@ -97,6 +99,8 @@ pub enum Problem {
     BadState,
     /// Back from Enedis without the cookie this began with: 400.
     OtherBrowser,
+    /// The browser keeps no cookies, without which it cannot be told from another: 400.
+    NoCookies,
     /// Parameters are missing: 400.
     MissingParameters,
     /// Back from Enedis with something malformed: 400.
@@ -143,6 +147,21 @@ impl<'a> Pages<'a> {
     /// The page that asks for the code: 200, with an error 400 or 429. It sends `code` [and `state`] to
     /// `/auth/verify_code`. `typed` is what the owner typed before, `state` the page parameter to hand on.
     pub fn enter_code(self, typed: &str, state: Option<&str>, error: Option<CodeError>) -> Page {
+        self.code_form(typed, state, error, None)
+    }
+
+    /// The same page once more, before the code is looked at: codes are being guessed. `step` goes with the button; 200.
+    pub fn second_step(self, typed: &str, state: Option<&str>, step: &str) -> Page {
+        self.code_form(typed, state, None, Some(step))
+    }
+
+    fn code_form(
+        self,
+        typed: &str,
+        state: Option<&str>,
+        error: Option<CodeError>,
+        step: Option<&str>,
+    ) -> Page {
         let t = self.text();
         let (status, told, wait) = match error {
             None => (200, None, None),
@@ -158,6 +177,7 @@ impl<'a> Pages<'a> {
             pages: self,
             typed: shown(typed, CODE_MAX),
             state,
+            step,
             invalid: matches!(error, Some(CodeError::Missing | CodeError::NotValid)),
             error: told,
         };
@@ -170,6 +190,7 @@ impl<'a> Pages<'a> {
             t: self.text(),
             pages: self,
             code: asked.code,
+            proof: asked.proof,
             state: asked.state,
             client: shown(asked.client, SHOWN_MAX),
             user_agent: asked.user_agent.map(|it| shown(it, SHOWN_MAX)).filter(|it| !it.is_empty()),
@@ -192,7 +213,7 @@ impl<'a> Pages<'a> {
         self.message(t.refused_title, Tone::Stop, &[t.refused_told, t.refused_mistake]).render(200)
     }
 
-    /// The owner said on the confirm page that the request is not theirs; nothing was changed; 200.
+    /// The owner said on the confirm page that the request is not theirs, and the device is told; 200.
     pub fn not_mine(self) -> Page {
         let t = self.text();
         self.message(t.not_mine_title, Tone::Stop, &[t.not_mine_told, t.not_mine_again]).render(200)
@@ -233,6 +254,7 @@ impl<'a> Pages<'a> {
         let (status, title, told, next): (_, _, &[_], _) = match problem {
             Problem::BadState => (400, t.bad_state_title, &[t.bad_state, t.start_again], Next::Nothing),
             Problem::OtherBrowser => (400, t.other_browser_title, &[t.other_browser, t.other_browser_advice], Next::EnterCode),
+            Problem::NoCookies => (400, t.no_cookies_title, &[t.no_cookies, t.no_cookies_advice], Next::EnterCode),
             Problem::MissingParameters => (400, t.missing_parameters_title, &[t.missing_parameters, t.start_again], Next::Nothing),
             Problem::MalformedReturn => (400, t.malformed_return_title, &[t.malformed_return, t.start_again], Next::Nothing),
             Problem::AlreadyUsed => (409, t.already_used_title, &[t.already_used, t.already_used_otherwise], Next::Nothing),

@@ -8,6 +8,7 @@ pub mod grant_issuer;
 pub(crate) mod identity_hash;
 pub mod keyring;
 pub mod meter;
+pub mod network;
 pub mod store;
 pub(crate) mod timer;
 pub mod token_set;

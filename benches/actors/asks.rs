@@ -11,11 +11,12 @@ use actors::base::admission::Admission;
 use actors::base::clock::{Clock, ManualClock};
 use actors::base::code::{BrowserToken, DeviceCode, UserCode};
 use actors::base::keyring::{BrowserHash, DeviceHash, Keyring, StateHash};
+use actors::base::network::Network;
 use actors::base::store::Written;
 use actors::base::token_set::TokenSet;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
-use actors::device_flow::registry::{BeginAnswer, DenyAnswer, FindAnswer, FinishAnswer, Outcome};
+use actors::device_flow::registry::{BeginAnswer, DenyAnswer, FindAnswer, FinishAnswer, Outcome, Refusal};
 use actors::device_flow::session::Presentation;
 use actors::device_flow::store::Write;
 use actors::device_flow::throttler::{PacePoll, PollThrottler};
@@ -155,7 +156,8 @@ pub fn writes(c: &mut Criterion) {
         b.iter_batched(
             confirmed,
             |(state, browser)| {
-                let answer = runner.block_on(running.system.registry.deny(state, browser));
+                let answer =
+                    runner.block_on(running.system.registry.deny(Refusal::AtEnedis { state, browser }));
                 assert_eq!(answer, Ok(DenyAnswer::Denied));
             },
             BatchSize::PerIteration,
@@ -225,7 +227,7 @@ async fn journey(running: &Running, returned: Returned) -> DeviceHash {
     assert!(matches!(found, Ok(FindAnswer::Open(_))));
     let browser = running.draw(BrowserToken::generate);
     let confirmed = running.confirm(&user, running.keys.browser(&browser)).await;
-    let came = AuthorizationReturn { state: confirmed.state, browser, returned };
+    let came = AuthorizationReturn { state: confirmed.state, browser, network: Network::LOCALHOST, returned };
     assert_eq!(running.system.consent.complete(came).await, ConsentOutcome::Approved);
     let token = running.poll(device).await;
     assert!(matches!(token, PollAnswer::Token(_)));

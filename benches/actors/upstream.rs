@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use actors::base::clock::Clock;
 use actors::base::code::{BearerToken, StateSuffix, StateToken};
 use actors::base::meter::Meter;
+use actors::base::network::Network;
 use actors::enedis::exchanger::{Acquired, Exchanged};
 use actors::enedis::port::{Grant, TokenCall};
 use actors::metering::relay::Relayed;
@@ -38,7 +39,10 @@ pub fn exchanger(c: &mut Criterion) {
         running.clock.advance(PAUSE);
         let grant = Grant::RefreshToken { refresh_token: "ijRNFTbbRLEGbyyW".into(), scope: None };
         let call = TokenCall { client_id: CLIENT.into(), client_secret: None, grant };
-        assert!(matches!(running.system.exchanger.refresh(call).await, Exchanged::Answered(_)));
+        assert!(matches!(
+            running.system.exchanger.refresh(Network::LOCALHOST, call).await,
+            Exchanged::Answered(_)
+        ));
     });
     group.finish();
 }

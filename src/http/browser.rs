@@ -62,20 +62,32 @@ pub fn hashed(app: &App, request: &HttpRequest) -> Option<BrowserHash> {
     browser(app, request).map(|token| app.keys().browser(&token))
 }
 
-/// Makes sure that the browser has its cookie before it acts: of two clicks, or of one whose answer was lost, the
-/// second must not look like another browser.
-pub fn bind(app: &App, request: &HttpRequest, mut response: HttpResponse) -> HttpResponse {
-    if browser(app, request).is_none() {
-        let token = BrowserToken::generate(&mut *app.rng());
-        // A header value of hex digits and our own name.
-        let _ = response.add_cookie(&binding_cookie(app, &token));
-    }
-    response
+/// A browser that has its cookie, or gets it with the answer: of two clicks, or of one whose answer was lost, the second
+/// must not look like another browser.
+pub struct Bound {
+    /// The cookie.
+    pub token: BrowserToken,
+    /// It came without one. A browser that does so after a page of ours refuses cookies.
+    pub is_new: bool,
 }
 
-/// The cookie that binds a browser.
-pub fn binding_cookie(app: &App, token: &BrowserToken) -> Cookie<'static> {
-    cookie(app, binding_name(app), token.expose())
+impl Bound {
+    /// The browser behind a request.
+    pub fn of(app: &App, request: &HttpRequest) -> Self {
+        match browser(app, request) {
+            Some(token) => Self { token, is_new: false },
+            None => Self { token: BrowserToken::generate(&mut *app.rng()), is_new: true },
+        }
+    }
+
+    /// Adds the cookie to an answer, whatever the answer says: the next attempt counts as the same browser's.
+    pub fn bind(&self, app: &App, mut response: HttpResponse) -> HttpResponse {
+        if self.is_new {
+            // A header value of hex digits and our own name.
+            let _ = response.add_cookie(&cookie(app, binding_name(app), self.token.expose()));
+        }
+        response
+    }
 }
 
 /// The user code this browser entered last.
@@ -106,8 +118,9 @@ fn code_name(app: &App) -> &'static str {
     if app.site.https { "__Host-dfp-code" } else { "dfp-code" }
 }
 
-/// Whether a browser was sent here by another site, a mail or its address bar, and not by a form of ours. Browsers
-/// say so themselves (Fetch Metadata); whatever is no browser says nothing.
-pub fn came_from_elsewhere(request: &HttpRequest) -> bool {
-    request.headers().get("sec-fetch-site").is_some_and(|site| site.as_bytes() != b"same-origin")
+/// Whether a page of another site loads ours as a picture, a script or the like, which nobody sees and whose viewer did
+/// nothing. Browsers say so themselves (Fetch Metadata); those that do not are served as ever.
+pub fn is_foreign_part(request: &HttpRequest) -> bool {
+    let says = |name, value: &[u8]| request.headers().get(name).is_some_and(|it| it.as_bytes() == value);
+    says("sec-fetch-site", b"cross-site") && !says("sec-fetch-mode", b"navigate")
 }

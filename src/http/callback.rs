@@ -1,6 +1,6 @@
 //! `GET /auth/redirect`: Enedis sends the browser back.
 //!
-//! The v1 page returns a code and the meters, the v2 page an authorisation; which of them counts is decided by `FLOW`.
+//! The v1 page returns a code and the meters, the v2 page an authorisation; only the page that is configured is believed.
 //! Idempotent: a reload shows the same end. Enedis is known to return without a `state`, with an error as the code,
 //! and with parameters in the path; each of these gets a page that says how to go on.
 
@@ -10,10 +10,11 @@ use actors::base::code::{BrowserToken, StateToken};
 use actors::base::grant_issuer::NotIssued;
 use actors::base::meter::{METERS_MAX, listed, parse_meters};
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
-use actors::device_flow::registry::DenyAnswer;
+use actors::device_flow::registry::{CheckAnswer, DenyAnswer, Refusal};
 
 use super::browser;
 use super::device::OUR_TROUBLE;
+use super::limits::Presented;
 use super::query::Query;
 use super::state::App;
 use crate::config::Flow;
@@ -52,21 +53,21 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
     };
-    let guess = match returned {
-        // The number can be guessed, and each guess costs a call to Enedis.
-        Returned::Authorisation(_) => {
-            let (address, now) = (app.address(request), app.clock().now());
-            match app.shared.limits.guess_authorisation(address, browser::hashed(app, request), now) {
-                Ok(guess) => Some(guess),
-                Err(wait) => return pages.problem(Problem::TooManyAttempts { wait }),
-            }
-        }
-        Returned::Code { .. } | Returned::Meters { .. } => None,
+    let (presented, is_claim) = match returned {
+        Returned::Code { .. } => (Some(Presented::Code), false),
+        Returned::Authorisation(_) => (Some(Presented::Authorisation), false),
+        Returned::Meters { .. } => (None, true),
     };
-    let returned = AuthorizationReturn { state, browser, returned };
+    let (network, cookie, now) = (app.network(request), browser::hashed(app, request), app.clock().now());
+    let charge = match app.shared.limits.return_(presented, network, cookie, now) {
+        Ok(charge) => charge,
+        Err(wait) => return pages.problem(Problem::TooManyAttempts { wait }),
+    };
+    let returned = AuthorizationReturn { state, browser, network, returned };
     let outcome = app.system().consent.complete(returned).await;
-    if let Some(guess) = guess.filter(|_| !is_suspicious(&outcome)) {
-        guess.give_back();
+    // Nothing shows that a claim is right.
+    if !is_suspicious(&outcome) && !(is_claim && outcome == ConsentOutcome::Approved) {
+        charge.give_back();
     }
     ended(app, request, &outcome, &meters)
 }
@@ -97,12 +98,18 @@ fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), Problem
             let usage_point_id = (!meters.is_empty()).then(|| meters.join(";"));
             Ok((Returned::Code { code, usage_point_id }, meters))
         }
-        Flow::ClientCredentials(_) => {
-            if let Some(id) = query.get("autorisation_id") {
-                let digits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit());
-                let id = id.parse().ok().filter(|_| digits).ok_or(Problem::MalformedReturn)?;
-                return Ok((Returned::Authorisation(id), Vec::new()));
+        Flow::ClientCredentials(_) if app.settings.enedis.upstream.asks_v2() => {
+            // Whoever holds a browser can name a meter in its address; the v2 page never does.
+            if query.get("usage_point_id").is_some() {
+                tracing::warn!("a return names a meter, as the v2 consent page does not; refused");
+                return Err(Problem::MalformedReturn);
             }
+            let id = query.get("autorisation_id").ok_or(Problem::MissingParameters)?;
+            let digits = id.bytes().all(|b| b.is_ascii_digit());
+            let id = id.parse().ok().filter(|_| digits).ok_or(Problem::MalformedReturn)?;
+            Ok((Returned::Authorisation(id), Vec::new()))
+        }
+        Flow::ClientCredentials(_) => {
             let (Some(code), Some(text)) = (code, query.get("usage_point_id")) else {
                 return Err(Problem::MissingParameters);
             };
@@ -118,6 +125,7 @@ fn is_suspicious(outcome: &ConsentOutcome) -> bool {
     matches!(
         outcome,
         ConsentOutcome::Unknown
+            | ConsentOutcome::Rejected { .. }
             | ConsentOutcome::NotIssued(NotIssued::AlreadyLinked | NotIssued::Foreign | NotIssued::NotListed)
     )
 }
@@ -126,22 +134,29 @@ fn is_suspicious(outcome: &ConsentOutcome) -> bool {
 /// decision; anything else may be tried again while the code lives.
 async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&str>) -> Page {
     let pages = app.pages(request);
-    if error != "access_denied" {
-        tracing::warn!("Enedis returned an error to the browser");
-        let error = Some(error).filter(|error| is_error_code(error));
-        let code = browser::entered_code(app, request);
-        return pages.trouble(Trouble::EnedisRejected { error }, code.as_deref());
-    }
     let (state, browser) = match sent_by(app, request, state) {
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
     };
     let (state, browser) = (app.keys().state(&state), app.keys().browser(&browser));
-    let outcome = match app.system().registry.deny(state, browser).await {
-        Ok(DenyAnswer::Denied) => ConsentOutcome::Denied,
-        Ok(DenyAnswer::No(error)) => error.into(),
-        Ok(DenyAnswer::Unavailable) | Err(_) => ConsentOutcome::NotIssued(NotIssued::Unavailable),
+    let registry = &app.system().registry;
+    let unavailable = ConsentOutcome::NotIssued(NotIssued::Unavailable);
+    let outcome = if error == "access_denied" {
+        match registry.deny(Refusal::AtEnedis { state, browser }).await {
+            Ok(DenyAnswer::Denied) => ConsentOutcome::Denied,
+            Ok(DenyAnswer::No(error)) => error.into(),
+            Ok(DenyAnswer::Unavailable) | Err(_) => unavailable,
+        }
+    } else {
+        match registry.check(state, browser).await {
+            Ok(CheckAnswer::Awaited) => ConsentOutcome::Rejected { error: known_error(error).to_owned() },
+            Ok(CheckAnswer::No(error)) => error.into(),
+            Ok(CheckAnswer::Unavailable) | Err(_) => unavailable,
+        }
     };
+    if let ConsentOutcome::Rejected { error } = &outcome {
+        tracing::warn!(error, "Enedis returned an error to the browser");
+    }
     ended(app, request, &outcome, &[])
 }
 
@@ -174,9 +189,22 @@ fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, meters: &[S
     }
 }
 
-/// Whether a text is an error code (RFC 6749 section 4.1.2.1) and not a sentence that somebody wants our page to say.
-fn is_error_code(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+/// The name of an error that Enedis is known to return; any other text is a stranger's and is not repeated.
+fn known_error(error: &str) -> &str {
+    const KNOWN: [&str; 9] = [
+        // RFC 6749 section 4.1.2.1.
+        "invalid_request",
+        "unauthorized_client",
+        "unsupported_response_type",
+        "invalid_scope",
+        "server_error",
+        "temporarily_unavailable",
+        // Enedis' own.
+        "demande_non_aboutie",
+        "missing_parameter",
+        "503",
+    ];
+    KNOWN.into_iter().find(|known| *known == error).unwrap_or_default()
 }
 
 /// The meters of a return with `FLOW=DEVICE`, where another OAuth server than Enedis may name them in its own way.

@@ -71,7 +71,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     let consented = if settings.open_to_all {
         Timestamp::EPOCH
     } else {
-        authorise(metering, request, question.meter).await?
+        authorise(app, metering, request, question.meter).await?
     };
     let permit = app.shared.large.permit(question);
     let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
@@ -97,15 +97,20 @@ fn parse(app: &App, request: &HttpRequest) -> Result<MeterRequest, ApiError> {
 
 /// When the owner of `meter` consented, by the request's access token.
 async fn authorise(
+    app: &App,
     metering: &MeteringHandles,
     request: &HttpRequest,
     meter: Meter,
 ) -> Result<Timestamp, ApiError> {
     let token = bearer(request).ok_or(ApiError::InvalidToken)?;
+    app.may_look_up(request)?;
     match metering.tokens.open(&token, meter).await {
         Opened::Meter { consented_at } => Ok(consented_at),
         Opened::OtherMeters => Err(ApiError::OtherMeter),
-        Opened::Nothing => Err(ApiError::InvalidToken),
+        Opened::Nothing => {
+            app.found_nothing(request);
+            Err(ApiError::InvalidToken)
+        }
         Opened::Unavailable => Err(ApiError::unavailable()),
     }
 }

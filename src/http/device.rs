@@ -6,11 +6,12 @@ use actix_web::http::header::USER_AGENT;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{StateSuffix, UserCode};
+use actors::base::keyring::ShownPage;
 use actors::device_flow::registry::{FindAnswer, IssueAnswer, PendingCode};
 use actors::device_flow::session::Request;
 use serde::Serialize;
 
-use super::browser;
+use super::browser::{self, Bound};
 use super::client::Client;
 use super::error::{ApiError, SOON, json_answer};
 use super::query::Query;
@@ -43,8 +44,7 @@ pub async fn authorize(
     let client = Client::identify(&request, &mut form, &app.allowed_clients)?;
     let scope = form.scope()?;
     if let Some(limiter) = &app.shared.limits.codes {
-        let address = app.address(&request);
-        limiter.take(address, app.clock().now()).map_err(|retry_after| {
+        limiter.take(app.network(&request), app.clock().now()).map_err(|retry_after| {
             app.metrics().codes_limited.inc();
             ApiError::TooManyCodes { retry_after }
         })?;
@@ -91,23 +91,35 @@ fn agent(request: &HttpRequest) -> Option<String> {
 
 /// A person opens the page, with or without a code in the link.
 pub async fn page(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    let page = answer(&app, &request).await;
-    browser::bind(&app, &request, browser::respond(&app, page))
+    let browser = Bound::of(&app, &request);
+    let page = shown(&app, &request, &browser).await;
+    browser.bind(&app, browser::respond(&app, page))
 }
 
-async fn answer(app: &App, request: &HttpRequest) -> Page {
+/// What the code of an address would link, for the person to decide; or the page that asks for a code.
+pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
     let (pages, query) = (app.pages(request), Query::parse(request));
     let Ok(state) = query.state_suffix() else { return pages.problem(Problem::BadRequest) };
-    if query.get("not_mine").is_some() {
-        return pages.not_mine();
-    }
     let state = state.as_ref().map(StateSuffix::as_str);
     let Some(typed) = query.code() else { return pages.enter_code("", state, None) };
+    if browser::is_foreign_part(request) {
+        return pages.problem(Problem::BadRequest);
+    }
+    if app.shared.limits.is_guessed_at(app.clock().now())
+        && let Some(code) = UserCode::parse(typed)
+    {
+        // One more step costs a person a moment, and whoever guesses a second request and a browser of its own.
+        let step = app.keys().proof(ShownPage::LookUp, &browser.token, &code);
+        if !query.get("step").is_some_and(|proof| step.is(proof)) {
+            return pages.second_step(typed, state, &step.expose());
+        }
+    }
     match find(app, request, typed).await {
         Found::Open(code, pending) => {
             let now = app.clock().now();
             pages.confirm_code(ConfirmCode {
                 code: &code.expose(),
+                proof: &app.keys().proof(ShownPage::Confirm, &browser.token, &code).expose(),
                 state,
                 client: &pending.client_id,
                 user_agent: pending.agent.as_deref(),
@@ -121,32 +133,33 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
 }
 
 /// What a typed code leads to, after the limit on guesses.
-pub enum Found {
+enum Found {
     Open(UserCode, PendingCode),
     Refused(CodeError),
     Unavailable,
 }
 
 /// Looks a typed code up.
-pub async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
-    let (address, browser, now) = (app.address(request), browser::hashed(app, request), app.clock().now());
-    let guess = match app.shared.limits.guess_code(address, browser, now) {
-        Ok(guess) => guess,
+async fn find(app: &App, request: &HttpRequest, typed: &str) -> Found {
+    let (limits, now) = (&app.shared.limits, app.clock().now());
+    let charge = match limits.guess_code(app.network(request), browser::hashed(app, request), now) {
+        Ok(charge) => charge,
         Err(wait) => return Found::Refused(CodeError::TooManyAttempts { wait }),
     };
     if let Some(code) = UserCode::parse(typed) {
         match app.system().registry.find_code(app.keys().user(&code)).await {
             Ok(FindAnswer::Open(pending)) => {
-                guess.give_back();
+                limits.right_code(charge);
                 return Found::Open(code, pending);
             }
             Ok(FindAnswer::Unknown) => {}
             Ok(FindAnswer::Unavailable) | Err(_) => {
-                guess.give_back();
+                charge.give_back();
                 return Found::Unavailable;
             }
         }
     }
+    limits.wrong_code(now);
     app.metrics().wrong_codes.inc();
     Found::Refused(CodeError::NotValid)
 }

@@ -1,6 +1,6 @@
 //! Who is at the other end: the client's address behind trusted proxies.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use actix_web::HttpRequest;
 use ipnet::IpNet;
@@ -25,23 +25,19 @@ pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr
     Some(nearest)
 }
 
+/// The peer, if it hands on other people's requests and is no trusted proxy.
+pub fn unknown_proxy(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    request.headers().get("x-forwarded-for")?;
+    let peer = request.peer_addr()?.ip().to_canonical();
+    (!trusted.iter().any(|net| net.contains(&peer))).then_some(peer)
+}
+
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.trim_start_matches('[');
     bare.parse().ok().or_else(|| {
         let (host, _port) = bare.rsplit_once(':')?;
         host.trim_end_matches(']').parse().ok()
     })
-}
-
-/// What counts as one address: an IPv6 network of 64 bits is one household's.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use actors::enedis::port::Grant;
 use super::client::Client;
 use super::error::{ApiError, no_store};
 use super::grant::GrantType;
+use super::limits::Presented;
 use super::state::App;
 use super::token::{self, REFRESH_TOKEN_MAX};
 
@@ -38,15 +39,29 @@ pub async fn refresh(
     let client = Client::identify(&request, &mut form, &app.allowed_clients)?;
     let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?.into_owned();
     let scope = form.scope()?.map(Cow::into_owned);
-    let address = app.address(&request);
-    // Charged beforehand, and given back unless Enedis refuses.
-    let charge = app.shared.limits.refused_refreshes.take(address, app.clock().now());
+    let (limits, network, now) = (&app.shared.limits, app.network(&request), app.clock().now());
+    // A token that is known to be good costs nobody else anything, wherever it comes from.
+    let known = &limits.refreshes_of_a_token;
+    let hash = app.keys().foreign_refresh(&refresh_token);
+    let charge = if known.knows(&hash) {
+        known.take(hash, now)
+    } else {
+        // Charged beforehand, and given back unless Enedis refuses.
+        limits.present(Presented::RefreshToken, network, now)
+    };
     let charge = charge.map_err(|retry_after| ApiError::TooManyRefreshes { retry_after })?;
     let grant = Grant::RefreshToken { refresh_token, scope };
     let call = app.settings.enedis.client.call(&client.id, client.secret, grant);
-    let exchanged = app.system().exchanger.refresh(call).await;
-    if !matches!(&exchanged, Exchanged::Answered(answer) if (400..500).contains(&answer.status)) {
-        charge.give_back();
+    let exchanged = app.system().exchanger.refresh(network, call).await;
+    match &exchanged {
+        Exchanged::Answered(answer) if (400..500).contains(&answer.status) => known.forget(&hash),
+        Exchanged::Answered(answer) if answer.status == 200 => {
+            charge.give_back();
+            token::remember(&app, &answer.body);
+            // A box in a loop spends the quota of all.
+            let _ = known.take(hash, now);
+        }
+        _ => charge.give_back(),
     }
     match exchanged {
         Exchanged::Answered(answer) => {

@@ -1,7 +1,7 @@
 //! What the handlers work with: the actors, the configuration, the counts and the limits.
 
 use std::cell::{RefCell, RefMut};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +11,7 @@ use actix_web::web::Payload;
 use actors::base::clock::Clock;
 use actors::base::code::DeviceCode;
 use actors::base::keyring::{DeviceHash, Keyring};
+use actors::base::network::Network;
 use actors::system::{System, ThreadShare};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -20,10 +21,10 @@ use super::error::ApiError;
 use super::form::Body;
 use super::large::LargeAnswers;
 use super::limits::Limits;
-use super::peer::{client_address, network};
+use super::peer;
 use super::query::Query;
 use super::version;
-use crate::config::Config;
+use crate::config::{Config, Flow};
 use crate::metrics::{self, Metrics, Observed};
 use crate::pages::{Lang, Pages};
 use crate::store::Counted;
@@ -59,6 +60,7 @@ pub struct Shared {
     pub(super) limits: Limits,
     pub(super) large: LargeAnswers,
     draining: AtomicBool,
+    warned_of_proxy: AtomicBool,
     counts: Counts,
 }
 
@@ -86,9 +88,14 @@ impl Shared {
             clock,
             store,
             metrics: Metrics::default(),
-            limits: Limits::new(config.devices.codes_per_minute),
+            limits: Limits::new(
+                config.devices.codes_per_minute,
+                config.enedis.exchanger.quota.per_hour,
+                config.enedis.flow != Flow::Device,
+            ),
             large: LargeAnswers::default(),
             draining: AtomicBool::new(false),
+            warned_of_proxy: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
@@ -208,10 +215,39 @@ impl App {
         Pages { lang, base: &self.site.path, enedis_host: &self.site.enedis_host }
     }
 
-    /// The client's address as limits count it. A peer without one is a socket of our own making.
-    pub(super) fn address(&self, request: &HttpRequest) -> IpAddr {
-        let address = client_address(request, &self.settings.server.trusted_proxies);
-        network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+    /// The client's network, as limits count it. A peer without an address is a socket of our own making.
+    pub(super) fn network(&self, request: &HttpRequest) -> Network {
+        let trusted = &self.settings.server.trusted_proxies;
+        if let Some(peer) = peer::unknown_proxy(request, trusted)
+            && !self.shared.warned_of_proxy.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                %peer,
+                "X-Forwarded-For comes from a peer that is not in TRUSTED_PROXIES: all who come through it count as one \
+                 address"
+            );
+        }
+        let address = peer::client_address(request, trusted);
+        Network::of(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+}
+
+/// Codes and tokens that nobody knows: each is looked up in the store, and what is looked up in vain is charged.
+impl App {
+    /// Whether one more may be looked up for whoever sent `request`.
+    pub(super) fn may_look_up(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let unknown = &self.shared.limits.unknown;
+        if unknown.is_unused() {
+            return Ok(());
+        }
+        let room = unknown.has_room(self.network(request), self.clock().now());
+        room.map_err(|retry_after| ApiError::Unavailable { retry_after })
+    }
+
+    /// It led nowhere.
+    pub(super) fn found_nothing(&self, request: &HttpRequest) {
+        // Refused only from the next one on.
+        let _ = self.shared.limits.unknown.take(self.network(request), self.clock().now());
     }
 }
 

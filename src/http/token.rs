@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::base::code::{BearerToken, DeviceCode};
 use actors::device_flow::poll::PollAnswer;
 use actors::metering::tokens::service::{Refresh, Refreshed, TokenService};
+use serde::Deserialize;
 
 use super::client::Client;
 use super::error::{ApiError, json_answer};
@@ -62,30 +63,42 @@ pub async fn refresh(
     let client = Client::identify(request, form, &app.allowed_clients)?;
     let token = BearerToken::parse(&form.require("refresh_token", REFRESH_TOKEN_MAX)?);
     let meters = form.optional("usage_points_id", METERS_TEXT_MAX)?.map(Cow::into_owned);
-    let (address, now) = (app.address(request), app.clock().now());
-    let limited = |retry_after| ApiError::TooManyRefreshes { retry_after };
+    let (limits, now) = (&app.shared.limits, app.clock().now());
     // A box in a loop writes a token each time. Only tokens that led somewhere are remembered.
     let hash = token.as_ref().map(|token| app.keys().refresh(token));
-    if let Some(hash) = &hash {
-        app.shared.limits.refreshes_of_a_token.has_room(hash, now).map_err(limited)?;
+    match &hash {
+        Some(hash) if limits.refreshes_of_a_token.knows(hash) => {
+            let room = limits.refreshes_of_a_token.has_room(hash, now);
+            room.map_err(|retry_after| ApiError::TooManyRefreshes { retry_after })?;
+        }
+        _ => app.may_look_up(request)?,
     }
-    // Charged beforehand, and given back unless the token leads nowhere.
-    let charge = app.shared.limits.refused_refreshes.take(address, now).map_err(limited)?;
-    let refreshed = tokens.refresh(Refresh { token, client_id: client.id, meters }).await;
-    if refreshed != Refreshed::Invalid {
-        charge.give_back();
-    }
-    if let (Refreshed::Token(_), Some(hash)) = (&refreshed, hash) {
-        // Refused only from the next one on.
-        let _ = app.shared.limits.refreshes_of_a_token.take(hash, now);
-    }
-    match refreshed {
+    match tokens.refresh(Refresh { token, client_id: client.id, meters }).await {
         Refreshed::Token(body) => {
             app.metrics().refreshes.inc();
+            if let Some(hash) = hash {
+                // Refused only from the next one on.
+                let _ = limits.refreshes_of_a_token.take(hash, now);
+            }
             Ok(json_answer(body))
         }
-        Refreshed::Invalid => Err(ApiError::InvalidGrant),
+        Refreshed::Invalid => {
+            app.found_nothing(request);
+            Err(ApiError::InvalidGrant)
+        }
         Refreshed::Unavailable => Err(ApiError::unavailable()),
+    }
+}
+
+/// Remembers the refresh token in an answer of Enedis: whoever brings it later is no stranger.
+pub fn remember(app: &App, body: &[u8]) {
+    #[derive(Deserialize)]
+    struct Tokens {
+        refresh_token: String,
+    }
+    if let Ok(Tokens { refresh_token }) = serde_json::from_slice(body) {
+        let hash = app.keys().foreign_refresh(&refresh_token);
+        app.shared.limits.refreshes_of_a_token.note(hash, app.clock().now());
     }
 }
 
@@ -125,13 +138,22 @@ async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<St
     // Not of the shape we issue: as unknown as any other.
     let code = DeviceCode::parse(&code).ok_or(ApiError::InvalidGrant)?;
     let device = app.keys().device(&code);
+    app.may_look_up(request)?;
     match app.system().registry.poll(device, client.id, client.secret, client.style).await? {
-        PollAnswer::Token(body) => Ok(body),
+        PollAnswer::Token(body) => {
+            if app.system().metering.is_none() {
+                remember(app, body.as_bytes());
+            }
+            Ok(body)
+        }
         PollAnswer::Pending { interval_secs } => Err(ApiError::AuthorizationPending { interval_secs }),
         PollAnswer::SlowDown { interval_secs } => Err(ApiError::SlowDown { interval_secs }),
         PollAnswer::Denied => Err(ApiError::AccessDenied),
         PollAnswer::Expired => Err(ApiError::ExpiredToken),
-        PollAnswer::Invalid => Err(ApiError::InvalidGrant),
+        PollAnswer::Invalid => {
+            app.found_nothing(request);
+            Err(ApiError::InvalidGrant)
+        }
         PollAnswer::BadSecret => Err(ApiError::InvalidClient {
             basic: client.style == actors::device_flow::poll::AuthStyle::Basic,
         }),

@@ -1,80 +1,97 @@
-//! `GET /auth/verify_code`: the person confirms the code and is sent to Enedis.
+//! `GET /auth/verify_code`: the person decides on the page that shows what a code would link, and is sent to Enedis.
+//!
+//! The page's buttons carry a proof that this very browser was shown it. Without one, this address shows the page: a link in
+//! a mail, or a picture on another site, decides nothing.
 
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::base::code::{BrowserToken, StateSuffix};
-use actors::device_flow::registry::{ConfirmAnswer, Confirmed};
+use actors::base::code::{StateSuffix, UserCode};
+use actors::base::keyring::ShownPage;
+use actors::device_flow::registry::{ConfirmAnswer, Confirmed, DenyAnswer, Refusal};
+use actors::device_flow::session::ReturnError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::browser;
-use super::device::{Found, OUR_TROUBLE, find};
+use super::browser::{self, Bound};
+use super::device::{OUR_TROUBLE, shown};
 use super::query::Query;
 use super::state::App;
 use crate::config::Upstream;
 use crate::pages::{CodeError, Problem};
 
-/// Checks the code, binds the browser, and redirects.
+/// Takes the person's decision, or shows what there is to decide.
 pub async fn verify(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    let known = browser::browser(&app, &request);
-    let token = known.clone().unwrap_or_else(|| BrowserToken::generate(&mut *app.rng()));
-    let mut response = answer(&app, &request, &token).await;
-    if known.is_none() {
-        // Also after a refusal, so that the next attempt counts as the same browser's.
-        let _ = response.add_cookie(&browser::binding_cookie(&app, &token));
-    }
-    response
+    let browser = Bound::of(&app, &request);
+    let response = answer(&app, &request, &browser).await;
+    browser.bind(&app, response)
 }
 
-async fn answer(app: &App, request: &HttpRequest, token: &BrowserToken) -> HttpResponse {
+async fn answer(app: &App, request: &HttpRequest, browser: &Bound) -> HttpResponse {
     let (pages, query) = (app.pages(request), Query::parse(request));
-    let problem = |problem| browser::respond(app, pages.problem(problem));
-    let Ok(suffix) = query.state_suffix() else { return problem(Problem::BadRequest) };
-    let state = suffix.as_ref().map(StateSuffix::as_str);
-    let typed = query.code().unwrap_or_default();
-    let refused = |error| browser::respond(app, pages.enter_code(typed, state, Some(error)));
-    let unavailable = || browser::respond(app, pages.trouble(OUR_TROUBLE, Some(typed)));
-    if typed.is_empty() {
-        return refused(CodeError::Missing);
-    }
-    let code = match find(app, request, typed).await {
-        Found::Open(code, _) => code,
-        Found::Refused(error) => return refused(error),
-        Found::Unavailable => return unavailable(),
+    let Ok(suffix) = query.state_suffix() else {
+        return browser::respond(app, pages.problem(Problem::BadRequest));
     };
-    if browser::came_from_elsewhere(request) {
-        // A link in a mail must not carry anybody past the page that says what is being linked.
-        let mut page = Url::parse(&app.site.verification_uri).ok();
-        if let Some(page) = &mut page {
-            page.query_pairs_mut().append_pair("code", &code.expose());
-            if let Some(state) = state {
-                page.query_pairs_mut().append_pair("state", state);
-            }
-        }
-        return redirect(app, page.as_ref().map_or(&app.site.verification_uri, Url::as_str)).finish();
+    let state = suffix.as_ref().map(StateSuffix::as_str);
+    let Some(typed) = query.code() else {
+        return browser::respond(app, pages.enter_code("", state, Some(CodeError::Missing)));
+    };
+    let proof = query.get("proof");
+    let proven = |code: &UserCode| {
+        let shown = app.keys().proof(ShownPage::Confirm, &browser.token, code);
+        proof.is_some_and(|proof| shown.is(proof))
+    };
+    match UserCode::parse(typed).filter(proven) {
+        Some(code) if query.get("refuse").is_some() => decline(app, request, code).await,
+        Some(code) => confirm(app, request, browser, code, suffix).await,
+        None if proof.is_some() && browser.is_new => browser::respond(app, pages.problem(Problem::NoCookies)),
+        None => browser::respond(app, shown(app, request, browser).await),
     }
-    let (user, browser) = (app.keys().user(&code), app.keys().browser(token));
+}
+
+/// The person goes on to Enedis.
+async fn confirm(
+    app: &App,
+    request: &HttpRequest,
+    browser: &Bound,
+    code: UserCode,
+    suffix: Option<StateSuffix>,
+) -> HttpResponse {
+    let pages = app.pages(request);
+    let state = suffix.as_ref().map(StateSuffix::as_str);
+    let (user, browser) = (app.keys().user(&code), app.keys().browser(&browser.token));
     let suffix = suffix.clone().unwrap_or_default();
-    match app.system().registry.confirm(user, browser, suffix, app.settings.enedis.pkce).await {
+    let page = match app.system().registry.confirm(user, browser, suffix, app.settings.enedis.pkce).await {
         Ok(ConfirmAnswer::Confirmed(confirmed)) => {
             let client = app.settings.enedis.client.client_id.as_deref().unwrap_or(&confirmed.client_id);
             let location = authorize_url(&app.settings.enedis.upstream, client, &confirmed);
-            redirect(app, location.as_str()).cookie(browser::code_cookie(app, code)).finish()
+            let mut response = HttpResponse::Found();
+            browser::secure(app, &mut response);
+            response.insert_header((LOCATION, location.as_str()));
+            return response.cookie(browser::code_cookie(app, code)).finish();
         }
-        Ok(ConfirmAnswer::Unknown) => refused(CodeError::NotValid),
-        Ok(ConfirmAnswer::InUse) => problem(Problem::AlreadyUsed),
-        Ok(ConfirmAnswer::Unavailable) | Err(_) => unavailable(),
-    }
+        Ok(ConfirmAnswer::Unknown) => pages.enter_code(&code.expose(), state, Some(CodeError::NotValid)),
+        Ok(ConfirmAnswer::InUse) => pages.problem(Problem::AlreadyUsed),
+        Ok(ConfirmAnswer::Unavailable) | Err(_) => pages.trouble(OUR_TROUBLE, Some(&code.expose())),
+    };
+    browser::respond(app, page)
 }
 
-fn redirect(app: &App, location: &str) -> actix_web::HttpResponseBuilder {
-    let mut response = HttpResponse::Found();
-    browser::secure(app, &mut response);
-    response.insert_header((LOCATION, location));
-    response
+/// The person says that the request is not theirs: the device is told `access_denied`.
+async fn decline(app: &App, request: &HttpRequest, code: UserCode) -> HttpResponse {
+    let pages = app.pages(request);
+    let refusal = Refusal::OnOurPage { user: app.keys().user(&code) };
+    let page = match app.system().registry.deny(refusal).await {
+        Ok(DenyAnswer::Denied) => pages.not_mine(),
+        Ok(DenyAnswer::No(ReturnError::Gone)) => {
+            pages.enter_code(&code.expose(), None, Some(CodeError::NotValid))
+        }
+        Ok(DenyAnswer::Unavailable) | Err(_) => pages.trouble(OUR_TROUBLE, Some(&code.expose())),
+        Ok(DenyAnswer::No(_)) => pages.problem(Problem::AlreadyUsed),
+    };
+    browser::respond(app, page)
 }
 
 /// The authorization request (RFC 6749 section 4.1.1). Enedis refuses a `redirect_uri` and wants a `duration`;

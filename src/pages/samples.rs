@@ -44,6 +44,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
     let wait = Duration::from_secs(45);
     let confirm = ConfirmCode {
         code,
+        proof: "0123456789abcdef0123456789abcdef",
         state: None,
         client: input.client,
         user_agent: None,
@@ -57,6 +58,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         ("not mine".to_owned(), pages.not_mine()),
         ("enter".to_owned(), pages.enter_code("", None, None)),
         ("enter, state".to_owned(), pages.enter_code("", state, None)),
+        ("enter, second step".to_owned(), pages.second_step(code, state, "0123456789abcdef0123456789abcdef")),
         ("enter, missing".to_owned(), pages.enter_code("", None, Some(CodeError::Missing))),
         ("enter, not valid".to_owned(), pages.enter_code(code, state, Some(CodeError::NotValid))),
         (
@@ -87,6 +89,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
     for problem in [
         Problem::BadState,
         Problem::OtherBrowser,
+        Problem::NoCookies,
         Problem::MissingParameters,
         Problem::MalformedReturn,
         Problem::AlreadyUsed,

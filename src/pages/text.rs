@@ -71,6 +71,8 @@ texts! {
         "Eight letters, like XXXX\u{2011}XXXX. The dash and the capitals are optional.";
     enter_caution: "Quelqu’un d’autre vous a envoyé ce code\u{202f}? Arrêtez-vous là\u{a0}: vous lui donneriez accès à vos données.",
         "Did someone else send you this code? Stop here: you would give them access to your data.";
+    enter_again: "Beaucoup de codes faux sont essayés en ce moment. Vérifiez le vôtre, puis continuez.",
+        "Many wrong codes are being tried at the moment. Check yours, then continue.";
     enter_missing: "Saisissez le code affiché par votre appareil.", "Enter the code shown by your device.";
     enter_not_valid: "Ce code n’est pas valable, ou ne l’est plus. Vérifiez-le, ou relancez la demande depuis votre appareil pour en obtenir un nouveau.",
         "This code is not valid, or no longer is. Check it, or start again from your device to get a new one.";
@@ -81,7 +83,7 @@ texts! {
     confirm_intro: "Un appareil demande à lire les données de votre compteur Linky.",
         "A device is asking to read the data of your Linky meter.";
     confirm_client: "Application", "App";
-    confirm_software: "Logiciel de l’appareil", "Software of the device";
+    confirm_software: "L’appareil dit de lui-même", "The device says of itself";
     confirm_asked: "Demande faite", "Requested";
     confirm_expires: "Ce code expire dans ", "This code expires in ";
     confirm_question: "Votre appareil affiche-t-il bien ce code\u{202f}?", "Does your device show this same code?";
@@ -108,8 +110,8 @@ texts! {
 
     // The request is somebody else's.
     not_mine_title: "Rien n’a été relié", "Nothing was linked";
-    not_mine_told: "Vous n’avez rien autorisé. Le code expirera de lui-même, et vous pouvez fermer cette page.",
-        "You have authorised nothing. The code will expire on its own, and you can close this page.";
+    not_mine_told: "Vous n’avez rien autorisé. Ce code n’est plus valable, et vous pouvez fermer cette page.",
+        "You have authorised nothing. This code is no longer valid, and you can close this page.";
     not_mine_again: "Si quelqu’un vous a envoyé ce lien, n’y donnez pas suite.",
         "If somebody sent you this link, do not follow it.";
 
@@ -137,6 +139,11 @@ texts! {
         "You came back from Enedis in another browser than the one you left from, or this browser blocks cookies. To keep you safe, the request stops here.";
     other_browser_advice: "Ouvrez de nouveau le lien affiché par votre appareil, acceptez les cookies, et faites toutes les étapes dans ce même navigateur.",
         "Open the link shown by your device again, allow cookies, and take all the steps in that same browser.";
+    no_cookies_title: "Cookies nécessaires", "Cookies needed";
+    no_cookies: "Ce navigateur ne garde pas les cookies. Sans eux, rien ne montre que c’est bien vous qui revenez d’Enedis.",
+        "This browser keeps no cookies. Without them nothing shows that it is you who comes back from Enedis.";
+    no_cookies_advice: "Acceptez les cookies de ce site, ou prenez un autre navigateur, puis saisissez de nouveau le code.",
+        "Allow the cookies of this site, or take another browser, then enter the code again.";
     missing_parameters_title: "Adresse incomplète", "Incomplete address";
     missing_parameters: "Il manque des informations dans l’adresse de cette page.", "Some information is missing from the address of this page.";
     malformed_return_title: "Réponse d’Enedis incompréhensible", "Answer from Enedis not understood";

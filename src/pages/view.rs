@@ -156,6 +156,7 @@ pub(super) struct HomeView<'a> {
 #[derive(Template)]
 #[template(config = "src/pages/askama.toml", path = "enter_code.html")]
 pub(super) struct EnterCodeView<'a> {
+    pub(super) step: Option<&'a str>,
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
     pub(super) typed: String,
@@ -170,6 +171,7 @@ pub(super) struct ConfirmCodeView<'a> {
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
     pub(super) code: &'a str,
+    pub(super) proof: &'a str,
     pub(super) state: Option<&'a str>,
     pub(super) client: String,
     pub(super) user_agent: Option<String>,

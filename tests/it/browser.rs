@@ -70,6 +70,9 @@ async fn people_get_through_with_a_real_browser() {
     for language in ["fr", "en"] {
         a_typed_code_links_the_device(&mut browser, language).await;
         a_refusal_after_the_complete_link_reaches_the_device(&mut browser, language).await;
+        let world = World::start(Store::Sqlite).await;
+        let answer = browser.answer(&world, "not_mine", language).await;
+        assert_eq!(answer.outcome(), (400, Some("access_denied")));
         trouble_at_enedis_is_explained_and_can_be_overcome(&mut browser, language).await;
         // In the end no code from this address is looked at for a while.
         browser.play(&World::start(Store::Sqlite).await, "wrong_code", language).await;

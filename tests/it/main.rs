@@ -17,4 +17,5 @@ mod readme;
 mod secrecy;
 mod settings;
 mod store_contract;
+mod strangers;
 mod trouble;

@@ -1,9 +1,11 @@
 //! Enedis in trouble, over the wire: what the person sees, what the device learns, and what Enedis is asked again.
 
+use testkit::device::Tokens;
 use testkit::enedis::{Endpoint, Fault};
+use testkit::http::Answer;
 use testkit::person::{Choice, Person};
 
-use crate::fixture::{Plan, Store, World, each, eventually};
+use crate::fixture::{CLIENT, Plan, Store, World, each, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_that_enedis_may_have_taken_is_never_presented_again() {
@@ -82,4 +84,31 @@ async fn a_refresh_comes_back_as_enedis_sent_it() {
     let answer = device.refresh("x", &[]).await.unwrap();
     assert_eq!(answer.outcome(), (400, Some("invalid_grant")));
     assert_eq!(world.enedis.seen().token_requests_of("refresh_token").count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_refreshes_leave_room_for_consents() {
+    let plan = Plan::new(Store::Sqlite).await.env("ENEDIS_CALLS_PER_HOUR", "40");
+    let world = plan.env("ENEDIS_CALLS_PER_SECOND", "1000").start().await;
+    let honest = world.device().await;
+    let tokens = Tokens::read(&world.link(&honest).await.json).unwrap();
+    let before = world.enedis.counts().requests(Endpoint::Token);
+    let client = reqwest::Client::new();
+    for n in 0..40_u32 {
+        // The same address, and others.
+        let form = [("grant_type", "refresh_token"), ("client_id", CLIENT), ("refresh_token", "garbage")];
+        let request = client.post(world.url("/device/proxy")).form(&form);
+        let request = request.header("x-forwarded-for", format!("192.0.2.{}", n / 4));
+        let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
+        assert!(matches!(answer.status, 400 | 429), "{}", answer.body);
+        let wrong = honest.refresh("garbage", &[]).await.unwrap();
+        assert!(matches!(wrong.status, 400 | 429), "{}", wrong.body);
+    }
+    let refused = world.enedis.counts().requests(Endpoint::Token) - before;
+    assert!((1..=10).contains(&refused), "{refused} of 40 calls");
+    // A token that was given here is known, whatever else comes from its address; and people consent.
+    let refreshed = honest.refresh(&tokens.refresh, &[]).await.unwrap();
+    assert_eq!(refreshed.status, 200, "{}", refreshed.body);
+    let device = world.device().await;
+    assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::keyring::{GrantHash, StateHash};
 use super::meter::Meter;
+use super::network::Network;
 use super::token_set::TokenSet;
 
 /// A consent as it came back. `state` and `grant` together tell it from others.
@@ -21,6 +22,8 @@ pub struct ReturnedConsent {
     pub client_id: Arc<str>,
     /// What it is for.
     pub subject: ConsentSubject,
+    /// Where the browser is.
+    pub network: Network,
 }
 
 /// What a consent is for, as the browser says.

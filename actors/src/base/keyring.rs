@@ -9,6 +9,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use derive_more::{AsRef, Debug, From};
 use rand::{Rng, RngExt};
+use subtle::ConstantTimeEq;
 
 use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
 use crate::base::meter::Meter;
@@ -67,6 +68,32 @@ hashes! {
     MeterHash;
 }
 
+/// A page with a button that does something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ShownPage {
+    /// Asks whether the code shall be looked up. It was not yet.
+    LookUp = 0,
+    /// Tells what the code links.
+    Confirm = 1,
+}
+
+/// What [`Keyring::proof`] gives. Compared in constant time.
+#[derive(Clone, Copy)]
+pub struct ShownProof([u8; HASH_LEN]);
+
+impl ShownProof {
+    /// The form in a page: 32 hex digits.
+    pub fn expose(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// Whether `text` is this proof.
+    pub fn is(&self, text: &str) -> bool {
+        self.expose().as_bytes().ct_eq(text.as_bytes()).into()
+    }
+}
+
 /// Keyed hash of what is remembered of a meter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsRef, Debug)]
 #[as_ref([u8])]
@@ -103,6 +130,7 @@ pub struct Keyring {
     refresh: [u8; 32],
     stand_in: [u8; 32],
     consent: [u8; 32],
+    proof: [u8; 32],
     meter: [u8; 32],
     cache: [u8; 32],
     cipher: XChaCha20Poly1305,
@@ -125,6 +153,7 @@ impl Keyring {
             refresh: derive("refresh token hash"),
             stand_in: derive("stand-in for a refresh token"),
             consent: derive("tokens of a consent"),
+            proof: derive("proof of the page that was shown"),
             meter: derive("meter hash"),
             cache: derive("meter cache key"),
             cipher: XChaCha20Poly1305::new(&Key::from(derive("seal"))),
@@ -167,6 +196,11 @@ impl Keyring {
         TokenHash(keyed(&self.refresh, token.as_ref()))
     }
 
+    /// Hash of a refresh token of Enedis'.
+    pub fn foreign_refresh(&self, token: &str) -> TokenHash {
+        TokenHash(keyed(&self.refresh, token.as_bytes()))
+    }
+
     /// Stands where a refresh token's hash would, for an access token that came without one: no token has this hash.
     pub fn stand_in(&self, access: &BearerToken) -> TokenHash {
         TokenHash(keyed(&self.stand_in, access.as_ref()))
@@ -183,6 +217,12 @@ impl Keyring {
             BearerToken::from_bytes(*blake3::keyed_hash(&self.consent, &input).as_bytes())
         };
         (draw(b'r'), draw(b'a'))
+    }
+
+    /// Says that a browser was shown a page about `code`: nobody else can have its buttons pressed.
+    pub fn proof(&self, page: ShownPage, browser: &BrowserToken, code: &UserCode) -> ShownProof {
+        let input = [&[page as u8][..], browser.as_ref(), code.as_ref()].concat();
+        ShownProof(keyed(&self.proof, &input))
     }
 
     /// Hash of a meter's number.

@@ -23,6 +23,7 @@ use crate::base::code::{BrowserToken, StateToken};
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{DeviceHash, GrantHash, Keyring};
 use crate::base::meter::{Meter, meters_text};
+use crate::base::network::Network;
 use crate::base::token_set::TokenSet;
 use crate::device_flow::registry::{BeginAnswer, CodeRegistryHandle, FinishAnswer, Lease, Outcome};
 use crate::device_flow::session::{Decision, Presentation, ReturnError};
@@ -44,6 +45,8 @@ pub struct AuthorizationReturn {
     pub state: StateToken,
     /// The browser's cookie.
     pub browser: BrowserToken,
+    /// Where it is.
+    pub network: Network,
     /// The rest.
     pub returned: Returned,
 }
@@ -153,7 +156,7 @@ impl ConsentWorkflow {
     }
 
     async fn run(&self, came: AuthorizationReturn) -> ConsentOutcome {
-        let AuthorizationReturn { state, browser, returned } = came;
+        let AuthorizationReturn { state, browser, network, returned } = came;
         let (state, browser) = (self.keys.state(&state), self.keys.browser(&browser));
         let repeatable = !matches!(returned, Returned::Code { .. });
         // Nobody may do it twice at a time. What may be done again is done again soon, should this process end.
@@ -171,10 +174,10 @@ impl ConsentWorkflow {
         };
         let (device, grant) = (lease.device, lease.grant);
         let client_id = Arc::clone(&lease.client_id);
-        let consent = |subject| ReturnedConsent { state, grant, client_id, subject };
+        let consent = |subject| ReturnedConsent { state, grant, client_id, subject, network };
         let (outcome, told) = match (&self.issuer, returned) {
             (None, Returned::Code { code, usage_point_id }) => {
-                self.exchange(lease, code, usage_point_id.as_deref()).await
+                self.exchange(network, lease, code, usage_point_id.as_deref()).await
             }
             (Some(issuer), Returned::Meters { meters, .. }) => {
                 issue(issuer.as_ref(), consent(ConsentSubject::Meters(meters))).await
@@ -198,6 +201,7 @@ impl ConsentWorkflow {
     /// Exchanges an authorization code for Enedis' token.
     async fn exchange(
         &self,
+        network: Network,
         lease: Lease,
         code: String,
         usage_point_id: Option<&str>,
@@ -205,7 +209,7 @@ impl ConsentWorkflow {
         let Lease { client_id, client_secret, verifier, .. } = lease;
         let presented = Grant::AuthorizationCode { code, verifier };
         let call = self.client.call(&client_id, client_secret, presented);
-        read(self.exchanger.token(call).await, usage_point_id)
+        read(self.exchanger.token(network, call).await, usage_point_id)
     }
 
     /// Makes the end of an exchange durable, with patience; `told` is what the person is told if that succeeds.

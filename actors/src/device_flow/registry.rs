@@ -9,6 +9,7 @@
 //! before it says anything more about it. Where several instances share a store, a session unknown here is
 //! looked up there, and decisions taken elsewhere arrive through [`CodeRegistryHandle::learn`].
 
+mod check;
 mod confirm;
 mod durable;
 mod exchange;
@@ -23,8 +24,9 @@ use std::time::Duration;
 use actix::prelude::*;
 use derive_more::AddAssign;
 
+pub use self::check::CheckAnswer;
 pub use self::confirm::{ConfirmAnswer, Confirmed, FindAnswer, PendingCode};
-pub use self::exchange::{BeginAnswer, DenyAnswer, FinishAnswer, Lease, Outcome};
+pub use self::exchange::{BeginAnswer, DenyAnswer, FinishAnswer, Lease, Outcome, Refusal};
 pub use self::issue::IssueAnswer;
 use self::shard::Learn;
 pub use self::shard::{CodeRegistry, ShardPorts};

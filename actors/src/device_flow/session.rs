@@ -23,12 +23,17 @@ use std::time::Duration;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
 
+/// Events of one flow after which no browser may confirm its code any more: a person who begins ten times over has about
+/// thirty.
+const EVENTS_MAX: u32 = 32;
+
 /// The deadlines of a flow. All are configuration or constants of [`Lifetimes::default`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// Life of a device code and its user code (`CODE_LIFETIME_SECS`).
     pub code: Duration,
-    /// Least remaining life once a browser has confirmed the code (`CONSENT_WINDOW_SECS`).
+    /// Least remaining life once a browser has confirmed the code (`CONSENT_WINDOW_SECS`). However often it is confirmed,
+    /// the code ends two of these after its own life.
     pub consent: Duration,
     /// How long a delivered answer is repeated to the same device (`TOKEN_REDELIVERY_SECS`).
     pub redelivery: Duration,
@@ -267,7 +272,7 @@ impl Session {
 
     /// A browser enters the code and is sent to Enedis with a new `state`.
     pub fn confirm(&self, consent: Consent, now: Timestamp, life: &Lifetimes) -> Result<Self, ConfirmError> {
-        if !self.is_open(now) {
+        if !self.is_open(now) || self.rev >= EVENTS_MAX {
             return Err(ConfirmError::Gone);
         }
         if let Some(held) = &self.consent {
@@ -276,7 +281,8 @@ impl Session {
                 return Err(ConfirmError::InUse);
             }
         }
-        let expires_at = self.expires_at.max(now + life.consent);
+        let last_end = self.requested_at + life.code + life.consent * 2;
+        let expires_at = self.expires_at.max((now + life.consent).min(last_end));
         let confirmed = self.advance(Phase::Confirmed, expires_at, expires_at + life.tombstone);
         Ok(Self { consent: Some(Box::new(consent)), ..confirmed })
     }
@@ -335,6 +341,15 @@ impl Session {
         Ok(self.advance(phase, self.expires_at, self.expires_at.max(now) + life.tombstone))
     }
 
+    /// Somebody who holds the code says that the request is not theirs. What is under way at Enedis goes on.
+    pub fn decline(&self, now: Timestamp, life: &Lifetimes) -> Result<Self, ConfirmError> {
+        match &self.phase {
+            _ if !self.is_open(now) => Err(ConfirmError::Gone),
+            Phase::Exchanging { .. } => Err(ConfirmError::InUse),
+            _ => Ok(self.denied(now, life)),
+        }
+    }
+
     /// The person refused at Enedis.
     pub fn deny(
         &self,
@@ -344,8 +359,12 @@ impl Session {
         life: &Lifetimes,
     ) -> Result<Self, ReturnError> {
         self.check_return(browser, state, None, now)?;
+        Ok(self.denied(now, life))
+    }
+
+    fn denied(&self, now: Timestamp, life: &Lifetimes) -> Self {
         let purge_at = self.expires_at.max(now) + life.tombstone;
-        Ok(self.advance(Phase::Denied, self.expires_at, purge_at))
+        self.advance(Phase::Denied, self.expires_at, purge_at)
     }
 
     /// The device claims its token; `body` is what it is about to receive. `None` unless a token waits.

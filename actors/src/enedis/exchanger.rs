@@ -5,7 +5,7 @@
 //! calls (one by default) are under way at a time. Promises: a call is sent again only if Enedis certainly did not act
 //! on it, or changes nothing by answering it; every caller has an answer within the deadline; no attempt is begun that
 //! could not be waited for, because hanging up on a healthy Enedis would burn the code; Enedis' quota and its
-//! `Retry-After` are kept. A person's authorization code goes before devices' refreshes, and a tenth of each hour's
+//! `Retry-After` are kept; those for whom calls are made take turns, by their network. A person's authorization code goes before devices' refreshes, and a tenth of each hour's
 //! quota is kept for it. Refuses at once when the queue is full or the breaker is open: nothing was sent then.
 //!
 //! It also owns the application's own token (`FLOW=CLIENT_CREDENTIALS`): whoever needs it asks for it here, one
@@ -27,6 +27,7 @@ use self::calls::{Caller, Calls, Step};
 use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::grant_issuer::NotIssued;
+use crate::base::network::Network;
 use crate::base::token_set::TokenSet;
 use crate::enedis::port::{
     Answer, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer, Subscription,
@@ -189,8 +190,15 @@ impl TokenExchanger {
     }
 
     /// Queues a call, and sends what may be sent.
-    fn push(&mut self, now: Timestamp, call: Call, caller: Caller, ctx: &mut Context<Self>) {
-        self.calls[Endpoint::of(&call) as usize].push(now, call, caller);
+    fn push(
+        &mut self,
+        now: Timestamp,
+        from: Option<Network>,
+        call: Call,
+        caller: Caller,
+        ctx: &mut Context<Self>,
+    ) {
+        self.calls[Endpoint::of(&call) as usize].push(now, from, call, caller);
         self.pump(now, ctx);
     }
 
@@ -242,6 +250,8 @@ impl Actor for TokenExchanger {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct CallEnedis {
+    /// The stranger for whom it is.
+    from: Network,
     call: Call,
     reply: Reply<Exchanged>,
 }
@@ -251,7 +261,7 @@ impl Handler<CallEnedis> for TokenExchanger {
 
     // Synchronous: queues; the attempt's future answers and interleaves with later messages.
     fn handle(&mut self, msg: CallEnedis, ctx: &mut Self::Context) {
-        self.push(self.clock.now(), msg.call, Caller::Outside(msg.reply), ctx);
+        self.push(self.clock.now(), Some(msg.from), msg.call, Caller::Outside(msg.reply), ctx);
     }
 }
 
@@ -278,7 +288,7 @@ impl Handler<AcquireToken> for TokenExchanger {
             reply.send(acquired);
         }
         if renew {
-            self.push(now, Call::Token(own), Caller::Renewal, ctx);
+            self.push(now, None, Call::Token(own), Caller::Renewal, ctx);
         }
     }
 }
@@ -302,29 +312,29 @@ pub struct TokenExchangerHandle {
 
 impl TokenExchangerHandle {
     /// Presents a grant for tokens.
-    pub async fn token(&self, call: TokenCall) -> Exchanged<Result<TokenSet, NoToken>> {
-        self.call(Call::Token(call)).await.token()
+    pub async fn token(&self, from: Network, call: TokenCall) -> Exchanged<Result<TokenSet, NoToken>> {
+        self.call(from, Call::Token(call)).await.token()
     }
 
     /// Presents a device's refresh token; the answer is as it came.
-    pub async fn refresh(&self, call: TokenCall) -> Exchanged<RawAnswer> {
-        self.call(Call::Refresh(call)).await.pick(|answer| match answer {
+    pub async fn refresh(&self, from: Network, call: TokenCall) -> Exchanged<RawAnswer> {
+        self.call(from, Call::Refresh(call)).await.pick(|answer| match answer {
             Answer::Refresh(answer) => Some(answer),
             _ => None,
         })
     }
 
     /// Asks for the meters of a consent.
-    pub async fn meters(&self, call: MetersCall) -> Exchanged<Result<Subscription, NoMeters>> {
-        self.call(Call::Meters(call)).await.pick(|answer| match answer {
+    pub async fn meters(&self, from: Network, call: MetersCall) -> Exchanged<Result<Subscription, NoMeters>> {
+        self.call(from, Call::Meters(call)).await.pick(|answer| match answer {
             Answer::Meters(meters) => Some(meters),
             _ => None,
         })
     }
 
     /// Sends one call and says how it ended, within the deadline of the settings.
-    async fn call(&self, call: Call) -> Exchanged {
-        match self.admission.ask(|reply| self.addr.do_send(CallEnedis { call, reply })).await {
+    async fn call(&self, from: Network, call: Call) -> Exchanged {
+        match self.admission.ask(|reply| self.addr.do_send(CallEnedis { from, call, reply })).await {
             Ok(exchanged) => exchanged,
             Err(AskError::Overloaded) => {
                 Exchanged::NotDone { why: NotDone::Busy, retry_after: Duration::from_secs(5) }

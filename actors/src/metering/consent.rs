@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use crate::base::clock::SharedClock;
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{GrantHash, StateHash};
+use crate::base::network::Network;
 use crate::base::token_set::TokenSet;
 use crate::enedis::exchanger::{Acquired, Exchanged, TokenExchangerHandle};
 use crate::enedis::port::{Bearer, MetersCall, NoMeters, Subscription};
@@ -53,11 +54,11 @@ pub struct MeterGrantIssuer {
 #[async_trait]
 impl GrantIssuer for MeterGrantIssuer {
     async fn issue(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
-        let ReturnedConsent { state, grant, client_id, subject } = consent;
+        let ReturnedConsent { state, grant, client_id, subject, network } = consent;
         let (meters, origin, is_fresh) = match subject {
             ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, !self.asks_v2),
             ConsentSubject::Authorisation(id) => {
-                let asked = tokio::time::timeout(PATIENCE, self.ask_meters(id)).await;
+                let asked = tokio::time::timeout(PATIENCE, self.ask_meters(network, id)).await;
                 let Subscription { meters, since } = asked.unwrap_or(Err(NotIssued::NotListed))?;
                 let today = today(self.clock.now());
                 let is_fresh = since.is_some_and(|since| days_between(since, today) <= FRESH_DAYS);
@@ -119,7 +120,7 @@ impl MeterGrantIssuer {
         }
     }
 
-    async fn ask_meters(&self, id: i64) -> Result<Subscription, NotIssued> {
+    async fn ask_meters(&self, network: Network, id: i64) -> Result<Subscription, NotIssued> {
         let mut pauses = PAUSES.iter();
         let mut rejected: Option<Bearer> = None;
         loop {
@@ -129,7 +130,7 @@ impl MeterGrantIssuer {
                 Acquired::NotDone { why, retry_after } => return Err(why.not_issued(retry_after)),
             };
             let call = MetersCall { authorisation: id, bearer: bearer.clone() };
-            let told = match self.exchanger.meters(call).await {
+            let told = match self.exchanger.meters(network, call).await {
                 Exchanged::Answered(told) => told,
                 Exchanged::NotDone { why, retry_after } => return Err(why.not_issued(retry_after)),
                 Exchanged::Lost => return Err(NotIssued::Down { retry_after: STORE_PAUSE }),

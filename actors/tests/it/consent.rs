@@ -8,6 +8,7 @@ use std::time::Duration;
 use actors::base::code::{BrowserToken, StateToken};
 use actors::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use actors::base::keyring::{DeviceHash, GrantHash, StateHash};
+use actors::base::network::Network;
 use actors::base::token_set::TokenSet;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, ConsentWorkflow, Returned};
 use actors::device_flow::poll::PollAnswer;
@@ -100,7 +101,9 @@ impl<'a> Flow<'a> {
 
     async fn come_back_with(&self, returned: Returned) -> ConsentOutcome {
         let (state, browser) = (self.state.clone(), self.browser.clone());
-        self.consent.complete(AuthorizationReturn { state, browser, returned }).await
+        self.consent
+            .complete(AuthorizationReturn { state, browser, network: Network::LOCALHOST, returned })
+            .await
     }
 
     async fn poll(&self) -> PollAnswer {

@@ -3,6 +3,7 @@
 use std::iter::repeat_n;
 use std::time::Duration;
 
+use actors::base::network::Network;
 use actors::enedis::exchanger::{Acquired, Exchanged, ExchangerSettings, NotDone, TokenExchangerHandle};
 use actors::enedis::port::{Answer, Attempt, Bearer, Grant, MetersCall, NoMeters, NoToken, TokenCall};
 use actors::limits::quota::QuotaSettings;
@@ -46,7 +47,7 @@ fn what_was_not_acted_on_is_sent_again_after_what_enedis_asks() {
         let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis
             .will(AT_ONCE, [Attempt::Busy(Some(START + secs(3))), Attempt::Down(None), Attempt::Down(None)]);
-        assert!(matches!(exchanger.token(code("a")).await, Exchanged::Answered(Ok(_))));
+        assert!(matches!(exchanger.token(Network::LOCALHOST, code("a")).await, Exchanged::Answered(Ok(_))));
         let at: Vec<Duration> = enedis.sent().into_iter().map(|(at, _)| at).collect();
         let pauses: Vec<Duration> = at.windows(2).map(|at| at[1].saturating_sub(at[0])).collect();
         assert_eq!(pauses[0], secs(3));
@@ -64,11 +65,11 @@ fn what_may_have_been_acted_on_is_not_sent_again() {
         let (enedis, exchanger) = start(universe, EXCHANGER);
         let garbled = Err(NoToken::Garbled { status: 500 });
         enedis.will(AT_ONCE, [Attempt::Lost, Attempt::Failed(Answer::Token(garbled.clone()))]);
-        assert_eq!(exchanger.token(code("a")).await, Exchanged::Lost);
-        assert_eq!(exchanger.token(code("b")).await, Exchanged::Answered(garbled));
+        assert_eq!(exchanger.token(Network::LOCALHOST, code("a")).await, Exchanged::Lost);
+        assert_eq!(exchanger.token(Network::LOCALHOST, code("b")).await, Exchanged::Answered(garbled));
         // An answer to another question tells nothing of this one.
         enedis.will(AT_ONCE, [Attempt::Answered(Answer::Meters(Err(NoMeters::NotYet)))]);
-        assert_eq!(exchanger.token(code("c")).await, Exchanged::Lost);
+        assert_eq!(exchanger.token(Network::LOCALHOST, code("c")).await, Exchanged::Lost);
         assert_eq!(enedis.names(), ["a", "b", "c"]);
         assert_eq!(exchanger.snapshot().await.unwrap().token.lost, 1);
     });
@@ -79,7 +80,7 @@ fn no_attempt_is_begun_that_could_not_be_waited_for() {
     universe(async |universe| {
         let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(secs(9), repeat_n(Attempt::Down(None), 9));
-        let told = exchanger.token(code("a")).await;
+        let told = exchanger.token(Network::LOCALHOST, code("a")).await;
         // From 0 and some 9 s on; another one could end after the deadline.
         assert_eq!((enedis.sent().len(), not_done(&told).unwrap().0), (2, NotDone::Down));
         assert!((18..20).contains(&universe.elapsed().as_secs()), "told at once: {:?}", universe.elapsed());
@@ -87,8 +88,11 @@ fn no_attempt_is_begun_that_could_not_be_waited_for() {
     universe(async |universe| {
         let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(secs(8), repeat_n(Attempt::Answered(token("t")), 2));
-        let (a, b, c) =
-            join!(exchanger.token(code("a")), exchanger.token(code("b")), exchanger.token(code("c")),);
+        let (a, b, c) = join!(
+            exchanger.token(Network::LOCALHOST, code("a")),
+            exchanger.token(Network::LOCALHOST, code("b")),
+            exchanger.token(Network::LOCALHOST, code("c")),
+        );
         assert!(matches!((a, b), (Exchanged::Answered(_), Exchanged::Answered(_))));
         assert_eq!((not_done(&c), universe.elapsed()), (Some((NotDone::Busy, secs(1))), secs(16)));
         assert_eq!(enedis.names(), ["a", "b"]);
@@ -101,22 +105,27 @@ fn what_does_not_answer_is_left_alone_and_probed() {
         let (enedis, exchanger) = start(universe, EXCHANGER);
         enedis.will(AT_ONCE, repeat_n(Attempt::Lost, 5));
         for _ in 0..5 {
-            assert_eq!(exchanger.token(code("a")).await, Exchanged::Lost);
+            assert_eq!(exchanger.token(Network::LOCALHOST, code("a")).await, Exchanged::Lost);
         }
         let since = universe.elapsed();
         assert!(exchanger.snapshot().await.unwrap().token.breaker_open);
-        let told = not_done(&exchanger.token(code("b")).await);
+        let told = not_done(&exchanger.token(Network::LOCALHOST, code("b")).await);
         assert!(told.is_some_and(|(why, wait)| why == NotDone::Down && wait <= secs(5)), "{told:?}");
         // The other endpoint has a breaker of its own.
-        let meters = exchanger.meters(MetersCall { authorisation: 1, bearer: Bearer::from("t") }).await;
+        let meters = exchanger
+            .meters(Network::LOCALHOST, MetersCall { authorisation: 1, bearer: Bearer::from("t") })
+            .await;
         assert_eq!((meters, universe.elapsed()), (Exchanged::Answered(Err(NoMeters::NotYet)), since));
         pass(5).await;
         enedis.will(secs(2), [Attempt::Lost]);
-        let (probe, other) = join!(exchanger.token(code("c")), exchanger.token(code("d")));
+        let (probe, other) = join!(
+            exchanger.token(Network::LOCALHOST, code("c")),
+            exchanger.token(Network::LOCALHOST, code("d"))
+        );
         assert_eq!((probe, not_done(&other)), (Exchanged::Lost, Some((NotDone::Down, secs(10)))));
         pass(10).await;
-        assert!(matches!(exchanger.token(code("e")).await, Exchanged::Answered(_)));
-        assert!(matches!(exchanger.token(code("f")).await, Exchanged::Answered(_)));
+        assert!(matches!(exchanger.token(Network::LOCALHOST, code("e")).await, Exchanged::Answered(_)));
+        assert!(matches!(exchanger.token(Network::LOCALHOST, code("f")).await, Exchanged::Answered(_)));
         assert_eq!(enedis.names()[5..], ["meters", "c", "e", "f"]);
     });
 }
@@ -129,25 +138,29 @@ fn codes_go_before_refreshes_and_have_a_part_of_the_hour() {
         enedis.will(secs(1), [Attempt::Answered(token("t"))]);
         let waiting = async {
             let (_, _, c) = join!(
-                exchanger.refresh(refresh("b")),
-                exchanger.refresh(refresh("c")),
-                exchanger.token(code("d")),
+                exchanger.refresh(Network::LOCALHOST, refresh("b")),
+                exchanger.refresh(Network::LOCALHOST, refresh("c")),
+                exchanger.token(Network::LOCALHOST, code("d")),
             );
             assert!(matches!(c, Exchanged::Answered(_)));
         };
-        join!(exchanger.token(code("a")), waiting);
+        join!(exchanger.token(Network::LOCALHOST, code("a")), waiting);
         assert_eq!(enedis.names(), ["a", "d", "b", "c"]);
         for _ in 4..18 {
-            assert!(matches!(exchanger.refresh(refresh("e")).await, Exchanged::Answered(_)));
+            assert!(matches!(
+                exchanger.refresh(Network::LOCALHOST, refresh("e")).await,
+                Exchanged::Answered(_)
+            ));
         }
         // Two of twenty are kept: whoever cannot wait for the next hour hears it at once.
         let before = universe.elapsed();
-        let (why, retry_after) = not_done(&exchanger.refresh(refresh("f")).await).unwrap();
+        let (why, retry_after) =
+            not_done(&exchanger.refresh(Network::LOCALHOST, refresh("f")).await).unwrap();
         assert_eq!((why, universe.clock.now() + retry_after), (NotDone::Busy, START.next_hour()));
         for _ in 18..20 {
-            assert!(matches!(exchanger.token(code("g")).await, Exchanged::Answered(_)));
+            assert!(matches!(exchanger.token(Network::LOCALHOST, code("g")).await, Exchanged::Answered(_)));
         }
-        assert_eq!(not_done(&exchanger.token(code("h")).await).unwrap().0, NotDone::Busy);
+        assert_eq!(not_done(&exchanger.token(Network::LOCALHOST, code("h")).await).unwrap().0, NotDone::Busy);
         assert_eq!((universe.elapsed(), enedis.sent().len()), (before, 20));
     });
 }
@@ -157,7 +170,7 @@ fn the_quota_is_kept_and_whoever_finds_no_place_hears_it() {
     universe(async |universe| {
         let (enedis, exchanger) = start(universe, ExchangerSettings { in_flight: 3, ..EXCHANGER });
         enedis.will(secs(1), repeat_n(Attempt::Down(None), 4_100));
-        let refreshes = (0..4_100).map(|_| exchanger.refresh(refresh("a")));
+        let refreshes = (0..4_100).map(|_| exchanger.refresh(Network::LOCALHOST, refresh("a")));
         let told = join_all(refreshes).await;
         let full = told.iter().filter(|told| not_done(told) == Some((NotDone::Busy, secs(5)))).count();
         assert_eq!((told.len(), full), (4_100, 4));

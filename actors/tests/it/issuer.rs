@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actors::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use actors::base::keyring::StateHash;
+use actors::base::network::Network;
 use actors::enedis::port::{Answer, Attempt, NoMeters, NoToken, Subscription};
 use actors::metering::civil::{plus, today};
 use actors::metering::consent::MeterGrantIssuer;
@@ -40,7 +41,13 @@ impl<'a> Flow<'a> {
     /// Consent `n` comes back.
     fn consent(&self, n: u8, subject: ConsentSubject) -> ReturnedConsent {
         let state = StateHash::from([n; 16]);
-        ReturnedConsent { state, grant: self.universe.grant(), client_id: "c".into(), subject }
+        ReturnedConsent {
+            state,
+            grant: self.universe.grant(),
+            client_id: "c".into(),
+            subject,
+            network: Network::LOCALHOST,
+        }
     }
 
     /// Consent `n` comes back; the meters that its tokens name.

@@ -9,7 +9,7 @@ use actors::base::token_set::TokenSet;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{
     BeginAnswer, CodeRegistryHandle, ConfirmAnswer, DenyAnswer, FindAnswer, FinishAnswer, IssueAnswer,
-    Outcome,
+    Outcome, Refusal,
 };
 use actors::device_flow::session::{Consent, Decision, Lifetimes, ReturnError, Session};
 use actors::device_flow::store::{SessionKey, SessionStore, Write};
@@ -74,11 +74,13 @@ impl<'a> Flow<'a> {
                 PollAnswer::Unavailable => false,
                 other => panic!("{other:?}"),
             },
-            Step::Deny => match registry.deny(state(), *browser).await.unwrap() {
-                DenyAnswer::Denied => true,
-                DenyAnswer::Unavailable => false,
-                other @ DenyAnswer::No(_) => panic!("{other:?}"),
-            },
+            Step::Deny => {
+                match registry.deny(Refusal::AtEnedis { state: state(), browser: *browser }).await.unwrap() {
+                    DenyAnswer::Denied => true,
+                    DenyAnswer::Unavailable => false,
+                    other @ DenyAnswer::No(_) => panic!("{other:?}"),
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actors::base::admission::AskError;
 use actors::base::keyring::SLOTS;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
-use actors::device_flow::registry::{BeginAnswer, ConfirmAnswer, IssueAnswer};
+use actors::device_flow::registry::{BeginAnswer, ConfirmAnswer, IssueAnswer, Refusal};
 use actors::device_flow::session::{Consent, Lifetimes, ReturnError, Session};
 use actors::device_flow::store::{Polled, SessionStore, Write};
 use actors::enedis::port::ConfiguredClient;
@@ -163,7 +163,7 @@ fn instances_follow_each_others_decisions_and_polls() {
         let other = universe.registry();
         let browser = universe.browser_hash();
         let state = universe.confirmed(&other, &user, browser).await;
-        other.deny(state, browser).await.unwrap();
+        other.deny(Refusal::AtEnedis { state, browser }).await.unwrap();
         let finds = universe.store.finds();
         pass(1).await;
         assert_eq!(poll(&system.registry, device).await, PollAnswer::Denied);
@@ -172,7 +172,7 @@ fn instances_follow_each_others_decisions_and_polls() {
         let (device, user) = universe.issue(&system.registry).await;
         let state = universe.confirmed(&other, &user, browser).await;
         universe.store.go_blind();
-        other.deny(state, browser).await.unwrap();
+        other.deny(Refusal::AtEnedis { state, browser }).await.unwrap();
         pass(5).await;
         assert!(matches!(poll(&system.registry, device).await, PollAnswer::Pending { .. }));
         universe.store.heal();

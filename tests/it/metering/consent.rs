@@ -124,19 +124,27 @@ async fn anothers_meter_is_not_to_be_had() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn either_form_of_return_is_understood() {
-    // A v1 return where v2 was asked for, of a meter nobody holds here; and a v2 return where v1 was.
-    for (version, v1_comes_back) in [(2, true), (1, false)] {
-        let world = world(Store::Sqlite, version).await;
-        let owner = at_enedis(&world).await;
-        let query = if v1_comes_back {
-            format!("code=x&usage_point_id={METER}")
-        } else {
-            format!("autorisation_id={}", world.enedis.grant(METER))
-        };
-        assert_eq!(owner.back(&query).await, 200);
-        assert_eq!(deliver(owner.device).await.meters, METER);
+async fn only_the_page_that_is_configured_is_believed() {
+    let v2 = world(Store::Sqlite, 2).await;
+    let held = link(&v2).await.meters;
+    let id = v2.enedis.authorisation(&held);
+    let mut pages = Vec::new();
+    for query in [
+        format!("code=x&usage_point_id={held}"),
+        format!("code=x&usage_point_id={}", GeneratedMeters::point(3)),
+        format!("autorisation_id={id}&usage_point_id={held}"),
+    ] {
+        let stranger = at_enedis(&v2).await;
+        let page = stranger.person.open(&stranger.address(&query)).await.unwrap();
+        assert_eq!(page.status, 400, "{query}");
+        assert!(pending(&stranger.device).await);
+        pages.push(page.html);
     }
+    assert!(pages.iter().all(|page| *page == pages[0]), "nothing tells whether a box holds the meter");
+    let v1 = world(Store::Sqlite, 1).await;
+    let owner = at_enedis(&v1).await;
+    assert_eq!(owner.back(&format!("autorisation_id={}", v1.enedis.grant(METER))).await, 400);
+    assert!(pending(&owner.device).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +166,7 @@ async fn forged_and_malformed_returns_change_nothing() {
         (format!("usage_point_id={METER}&state={state}"), 400),
         (format!("code=x&usage_point_id=1234&state={state}"), 400),
         (format!("code=x&usage_point_id={METER}%20OR&state={state}"), 400),
-        ("code=500&error=server_error&error_description=lincs-internal-server-error".to_owned(), 502),
+        ("code=500&error=server_error&error_description=lincs-internal-server-error".to_owned(), 400),
         (format!("error=demande_non_aboutie&error_description=x&state={state}"), 502),
     ] {
         let page = person.open(&world.url(&format!("/auth/redirect?{query}"))).await.unwrap();

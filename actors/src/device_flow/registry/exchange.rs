@@ -10,9 +10,9 @@ use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::code::PkceVerifier;
-use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash};
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
 use crate::base::token_set::TokenSet;
-use crate::device_flow::session::{Decision, Presentation, ReturnError, Session};
+use crate::device_flow::session::{ConfirmError, Decision, Presentation, ReturnError, Session};
 use crate::device_flow::store::SessionKey;
 
 /// The answer to a browser that is back with an authorization.
@@ -64,8 +64,12 @@ impl CodeRegistryHandle {
     }
 
     /// The person refused. Durable before the answer.
-    pub async fn deny(&self, state: StateHash, browser: BrowserHash) -> Result<DenyAnswer, AskError> {
-        self.ask(state.slot(), |reply| DenyConsent { state, browser, reply }).await
+    pub async fn deny(&self, refusal: Refusal) -> Result<DenyAnswer, AskError> {
+        let slot = match refusal {
+            Refusal::AtEnedis { state, .. } => state.slot(),
+            Refusal::OnOurPage { user } => user.slot(),
+        };
+        self.ask(slot, |reply| Deny { refusal, reply }).await
     }
 }
 
@@ -222,6 +226,23 @@ impl SessionRequest for FinishExchange {
     }
 }
 
+/// Who refuses, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The browser that comes back from Enedis with `error=access_denied`.
+    AtEnedis {
+        /// Its `state`.
+        state: StateHash,
+        /// Its cookie.
+        browser: BrowserHash,
+    },
+    /// Whoever looks at a code that they did not ask for.
+    OnOurPage {
+        /// The code.
+        user: UserHash,
+    },
+}
+
 /// The answer to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DenyAnswer {
@@ -233,25 +254,28 @@ pub enum DenyAnswer {
     Unavailable,
 }
 
-/// Record that the person refused. Sent by `GET /auth/redirect`; durable before the answer.
+/// Record that the person refused. Sent by `GET /auth/redirect` and `GET /auth/verify_code`; durable before the answer.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct DenyConsent {
-    state: StateHash,
-    browser: BrowserHash,
+pub(super) struct Deny {
+    refusal: Refusal,
     reply: Reply<DenyAnswer>,
 }
 
-impl Handler<DenyConsent> for CodeRegistry {
+impl Handler<Deny> for CodeRegistry {
     type Result = ();
 
     // Interleaves: other messages of this session wait.
-    fn handle(&mut self, msg: DenyConsent, ctx: &mut Self::Context) {
-        self.serve(Attempt::first(SessionKey::State(msg.state), msg), ctx);
+    fn handle(&mut self, msg: Deny, ctx: &mut Self::Context) {
+        let key = match msg.refusal {
+            Refusal::AtEnedis { state, .. } => SessionKey::State(state),
+            Refusal::OnOurPage { user } => SessionKey::User(user),
+        };
+        self.serve(Attempt::first(key, msg), ctx);
     }
 }
 
-impl SessionRequest for DenyConsent {
+impl SessionRequest for Deny {
     type Answer = DenyAnswer;
     const UNKNOWN: DenyAnswer = DenyAnswer::No(ReturnError::Gone);
     const UNAVAILABLE: DenyAnswer = DenyAnswer::Unavailable;
@@ -261,8 +285,15 @@ impl SessionRequest for DenyConsent {
     }
 
     fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {
-        let DenyConsent { state, browser, .. } = &attempt.request;
-        match shard.table[row].deny(browser, state, shard.ports.clock.now(), &shard.ports.life) {
+        let (session, now, life) = (&shard.table[row], shard.ports.clock.now(), &shard.ports.life);
+        let next = match &attempt.request.refusal {
+            Refusal::AtEnedis { state, browser } => session.deny(browser, state, now, life),
+            Refusal::OnOurPage { .. } => session.decline(now, life).map_err(|error| match error {
+                ConfirmError::Gone => ReturnError::Gone,
+                ConfirmError::InUse => ReturnError::InProgress,
+            }),
+        };
+        match next {
             Ok(next) => shard.commit(next, attempt, ctx, |shard, _| {
                 shard.stats.denied += 1;
                 DenyAnswer::Denied

@@ -263,3 +263,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn confirming_again_does_not_keep_a_code_for_ever() {
+    let end = START + secs(300 + 2 * 900);
+    let (mut session, mut now, mut events) = (pending(), START, 0);
+    while let Ok(next) = session.confirm(consent(1, 1, now), now, &LIFE()) {
+        assert!(next.expires_at <= end);
+        (session, now, events) = (next, now + secs(100), events + 1);
+    }
+    assert!((10..=21).contains(&events), "{events}");
+    // Nor in little time: each is a write.
+    let mut session = pending();
+    let soon = START + secs(1);
+    let again = (0..1_000).take_while(|_| {
+        session.confirm(consent(1, 1, soon), soon, &LIFE()).map(|next| session = next).is_ok()
+    });
+    assert_eq!(again.count(), 32);
+}
+
+#[test]
+fn whoever_holds_the_code_may_decline_what_is_not_decided() {
+    for open in [pending(), confirmed()] {
+        let declined = open.decline(START + secs(5), &LIFE()).unwrap();
+        assert_eq!(declined.poll(START + secs(6)), PollFinding::Denied);
+    }
+    let under_way = exchanging(START + secs(30));
+    assert_eq!(under_way.decline(START + secs(5), &LIFE()), Err(ConfirmError::InUse));
+    for gone in [approved(), confirmed().decline(START, &LIFE()).unwrap()] {
+        assert_eq!(gone.decline(START + secs(5), &LIFE()), Err(ConfirmError::Gone));
+    }
+    assert_eq!(pending().decline(START + secs(300), &LIFE()), Err(ConfirmError::Gone));
+}

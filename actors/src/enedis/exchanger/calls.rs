@@ -9,6 +9,7 @@ use rand::Rng;
 use super::{Exchanged, ExchangerSettings, NotDone};
 use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
+use crate::base::network::Network;
 use crate::enedis::port::{Attempt, Call};
 use crate::limits::allowance::Allowance;
 use crate::limits::backoff;
@@ -58,7 +59,7 @@ pub(super) enum Step {
 pub(super) struct Calls {
     settings: ExchangerSettings,
     allowance: Allowance,
-    queue: FairQueue<(), u64, u64>,
+    queue: FairQueue<Option<Network>, u64, u64>,
     pending: HashMap<u64, Pending>,
     serial: u64,
     /// When there is quota again.
@@ -95,11 +96,11 @@ impl Calls {
         }
     }
 
-    /// A call has arrived.
-    pub fn push(&mut self, now: Timestamp, call: Call, caller: Caller) {
+    /// A call has arrived, for a stranger of this network or for the application itself. Networks take turns.
+    pub fn push(&mut self, now: Timestamp, from: Option<Network>, call: Call, caller: Caller) {
         self.serial += 1;
         let priority = if matches!(call, Call::Refresh(_)) { Priority::Low } else { Priority::High };
-        self.queue.push(now, &(), &self.serial, priority, self.serial);
+        self.queue.push(now, &from, &self.serial, priority, self.serial);
         let start_by = now + last_start(self.settings);
         let pending = Pending { call, caller, start_by, not_before: now, sent: false, why: NotDone::Busy };
         self.pending.insert(self.serial, pending);
