@@ -248,10 +248,8 @@ impl Plugin {
             Step::Sending => Ok(self.wait()),
             Step::Retry => Ok(self.resend()),
             Step::AskAgain if connected => Ok(self.poll()),
-            Step::AskAgain => {
-                self.outcomes.lost_while_polling += 1;
-                Ok(self.fail())
-            }
+            // The connection was closed while the owner's consent was awaited.
+            Step::AskAgain => Ok(self.fail()),
             Step::Reading(Kind::DeviceCode) => self.on_device_code(reply),
             Step::Reading(Kind::Poll | Kind::Refresh) => self.on_token(reply),
             Step::Reading(Kind::Consumption | Kind::Production) => self.on_hours(reply),
@@ -297,7 +295,6 @@ impl Plugin {
 
     fn resend(&mut self) -> Option<Request> {
         let Some(request) = self.request.clone().filter(|_| self.resends < RESENDS) else {
-            self.outcomes.too_many_failures += 1;
             return self.fail();
         };
         self.heartbeats = 0;

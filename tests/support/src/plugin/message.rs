@@ -168,10 +168,6 @@ pub struct Outcomes {
     pub served: u64,
     /// Cycles that ended with a failure: the box comes back in an hour, or in the morning.
     pub gave_up: u64,
-    /// Of [`Outcomes::gave_up`]: after a request that was sent again three times.
-    pub too_many_failures: u64,
-    /// Of [`Outcomes::gave_up`]: the connection was closed while the owner's consent was awaited.
-    pub lost_while_polling: u64,
     /// Times the box erased its tokens and stopped for good.
     pub disabled: u64,
     /// Times the plugin threw on an answer and did nothing until the next morning.
@@ -193,10 +189,5 @@ impl Outcomes {
 
     pub(super) fn saw(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
-    }
-
-    /// Requests of this kind, those sent again included.
-    pub fn requests_of(&self, kind: Kind) -> u64 {
-        self.requests.get(&kind).copied().unwrap_or(0)
     }
 }

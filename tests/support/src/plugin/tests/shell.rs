@@ -78,6 +78,5 @@ async fn a_connection_closed_while_polling_costs_an_hour() {
     let mut device = FieldBox::new(&url, &clock(100.0), |_| {});
     let gave_up = device.run_until(Duration::from_secs(60), |plugin| plugin.outcomes().gave_up == 1).await;
     assert!(gave_up);
-    assert_eq!(device.plugin().outcomes().lost_while_polling, 1);
     assert_eq!(server.await.expect("the server").len(), 2);
 }
