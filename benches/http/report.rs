@@ -33,15 +33,6 @@ impl Round {
     fn devices_cores(&self) -> f64 {
         self.cpu.cores(self.took)[1]
     }
-
-    fn to_json(self) -> Value {
-        json!({
-            "polls_per_second": self.rate(),
-            "slow_down": self.slow_down,
-            "cpu_us_per_poll": self.cpu_us(),
-            "devices_cores": self.devices_cores(),
-        })
-    }
 }
 
 /// Names of the figures in JSON, with what each is called in a table.
@@ -60,14 +51,11 @@ const FIGURES: [(&str, &str); 9] = [
 /// The figures that the rounds of the server and of the floor give.
 pub fn of_rounds(server: &[Round], floor: &[Round]) -> Value {
     let ratio = |of| median(server, of) / median(floor, of).max(f64::EPSILON);
-    let all = |rounds: &[Round]| rounds.iter().copied().map(Round::to_json).collect::<Vec<_>>();
     json!({
         "rate_to_floor": ratio(Round::rate),
         "cpu_to_floor": ratio(Round::cpu_us),
         "polls_per_second": median(server, Round::rate),
         "cpu_us_per_poll": median(server, Round::cpu_us),
-        "server": all(server),
-        "floor": all(floor),
     })
 }
 

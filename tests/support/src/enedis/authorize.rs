@@ -74,7 +74,6 @@ pub(super) fn consent(
             Ok(back(book, &consent, &[("autorisation_id", &authorisation)]))
         }
         _ => {
-            book.seen.consents_refused += 1;
             let why = "User denied access to his data";
             Ok(back(book, &consent, &[("error", "access_denied"), ("error_description", why)]))
         }

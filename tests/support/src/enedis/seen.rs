@@ -95,8 +95,6 @@ pub struct Seen {
     pub unknown_paths: Vec<String>,
     /// Consents given: redirections that carried a code (v1) or an authorisation (v2).
     pub consents_allowed: usize,
-    /// Consents refused: redirections with `access_denied`.
-    pub consents_refused: usize,
     /// Authorization codes issued.
     pub codes: Vec<String>,
     /// Access tokens issued, those of the application itself included.
