@@ -145,20 +145,6 @@ impl Plugin {
         plugin
     }
 
-    /// The same box with tokens of before, as after an import or a restart.
-    #[must_use]
-    pub fn with_saved(mut self, saved: Saved) -> Self {
-        self.saved = saved;
-        self
-    }
-
-    /// Another box with the same past, which from now on draws other minutes.
-    #[must_use]
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.drawn = seed;
-        self
-    }
-
     /// The owner clicks "Modify" at `now`: the box starts again, with the tokens it still has.
     pub fn restart(&mut self, now: Moment) {
         (self.now, self.enabled, self.step, self.interval) = (now, true, Step::Idle, INTERVAL);

@@ -30,13 +30,13 @@ impl World {
     /// A box with tokens for `points`, as from the day before.
     fn with_tokens(points: &[&str]) -> Self {
         let mut world = Self::new();
-        world.plugin = world.plugin.with_saved(Saved {
+        world.plugin.saved = Saved {
             usage_points: points.iter().map(|&point| point.to_owned()).collect(),
             token_type: "Bearer".into(),
             access_token: "old".into(),
             refresh_token: "keep".into(),
             expires_at: Some(ten().plus_secs(-3_600)),
-        });
+        };
         world
     }
 
