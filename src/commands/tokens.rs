@@ -8,13 +8,16 @@
 mod view;
 
 use std::io::{self, Write};
+use std::pin::pin;
 
 use actors::base::clock::SharedClock;
 use actors::base::keyring::TokenHash;
 use actors::base::meter::Meter;
+use actors::base::store::StoreError;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
-use self::view::{Meters, View};
+use self::view::View;
 use super::{CommandError, Installation};
 use crate::config::Config;
 
@@ -98,8 +101,7 @@ impl Parsed {
         match action {
             Action::List(List { meter, json, show_meters }) => {
                 let meter = meter.as_deref().map(parse_meter).transpose()?;
-                let meters = if *show_meters { Meters::Full } else { Meters::LastDigits };
-                Ok(Self::List { meter, view: View { json: *json, meters } })
+                Ok(Self::List { meter, view: View { json: *json, show_meters: *show_meters } })
             }
             Action::Revoke(Revoke { meter: Some(meter), .. }) => parse_meter(meter).map(Self::RevokeMeter),
             Action::Revoke(Revoke { id, .. }) => {
@@ -123,75 +125,54 @@ impl Installation {
     async fn perform(&self, action: Parsed, out: &mut impl Write) -> Result<(), CommandError> {
         match action {
             Parsed::List { meter, view } => self.list(meter, view, out).await,
-            Parsed::RevokeId(id) => {
-                let refresh = self.named(&id).await?;
-                let gone = self.store.revoke(refresh).await?;
-                if !gone {
-                    return Err(CommandError::NoGrant);
-                }
-                Ok(report_revoked(1, out)?)
-            }
-            Parsed::RevokeMeter(meter) => {
-                let count = self.revoke_meter(meter).await?;
-                Ok(report_revoked(count, out)?)
-            }
+            Parsed::RevokeId(id) => match self.store.revoke(self.named(&id).await?).await? {
+                true => Ok(report_revoked(1, out)?),
+                false => Err(CommandError::NoGrant),
+            },
+            Parsed::RevokeMeter(meter) => Ok(report_revoked(self.revoke_meter(meter).await?, out)?),
         }
     }
 
     async fn list(&self, meter: Option<Meter>, view: View, out: &mut impl Write) -> Result<(), CommandError> {
-        let now = self.clock.now();
         view.begin(out)?;
-        let mut sum = view::Sum::default();
-        if let Some(meter) = meter {
-            let grants = self.store.of_meter(self.keys.meter(meter), now).await?;
-            self.show(&grants, view, &mut sum, out)?;
-            sum.is_cut = grants.len() >= OF_METER_MAX as usize;
-        } else {
-            let mut after = None;
-            loop {
-                let page = self.store.grants(after, now).await?;
-                self.show(&page.grants, view, &mut sum, out)?;
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
+        let mut grants = match meter {
+            Some(meter) => {
+                let of_meter = self.store.of_meter(self.keys.meter(meter), self.clock.now()).await?;
+                stream::iter(of_meter.into_iter().map(Ok)).boxed()
             }
+            None => self.live().boxed(),
+        };
+        let mut sum = view::Sum::default();
+        while let Some(grant) = grants.try_next().await? {
+            sum.grants += 1;
+            sum.unreadable += u64::from(!view.grant(&grant, &self.keys, out)?);
         }
+        sum.is_cut = meter.is_some() && sum.grants >= OF_METER_MAX.into();
         Ok(view.end(&sum, out)?)
     }
 
-    fn show(
-        &self,
-        grants: &[MeterGrant],
-        view: View,
-        sum: &mut view::Sum,
-        out: &mut impl Write,
-    ) -> io::Result<()> {
-        for grant in grants {
-            sum.grants += 1;
-            sum.unreadable += u64::from(!view.grant(grant, &self.keys, out)?);
-        }
-        Ok(())
+    /// All live grants, read page by page.
+    fn live(&self) -> impl Stream<Item = Result<MeterGrant, StoreError>> + Send {
+        let now = self.clock.now();
+        let pages = stream::try_unfold(Some(None), move |after| async move {
+            let Some(after) = after else { return Ok::<_, StoreError>(None) };
+            let page = self.store.grants(after, now).await?;
+            Ok(Some((stream::iter(page.grants.into_iter().map(Ok)), page.next.map(Some))))
+        });
+        pages.try_flatten()
     }
 
     /// The one live grant whose id begins with `id`.
     async fn named(&self, id: &str) -> Result<TokenHash, CommandError> {
-        let now = self.clock.now();
-        let (mut found, mut after) = (None, None);
-        loop {
-            let page = self.store.grants(after, now).await?;
-            for grant in page.grants {
-                if hex::encode(grant.refresh.as_bytes()).starts_with(id)
-                    && found.replace(grant.refresh).is_some_and(|other| other != grant.refresh)
-                {
-                    return Err(CommandError::Ambiguous);
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return found.ok_or(CommandError::NoGrant);
+        let (mut grants, mut found) = (pin!(self.live()), None);
+        while let Some(MeterGrant { refresh, .. }) = grants.try_next().await? {
+            if hex::encode(refresh.as_bytes()).starts_with(id)
+                && found.replace(refresh).is_some_and(|other| other != refresh)
+            {
+                return Err(CommandError::Ambiguous);
             }
         }
+        found.ok_or(CommandError::NoGrant)
     }
 
     /// Answers how many grants were revoked. The store answers a bounded number at a time: asks until none is left.

@@ -154,7 +154,16 @@ async fn the_php_servers_tokens_are_taken_over(store: Store) {
     };
     assert_eq!(live(world.import(["--dry-run"])), ([2, 0, 2], [1, 0, 1]));
     assert!(!world.builder.data_path().join("secret.key").exists(), "a dry run makes no key");
-    assert_eq!(live(world.import([])), ([2, 0, 2], [1, 0, 1]));
+    let imported = world.run(["import-php"], 0);
+    assert_eq!(live(counts(&imported)), ([2, 0, 2], [1, 0, 1]));
+    for line in [
+        "taken over",
+        "1 × the token is not 64 hex digits",
+        "1 × the value is not a text",
+        "left out: 3 of logins under way",
+    ] {
+        assert!(text(&imported).contains(line), "{line}: {}", text(&imported));
+    }
     assert_eq!(live(world.import(["--dry-run"])), ([0, 2, 2], [0, 1, 1]));
     assert_eq!(live(world.import([])), ([0, 2, 2], [0, 1, 1]));
 

@@ -103,73 +103,72 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn classify(key: &str, value: Option<&str>, expires_at: Option<u64>) -> Class {
+    const TOKEN: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
+
+    fn classify(key: &str, value: Option<&str>, expires_at: Option<u64>) -> String {
         let expires_at = expires_at.map(Timestamp::from_millis);
-        Entry { key: key.to_owned(), value: value.map(str::to_owned), expires_at }.classify(NOW)
-    }
-
-    fn refresh(value: Option<&str>, expires_at: Option<u64>) -> Class {
-        classify(&format!("refresh_token:{}", "0f".repeat(32)), value, expires_at)
-    }
-
-    #[test]
-    fn live_tokens_keep_meters_and_expiry() {
-        let Class::Live(token) = refresh(Some("12345678901234,10284856584123"), Some(1_000_001)) else {
-            panic!("a live token")
-        };
-        assert_eq!((token.kind, token.meters.len()), (Kind::Refresh, 2));
-        assert_eq!(token.bearer.expose(), "0f".repeat(32));
-        assert_eq!(token.expires_at, Timestamp::from_millis(1_000_001));
-        let access =
-            classify(&format!("access_token:{}", "a1".repeat(32)), Some("12345678901234"), Some(u64::MAX));
-        assert!(matches!(access, Class::Live(Token { kind: Kind::Access, .. })));
+        match (Entry { key: key.to_owned(), value: value.map(str::to_owned), expires_at }).classify(NOW) {
+            Class::Live(Token { kind, bearer, meters, expires_at }) => {
+                assert_eq!(bearer.expose(), TOKEN);
+                format!("{kind:?} for {} until {}", meters.len(), expires_at.as_millis())
+            }
+            Class::Expired(kind) => format!("{kind:?} ended"),
+            Class::Faulty(kind, reason) => format!("{kind:?}: {reason}"),
+            Class::Other(name) => name.to_owned(),
+        }
     }
 
     #[test]
-    fn what_has_ended_is_expired_whatever_else_is_wrong() {
-        assert!(matches!(refresh(Some("12345678901234"), Some(1_000_000)), Class::Expired(Kind::Refresh)));
-        assert!(matches!(classify("access_token:x", None, Some(0)), Class::Expired(Kind::Access)));
-    }
-
-    #[test]
-    fn faults_are_told_apart() {
+    fn tokens_are_told_by_their_parts() {
         let (live, meter) = (Some(2_000_000), Some("12345678901234"));
-        for (class, told) in [
-            (refresh(meter, None), "expiry"),
-            (classify("refresh_token:", meter, live), "token is not"),
-            (classify("refresh_token:0f0f", meter, live), "token is not"),
-            (refresh(None, live), "not a text"),
-            (refresh(Some(""), live), "not a list"),
-            (refresh(Some("1234567890123"), live), "not a list"),
-            (refresh(Some("12345678901234|10284856584123"), live), "not a list"),
+        let (refresh, access) = (format!("refresh_token:{TOKEN}"), format!("access_token:{TOKEN}"));
+        let is_none = "Refresh: the token is not 64 hex digits";
+        let no_list = "Refresh: the value is not a list of 1 to 20 meters of 14 digits";
+        for (key, value, expires_at, told) in [
+            (
+                &refresh[..],
+                Some("12345678901234,10284856584123"),
+                Some(1_000_001),
+                "Refresh for 2 until 1000001",
+            ),
+            (&access, meter, live, "Access for 1 until 2000000"),
+            // What has ended is expired, whatever else is wrong.
+            (&refresh, meter, Some(1_000_000), "Refresh ended"),
+            ("access_token:x", None, Some(0), "Access ended"),
+            (&refresh, meter, None, "Refresh: the expiry is not a time"),
+            ("refresh_token:", meter, live, is_none),
+            ("refresh_token:0f0f", meter, live, is_none),
+            (&refresh, None, live, "Refresh: the value is not a text"),
+            (&refresh, Some(""), live, no_list),
+            (&refresh, Some("1234567890123"), live, no_list),
+            (&refresh, Some("12345678901234|10284856584123"), live, no_list),
         ] {
-            assert!(matches!(class, Class::Faulty(Kind::Refresh, reason) if reason.contains(told)), "{told}");
+            assert_eq!(classify(key, value, expires_at), told, "{key} {value:?} {expires_at:?}");
         }
     }
 
     #[test]
     fn the_rest_is_told_by_its_key() {
-        let device_code = "9a".repeat(32);
         for (key, told) in [
-            ("BCDFGHJK", "logins"),
-            (&device_code, "logins"),
-            ("state:0123456789abcdef0123456789abcdef3", "logins"),
-            ("ratelimit-29000000-ip-192.0.2.1", "rate limits"),
-            ("client_credentials", "application"),
-            ("", "other"),
-            ("refresh_token", "other"),
-            ("bcdfghjk", "other"),
-            ("Access_token:1", "other"),
+            ("BCDFGHJK", "of logins under way"),
+            (TOKEN, "of logins under way"),
+            ("state:0123456789abcdef0123456789abcdef3", "of logins under way"),
+            ("ratelimit-29000000-ip-192.0.2.1", "of rate limits"),
+            ("client_credentials", "of the application's own token"),
+            ("", "of other programs"),
+            ("refresh_token", "of other programs"),
+            ("bcdfghjk", "of other programs"),
+            ("Access_token:1", "of other programs"),
         ] {
-            let class = classify(key, None, None);
-            assert!(matches!(class, Class::Other(name) if name.contains(told)), "{key}");
+            assert_eq!(classify(key, None, None), told, "{key}");
         }
     }
 
     proptest! {
         #[test]
         fn nothing_panics(key: String, value: Option<String>, at: Option<u64>, prefix in 0..3_usize) {
-            classify(&format!("{}{key}", [REFRESH, ACCESS, ""][prefix]), value.as_deref(), at);
+            let (key, expires_at) = (format!("{}{key}", [REFRESH, ACCESS, ""][prefix]), at.map(Timestamp::from_millis));
+            Entry { key, value, expires_at }.classify(NOW);
         }
     }
 }

@@ -4,30 +4,20 @@ use std::io::{self, Write};
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::Keyring;
-use actors::base::meter::Meter;
-use actors::base::meter::parse_meters;
+use actors::base::meter::{Meter, parse_meters};
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX, Origin};
 use serde::Serialize;
 
 /// Digits of an id that are shown: enough to name one of billions.
 const ID_SHOWN: usize = 16;
 
-/// How much of a meter's number is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meters {
-    /// The last four digits.
-    LastDigits,
-    /// All.
-    Full,
-}
-
 /// How grants are shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct View {
     /// JSON lines, not a table.
     pub json: bool,
-    /// Of meters.
-    pub meters: Meters,
+    /// Meters in full; else their last four digits.
+    pub show_meters: bool,
 }
 
 /// What was shown.
@@ -64,32 +54,28 @@ impl View {
 
     /// One grant; answers whether its meters could be read.
     pub fn grant(self, grant: &MeterGrant, keys: &Keyring, out: &mut impl Write) -> io::Result<bool> {
-        let mut id = hex::encode(grant.refresh.as_bytes());
-        id.truncate(ID_SHOWN);
+        let id = hex::encode(&grant.refresh.as_bytes()[..ID_SHOWN / 2]);
         let opened = keys.open(&grant.refresh, &grant.meters);
         let meters = opened.and_then(|text| parse_meters(std::str::from_utf8(&text).ok()?));
-        let shown =
-            meters.map(|meters| meters.into_iter().map(|meter| self.meter(meter)).collect::<Vec<_>>());
-        let is_readable = shown.is_some();
-        let (consented_at, expires_at) = (iso(grant.consented_at), iso(grant.expires_at));
-        let meter_count = grant.owners.len();
+        let meters = meters.map(|meters| meters.iter().map(|meter| self.meter(*meter)).collect::<Vec<_>>());
+        let is_readable = meters.is_some();
+        let shown = Object {
+            id: &id,
+            client_id: grant.client_id.as_deref(),
+            origin: origin(grant.origin),
+            consented_at: iso(grant.consented_at),
+            expires_at: iso(grant.expires_at),
+            meter_count: grant.owners.len(),
+            meters,
+        };
         if self.json {
-            let object = Object {
-                id: &id,
-                client_id: grant.client_id.as_deref(),
-                origin: origin(grant.origin),
-                consented_at,
-                expires_at,
-                meter_count,
-                meters: shown,
-            };
-            serde_json::to_writer(&mut *out, &object)?;
+            serde_json::to_writer(&mut *out, &shown)?;
             writeln!(out)?;
         } else {
-            let client = grant.client_id.as_deref().map_or_else(|| "any".to_owned(), printable);
-            let numbers = shown.map_or_else(|| "unreadable".to_owned(), |shown| shown.join(" "));
-            let meters = format!("{meter_count}: {numbers}");
-            line(out, [&id, origin(grant.origin), &consented_at, &expires_at, &client, &meters])?;
+            let client = shown.client_id.map_or_else(|| "any".to_owned(), printable);
+            let numbers = shown.meters.map_or_else(|| "unreadable".to_owned(), |meters| meters.join(" "));
+            let meters = format!("{}: {numbers}", shown.meter_count);
+            line(out, [&id, shown.origin, &shown.consented_at, &shown.expires_at, &client, &meters])?;
         }
         Ok(is_readable)
     }
@@ -106,8 +92,8 @@ impl View {
                 "only the newest {OF_METER_MAX} of this meter are listed; revoke --meter ends all"
             )?;
         }
-        if sum.unreadable > 0 {
-            let n = sum.unreadable;
+        let n = sum.unreadable;
+        if n > 0 {
             writeln!(
                 out,
                 "the meters of {n} cannot be read: they are sealed under another SECRET_KEY, or damaged"
@@ -118,10 +104,7 @@ impl View {
 
     fn meter(self, meter: Meter) -> String {
         let digits = meter.to_string();
-        match self.meters {
-            Meters::Full => digits,
-            Meters::LastDigits => format!("…{}", &digits[digits.len() - 4..]),
-        }
+        if self.show_meters { digits } else { format!("…{}", &digits[digits.len() - 4..]) }
     }
 }
 
