@@ -125,10 +125,10 @@ impl Installation {
     async fn perform(&self, action: Parsed, out: &mut impl Write) -> Result<(), CommandError> {
         match action {
             Parsed::List { meter, view } => self.list(meter, view, out).await,
-            Parsed::RevokeId(id) => match self.store.revoke(self.named(&id).await?).await? {
-                true => Ok(report_revoked(1, out)?),
-                false => Err(CommandError::NoGrant),
-            },
+            Parsed::RevokeId(id) => {
+                let is_gone = self.store.revoke(self.named(&id).await?).await?;
+                if is_gone { Ok(report_revoked(1, out)?) } else { Err(CommandError::NoGrant) }
+            }
             Parsed::RevokeMeter(meter) => Ok(report_revoked(self.revoke_meter(meter).await?, out)?),
         }
     }

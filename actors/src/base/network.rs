@@ -36,10 +36,11 @@ impl Network {
 
     /// The /56 and the /48 around an IPv6 network: what providers hand to a site. `None` of an IPv4 address.
     pub fn wider(self) -> Option<[Self; 2]> {
-        (!self.is_v4()).then(|| [Self(self.0 & !0xff), Self(self.0 & !0xffff)])
+        (!self.is_v4()).then_some([Self(self.0 & !0xff), Self(self.0 & !0xffff)])
     }
 
     /// The widest network that one holder is sure to have: the /48, or the IPv4 address.
+    #[must_use]
     pub fn widest(self) -> Self {
         self.wider().map_or(self, |[_, widest]| widest)
     }
