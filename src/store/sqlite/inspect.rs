@@ -3,10 +3,72 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use actors::testing::{Samples, block_on};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::worker::Workers;
+use crate::store::OpenError;
+
+/// Runs `test` on what `open` opens in a directory of its own.
+pub(super) fn on<S>(open: impl FnOnce(&Path) -> Result<S, OpenError>, test: impl AsyncFnOnce(&S, Samples)) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path()).expect("a store");
+    block_on(test(&store, Samples::new(1)));
+}
+
+/// What `open` opens is set up as documented, nobody else may read it or what is beside it, and its log is folded into
+/// it at the end.
+pub(super) fn assert_set_up<S>(
+    open: impl FnOnce(&Path) -> Result<S, OpenError>,
+    workers: impl Fn(&S) -> &Workers,
+    file: &str,
+    synchronous: i64,
+) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("a/b");
+    let store = open(&data).expect("a store");
+    for (name, value) in [
+        ("journal_mode", Value::from("wal".to_owned())),
+        ("synchronous", synchronous.into()),
+        ("auto_vacuum", 2.into()),
+        ("user_version", 1.into()),
+        ("locking_mode", "normal".to_owned().into()),
+    ] {
+        let read = move |db: &Connection| db.pragma_query_value(None, name, |row| row.get::<_, Value>(0));
+        assert_eq!(block_on(workers(&store).probe(read)), value, "{name}");
+    }
+    let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    let log = data.join(format!("{file}-wal"));
+    assert!(log.exists());
+    for entry in std::fs::read_dir(&data).expect("a directory") {
+        let path = entry.expect("a file").path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    drop(store);
+    assert!(!log.exists());
+}
+
+/// Each statement is carried out by the indexes named beside it, and sorts nothing.
+pub(super) fn assert_plans<S, const N: usize>(
+    open: impl FnOnce(&Path) -> Result<S, OpenError>,
+    workers: impl Fn(&S) -> &Workers,
+    statements: [(&'static str, &[&str]); N],
+) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path()).expect("a store");
+    for (sql, parts) in statements {
+        let steps = move |db: &Connection| -> rusqlite::Result<Vec<String>> {
+            let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            statement.raw_query().mapped(|row| row.get(3)).collect()
+        };
+        let plan = block_on(workers(&store).probe(steps)).join("; ");
+        assert!(parts.iter().all(|part| plan.contains(part)), "{sql}: {plan}");
+        let scans = plan.replace("SCAN CONSTANT ROW", "").replace("SCAN entry USING INDEX", "");
+        assert!(!scans.contains("SCAN") && !plan.contains("TEMP B-TREE FOR ORDER"), "{sql}: {plan}");
+    }
+}
 
 impl Workers {
     /// Does `probe` on the thread that writes.
@@ -37,41 +99,4 @@ impl Workers {
     pub(super) async fn let_write(&self, writable: bool) {
         self.probe(move |db| db.pragma_update(None, "query_only", !writable)).await;
     }
-
-    /// Each statement is carried out by the indexes named beside it, and sorts nothing.
-    pub(super) async fn assert_plans<const N: usize>(&self, statements: [(&'static str, &[&str]); N]) {
-        for (sql, parts) in statements {
-            let steps = move |db: &Connection| -> rusqlite::Result<Vec<String>> {
-                let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-                statement.raw_query().mapped(|row| row.get(3)).collect()
-            };
-            let plan = self.probe(steps).await.join("; ");
-            assert!(parts.iter().all(|part| plan.contains(part)), "{sql}: {plan}");
-            let scans = plan.replace("SCAN CONSTANT ROW", "").replace("SCAN entry USING INDEX", "");
-            assert!(!scans.contains("SCAN") && !plan.contains("TEMP B-TREE FOR ORDER"), "{sql}: {plan}");
-        }
-    }
-
-    /// The file is set up as documented, and nobody else may read it or what is beside it.
-    pub(super) async fn assert_set_up(&self, path: &Path, synchronous: i64) {
-        for (name, value) in [
-            ("journal_mode", Value::from("wal".to_owned())),
-            ("synchronous", synchronous.into()),
-            ("auto_vacuum", 2.into()),
-            ("user_version", 1.into()),
-            ("locking_mode", "normal".to_owned().into()),
-        ] {
-            let found = self.probe(move |db| db.pragma_query_value(None, name, |row| row.get::<_, Value>(0)));
-            assert_eq!(found.await, value, "{name}");
-        }
-        let path = path.to_str().expect("text");
-        for file in [path, &format!("{path}-wal"), &format!("{path}-shm")] {
-            assert_eq!(mode(Path::new(file)), 0o600, "{file}");
-        }
-    }
-}
-
-/// The permissions of a file.
-pub(super) fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
 }

@@ -1,31 +1,29 @@
 //! What only the inside can provoke or see: a full disk, the sum of the values, the settings of the file, the plans.
 
-use actors::testing::{ENTRY_LIFE, NOW, Samples, block_on};
+use actors::testing::{ENTRY_LIFE, NOW};
 
 use super::*;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::inspect::{assert_plans, assert_set_up, on};
 
-fn open(dir: &Path) -> SqliteMeters {
-    SqliteStore::open(dir).expect("a store").meters().expect("a cache")
+fn open(dir: &Path) -> Result<SqliteMeters, OpenError> {
+    SqliteStore::open(dir)?.meters()
 }
 
-/// The total as it is kept, and as it is when it is added up.
-async fn totals(cache: &SqliteMeters) -> (i64, i64) {
-    let sum = "SELECT coalesce(sum(length(sealed)), 0) FROM entry";
-    (cache.workers.number(sql::TOTAL).await, cache.workers.number(sum).await)
+/// The total as it is kept, which is what it comes to when it is added up.
+async fn total(cache: &SqliteMeters) -> i64 {
+    let kept = cache.workers.number(sql::TOTAL).await;
+    assert_eq!(kept, cache.workers.number("SELECT coalesce(sum(length(sealed)), 0) FROM entry").await);
+    kept
 }
 
 #[test]
 fn the_total_is_kept_whatever_happens() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(1);
-    let (owner, other) = (samples.cache_key(), samples.cache_key());
-    block_on(async {
-        let cache = open(dir.path());
+    on(open, async |cache, mut samples| {
+        let (owner, other) = (samples.cache_key(), samples.cache_key());
         let entries = samples.cache_entries(owner, 300);
         cache.put(entries.clone()).await.expect("stored");
-        let (kept, sum) = totals(&cache).await;
-        assert_eq!(kept, sum);
+        let kept = total(cache).await;
         assert_eq!(usize::try_from(kept), Ok(entries.iter().map(|entry| entry.sealed.len()).sum::<usize>()));
         let mut replaced = entries[..50].to_vec();
         for (n, entry) in replaced.iter_mut().enumerate() {
@@ -36,47 +34,36 @@ fn the_total_is_kept_whatever_happens() {
         cache.put(replaced).await.expect("stored");
         cache.put(samples.cache_entries(other, 20)).await.expect("stored");
         cache.forget(other).await.expect("forgotten");
-        let (kept, sum) = totals(&cache).await;
-        assert_eq!(kept, sum);
+        total(cache).await;
         assert!(cache.evict(NOW, 20_000).await.expect("evicted") > 0);
-        let (kept, sum) = totals(&cache).await;
-        assert_eq!(kept, sum);
-        assert!(kept <= 20_000);
+        assert!(total(cache).await <= 20_000);
         cache.evict(NOW + ENTRY_LIFE + ENTRY_LIFE, 0).await.expect("evicted");
-        assert_eq!(totals(&cache).await, (0, 0));
+        assert_eq!(total(cache).await, 0);
     });
 }
 
 #[test]
 fn a_full_disk_undoes_the_whole_batch_and_nothing_else() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(2);
-    let owner = samples.cache_key();
-    let (first, batch) = (samples.cache_entries(owner, 1), samples.cache_entries(owner, 599));
-    block_on(async {
-        let cache = open(dir.path());
+    on(open, async |cache, mut samples| {
+        let owner = samples.cache_key();
+        let (first, batch) = (samples.cache_entries(owner, 1), samples.cache_entries(owner, 599));
         cache.put(first.clone()).await.expect("stored");
         cache.workers.leave_room(4).await;
         let full = cache.put(batch.clone()).await;
         assert!(matches!(full, Err(StoreError::Aborted(_))), "{full:?}");
         let keys = [&first[..], &batch[..]].concat().iter().map(|entry| entry.key).collect();
         assert_eq!(cache.get(keys, NOW).await.expect("an answer"), first);
-        let (kept, sum) = totals(&cache).await;
-        assert_eq!(kept, sum);
+        total(cache).await;
         cache.workers.leave_room(1_000).await;
         cache.put(batch).await.expect("stored");
-        let room = dir.path().join("meters.sqlite.damaged");
-        assert!(!room.exists(), "a full disk is no damage");
+        assert!(!cache.path.with_extension("sqlite.damaged").exists(), "a full disk is no damage");
     });
 }
 
 #[test]
 fn an_eviction_goes_on_in_steps_and_gives_room_back() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(3);
-    let owner = samples.cache_key();
-    block_on(async {
-        let cache = open(dir.path());
+    on(open, async |cache, mut samples| {
+        let owner = samples.cache_key();
         for _ in 0..15 {
             let mut entries = samples.cache_entries(owner, 1_000);
             for entry in &mut entries {
@@ -98,25 +85,21 @@ fn an_eviction_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    let dir = tempfile::tempdir().expect("a directory");
-    block_on(async {
-        let cache = open(dir.path());
-        cache.workers.assert_set_up(&dir.path().join(FILE), 1).await;
-        drop(cache);
-        assert!(!dir.path().join("meters.sqlite-wal").exists(), "the log is folded into the file");
-    });
+    assert_set_up(open, |store| &store.workers, FILE, 1);
 }
 
 #[test]
 fn every_statement_uses_an_index() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let cache = open(dir.path());
-    block_on(cache.workers.assert_plans([
-        (sql::GET, &["(key=?)"]),
-        (sql::EVICT_EXPIRED, &["entry_expires (expires_ms<?)"]),
-        // In its order, as far as its limit.
-        (sql::OLDEST, &["SCAN entry USING INDEX entry_fetched"]),
-        (sql::DELETE, &["INTEGER PRIMARY KEY (rowid=?)"]),
-        (sql::FORGET, &["entry_owner (owner=?)"]),
-    ]));
+    assert_plans(
+        open,
+        |store| &store.workers,
+        [
+            (sql::GET, &["(key=?)"]),
+            (sql::EVICT_EXPIRED, &["entry_expires (expires_ms<?)"]),
+            // In its order, as far as its limit.
+            (sql::OLDEST, &["SCAN entry USING INDEX entry_fetched"]),
+            (sql::DELETE, &["INTEGER PRIMARY KEY (rowid=?)"]),
+            (sql::FORGET, &["entry_owner (owner=?)"]),
+        ],
+    );
 }

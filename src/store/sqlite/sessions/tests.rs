@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use actors::testing::{NOW, Samples, block_on};
+use actors::testing::NOW;
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::sqlite::inspect::mode;
+use crate::store::sqlite::inspect::{assert_plans, assert_set_up, on};
 
 fn inserts(sessions: &[Session]) -> Vec<Write> {
     sessions.iter().cloned().map(Write::Insert).collect()
@@ -18,11 +18,8 @@ async fn is_stored(store: &SqliteStore, session: &Session) -> bool {
 
 #[test]
 fn a_full_disk_undoes_the_whole_group_and_nothing_else() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(1);
-    let (first, group, last) = (samples.pendings(1), samples.pendings(400), samples.pendings(3));
-    block_on(async {
-        let store = SqliteStore::open(dir.path()).expect("a store");
+    on(SqliteStore::open, async |store, mut samples| {
+        let (first, group, last) = (samples.pendings(1), samples.pendings(400), samples.pendings(3));
         assert!(store.commit(inserts(&first)).await[0].is_ok());
         store.workers.leave_room(4).await;
         let outcomes = store.commit(inserts(&group)).await;
@@ -31,9 +28,9 @@ fn a_full_disk_undoes_the_whole_group_and_nothing_else() {
             outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Aborted(_)))),
             "{outcomes:?}"
         );
-        assert!(is_stored(&store, &first[0]).await);
+        assert!(is_stored(store, &first[0]).await);
         for session in &group {
-            assert!(!is_stored(&store, session).await);
+            assert!(!is_stored(store, session).await);
         }
         store.workers.leave_room(1_000).await;
         assert!(store.commit(inserts(&last)).await.iter().all(Result::is_ok));
@@ -45,10 +42,8 @@ fn a_full_disk_undoes_the_whole_group_and_nothing_else() {
 
 #[test]
 fn a_file_that_cannot_be_written_aborts_and_recovers() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let sessions = Samples::new(2).pendings(2);
-    block_on(async {
-        let store = SqliteStore::open(dir.path()).expect("a store");
+    on(SqliteStore::open, async |store, mut samples| {
+        let sessions = samples.pendings(2);
         store.workers.let_write(false).await;
         assert!(matches!(
             store.commit(inserts(&sessions)).await[..],
@@ -56,28 +51,17 @@ fn a_file_that_cannot_be_written_aborts_and_recovers() {
         ));
         assert!(matches!(store.purge(NOW).await, Err(StoreError::Aborted(_))));
         store.workers.let_write(true).await;
-        assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
-    });
-}
-
-#[test]
-fn a_transaction_left_open_does_not_stop_the_store() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let sessions = Samples::new(3).pendings(2);
-    block_on(async {
-        let store = SqliteStore::open(dir.path()).expect("a store");
+        // Nor does a transaction that was left open stop the store.
         store.workers.probe(|db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM session")).await;
         assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
-        assert!(is_stored(&store, &sessions[1]).await);
+        assert!(is_stored(store, &sessions[1]).await);
     });
 }
 
 #[test]
 fn a_damaged_session_is_reported_alone() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let sessions = Samples::new(4).pendings(3);
-    block_on(async {
-        let store = SqliteStore::open(dir.path()).expect("a store");
+    on(SqliteStore::open, async |store, mut samples| {
+        let sessions = samples.pendings(3);
         store.commit(inserts(&sessions)).await;
         let device = sessions[1].device;
         let damage = move |db: &Connection| {
@@ -85,7 +69,7 @@ fn a_damaged_session_is_reported_alone() {
         };
         assert_eq!(store.workers.probe(damage).await, 1);
         assert!(store.find(SessionKey::Device(device), NOW).await.is_err());
-        assert!(is_stored(&store, &sessions[0]).await);
+        assert!(is_stored(store, &sessions[0]).await);
         let page = store.page(None, NOW).await.expect("a page");
         assert_eq!((page.sessions.len(), page.next), (2, None));
     });
@@ -93,16 +77,13 @@ fn a_damaged_session_is_reported_alone() {
 
 #[test]
 fn a_purge_goes_on_in_steps_and_gives_room_back() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(5);
-    let mut old = samples.pendings(6_000);
-    for session in &mut old {
-        session.request.agent = Some("x".repeat(900).into());
-    }
-    let mut late = samples.pendings(1);
-    late[0].purge_at = NOW + Duration::from_secs(7_200);
-    block_on(async {
-        let store = SqliteStore::open(dir.path()).expect("a store");
+    on(SqliteStore::open, async |store, mut samples| {
+        let mut old = samples.pendings(6_000);
+        for session in &mut old {
+            session.request.agent = Some("x".repeat(900).into());
+        }
+        let mut late = samples.pendings(1);
+        late[0].purge_at = NOW + Duration::from_secs(7_200);
         assert!(store.commit(inserts(&old)).await.iter().all(Result::is_ok));
         let before = store.workers.pages().await;
         let (purged, written) =
@@ -116,26 +97,20 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let data = dir.path().join("a/b");
-    block_on(async {
-        let store = SqliteStore::open(&data).expect("a store");
-        store.workers.assert_set_up(&data.join(FILE), 2).await;
-        assert_eq!((mode(&data), mode(&data.join("sessions.lock"))), (0o700, 0o600));
-        drop(store);
-        assert!(!data.join("sessions.sqlite-wal").exists(), "the log is folded into the file");
-    });
+    assert_set_up(SqliteStore::open, |store| &store.workers, FILE, 2);
 }
 
 #[test]
 fn every_statement_uses_an_index() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = SqliteStore::open(dir.path()).expect("a store");
-    block_on(store.workers.assert_plans([
-        (&sql::BY_DEVICE, &["PRIMARY KEY (device=?)"]),
-        (&sql::BY_USER, &["session_user (user=?)"]),
-        (&sql::BY_STATE, &["session_state (state=?)"]),
-        (&sql::PAGE_AFTER, &["PRIMARY KEY (device>?)"]),
-        (sql::PURGE, &["session_purge (purge_ms<?)"]),
-    ]));
+    assert_plans(
+        SqliteStore::open,
+        |store| &store.workers,
+        [
+            (&sql::BY_DEVICE, &["PRIMARY KEY (device=?)"]),
+            (&sql::BY_USER, &["session_user (user=?)"]),
+            (&sql::BY_STATE, &["session_state (state=?)"]),
+            (&sql::PAGE_AFTER, &["PRIMARY KEY (device>?)"]),
+            (sql::PURGE, &["session_purge (purge_ms<?)"]),
+        ],
+    );
 }

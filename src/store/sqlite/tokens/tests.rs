@@ -1,17 +1,14 @@
 //! What only the inside can provoke or see: a full disk, a damaged row, the settings of the file, the plans.
 
-use actors::testing::{NOW, Samples, block_on};
+use actors::testing::NOW;
 use rusqlite::Connection;
 
 use super::*;
-use crate::store::sqlite::inspect::mode;
+use crate::store::sqlite::inspect::{assert_plans, assert_set_up, on};
 
 #[test]
 fn a_full_disk_leaves_nothing_half_written() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(1);
-    block_on(async {
-        let store = SqliteTokens::open(dir.path()).expect("a store");
+    on(SqliteTokens::open, async |store, mut samples| {
         let first = samples.meter_grant();
         assert_eq!(store.add(first.clone(), None).await.expect("stored"), Written::Applied);
         store.workers.leave_room(4).await;
@@ -48,11 +45,8 @@ fn a_full_disk_leaves_nothing_half_written() {
 
 #[test]
 fn a_file_that_cannot_be_written_aborts_and_recovers() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(2);
-    let grant = samples.meter_grant();
-    block_on(async {
-        let store = SqliteTokens::open(dir.path()).expect("a store");
+    on(SqliteTokens::open, async |store, mut samples| {
+        let grant = samples.meter_grant();
         store.workers.let_write(false).await;
         assert!(matches!(store.add(grant.clone(), None).await, Err(StoreError::Aborted(_))));
         assert!(matches!(store.purge(NOW).await, Err(StoreError::Aborted(_))));
@@ -66,11 +60,8 @@ fn a_file_that_cannot_be_written_aborts_and_recovers() {
 
 #[test]
 fn a_damaged_grant_is_reported_alone() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(3);
-    let grants: Vec<_> = (0..3).map(|_| samples.meter_grant()).collect();
-    block_on(async {
-        let store = SqliteTokens::open(dir.path()).expect("a store");
+    on(SqliteTokens::open, async |store, mut samples| {
+        let grants: Vec<_> = (0..3).map(|_| samples.meter_grant()).collect();
         for grant in &grants {
             store.add(grant.clone(), None).await.expect("stored");
         }
@@ -88,10 +79,7 @@ fn a_damaged_grant_is_reported_alone() {
 
 #[test]
 fn a_purge_goes_on_in_steps_and_gives_room_back() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut samples = Samples::new(4);
-    block_on(async {
-        let store = SqliteTokens::open(dir.path()).expect("a store");
+    on(SqliteTokens::open, async |store, mut samples| {
         let mut grants: Vec<_> = (0..3_000).map(|_| samples.meter_grant()).collect();
         for grant in &mut grants {
             grant.client_id = Some("x".repeat(3_000).into());
@@ -125,32 +113,26 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let data = dir.path().join("a/b");
-    block_on(async {
-        let store = SqliteTokens::open(&data).expect("a store");
-        store.workers.assert_set_up(&data.join(FILE), 2).await;
-        assert_eq!(mode(&data), 0o700);
-        drop(store);
-        assert!(!data.join("tokens.sqlite-wal").exists(), "the log is folded into the file");
-    });
+    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2);
 }
 
 #[test]
 fn every_statement_uses_an_index() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = SqliteTokens::open(dir.path()).expect("a store");
-    block_on(store.workers.assert_plans([
-        (&sql::BY_REFRESH, &["PRIMARY KEY (refresh=?)"]),
-        (&sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
-        (&sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
-        (&sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
-        (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
-        (sql::TRIM_ACCESS, &["PRIMARY KEY (token=?)", "access_token_refresh (refresh=?"]),
-        (sql::DELETE_GRANT, &["PRIMARY KEY (refresh=?)"]),
-        (sql::DELETE_OWNERS, &["grant_owner_refresh (refresh=?)"]),
-        (sql::DELETE_ACCESS, &["access_token_refresh (refresh=?)"]),
-        (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),
-        (sql::PURGE_EXPIRED_ACCESS, &["access_token_expires (expires_ms<?)"]),
-    ]));
+    assert_plans(
+        SqliteTokens::open,
+        |store| &store.workers,
+        [
+            (&sql::BY_REFRESH, &["PRIMARY KEY (refresh=?)"]),
+            (&sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
+            (&sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
+            (&sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
+            (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
+            (sql::TRIM_ACCESS, &["PRIMARY KEY (token=?)", "access_token_refresh (refresh=?"]),
+            (sql::DELETE_GRANT, &["PRIMARY KEY (refresh=?)"]),
+            (sql::DELETE_OWNERS, &["grant_owner_refresh (refresh=?)"]),
+            (sql::DELETE_ACCESS, &["access_token_refresh (refresh=?)"]),
+            (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),
+            (sql::PURGE_EXPIRED_ACCESS, &["access_token_expires (expires_ms<?)"]),
+        ],
+    );
 }
