@@ -47,7 +47,7 @@ pub enum CodeError {
 }
 
 /// What a known, pending code would link.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConfirmCode<'a> {
     /// The user code as the device shows it, `XXXX-XXXX`.
     pub code: &'a str,
@@ -59,10 +59,21 @@ pub struct ConfirmCode<'a> {
     pub client: &'a str,
     /// `User-Agent` of the device, if it sent one.
     pub user_agent: Option<&'a str>,
+    /// Where the device is, if that is known.
+    pub place: Option<Place>,
     /// How long ago the device asked.
     pub asked_ago: Duration,
     /// How long the code is still good.
     pub expires_in: Duration,
+}
+
+/// Where a device is, as far as its address tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the network that the person is in.
+    Yours,
+    /// In another; a part of its address.
+    Elsewhere(String),
 }
 
 /// Something failed that is not the reader's fault.
@@ -194,6 +205,10 @@ impl<'a> Pages<'a> {
             state: asked.state,
             client: shown(asked.client, SHOWN_MAX),
             user_agent: asked.user_agent.map(|it| shown(it, SHOWN_MAX)).filter(|it| !it.is_empty()),
+            place: asked.place.map(|place| match place {
+                Place::Yours => self.text().place_yours.to_owned(),
+                Place::Elsewhere(network) => format!("{}{network}", self.text().place_elsewhere),
+            }),
             asked: text::ago(self.lang, asked.asked_ago),
             expires: text::remaining(self.lang, asked.expires_in),
         };

@@ -88,6 +88,7 @@ pub fn request() -> Request {
         client_secret: None,
         scope: None,
         agent: Some("DomoticzLinky/2.6.1".into()),
+        network: None,
     }
 }
 

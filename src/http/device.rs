@@ -16,7 +16,7 @@ use super::client::Client;
 use super::error::{ApiError, SOON, json_answer};
 use super::query::Query;
 use super::state::App;
-use crate::pages::{CodeError, ConfirmCode, Page, Problem, Trouble};
+use crate::pages::{CodeError, ConfirmCode, Page, Place, Problem, Trouble};
 
 /// Trouble of our own, for people.
 pub const OUR_TROUBLE: Trouble<'static> = Trouble::OurTrouble { wait: SOON };
@@ -58,6 +58,7 @@ pub async fn authorize(
         client_secret,
         scope: scope.map(Arc::from),
         agent: agent(&request).map(Arc::from),
+        network: Some(app.network(&request)),
     };
     match app.system().registry.issue(device, request).await? {
         IssueAnswer::Issued(user) => {
@@ -123,6 +124,13 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
                 state,
                 client: &pending.client_id,
                 user_agent: pending.agent.as_deref(),
+                place: pending.network.map(|network| {
+                    if network == app.network(request) {
+                        Place::Yours
+                    } else {
+                        Place::Elsewhere(network.shown())
+                    }
+                }),
                 asked_ago: now.since(pending.requested_at),
                 expires_in: pending.expires_at.since(now),
             })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CodeError, ConfirmCode, Lang, Page, Pages, Problem, Trouble};
+use super::{CodeError, ConfirmCode, Lang, Page, Pages, Place, Problem, Trouble};
 
 /// What strangers can put into a page.
 #[derive(Clone, Copy)]
@@ -48,6 +48,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         state: None,
         client: input.client,
         user_agent: None,
+        place: None,
         asked_ago: Duration::from_secs(140),
         expires_in: Duration::from_secs(160),
     };
@@ -65,10 +66,19 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
             "enter, too many".to_owned(),
             pages.enter_code(code, None, Some(CodeError::TooManyAttempts { wait })),
         ),
-        ("confirm".to_owned(), pages.confirm_code(confirm)),
+        ("confirm".to_owned(), pages.confirm_code(confirm.clone())),
         (
             "confirm, all".to_owned(),
-            pages.confirm_code(ConfirmCode { state, user_agent: Some(input.user_agent), ..confirm }),
+            pages.confirm_code(ConfirmCode {
+                state,
+                user_agent: Some(input.user_agent),
+                place: Some(Place::Elsewhere("203.0.113.…".to_owned())),
+                ..confirm.clone()
+            }),
+        ),
+        (
+            "confirm, near".to_owned(),
+            pages.confirm_code(ConfirmCode { place: Some(Place::Yours), ..confirm }),
         ),
         ("signed in".to_owned(), pages.signed_in(&meters[..1])),
         ("signed in, unknown".to_owned(), pages.signed_in(&[])),

@@ -84,6 +84,9 @@ texts! {
         "A device is asking to read the data of your Linky meter.";
     confirm_client: "Application", "App";
     confirm_software: "L’appareil dit de lui-même", "The device says of itself";
+    confirm_place: "Endroit d’où elle vient", "Where it comes from";
+    place_yours: "Le même réseau que vous", "The same network as you";
+    place_elsewhere: "Un autre réseau que le vôtre\u{a0}: ", "Another network than yours: ";
     confirm_asked: "Demande faite", "Requested";
     confirm_expires: "Ce code expire dans ", "This code expires in ";
     confirm_question: "Votre appareil affiche-t-il bien ce code\u{202f}?", "Does your device show this same code?";

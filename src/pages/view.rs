@@ -175,6 +175,7 @@ pub(super) struct ConfirmCodeView<'a> {
     pub(super) state: Option<&'a str>,
     pub(super) client: String,
     pub(super) user_agent: Option<String>,
+    pub(super) place: Option<String>,
     pub(super) asked: String,
     pub(super) expires: String,
 }

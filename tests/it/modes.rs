@@ -9,14 +9,15 @@ use crate::fixture::{CLIENT, Plan, SECRET, Store};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_may_bring_its_own_secret() {
     let world = Plan::new(Store::Sqlite).await.without("CLIENT_SECRET").start().await;
-    let mut device = world.client(CLIENT);
-    device.request_code(&[("client_secret", SECRET)]).await.unwrap();
+    let mut device = world.client(CLIENT).with_secret(SECRET);
+    device.request_code(&[]).await.unwrap();
     let code = device.code().device_code.clone();
     world.consent(&device, Choice::Allow).await;
-    // A poll with another secret is refused and changes nothing; one without is the README's.
-    let impostor = world.client(CLIENT).with_secret("wrong");
-    let refused = impostor.poll_code(&code).await.unwrap();
-    assert_eq!(refused.outcome(), (400, Some("invalid_client")));
+    // A poll with another secret, or with none, is refused and changes nothing.
+    for impostor in [world.client(CLIENT).with_secret("wrong"), world.client(CLIENT)] {
+        let refused = impostor.poll_code(&code).await.unwrap();
+        assert_eq!(refused.outcome(), (400, Some("invalid_client")));
+    }
     let answer = world.final_answer(&device).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let seen = world.enedis.seen();
@@ -24,7 +25,7 @@ async fn a_device_may_bring_its_own_secret() {
     assert_eq!(exchange.field("client_secret"), Some(SECRET));
     // At the refresh it brings it again.
     let refresh = answer.text("refresh_token").unwrap();
-    let refreshed = device.refresh(refresh, &[("client_secret", SECRET)]).await.unwrap();
+    let refreshed = device.refresh(refresh, &[]).await.unwrap();
     assert_eq!(refreshed.status, 200, "{}", refreshed.body);
 }
 

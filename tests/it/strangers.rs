@@ -216,3 +216,38 @@ async fn a_proxy_that_is_not_trusted_is_named_once() {
     let named = logs.iter().filter(|line| line.contains("TRUSTED_PROXIES") && line.contains("127.0.0.1"));
     assert_eq!(named.count(), 1, "{logs:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_network_does_not_fill_the_server() {
+    for store in [Store::Sqlite, Store::Mongodb] {
+        let world = Plan::new(store).await.env("MAX_PENDING_SESSIONS", "320").start().await;
+        let client = Client::new();
+        let ask = |address: String| {
+            let request = client.post(world.url("/device/code")).form(&[("client_id", CLIENT)]);
+            let request = request.header("x-forwarded-for", address);
+            async move { request.send().await.unwrap().status().as_u16() }
+        };
+        let mut issued = 0;
+        for n in 0..60 {
+            // Networks enough, all of one holder.
+            issued += usize::from(ask(format!("2001:db8:7:{n:x}::1")).await == 200);
+        }
+        assert_eq!(issued, 20, "a sixteenth");
+        assert_eq!(ask("2001:db8:8::1".to_owned()).await, 200);
+        assert_eq!(ask("192.0.2.7".to_owned()).await, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_see_where_a_request_comes_from() {
+    let world = World::start(Store::Mongodb).await;
+    let ask = Client::new().post(world.url("/device/code")).form(&[("client_id", CLIENT)]);
+    let answer = ask.header("x-forwarded-for", "203.0.113.7").send().await.unwrap();
+    let codes = Answer::read(answer).await.unwrap();
+    let link = codes.text("verification_uri_complete").unwrap();
+    for (address, told) in [("203.0.113.7", "Le même réseau"), ("198.51.100.1", "203.0.113.…")] {
+        let page = Person::with_header("x-forwarded-for", address).open(link).await.unwrap();
+        assert!(page.document.text.contains(told), "{}", page.document.text);
+        assert!(!page.html.contains("203.0.113.7"), "no stranger learns where a household is");
+    }
+}

@@ -2,41 +2,49 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU64;
 
 /// An IPv4 address or an IPv6 /64, in 64 bits: an IPv4 address has 32 zeros in front, as no IPv6 network in use does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Network(u64);
+pub struct Network(NonZeroU64);
 
 impl Network {
     /// This machine.
-    pub const LOCALHOST: Self = Self(Ipv4Addr::LOCALHOST.to_bits() as u64);
+    pub const LOCALHOST: Self = Self(NonZeroU64::new(Ipv4Addr::LOCALHOST.to_bits() as u64).unwrap());
 
-    /// The network of an address; one that is IPv4 inside IPv6 counts as IPv4, and `::1` as 127.0.0.1.
+    /// The network of an address. One that is IPv4 inside IPv6 counts as IPv4; what is no network of anybody, as `::1` and
+    /// 0.0.0.0, counts as this machine.
     pub const fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Self(v4.to_bits() as u64),
-            IpAddr::V6(v6) if v6.is_loopback() => Self::LOCALHOST,
-            IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64),
+        Self::from_bits(match address.to_canonical() {
+            IpAddr::V4(v4) => v4.to_bits() as u64,
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        })
+    }
+
+    const fn from_bits(bits: u64) -> Self {
+        match NonZeroU64::new(bits) {
+            Some(bits) => Self(bits),
+            None => Self::LOCALHOST,
         }
     }
 
     /// The stored form.
     pub const fn number(self) -> i64 {
-        self.0.cast_signed()
+        self.0.get().cast_signed()
     }
 
     /// From the stored form.
     pub const fn from_number(number: i64) -> Self {
-        Self(number.cast_unsigned())
+        Self::from_bits(number.cast_unsigned())
     }
 
     const fn is_v4(self) -> bool {
-        self.0 >> 32 == 0
+        self.0.get() >> 32 == 0
     }
 
     /// The /56 and the /48 around an IPv6 network: what providers hand to a site. `None` of an IPv4 address.
     pub fn wider(self) -> Option<[Self; 2]> {
-        (!self.is_v4()).then_some([Self(self.0 & !0xff), Self(self.0 & !0xffff)])
+        (!self.is_v4()).then_some([!0xff, !0xffff].map(|mask| Self::from_bits(self.0.get() & mask)))
     }
 
     /// The widest network that one holder is sure to have: the /48, or the IPv4 address.
@@ -52,13 +60,13 @@ impl Network {
             let [a, b, c, _] = self.v4().octets();
             format!("{a}.{b}.{c}.…")
         } else {
-            format!("{}/48", Ipv6Addr::from_bits(u128::from(self.widest().0) << 64))
+            format!("{}/48", Ipv6Addr::from_bits(u128::from(self.widest().0.get()) << 64))
         }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the upper half is zero")]
     const fn v4(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.0 as u32)
+        Ipv4Addr::from_bits(self.0.get() as u32)
     }
 }
 
@@ -68,7 +76,7 @@ impl fmt::Display for Network {
         if self.is_v4() {
             self.v4().fmt(f)
         } else {
-            write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(self.0) << 64))
+            write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(self.0.get()) << 64))
         }
     }
 }

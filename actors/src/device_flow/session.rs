@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::base::network::Network;
 
 /// Events of one flow after which no browser may confirm its code any more: a person who begins ten times over has about
 /// thirty.
@@ -95,6 +96,8 @@ pub struct Request {
     pub scope: Option<Arc<str>>,
     /// `User-Agent`, shown to the person who confirms.
     pub agent: Option<Arc<str>>,
+    /// Where the device is; `None`: not known, of a session of before.
+    pub network: Option<Network>,
 }
 
 /// One person's browser on its way through Enedis.
@@ -339,6 +342,11 @@ impl Session {
         self.check_exchange(grant)?;
         let phase = Phase::Exchanging { grant: *grant, until: now };
         Ok(self.advance(phase, self.expires_at, self.expires_at.max(now) + life.tombstone))
+    }
+
+    /// Nobody asks for this flow any more, and there is no room: its record may go.
+    pub fn abandon(&self, now: Timestamp) -> Self {
+        self.advance(self.phase.clone(), now, now)
     }
 
     /// Somebody who holds the code says that the request is not theirs. What is under way at Enedis goes on.

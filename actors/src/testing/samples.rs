@@ -12,6 +12,7 @@ use crate::base::keyring::CacheKey;
 use crate::base::keyring::{
     BrowserHash, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash,
 };
+use crate::base::network::Network;
 use crate::device_flow::session::{Consent, Lifetimes, Phase, Request, Session};
 use crate::device_flow::store::record::PhaseTag;
 use crate::metering::cache::CacheEntry;
@@ -79,6 +80,7 @@ impl Samples {
             client_secret: self.rng.random_bool(0.3).then(|| self.sealed()),
             scope: self.rng.random_bool(0.3).then(|| Arc::from("am_application_scope")),
             agent: self.rng.random_bool(0.7).then(|| Arc::from("DomoticzLinky/2.6.1")),
+            network: self.rng.random_bool(0.7).then(|| Network::from_number(self.rng.random())),
         };
         Session::open(self.device(), self.user(), request, NOW, &Lifetimes::default())
     }

@@ -433,10 +433,11 @@ fn only_the_right_client_learns_anything() {
             registry.poll(device, client.into(), secret.map(str::to_owned), AuthStyle::Body)
         };
         assert_eq!(poll("another", Some("secret")).await, Ok(PollAnswer::Invalid));
-        assert_eq!(poll("c", Some("wrong")).await, Ok(PollAnswer::BadSecret));
+        for secret in [Some("wrong"), None] {
+            assert_eq!(poll("c", secret).await, Ok(PollAnswer::BadSecret));
+        }
         // What was refused has not touched the pace.
         assert_eq!(poll("c", Some("secret")).await, Ok(PollAnswer::Pending { interval_secs: 5 }));
-        assert_eq!(poll("c", None).await, Ok(PollAnswer::SlowDown { interval_secs: 10 }));
     });
 }
 
@@ -494,5 +495,33 @@ fn a_shard_that_was_not_started_is_no_error_of_the_caller() {
         assert!(!registry.is_complete());
         let answer = registry.poll(universe.device(), "c".into(), None, AuthStyle::Body).await;
         assert_eq!(answer, Err(AskError::Stopped));
+    });
+}
+
+#[test]
+fn when_full_devices_that_never_came_back_go_first() {
+    universe(async |universe| {
+        let registry = universe.registry_of(3);
+        let mut devices = Vec::new();
+        for _ in 0..3 {
+            devices.push(universe.issue(&registry).await.0);
+        }
+        assert!(matches!(poll(&registry, devices[0]).await, PollAnswer::Pending { .. }));
+        // They may yet come: the first minute is theirs.
+        pass(59).await;
+        assert!(matches!(registry.issue(universe.device(), request()).await, Ok(IssueAnswer::Full)));
+        pass(1).await;
+        let mut news = Vec::new();
+        for _ in 0..2 {
+            news.push(universe.issue(&registry).await.0);
+        }
+        assert!(matches!(registry.issue(universe.device(), request()).await, Ok(IssueAnswer::Full)));
+        assert!(matches!(poll(&registry, devices[0]).await, PollAnswer::Pending { .. }), "it polls");
+        for device in news {
+            assert!(matches!(poll(&registry, device).await, PollAnswer::Pending { .. }));
+        }
+        for device in &devices[1..] {
+            assert_eq!(poll(&registry, *device).await, PollAnswer::Invalid);
+        }
     });
 }

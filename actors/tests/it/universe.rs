@@ -206,7 +206,7 @@ impl Universe {
 
 /// What a device sends to ask for a code.
 pub fn request() -> Request {
-    Request { client_id: "c".into(), client_secret: None, scope: None, agent: None }
+    Request { client_id: "c".into(), client_secret: None, scope: None, agent: None, network: None }
 }
 
 /// A device polls.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actors::base::keyring::{
     BrowserHash, CacheKey, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash,
 };
+use actors::base::network::Network;
 use actors::base::store::Damaged;
 use actors::device_flow::session::{Consent, Phase, Request, Session};
 use actors::metering::cache::CacheEntry;
@@ -33,7 +34,13 @@ fn pending() -> (Session, Document) {
     let session = Session {
         device: DeviceHash::from([1; 16]),
         user: UserHash::from([2; 16]),
-        request: Request { client_id: "box".into(), client_secret: None, scope: None, agent: None },
+        request: Request {
+            client_id: "box".into(),
+            client_secret: None,
+            scope: None,
+            agent: None,
+            network: None,
+        },
         requested_at: at(0),
         expires_at: at(1),
         purge_at: at(2),
@@ -54,6 +61,7 @@ fn exchanging() -> (Session, Document) {
             client_secret: Some(Sealed::from_bytes(vec![3; 50])),
             scope: Some("s".into()),
             agent: Some("a".into()),
+            network: Some(Network::LOCALHOST),
             ..pending().0.request
         },
         rev: 2,

@@ -11,6 +11,7 @@ use crate::base::admission::{AskError, Reply};
 use crate::base::clock::Timestamp;
 use crate::base::code::{PkceVerifier, StateSuffix, StateToken};
 use crate::base::keyring::{BrowserHash, UserHash};
+use crate::base::network::Network;
 use crate::device_flow::session::{ConfirmError, Consent, Request};
 use crate::device_flow::store::SessionKey;
 
@@ -32,6 +33,8 @@ pub struct PendingCode {
     pub client_id: Arc<str>,
     /// Its `User-Agent`.
     pub agent: Option<Arc<str>>,
+    /// Where it is.
+    pub network: Option<Network>,
     /// When it asked.
     pub requested_at: Timestamp,
     /// When the code ends, unless it is confirmed before.
@@ -117,6 +120,7 @@ impl SessionRequest for FindCode {
         attempt.answer(FindAnswer::Open(PendingCode {
             client_id: Arc::clone(&session.request.client_id),
             agent: session.request.agent.clone(),
+            network: session.request.network,
             requested_at: session.requested_at,
             expires_at: session.expires_at,
         }));

@@ -1,5 +1,7 @@
 //! How a session begins: a user code is drawn that shares the device code's slot, and both are made durable.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 
 use super::CodeRegistryHandle;
@@ -13,6 +15,15 @@ use crate::device_flow::store::{SessionKey, Write};
 
 /// Draws of a user code before giving up; each fails only if another instance gave the code to somebody else.
 const DRAWS_MAX: u8 = 5;
+
+/// The part of `MAX_PENDING_SESSIONS` that one network may hold: one in so many.
+const NETWORK_SHARE: usize = 16;
+/// What a network may hold in any case.
+const NETWORK_LEAST: usize = 16;
+/// How long a device may take to its first poll before its session is given up for another, should there be no room.
+const FORSAKEN_AFTER: Duration = Duration::from_secs(60);
+/// Sessions looked at for one to give up.
+const FORSAKEN_LOOKED_AT: usize = 1_000;
 
 /// The answer to a device that asks for a code.
 #[derive(Debug)]
@@ -54,11 +65,27 @@ impl Handler<IssueCode> for CodeRegistry {
 }
 
 impl CodeRegistry {
-    fn issue(&mut self, msg: IssueCode, draw: u8, ctx: &mut Context<Self>) {
-        if self.table.count_of_all_shards() >= self.ports.sessions_max {
+    /// Gives up a session whose device never came back, for one that has.
+    fn make_room(&mut self, msg: IssueCode, draw: u8, ctx: &mut Context<Self>) {
+        let now = self.ports.clock.now();
+        let forsaken = self.table.forsaken(now, FORSAKEN_AFTER, FORSAKEN_LOOKED_AT);
+        let Some(given_up) = forsaken.filter(|_| draw < DRAWS_MAX).map(|session| session.abandon(now)) else {
             self.stats.refused += 1;
             return msg.reply.send(IssueAnswer::Full);
-        }
+        };
+        let (device, writer) = (given_up.device, self.ports.writer.clone());
+        let written = async move { writer.commit(Write::Update { to: given_up }).await };
+        ctx.spawn(written.into_actor(self).map(move |written, shard, ctx| {
+            match written {
+                Ok(Written::Applied) => shard.table.remove(&device),
+                // Something was done with it meanwhile, or nobody knows.
+                Ok(Written::Conflict) | Err(_) => _ = shard.suspects.insert(device),
+            }
+            shard.issue(msg, draw + 1, ctx);
+        }));
+    }
+
+    fn issue(&mut self, msg: IssueCode, draw: u8, ctx: &mut Context<Self>) {
         let (code, user) = loop {
             let code = UserCode::generate(&mut self.rng);
             let user = self.ports.keys.user(&code);
@@ -66,8 +93,16 @@ impl CodeRegistry {
                 break (code, user);
             }
         };
-        let session =
-            Session::open(msg.device, user, msg.request.clone(), self.ports.clock.now(), &self.ports.life);
+        let now = self.ports.clock.now();
+        let session = Session::open(msg.device, user, msg.request.clone(), now, &self.ports.life);
+        let share = (self.ports.sessions_max / NETWORK_SHARE).max(NETWORK_LEAST);
+        if self.table.count_of_network(&session) >= share {
+            self.stats.refused += 1;
+            return msg.reply.send(IssueAnswer::Full);
+        }
+        if self.table.count_of_all_shards() >= self.ports.sessions_max {
+            return self.make_room(msg, draw, ctx);
+        }
         let writer = self.ports.writer.clone();
         let write = Write::Insert(session.clone());
         let written = async move { writer.commit(write).await };

@@ -17,8 +17,8 @@ use crate::device_flow::store::SessionKey;
 use crate::device_flow::throttler::PacePoll;
 
 impl CodeRegistryHandle {
-    /// Answers a poll at the token endpoint by an authenticated client. Its secret, if it sent one, is compared only with
-    /// one the device brought to `/device/code`.
+    /// Answers a poll at the token endpoint by an authenticated client. Its secret must be the one that the device
+    /// brought to `/device/code`, if it brought one.
     pub async fn poll(
         &self,
         device: DeviceHash,
@@ -71,8 +71,10 @@ impl SessionRequest for Poll {
         if session.request.client_id != poll.client_id {
             return attempt.answer(PollAnswer::Invalid);
         }
-        if let (Some(sent), Some(sealed)) = (&poll.client_secret, &session.request.client_secret) {
+        // What the device brought to `/device/code` it brings here too (RFC 6749 section 3.2.1).
+        if let Some(sealed) = &session.request.client_secret {
             let known = keys.open(&session.device, sealed).unwrap_or_default();
+            let sent = poll.client_secret.as_deref().unwrap_or_default();
             if !bool::from(known.ct_eq(sent.as_bytes())) {
                 return attempt.answer(PollAnswer::BadSecret);
             }
@@ -81,6 +83,7 @@ impl SessionRequest for Poll {
         let answer = match session.poll(now) {
             PollFinding::Pending => {
                 let Poll { device, style, reply, .. } = attempt.request;
+                shard.table.mark_polled(row);
                 // The throttler lives as long as this actor does; a refusal drops the reply, which the admission reports.
                 return shard.throttler.do_send(PacePoll { device, style, at: now, reply });
             }

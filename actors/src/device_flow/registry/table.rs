@@ -7,14 +7,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Index as At;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{DeviceHash, StateHash};
-use crate::device_flow::session::{Request, Session};
+use crate::base::network::Network;
+use crate::device_flow::session::{Phase, Request, Session};
 use crate::device_flow::store::SessionKey;
 
 /// The sessions of one shard; fewer than 2³² of them.
@@ -27,7 +29,7 @@ pub struct Table {
     texts: Texts,
     count: SessionCount,
     // Seconds since the epoch → sessions whose record was good until then when it was noted.
-    deadlines: BTreeMap<u64, Vec<Row>>,
+    deadlines: BTreeMap<u32, Vec<Row>>,
 }
 
 /// Where a session lies in its [`Table`], until the table is changed.
@@ -49,12 +51,60 @@ impl Row {
 struct Entry {
     session: Session,
     // Second of its note in `deadlines`; a note at another second is out of date, whoever left it.
-    noted: u64,
+    noted: u32,
+    // Its device has polled since this process holds it.
+    polled: bool,
 }
 
-/// Counts the sessions of all shards of a registry together.
-#[derive(Clone, Debug, Default)]
-pub struct SessionCount(Arc<AtomicUsize>);
+/// Counts the sessions of all shards of a registry together, and of each network.
+#[derive(Clone, Debug)]
+pub struct SessionCount(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    all: AtomicUsize,
+    // Networks that fall into one place are counted together: with a million sessions that adds some fifteen to a bound of
+    // sixty thousand, and costs a quarter of a megabyte instead of a map of all networks.
+    networks: [AtomicU32; PLACES],
+}
+
+/// Places in which the sessions of networks are counted.
+const PLACES: usize = 1 << 16;
+
+impl Default for SessionCount {
+    fn default() -> Self {
+        Self(Arc::new(Counts { all: AtomicUsize::new(0), networks: [const { AtomicU32::new(0) }; PLACES] }))
+    }
+}
+
+impl SessionCount {
+    /// Of the /48 around an IPv6 network. Those of this machine are not counted: its operator is no stranger, and a proxy
+    /// that hides its clients stands for all of them.
+    fn of(&self, session: &Session) -> Option<&AtomicU32> {
+        let network = session.request.network?.widest();
+        (network != Network::LOCALHOST).then(|| &self.0.networks[place(network)])
+    }
+
+    fn add(&self, session: &Session) {
+        self.0.all.fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.of(session) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn remove(&self, session: &Session) {
+        self.0.all.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = self.of(session) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Numbers of neighbours are far apart.
+fn place(network: Network) -> usize {
+    let spread = network.number().cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    usize::try_from(spread >> 48).unwrap_or_default()
+}
 
 impl At<Row> for Table {
     type Output = Session;
@@ -73,7 +123,30 @@ impl Table {
 
     /// Sessions held by all tables that count together with this one.
     pub fn count_of_all_shards(&self) -> usize {
-        self.count.0.load(Ordering::Relaxed)
+        self.count.0.all.load(Ordering::Relaxed)
+    }
+
+    /// Of them, those asked for from where `session` was.
+    pub fn count_of_network(&self, session: &Session) -> usize {
+        self.count.of(session).map_or(0, |count| count.load(Ordering::Relaxed) as usize)
+    }
+
+    /// Notes that the device of this row polls.
+    pub(super) fn mark_polled(&mut self, row: Row) {
+        self.rows[row.number()].polled = true;
+    }
+
+    /// A session whose device asked for it so long ago and never came back; those that end first are looked at, no more
+    /// than `limit`.
+    pub(super) fn forsaken(&self, now: Timestamp, ago: Duration, limit: usize) -> Option<&Session> {
+        let noted = self.deadlines.values().flatten().take(limit);
+        let mut entries = noted.filter_map(|row| self.rows.get(row.number()));
+        let is_forsaken = |entry: &&Entry| {
+            !entry.polled
+                && entry.session.phase == Phase::Pending
+                && now.since(entry.session.requested_at) >= ago
+        };
+        entries.find(is_forsaken).map(|entry| &entry.session)
     }
 
     /// Sessions held.
@@ -116,11 +189,11 @@ impl Table {
             (row, state_of(&old))
         } else {
             let (device, user) = (session.device, session.user);
-            let row = Row::new(self.rows.insert(Entry { session, noted: second }));
+            self.count.add(&session);
+            let row = Row::new(self.rows.insert(Entry { session, noted: second, polled: false }));
             self.by_device.insert(device.as_bytes(), row);
             self.by_user.insert(user.as_bytes(), row);
             self.note(row, second);
-            self.count.0.fetch_add(1, Ordering::Relaxed);
             (row, None)
         };
         if state == old_state {
@@ -146,7 +219,7 @@ impl Table {
         let mut left = limit;
         while let Some(mut notes) = self.deadlines.first_entry() {
             let second = *notes.key();
-            if second > now.as_secs() {
+            if second > self::second(now) {
                 return false;
             }
             if left == 0 {
@@ -163,25 +236,25 @@ impl Table {
     }
 
     /// Deals with a note of `second`, which has come.
-    fn look_at(&mut self, row: Row, second: u64, now: Timestamp) {
+    fn look_at(&mut self, row: Row, second: u32, now: Timestamp) {
         let entry = self.rows.get_mut(row.number());
         let Some(entry) = entry.filter(|entry| entry.noted == second) else { return };
         if entry.session.is_purgeable(now) {
             self.take_out(row);
         } else {
-            let second = deadline_second(&entry.session).max(now.as_secs() + 1);
+            let second = deadline_second(&entry.session).max(self::second(now).saturating_add(1));
             entry.noted = second;
             self.note(row, second);
         }
     }
 
-    fn note(&mut self, row: Row, second: u64) {
+    fn note(&mut self, row: Row, second: u32) {
         self.deadlines.entry(second).or_default().push(row);
     }
 
     fn take_out(&mut self, row: Row) {
         let Entry { session, .. } = self.rows.remove(row.number());
-        self.count.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.remove(&session);
         self.by_device.remove(session.device.as_bytes(), row);
         self.by_user.remove(session.user.as_bytes(), row);
         if let Some(state) = state_of(&session) {
@@ -199,7 +272,7 @@ impl Texts {
     const MAX: usize = 4_096;
 
     fn share(&mut self, request: &mut Request) {
-        let Request { client_id, client_secret: _, scope, agent } = request;
+        let Request { client_id, client_secret: _, scope, agent, network: _ } = request;
         for text in [Some(client_id), scope.as_mut(), agent.as_mut()].into_iter().flatten() {
             if let Some(known) = self.0.get(text) {
                 *text = Arc::clone(known);
@@ -255,13 +328,17 @@ fn state_of(session: &Session) -> Option<StateHash> {
     session.consent.as_ref().map(|consent| consent.state)
 }
 
-fn deadline_second(session: &Session) -> u64 {
-    session.purge_at.as_secs() + 1
+fn deadline_second(session: &Session) -> u32 {
+    second(session.purge_at).saturating_add(1)
+}
+
+/// Seconds since the epoch, good until 2106.
+fn second(at: Timestamp) -> u32 {
+    u32::try_from(at.as_secs()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -277,7 +354,8 @@ mod tests {
     }
 
     fn session(n: u8, now: Timestamp) -> Session {
-        let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };
+        let request =
+            Request { client_id: "c".into(), client_secret: None, scope: None, agent: None, network: None };
         let (device, user) = (DeviceHash::from(key(n)), UserHash::from(key(n)));
         Session::open(device, user, request, now, &Lifetimes::default())
     }
@@ -359,7 +437,7 @@ mod tests {
                         // latest, and sooner if an older note of the session comes due.
                         model.retain(|_, known| {
                             !known.is_purgeable(now)
-                                || deadline_second(known) > now.as_secs()
+                                || deadline_second(known) > second(now)
                                     && table.find(&SessionKey::Device(known.device)).is_some()
                         });
                     }

@@ -32,7 +32,8 @@ fn consent(b: u8, s: u8, at: Timestamp) -> Consent {
 }
 
 fn pending() -> Session {
-    let request = Request { client_id: "c".into(), client_secret: None, scope: None, agent: None };
+    let request =
+        Request { client_id: "c".into(), client_secret: None, scope: None, agent: None, network: None };
     Session::open(device(), UserHash::from_slice(&[2; 16]).unwrap(), request, START, &LIFE())
 }
 

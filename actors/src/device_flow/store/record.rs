@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::base::network::Network;
 use crate::base::store::{Damaged, millis, timestamp};
 use crate::device_flow::session::{Consent, Phase, Request, Session};
 
@@ -24,7 +25,8 @@ pub enum PhaseTag {
 }
 
 /// Fields that no event changes: an update leaves them as they were inserted.
-pub const FIXED: [&str; 7] = ["_id", "user", "client_id", "client_secret", "scope", "agent", "requested_ms"];
+pub const FIXED: [&str; 8] =
+    ["_id", "user", "client_id", "client_secret", "scope", "agent", "network", "requested_ms"];
 
 /// A session as fields. Times are milliseconds since the epoch; hashes have 16 bytes. `Date` is what the backend keeps
 /// a date in by which it can delete. The names that serde sees are on disk: never rename.
@@ -45,6 +47,8 @@ pub struct Record<Date = i64> {
     pub scope: Option<String>,
     /// The device's `User-Agent`.
     pub agent: Option<String>,
+    /// The device's network, as [`Network::number`].
+    pub network: Option<i64>,
     /// When the device asked.
     pub requested_ms: i64,
     /// Revision.
@@ -95,6 +99,7 @@ impl<Date> Record<Date> {
             client_secret: s.request.client_secret.as_ref().map(bytes),
             scope: s.request.scope.as_deref().map(str::to_owned),
             agent: s.request.agent.as_deref().map(str::to_owned),
+            network: s.request.network.map(Network::number),
             requested_ms: millis(s.requested_at),
             rev: i64::from(s.rev),
             phase: tag as i32,
@@ -144,6 +149,7 @@ impl<Date> Record<Date> {
                 client_secret: self.client_secret.map(Sealed::from_bytes),
                 scope: self.scope.map(Arc::from),
                 agent: self.agent.map(Arc::from),
+                network: self.network.map(Network::from_number),
             },
             requested_at: timestamp(self.requested_ms),
             expires_at: timestamp(self.expires_ms),

@@ -43,13 +43,15 @@ pub(super) const SCHEMA: Schema = Schema {
          CREATE UNIQUE INDEX session_user ON session (user);
          CREATE INDEX session_state ON session (state) WHERE state IS NOT NULL;
          CREATE INDEX session_purge ON session (purge_ms);",
+        // Where the device is: an IPv4 address or an IPv6 /64, in 64 bits.
+        "ALTER TABLE session ADD COLUMN network INTEGER;",
     ],
     synchronous: "FULL",
     cache_kib: 2_048,
 };
 
 columns!(Record as "session":
-    device, user, client_id, client_secret, scope, agent, requested_ms, rev, phase, expires_ms,
+    device, user, client_id, client_secret, scope, agent, network, requested_ms, rev, phase, expires_ms,
     purge_at = "purge_ms", browser, state, verifier, confirmed_ms, grant = "grant_code", mark_ms, sealed,
 );
 
