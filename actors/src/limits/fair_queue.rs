@@ -115,6 +115,12 @@ struct Queued<O, W> {
     attempts: u32,
 }
 
+impl<O, W> Queued<O, W> {
+    const fn is_sent(&self) -> bool {
+        matches!(self.stage, Stage::Sent(_))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     /// At this place of its ring.
@@ -217,9 +223,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
 
     /// A call that was sent has to be sent anew, not before `at`: it is left out if nobody waits for it any more.
     pub fn put_back(&mut self, key: &K, at: Timestamp) {
-        let Some(call) = self.calls.get_mut(key).filter(|call| matches!(call.stage, Stage::Sent(_))) else {
-            return;
-        };
+        let Some(call) = self.calls.get_mut(key).filter(|call| call.is_sent()) else { return };
         self.running = self.running.saturating_sub(1);
         if call.waiters.is_empty() {
             self.calls.remove(key);
@@ -232,7 +236,7 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
 
     /// Leaves out the calls of an owner that have not been sent: the callers that waited for them, one for each call.
     pub fn cancel(&mut self, owner: &O) -> Vec<W> {
-        let unsent = |call: &Queued<O, W>| call.owner == *owner && !matches!(call.stage, Stage::Sent(_));
+        let unsent = |call: &Queued<O, W>| call.owner == *owner && !call.is_sent();
         let keys = self.calls.iter().filter(|(_, call)| unsent(call)).map(|(key, _)| key.clone());
         let keys: Vec<K> = keys.collect();
         keys.iter().flat_map(|key| self.leave_out(key)).collect()
@@ -258,28 +262,18 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
     pub fn shed(&mut self, until: Timestamp, priority: Priority) -> Vec<W> {
         self.give_up(until, |call| {
             let too_high = priority == Priority::Low && call.priority == Priority::High;
-            !too_high && !matches!(call.stage, Stage::Sent(_))
+            !too_high && !call.is_sent()
         })
     }
 
     /// Leaves out the callers that `stays` does not say so of, and the calls not yet sent that nobody else waits for.
     pub fn retain_waiters(&mut self, stays: impl Fn(&W) -> bool) {
-        let mut unwanted = Vec::new();
-        for (key, call) in &mut self.calls {
-            call.waiters.retain(|ticket, waiter| {
-                let stays = stays(waiter);
-                if !stays {
-                    self.deadlines.remove(ticket);
-                }
-                stays
-            });
-            if call.waiters.is_empty() && !matches!(call.stage, Stage::Sent(_)) {
-                unwanted.push(key.clone());
-            }
-        }
-        for key in unwanted {
-            self.leave_out(&key);
-        }
+        let gone = self.calls.iter().flat_map(|(key, call)| {
+            let gone = call.waiters.iter().filter(|(_, waiter)| !stays(waiter));
+            gone.map(|(ticket, _)| (*ticket, key.clone()))
+        });
+        let gone = gone.collect();
+        self.remove_waiters(gone);
     }
 
     /// When there is something to do next, unless a call ends first: [`Self::expire`], or [`Self::next`] for a call
@@ -354,14 +348,20 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
     }
 
     fn give_up(&mut self, until: Timestamp, concerns: impl Fn(&Queued<O, W>) -> bool) -> Vec<W> {
-        let due = self.deadlines.range(..=(until, u64::MAX)).map(|(ticket, key)| (*ticket, key.clone()));
-        let due: Vec<(Ticket, K)> = due.collect();
+        let due = self.deadlines.range(..=(until, u64::MAX));
+        let due = due.filter(|(_, key)| self.calls.get(key).is_some_and(&concerns));
+        let due = due.map(|(ticket, key)| (*ticket, key.clone())).collect();
+        self.remove_waiters(due)
+    }
+
+    /// Takes callers out, and the calls not yet sent for which nobody waits any more.
+    fn remove_waiters(&mut self, tickets: Vec<(Ticket, K)>) -> Vec<W> {
         let mut waiters = Vec::new();
-        for (ticket, key) in due {
-            let Some(call) = self.calls.get_mut(&key).filter(|call| concerns(call)) else { continue };
+        for (ticket, key) in tickets {
+            let Some(call) = self.calls.get_mut(&key) else { continue };
             self.deadlines.remove(&ticket);
             waiters.extend(call.waiters.remove(&ticket));
-            if call.waiters.is_empty() && !matches!(call.stage, Stage::Sent(_)) {
+            if call.waiters.is_empty() && !call.is_sent() {
                 self.leave_out(&key);
             }
         }
