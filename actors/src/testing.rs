@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::join_all;
 
 pub use self::meters::model::Model as MeterModel;
-pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples, hourly_reading};
+pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples, hourly_reading, meter, question};
 pub use self::sessions::model::Model as SessionModel;
 pub use self::tokens::model::Model as TokenModel;
 use crate::base::clock::Timestamp;

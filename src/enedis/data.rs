@@ -129,15 +129,14 @@ impl Scalar {
 
 #[cfg(test)]
 mod tests {
-    use actors::base::meter::Meter;
-    use actors::metering::request::{DayRange, Resource};
+    use actors::metering::request::Resource;
+    use actors::testing::question as question_of_days;
     use jiff::civil::date;
 
     use super::*;
 
     fn request(resource: Resource) -> MeterRequest {
-        let range = DayRange::new(date(2026, 9, 29), date(2026, 10, 1)).unwrap();
-        MeterRequest { resource, meter: Meter::parse("99999999999991").unwrap(), range }
+        question_of_days(resource, date(2026, 9, 29), date(2026, 10, 1))
     }
 
     fn judged(api: Api, body: &str) -> Verdict {
@@ -151,20 +150,20 @@ mod tests {
             question(Api::Legacy, request(Resource::DailyMaxPower)),
             (
                 "metering_data_dcmp/v5/daily_consumption_max_power",
-                "usage_point_id=99999999999991&start=2026-09-29&end=2026-10-01".to_owned()
+                "usage_point_id=12345678901234&start=2026-09-29&end=2026-10-01".to_owned()
             )
         );
     }
 
     #[test]
     fn values_of_either_api_but_of_no_other_meter() {
-        let new = r#"{"idPrm":"99999999999991","periode":{"dateDebut":"2026-09-29","dateFin":"2026-09-30"},"grandeur":[{"grandeurMetier":"CONS","grandeurPhysique":"EA","unite":"Wh","points":[{"v":"33100","d":"2026-09-29"}]}]}"#;
-        let v5 = r#"{"meter_reading":{"usage_point_id":"99999999999991","quality":"BRUT","interval_reading":[{"value":"33100","date":"2026-09-29"}]}}"#;
+        let new = r#"{"idPrm":"12345678901234","periode":{"dateDebut":"2026-09-29","dateFin":"2026-09-30"},"grandeur":[{"grandeurMetier":"CONS","grandeurPhysique":"EA","unite":"Wh","points":[{"v":"33100","d":"2026-09-29"}]}]}"#;
+        let v5 = r#"{"meter_reading":{"usage_point_id":"12345678901234","quality":"BRUT","interval_reading":[{"value":"33100","date":"2026-09-29"}]}}"#;
         let down = Verdict::Down { retry_at: None };
         assert!(matches!(judged(Api::New, new), Verdict::Values(_)));
         assert_eq!(judged(Api::New, new), judged(Api::Legacy, v5));
         for (api, body) in [(Api::New, new), (Api::Legacy, v5)] {
-            assert_eq!(judged(api, &body.replace("99999999999991", "99999999999992")), down);
+            assert_eq!(judged(api, &body.replace("12345678901234", "12345678901235")), down);
         }
         for (short, long) in [("33100", "1".repeat(33)), ("BRUT", "B".repeat(33))] {
             assert_eq!(judged(Api::Legacy, &v5.replace(short, &long)), down, "longer than such texts are");

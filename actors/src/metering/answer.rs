@@ -79,15 +79,12 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::base::meter::Meter;
-    use crate::metering::request::DayRange;
     use crate::metering::resource_server::Point;
+    use crate::testing::question;
 
     fn body(resource: Resource, points: Vec<Point>) -> String {
-        let meter = Meter::parse("12345678901234").unwrap();
-        let range = DayRange::new(date(2026, 9, 29), date(2026, 9, 30)).unwrap();
-        let reading = Reading { quality: "BRUT".to_owned(), points };
-        Answer { request: MeterRequest { resource, meter, range }, reading }.to_body()
+        let request = question(resource, date(2026, 9, 29), date(2026, 9, 30));
+        Answer { request, reading: Reading { quality: "BRUT".to_owned(), points } }.to_body()
     }
 
     #[test]

@@ -167,6 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::meter;
 
     fn key(n: u8) -> CacheKey {
         CacheKey([n; 32])
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn every_subject_has_its_own_key() {
-        let meters = ["12345678901234", "12345678901235"].map(|text| Meter::parse(text).unwrap());
+        let meters = [1, 2].map(meter);
         let mut texts: Vec<String> = meters.map(owner_text).to_vec();
         for meter in meters {
             texts.push(key_text(meter, Subject::Consent));

@@ -114,15 +114,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::meter::Meter;
-    use crate::metering::request::{DayRange, Resource};
+    use crate::metering::request::Resource;
+    use crate::testing::question;
 
     const TODAY: Date = date(2026, 11, 23);
 
     fn call(resource: Resource, back: i64, len: i64) -> MeterRequest {
-        let start = plus(TODAY, -back);
-        let range = DayRange::new(start, plus(start, len)).unwrap();
-        MeterRequest { resource, meter: Meter::parse("12345678901234").unwrap(), range }
+        question(resource, plus(TODAY, -back), plus(TODAY, len - back))
     }
 
     fn error(cause: Cause) -> DataError {

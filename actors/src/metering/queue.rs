@@ -55,19 +55,18 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::base::meter::Meter;
-    use crate::metering::request::{DayRange, Resource};
+    use crate::metering::request::Resource::ConsumptionCurve;
+    use crate::testing::question;
 
     #[test]
     fn old_days_give_way() {
-        let meter = Meter::parse("12345678901234").unwrap();
-        let priority = |start, end| {
-            let range = DayRange::new(start, end).unwrap();
-            let call = MeterRequest { resource: Resource::ConsumptionCurve, meter, range };
-            priority(call, date(2026, 11, 23))
-        };
-        assert_eq!(priority(date(2026, 11, 22), date(2026, 11, 23)), Priority::High);
-        assert_eq!(priority(date(2023, 11, 24), date(2026, 11, 23)), Priority::High);
-        assert_eq!(priority(date(2026, 11, 9), date(2026, 11, 16)), Priority::Low);
+        for (start, end, expected) in [
+            (date(2026, 11, 22), date(2026, 11, 23), Priority::High),
+            (date(2023, 11, 24), date(2026, 11, 23), Priority::High),
+            (date(2026, 11, 9), date(2026, 11, 16), Priority::Low),
+        ] {
+            let priority = priority(question(ConsumptionCurve, start, end), date(2026, 11, 23));
+            assert_eq!(priority, expected, "{start} to {end}");
+        }
     }
 }

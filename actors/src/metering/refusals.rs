@@ -168,6 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::meter;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -239,7 +240,6 @@ mod tests {
 
     #[test]
     fn many_refusals_at_once_are_nobodys_doing() {
-        let meter = |n: u64| Meter::parse(&format!("{n:014}")).unwrap();
         let mut outages = OutageDetector::default();
         outages.refused(meter(1), at(100));
         outages.refused(meter(1), at(101));

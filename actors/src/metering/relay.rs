@@ -1,9 +1,9 @@
 //! **`MeterRelay`**: answers boxes' questions for metering data, from memory where it can, from Enedis where it must.
 //!
 //! The actor does what its core (`relay/core.rs`) decides: it looks into the store and writes to it, sends calls, asks for
-//! the application's token, and answers. It owns the callers' replies, and an alarm. Promises: a request has an answer within [`WAIT`] and a little; equal calls are one
-//! call; one box cannot keep the others waiting; Enedis' quota is kept; what Enedis' gateway says of itself is never
-//! an answer about a meter. Refuses with [`Relayed::Busy`] when a call could not be sent in time, at no cost at
+//! the application's token, and answers. It owns the callers' replies, and an alarm. Promises: a request has an answer
+//! within [`WAIT`] and a little; equal calls are one call; one box cannot keep the others waiting; Enedis' quota is kept;
+//! what Enedis' gateway says of itself is never an answer about a meter. Refuses with [`Relayed::Busy`] when a call could not be sent in time, at no cost at
 //! Enedis, and with [`Relayed::Unavailable`] when Enedis does not answer; what other calls of the request brought is
 //! kept, so that the next try costs less.
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use self::core::{Core, Effect, Event};
+use self::core::{Core, Effect, Event, Question};
 pub use self::counters::{ApiSnapshot, RelaySnapshot};
 use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
@@ -254,9 +254,7 @@ impl Actor for MeterRelay {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct ReadMeter {
-    request: MeterRequest,
-    /// When the owner consented, as the box's token says.
-    consented: Timestamp,
+    question: Question,
     reply: Reply<Relayed>,
 }
 
@@ -265,11 +263,10 @@ impl Handler<ReadMeter> for MeterRelay {
 
     // Synchronous: answers from memory, or spawns futures that interleave with later messages.
     fn handle(&mut self, msg: ReadMeter, ctx: &mut Self::Context) {
-        let ReadMeter { request, consented, reply } = msg;
-        if !reply.is_abandoned() {
+        if !msg.reply.is_abandoned() {
             self.serial += 1;
-            self.callers.insert(self.serial, reply);
-            self.tell(Event::Asked { id: self.serial, request, consented }, ctx);
+            self.callers.insert(self.serial, msg.reply);
+            self.tell(Event::Asked { id: self.serial, question: msg.question }, ctx);
         }
     }
 }
@@ -348,8 +345,8 @@ pub struct MeterRelayHandle {
 impl MeterRelayHandle {
     /// Answers `request`, of a box whose owner consented at `consented`.
     pub async fn read(&self, request: MeterRequest, consented: Timestamp) -> Relayed {
-        let asked =
-            self.admission.ask(|reply| self.addr.do_send(ReadMeter { request, consented, reply })).await;
+        let question = Question { request, consented };
+        let asked = self.admission.ask(|reply| self.addr.do_send(ReadMeter { question, reply })).await;
         asked.unwrap_or_else(|error| match error {
             AskError::Overloaded | AskError::Timeout => Relayed::Busy { retry_after: WAIT },
             AskError::Stopped => Relayed::Unavailable { retry_after: WAIT },

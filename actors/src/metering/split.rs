@@ -120,15 +120,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::base::meter::Meter;
     use crate::metering::resource_server::{Cause, Point};
+    use crate::testing::question as request;
 
     const TODAY: Date = date(2026, 11, 23);
-
-    fn request(resource: Resource, start: Date, end: Date) -> MeterRequest {
-        let meter = Meter::parse("12345678901234").unwrap();
-        MeterRequest { resource, meter, range: DayRange::new(start, end).unwrap() }
-    }
 
     fn lengths(calls: &[MeterRequest]) -> Vec<i64> {
         calls.iter().map(|call| call.range.day_count()).collect()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::ToSpan;
+use jiff::civil::Date;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -12,12 +13,13 @@ use crate::base::keyring::CacheKey;
 use crate::base::keyring::{
     BrowserHash, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash,
 };
+use crate::base::meter::Meter;
 use crate::base::network::Network;
 use crate::device_flow::session::{Consent, Lifetimes, Phase, Request, Session};
 use crate::device_flow::store::record::PhaseTag;
 use crate::metering::cache::CacheEntry;
 use crate::metering::civil::moment_text;
-use crate::metering::request::DayRange;
+use crate::metering::request::{DayRange, MeterRequest, Resource};
 use crate::metering::resource_server::{Point, Reading};
 use crate::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
 
@@ -185,6 +187,23 @@ impl Samples {
     pub fn cache_entries(&mut self, owner: CacheKey, count: usize) -> Vec<CacheEntry> {
         (0..count).map(|_| self.cache_entry(owner)).collect()
     }
+}
+
+/// The meter of this number.
+///
+/// # Panics
+/// If it has more than 14 digits.
+pub fn meter(number: u64) -> Meter {
+    Meter::parse(&format!("{number:014}")).expect("14 digits")
+}
+
+/// A question about a meter, from the day `start` to the one before `end`.
+///
+/// # Panics
+/// If there is no such day.
+pub fn question(resource: Resource, start: Date, end: Date) -> MeterRequest {
+    let range = DayRange::new(start, end).expect("a range of days");
+    MeterRequest { resource, meter: meter(12_345_678_901_234), range }
 }
 
 /// A load curve with 540 W in every hour.

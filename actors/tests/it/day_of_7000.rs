@@ -15,11 +15,11 @@ use actors::limits::quota::{Quota, QuotaSettings};
 use actors::metering::civil::{paris, plus, today};
 use actors::metering::relay::{MeterRelayHandle, RelaySettings, Relayed};
 use actors::metering::request::{DayRange, MeterRequest, Resource};
-use actors::testing::MeterModel;
+use actors::testing::{MeterModel, meter};
 use futures_util::future::join_all;
 
 use crate::fake_enedis::{FakeEnedis, secs};
-use crate::relay::{self, meter};
+use crate::relay;
 use crate::universe::{START, Universe, universe};
 
 /// Where operators read the table.

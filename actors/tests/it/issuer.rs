@@ -10,11 +10,11 @@ use actors::enedis::port::{Answer, Attempt, NoMeters, NoToken, Subscription};
 use actors::metering::civil::{plus, today};
 use actors::metering::consent::MeterGrantIssuer;
 use actors::metering::tokens::service::Opened;
-use actors::testing::{MeterModel, TokenModel};
+use actors::testing::{MeterModel, TokenModel, meter};
 use futures_util::future::join;
 
 use crate::fake_enedis::{FakeEnedis, secs};
-use crate::relay::{self, meter};
+use crate::relay;
 use crate::tokens::{Tokens, service};
 use crate::universe::{START, Universe, pass, universe};
 

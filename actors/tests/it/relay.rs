@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use actix::Arbiter;
 use actors::base::clock::Timestamp;
-use actors::base::meter::Meter;
 use actors::enedis::port::{Answer, Attempt, NoToken};
 use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::{Api, ApiMode};
@@ -16,7 +15,7 @@ use actors::metering::civil::{plus, today};
 use actors::metering::relay::{COME_BACK, MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings, Relayed};
 use actors::metering::request::{DayRange, MeterRequest, Resource};
 use actors::metering::resource_server::{Cause, DataError, Verdict};
-use actors::testing::{MeterModel, hourly_reading};
+use actors::testing::{MeterModel, hourly_reading, meter};
 use futures_util::future::{join, join_all};
 use tokio::time::timeout;
 
@@ -96,10 +95,6 @@ pub fn days(n: u64, days: i64) -> MeterRequest {
 
 fn values(request: MeterRequest) -> Verdict {
     Verdict::Values(hourly_reading(request.range))
-}
-
-pub fn meter(n: u64) -> Meter {
-    Meter::parse(&format!("{n:014}")).unwrap()
 }
 
 fn is_answer(relayed: &Relayed, days: usize) -> bool {

@@ -9,10 +9,9 @@ use actors::base::meter::Meter;
 use actors::base::token_set::TokenSet;
 use actors::metering::tokens::Origin;
 use actors::metering::tokens::service::{Consented, Opened, Refresh, Refreshed, TokenService};
-use actors::testing::{CONSENT_LIFE, TokenModel};
+use actors::testing::{CONSENT_LIFE, TokenModel, meter};
 use serde_json::Value;
 
-use crate::relay::meter;
 use crate::universe::{START, Universe, pass, universe};
 
 /// The service on `store`.

@@ -2,17 +2,12 @@ use jiff::civil::date;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::meter::Meter;
+use crate::testing::question as request;
 
 fn point(value: &str, date: &str, step: Option<&str>) -> Point {
     let nature = step.map(|_| "B".to_owned());
     let (value, date) = (value.to_owned(), date.to_owned());
     Point { value, date, interval_length: step.map(str::to_owned), measure_type: nature }
-}
-
-fn request(resource: Resource, start: Date, end: Date) -> MeterRequest {
-    let meter = Meter::parse("12345678901234").unwrap();
-    MeterRequest { resource, meter, range: DayRange::new(start, end).unwrap() }
 }
 
 /// A curve of half hours over whole days.

@@ -14,6 +14,7 @@ use jiff::civil::Date;
 
 pub use self::calls::Call;
 use self::token::HeldToken;
+pub use super::sealed_cache::Question;
 use super::sealed_cache::{Remembered, SealedCache};
 use super::shares::Shares;
 use super::{ApiSnapshot, COME_BACK, RelaySettings, RelaySnapshot, Relayed};
@@ -47,8 +48,8 @@ const OUTAGE_PAUSE: Duration = Duration::from_secs(3_600);
 /// What the relay hears.
 #[derive(Debug)]
 pub enum Event {
-    /// The caller `id` asks, for a box whose owner consented at `consented`.
-    Asked { id: u64, request: MeterRequest, consented: Timestamp },
+    /// The caller `id` asks.
+    Asked { id: u64, question: Question },
     /// What the store has of the keys of [`Effect::Look`]: nothing, if it did not answer.
     Found { id: u64, entries: Vec<CacheEntry> },
     /// A call that was sent has ended.
@@ -80,8 +81,7 @@ pub enum Effect {
 
 /// A request that waits for its calls.
 struct Waiting {
-    request: MeterRequest,
-    consented: Timestamp,
+    question: Question,
     days: BTreeMap<Date, Day>,
     errors: Vec<DataError>,
     troubles: Vec<Trouble>,
@@ -94,7 +94,7 @@ pub struct Core {
     allowances: [Allowance; 2],
     queue: FairQueue<Meter, MeterRequest, u64>,
     /// Requests whose look into the store is under way.
-    looking: HashMap<u64, (MeterRequest, Timestamp, Remembered)>,
+    looking: HashMap<u64, (Question, Remembered)>,
     waiting: HashMap<u64, Waiting>,
     cache: SealedCache,
     outages: OutageDetector,
@@ -124,19 +124,19 @@ impl Core {
     /// Takes an event in, and says what is to be done, in this order.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         match event {
-            Event::Asked { id, request, consented } => {
-                let (remembered, missing) = self.cache.look(request, consented, now);
+            Event::Asked { id, question } => {
+                let (remembered, missing) = self.cache.look(question, now);
                 if missing.is_empty() {
-                    self.proceed(now, id, request, consented, remembered);
+                    self.proceed(now, id, question, remembered);
                 } else {
-                    self.looking.insert(id, (request, consented, remembered));
+                    self.looking.insert(id, (question, remembered));
                     self.effects.push(Effect::Look { id, keys: missing });
                 }
             }
             Event::Found { id, entries } => {
-                if let Some((request, consented, mut remembered)) = self.looking.remove(&id) {
-                    self.cache.take_in(entries, &mut remembered, request, consented, now);
-                    self.proceed(now, id, request, consented, remembered);
+                if let Some((question, mut remembered)) = self.looking.remove(&id) {
+                    self.cache.take_in(entries, &mut remembered, question, now);
+                    self.proceed(now, id, question, remembered);
                 }
             }
             Event::Ended { call, verdict } => {
@@ -198,22 +198,15 @@ impl Core {
     }
 
     /// Decides what a request needs, now that what is remembered of it is at hand.
-    fn proceed(
-        &mut self,
-        now: Timestamp,
-        id: u64,
-        request: MeterRequest,
-        consented: Timestamp,
-        remembered: Remembered,
-    ) {
-        let today = today(now);
+    fn proceed(&mut self, now: Timestamp, id: u64, question: Question, remembered: Remembered) {
+        let (Question { request, consented }, today) = (question, today(now));
         let Remembered { days, error: lasting, history, since } = remembered;
         let mut calls = split::calls(request, today, |day| days.contains_key(&day));
         if let (Some(call), Some(since), None) = (calls.first_mut(), since, &lasting) {
             *call = split::widened(*call, since, today);
         }
         let (errors, troubles) = (Vec::new(), Vec::new());
-        let mut waiting = Waiting { request, consented, days, errors, troubles, outstanding: 0 };
+        let mut waiting = Waiting { question, days, errors, troubles, outstanding: 0 };
         match history.judge(now, consented) {
             Judgement::Withdrawn if !self.outages.is_outage(now) => {
                 waiting.errors.push(DataError::no_consent());
@@ -276,8 +269,8 @@ impl Core {
 
     /// Answers a request none of whose calls is outstanding.
     fn settle(&mut self, now: Timestamp, id: u64, waiting: &Waiting) {
-        let Waiting { request, days, errors, troubles, .. } = waiting;
-        let relayed = match split::merge(*request, days, errors, troubles) {
+        let Waiting { question, days, errors, troubles, .. } = waiting;
+        let relayed = match split::merge(question.request, days, errors, troubles) {
             Merged::Answer(answer) => Relayed::Answer(answer.to_body()),
             Merged::Error(error) => Relayed::Error(error),
             Merged::Trouble(Trouble::Busy { until }) => {

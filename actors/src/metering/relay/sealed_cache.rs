@@ -61,12 +61,11 @@ pub struct Remembered {
     pub since: Option<Date>,
 }
 
-/// When an answer came, and the latest consent of those who asked: nothing of before it counts.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    pub now: Timestamp,
-    /// The day in France.
-    pub today: Date,
+/// A question of a box, and when its owner consented: nothing of before counts, as it may be of another person's time,
+/// and what Enedis refused then is void.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    pub request: MeterRequest,
     pub consented: Timestamp,
 }
 
@@ -84,19 +83,13 @@ impl SealedCache {
         self.hot.bytes()
     }
 
-    /// What is in memory of a request's subjects, and the keys of what the store may have. Nothing of before `consented`
-    /// counts: it may be of another person's time, and what Enedis refused then is void.
-    pub fn look(
-        &mut self,
-        request: MeterRequest,
-        consented: Timestamp,
-        now: Timestamp,
-    ) -> (Remembered, Vec<CacheKey>) {
+    /// What is in memory of a question's subjects, and the keys of what the store may have.
+    pub fn look(&mut self, question: Question, now: Timestamp) -> (Remembered, Vec<CacheKey>) {
         let (mut remembered, mut missing) = (Remembered::default(), Vec::new());
-        for subject in subjects(request, now) {
-            let key = self.key(request.meter, subject);
+        for subject in subjects(question.request, now) {
+            let key = self.key(question.request.meter, subject);
             match self.hot.get(key, now) {
-                Some(kept) if kept.fetched >= consented => {
+                Some(kept) if kept.fetched >= question.consented => {
                     remembered.note(subject, &kept.plain, now);
                     // A box loses its tokens by refusals: another instance may have been answered since.
                     if subject == Subject::Consent && remembered.history != RefusalHistory::default() {
@@ -115,35 +108,31 @@ impl SealedCache {
         &mut self,
         entries: Vec<CacheEntry>,
         remembered: &mut Remembered,
-        request: MeterRequest,
-        consented: Timestamp,
+        Question { request, consented }: Question,
         now: Timestamp,
     ) {
-        let mut entries: BTreeMap<CacheKey, CacheEntry> =
-            entries.into_iter().map(|entry| (entry.key, entry)).collect();
+        let entries = entries.into_iter().filter(|entry| entry.expires > now && entry.fetched >= consented);
+        let mut entries: BTreeMap<CacheKey, CacheEntry> = entries.map(|entry| (entry.key, entry)).collect();
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
-            let entry =
-                entries.remove(&key).filter(|entry| entry.expires > now && entry.fetched >= consented);
-            let Some(entry) = entry else { continue };
+            let Some(entry) = entries.remove(&key) else { continue };
             // Sealed under another key, or damaged: as good as missing.
             let Some(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
-            let kept = Kept { owner: entry.owner, fetched: entry.fetched, plain: plain.into_boxed_slice() };
-            let size = kept.plain.len();
             match self.hot.get(key, now) {
                 // A call may have ended meanwhile.
-                Some(newer) if newer.fetched > kept.fetched => remembered.note(subject, &newer.plain, now),
+                Some(newer) if newer.fetched > entry.fetched => remembered.note(subject, &newer.plain, now),
                 _ => {
-                    remembered.note(subject, &kept.plain, now);
-                    self.hot.put(key, kept, size, entry.expires);
+                    remembered.note(subject, &plain, now);
+                    let (owner, fetched, size) = (entry.owner, entry.fetched, plain.len());
+                    self.hot.put(key, Kept { owner, fetched, plain: plain.into() }, size, entry.expires);
                 }
             }
         }
     }
 
     /// Keeps the days a call brought, each for as long as it is good.
-    pub fn keep_days(&mut self, call: MeterRequest, days: &BTreeMap<Date, Day>, at: Moment) {
-        let Moment { now, today, .. } = at;
+    pub fn keep_days(&mut self, asked: Question, days: &BTreeMap<Date, Day>, now: Timestamp) {
+        let (call, today) = (asked.request, today(now));
         for (date, day) in days {
             let fullness = day.fullness(call.resource, *date);
             if let Some(life) = day_life(*date, fullness, today) {
@@ -151,19 +140,19 @@ impl SealedCache {
             }
         }
         let first = days.iter().find(|(_, day)| !day.points.is_empty()).map(|(date, _)| *date);
-        let before = self.since(call, at);
+        let before = self.since(asked, now);
         if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
             self.set_since(call, first, now);
         }
     }
 
     /// Keeps an error that Enedis would repeat.
-    pub fn keep_error(&mut self, call: MeterRequest, error: &DataError, at: Moment) {
-        let Moment { now, today, consented } = at;
+    pub fn keep_error(&mut self, asked: Question, error: &DataError, now: Timestamp) {
+        let (call, today) = (asked.request, today(now));
         let subject = Subject::Error(call.resource);
-        let before = self.peek(call.meter, subject, consented, now);
+        let before = self.peek(call.meter, subject, asked.consented, now);
         let before = before.and_then(|plain| serde_json::from_slice::<KeptError>(plain).ok());
-        let had_data = self.since(call, at).is_some();
+        let had_data = self.since(asked, now).is_some();
         let remembered =
             LastingError::remember(before.as_ref().map(|kept| &kept.error), error, call, had_data, today);
         if let Some((error, life)) = remembered {
@@ -180,13 +169,13 @@ impl SealedCache {
         self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
     }
 
-    fn since(&mut self, call: MeterRequest, at: Moment) -> Option<Date> {
-        self.peek(call.meter, Subject::Since(call.resource), at.consented, at.now).and_then(date)
+    fn since(&mut self, Question { request, consented }: Question, now: Timestamp) -> Option<Date> {
+        self.peek(request.meter, Subject::Since(request.resource), consented, now).and_then(date)
     }
 
     /// What was said lately of a meter's consent.
-    pub fn history(&mut self, meter: Meter, at: Moment) -> RefusalHistory {
-        let plain = self.peek(meter, Subject::Consent, at.consented, at.now);
+    pub fn history(&mut self, meter: Meter, consented: Timestamp, now: Timestamp) -> RefusalHistory {
+        let plain = self.peek(meter, Subject::Consent, consented, now);
         plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
     }
 

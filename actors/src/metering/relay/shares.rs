@@ -71,10 +71,11 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::meter;
 
     #[test]
     fn one_meter_has_a_share_of_each_hour() {
-        let (one, other) = (Meter::parse("00000000000001").unwrap(), Meter::parse("00000000000002").unwrap());
+        let (one, other) = (meter(1), meter(2));
         let now = Timestamp::from_millis(3_600_000 * 7 + 600_000);
         let mut shares = Shares::new(1_000);
         for _ in 0..250 {

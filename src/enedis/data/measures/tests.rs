@@ -1,6 +1,6 @@
-use actors::base::meter::Meter;
 use actors::metering::day::days_of;
 use actors::metering::request::DayRange;
+use actors::testing::meter;
 use jiff::civil::date;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -28,22 +28,16 @@ fn values(read: &Reading) -> Vec<(&str, &str)> {
 
 #[test]
 fn questions_have_the_parameters_of_the_swagger() {
-    let meter = Meter::parse("00000000000042").unwrap();
-    let range = DayRange::new(date(2026, 9, 29), date(2026, 10, 1)).unwrap();
-    let text = |resource| {
-        let (path, query) = question(MeterRequest { resource, meter, range });
-        format!("{path}?{query}")
-    };
-    assert_eq!(
-        text(Resource::DailyMaxPower),
-        "mesure_synchrone_auto/v2/puissance_conso_max_quotidienne?pointId=00000000000042&dateDebut=2026-09-29\
-         &dateFin=2026-10-01&mesuresPas=P1D&grandeurPhysique=PMA"
-    );
-    assert_eq!(
-        text(Resource::ProductionCurve),
-        "mesure_synchrone_auto/v2/courbe_de_charge_production?pointId=00000000000042&dateDebut=2026-09-29\
-         &dateFin=2026-10-01"
-    );
+    let days = "pointId=00000000000042&dateDebut=2026-09-29&dateFin=2026-10-01";
+    for (resource, path, more) in [
+        (Resource::DailyMaxPower, "puissance_conso_max_quotidienne", "&mesuresPas=P1D&grandeurPhysique=PMA"),
+        (Resource::ProductionCurve, "courbe_de_charge_production", ""),
+    ] {
+        let range = DayRange::new(date(2026, 9, 29), date(2026, 10, 1)).unwrap();
+        let (found, query) = question(MeterRequest { resource, meter: meter(42), range });
+        assert_eq!(found, format!("mesure_synchrone_auto/v2/{path}"));
+        assert_eq!(query, format!("{days}{more}"), "{resource:?}");
+    }
 }
 
 #[test]

@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use super::{COME_BACK, Core, Effect};
+use super::{COME_BACK, Core, Effect, Question};
 use crate::base::clock::Timestamp;
 use crate::enedis::exchanger::{Acquired, NotDone};
 use crate::enedis::port::Bearer;
 use crate::limits::fair_queue::{Next, Priority};
 use crate::limits::quota::CLOSED_MAX;
 use crate::metering::api_choice::{Api, Report};
-use crate::metering::civil::today;
 use crate::metering::day::{Day, days_of};
 use crate::metering::queue::ADMIT;
 use crate::metering::refusals::{Judgement, RefusalHistory, is_young};
-use crate::metering::relay::sealed_cache::Moment;
 use crate::metering::request::{DayRange, MeterRequest};
 use crate::metering::resource_server::{Cause, DataError, MeterCall, Verdict};
 use crate::metering::split::Trouble;
@@ -195,10 +193,10 @@ impl Core {
         let mut waiters = self.queue.finish(now, &call);
         let asked = || waiters.iter().filter_map(|id| self.waiting.get(id));
         // A call that was begun earlier than anybody asked for: its error may be about the days before.
-        let narrow = asked().map(|waiting| waiting.request.range.start()).min();
+        let narrow = asked().map(|waiting| waiting.question.request.range.start()).min();
         let narrow = narrow.filter(|start| *start > call.range.start());
-        let consented = asked().map(|waiting| waiting.consented).max().unwrap_or_default();
-        let outcome = self.remember(Moment { now, today: today(now), consented }, call, narrow, verdict);
+        let consented = asked().map(|waiting| waiting.question.consented).max().unwrap_or_default();
+        let outcome = self.remember(now, Question { request: call, consented }, narrow, verdict);
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {
             if is_young(now, consented) && !self.outages.has_answered(call.meter, now) {
@@ -218,7 +216,7 @@ impl Core {
                     Err(busy) => waiting.troubles.push(busy),
                 },
                 Outcome::ConsentRefused(history) => {
-                    let withdrawn = history.judge(now, waiting.consented) == Judgement::Withdrawn;
+                    let withdrawn = history.judge(now, waiting.question.consented) == Judgement::Withdrawn;
                     if withdrawn && !self.outages.is_outage(now) {
                         waiting.errors.push(DataError::no_consent());
                     } else {
@@ -237,17 +235,17 @@ impl Core {
 
     fn remember(
         &mut self,
-        at: Moment,
-        call: MeterRequest,
+        now: Timestamp,
+        asked: Question,
         narrow: Option<Date>,
         verdict: Verdict,
     ) -> Outcome {
-        let now = at.now;
+        let call = asked.request;
         match verdict {
             Verdict::Values(reading) => {
                 self.consent_stands(call, now);
                 let days = days_of(call.resource, call.range, &reading);
-                self.cache.keep_days(call, &days, at);
+                self.cache.keep_days(asked, &days, now);
                 Outcome::Days(days)
             }
             Verdict::DataError(error) => {
@@ -260,9 +258,9 @@ impl Core {
                 }
                 if error.cause == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
-                    self.cache.keep_days(call, &empty, at);
+                    self.cache.keep_days(asked, &empty, now);
                 }
-                self.cache.keep_error(call, &error, at);
+                self.cache.keep_error(asked, &error, now);
                 Outcome::Error(error)
             }
             Verdict::ConsentRefused { code } => {
@@ -270,7 +268,7 @@ impl Core {
                 self.outages.refused(meter, now);
                 let outage = self.outages.is_outage(now);
                 tracing::warn!(code, ?meter, outage, "Enedis says that a consent is not there");
-                let mut history = self.cache.history(meter, at);
+                let mut history = self.cache.history(meter, asked.consented, now);
                 if outage {
                     history.put_off(now);
                 } else {

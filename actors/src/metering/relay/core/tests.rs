@@ -8,7 +8,7 @@ use crate::metering::api_choice::ApiMode;
 use crate::metering::civil::plus;
 use crate::metering::request::{DayRange, Resource};
 use crate::metering::resource_server::Cause;
-use crate::testing::hourly_reading;
+use crate::testing::{hourly_reading, meter};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A morning in autumn.
@@ -27,8 +27,6 @@ struct World {
     /// What was sent, and when.
     log: Vec<(Api, Timestamp)>,
     answers: Vec<(u64, Relayed)>,
-    /// Tokens that were not accepted, as the question for another names them.
-    rejected: Vec<Option<Bearer>>,
     wake: Option<Timestamp>,
 }
 
@@ -53,7 +51,6 @@ impl World {
             sent: VecDeque::new(),
             log: Vec::new(),
             answers: Vec::new(),
-            rejected: Vec::new(),
             wake: None,
         }
     }
@@ -70,10 +67,8 @@ impl World {
                     self.log.push((call.api, self.now));
                     self.sent.push_back(call);
                 }
-                Effect::AcquireToken { rejected } => {
-                    self.rejected.push(rejected);
-                    let token = format!("token {}", self.rejected.len());
-                    self.tell(Event::Token(Acquired::Bearer(Bearer::from(token.as_str()))));
+                Effect::AcquireToken { .. } => {
+                    self.tell(Event::Token(Acquired::Bearer(Bearer::from("token"))));
                 }
                 Effect::Write(entries) => self.store.extend(entries.into_iter().map(|e| (e.key, e))),
                 Effect::WakeAt(at) => self.wake = at,
@@ -83,7 +78,7 @@ impl World {
 
     fn ask(&mut self, request: MeterRequest, consented: Timestamp) -> u64 {
         self.asked += 1;
-        self.tell(Event::Asked { id: self.asked, request, consented });
+        self.tell(Event::Asked { id: self.asked, question: Question { request, consented } });
         self.asked
     }
 
@@ -119,10 +114,6 @@ impl World {
     }
 }
 
-fn meter(n: u64) -> Meter {
-    Meter::parse(&format!("{n:014}")).unwrap()
-}
-
 /// `days` days of the load curve of a meter, until yesterday.
 fn until_yesterday(n: u64, days: i64, now: Timestamp) -> MeterRequest {
     let today = today(now);
@@ -144,10 +135,6 @@ fn refused() -> Verdict {
 }
 
 const DOWN: Verdict = Verdict::Down { retry_at: None };
-
-fn is_busy(relayed: Option<&Relayed>) -> bool {
-    matches!(relayed, Some(Relayed::Busy { .. }))
-}
 
 #[test]
 fn a_call_about_yesterday_brings_the_week_but_nothing_of_before_the_first_value() {
@@ -182,17 +169,6 @@ fn an_error_about_days_nobody_asked_for_is_nobodys_answer() {
     let id = world.ask(yesterday, LONG_AGO);
     assert!(matches!(world.answer(id), Some(Relayed::Error(_))), "from memory");
     assert!(world.sent.is_empty());
-}
-
-#[test]
-fn a_call_is_sent_anew_once_when_the_token_is_not_accepted() {
-    let mut world = World::new(ApiMode::New, 1_000);
-    let id = world.ask(until_yesterday(1, 1, START), LONG_AGO);
-    world.end(Verdict::TokenRejected);
-    assert_eq!(world.rejected, [None, Some(Bearer::from("token 1"))]);
-    assert_eq!(world.sent[0].bearer, Bearer::from("token 2"));
-    world.end(Verdict::TokenRejected);
-    assert!(world.sent.is_empty() && is_busy(world.answer(id).as_ref()));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use jiff::civil::date as civil_date;
 
 use super::*;
-use crate::metering::request::{DayRange, Resource};
+use crate::metering::request::Resource;
+use crate::testing::question;
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 
@@ -10,27 +11,19 @@ fn cache(seed: u8) -> SealedCache {
 }
 
 fn request() -> MeterRequest {
-    let range = DayRange::new(civil_date(2026, 9, 1), civil_date(2026, 9, 2)).unwrap();
-    MeterRequest {
-        resource: Resource::DailyConsumption,
-        meter: Meter::parse("12345678901234").unwrap(),
-        range,
-    }
+    question(Resource::DailyConsumption, civil_date(2026, 9, 1), civil_date(2026, 9, 2))
 }
 
 fn at(secs: u64) -> Timestamp {
     NOW + Duration::from_secs(secs)
 }
 
-fn moment(now: Timestamp, consented: Timestamp) -> Moment {
-    Moment { now, today: today(now), consented }
-}
-
 /// The history that `cache` has at `now`, given what others have written.
 fn history(cache: &mut SealedCache, others: Vec<CacheEntry>, now: Timestamp) -> RefusalHistory {
-    let (mut remembered, missing) = cache.look(request(), Timestamp::EPOCH, now);
+    let question = Question { request: request(), consented: Timestamp::EPOCH };
+    let (mut remembered, missing) = cache.look(question, now);
     let found = others.into_iter().filter(|entry| missing.contains(&entry.key)).collect();
-    cache.take_in(found, &mut remembered, request(), Timestamp::EPOCH, now);
+    cache.take_in(found, &mut remembered, question, now);
     remembered.history
 }
 
@@ -57,8 +50,10 @@ fn what_was_kept_before_the_consent_is_as_good_as_absent() {
     refused.refused(at(0));
     cache.set_history(call.meter, Some(refused), at(0));
     cache.set_since(call, civil_date(2025, 1, 1), at(0));
-    assert_eq!(cache.history(call.meter, moment(at(9), at(0))), refused);
-    assert_eq!(cache.history(call.meter, moment(at(9), at(5))), RefusalHistory::default());
-    assert_eq!(cache.since(call, moment(at(9), at(0))), Some(civil_date(2025, 1, 1)));
-    assert_eq!(cache.since(call, moment(at(9), at(5))), None);
+    for (consented, history, since) in
+        [(at(0), refused, Some(civil_date(2025, 1, 1))), (at(5), RefusalHistory::default(), None)]
+    {
+        assert_eq!(cache.history(call.meter, consented, at(9)), history);
+        assert_eq!(cache.since(Question { request: call, consented }, at(9)), since);
+    }
 }
