@@ -1,15 +1,20 @@
 //! The installation's secret: from `SECRET_KEY`, else kept in `DATA_DIR`.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rand::TryRng;
 use rand::rngs::{SysError, SysRng};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// The file's name in `DATA_DIR`.
 const FILE: &str = "secret.key";
+/// Rights of anybody but the owner, and the owner's to execute.
+const NOT_0600: u32 = 0o7177;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,29 @@ pub enum SecretError {
         /// Why.
         source: io::Error,
     },
+    /// The file is a symbolic link: who may change it chooses the key.
+    #[error("{0} is a symbolic link: put the key's file itself there")]
+    Link(PathBuf),
+    /// Others may have read the key.
+    #[error("{path} has mode {mode:04o}: others may have read the key; chmod 600 it, or make a new one")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Somebody else knows the key, and may change it.
+    #[error(
+        "{path} belongs to user {owner}, and the server runs as user {user}: chown it, or run as its owner"
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
     /// The file does not hold 64 hex digits.
     #[error("{0}: expected 64 hex digits; restore it from a backup, or delete it and lose pending sessions")]
     Malformed(PathBuf),
@@ -33,11 +61,30 @@ pub fn find(configured: Option<[u8; 32]>, data_dir: &Path) -> Result<Option<[u8;
         return Ok(configured);
     }
     let path = data_dir.join(FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).map(Some).ok_or(SecretError::Malformed(path)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(SecretError::Io { path, source }),
+    match rustix::fs::open(&path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => read(path, file.into()).map(Some),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::LOOP) => Err(SecretError::Link(path)),
+        Err(error) => Err(SecretError::Io { path, source: error.into() }),
     }
+}
+
+/// The key in `file`, which nobody else may have read or written.
+fn read(path: PathBuf, mut file: File) -> Result<[u8; 32], SecretError> {
+    let mut text = String::new();
+    let read = file.metadata().and_then(|about| file.read_to_string(&mut text).map(|_| about));
+    let about = match read {
+        Ok(about) => about,
+        Err(source) => return Err(SecretError::Io { path, source }),
+    };
+    let (mode, owner, user) = (about.mode() & 0o7777, about.uid(), geteuid().as_raw());
+    if owner != user {
+        return Err(SecretError::Foreign { path, owner, user });
+    }
+    if mode & NOT_0600 != 0 {
+        return Err(SecretError::Open { path, mode });
+    }
+    parse(&text).ok_or(SecretError::Malformed(path))
 }
 
 /// The configured key, else the one in `data_dir`, else a fresh one, kept there with mode 0600.
@@ -60,26 +107,18 @@ fn make(data_dir: &Path, key: [u8; 32]) -> Result<[u8; 32], SecretError> {
         move |source| SecretError::Io { path, source }
     };
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io(data_dir))?;
-    // Whole or not at all: a half-written key would seal what nobody can open.
-    let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(io(&draft))?;
-    writeln!(file, "{}", hex::encode(key)).and_then(|()| file.sync_all()).map_err(io(&draft))?;
-    // A link fails if another process was first; then its key counts.
-    let linked = fs::hard_link(&draft, &path);
-    fs::remove_file(&draft).map_err(io(&draft))?;
-    match linked {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let text = fs::read_to_string(&path).map_err(io(&path))?;
-            return parse(&text).ok_or(SecretError::Malformed(path));
+    // Whole or not at all, and with mode 0600 from the start: a half-written key would seal what nobody can open.
+    let mut draft = tempfile::Builder::new().prefix(FILE).tempfile_in(data_dir).map_err(io(data_dir))?;
+    writeln!(draft, "{}", hex::encode(key))
+        .and_then(|()| draft.as_file().sync_all())
+        .map_err(io(draft.path()))?;
+    match draft.persist_noclobber(&path) {
+        Ok(_) => {}
+        // Another process was first; its key counts.
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+            return find(None, data_dir)?.ok_or(SecretError::Malformed(path));
         }
-        Err(source) => return Err(SecretError::Io { path, source }),
+        Err(error) => return Err(SecretError::Io { path, source: error.error }),
     }
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io(data_dir))?;
     Ok(key)
@@ -103,6 +142,7 @@ pub(crate) fn parse(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

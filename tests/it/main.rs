@@ -15,6 +15,7 @@ mod metering;
 mod modes;
 mod readme;
 mod secrecy;
+mod secret_key;
 mod settings;
 mod store_contract;
 mod strangers;
