@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{CommandError, import_php, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
-use device_flow_proxy::{healthcheck, shutdown, telemetry};
+use device_flow_proxy::{healthcheck, secret, shutdown, telemetry};
 
 // Cheaper for the many small pieces of a request than the system's.
 #[global_allocator]
@@ -43,6 +43,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = secret::keep_out_of_dumps() {
+        return fail(&format!("memory dumps cannot be turned off: {error}"), 1);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

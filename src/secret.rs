@@ -1,4 +1,4 @@
-//! The installation's secret: from `SECRET_KEY`, else kept in `DATA_DIR`.
+//! The installation's secret: from `SECRET_KEY`, else kept in `DATA_DIR`, and in no memory dump.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,7 +9,9 @@ use rand::TryRng;
 use rand::rngs::{SysError, SysRng};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::geteuid;
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 
 /// The file's name in `DATA_DIR`.
 const FILE: &str = "secret.key";
@@ -131,6 +133,15 @@ pub fn random() -> Result<[u8; 32], SysError> {
     Ok(bits)
 }
 
+/// Sees to it that no crash writes this process' memory to a disk, and that no other process of the same user reads it.
+pub fn keep_out_of_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // The limit does not count where the kernel pipes dumps to a program, as systemd-coredump.
+    #[cfg(target_os = "linux")]
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
 /// Reads 64 hex digits; blanks around them do not matter.
 pub(crate) fn parse(text: &str) -> Option<[u8; 32]> {
     // The decoder would take `0x` in front as well.
@@ -146,6 +157,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_is_not_dumped() {
+        keep_out_of_dumps().unwrap();
+        let limit = rustix::process::getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
 
     #[test]
     fn made_once_and_kept_private() {

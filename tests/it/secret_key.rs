@@ -1,4 +1,4 @@
-//! The key's file: made private, and refused where others could have read or chosen it.
+//! The key: its file is made private, and refused where others could have read or chosen it; no memory dump has it.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -83,4 +83,17 @@ async fn a_private_key_is_taken_and_a_fresh_one_is_private() {
     let drafts = fs::read_dir(builder.data_path()).unwrap().map(|entry| entry.unwrap().file_name());
     let names: Vec<_> = drafts.filter(|name| name.to_string_lossy().starts_with("secret")).collect();
     assert_eq!(names, ["secret.key"], "nothing is left beside it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(target_os = "linux")]
+async fn memory_is_not_dumped() {
+    let server = Server::builder(BINARY).start().await.unwrap();
+    let path = format!("/proc/{}/limits", server.pid());
+    let limits = fs::read_to_string(&path).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..], ["0", "0", "bytes"], "{core}");
+    // What the kernel tells of a process that cannot be dumped is root's. A unit test asks it directly, as these tests
+    // may run as root themselves.
+    assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
 }
