@@ -23,7 +23,6 @@ use crate::config::Config;
 
 /// Fewest digits of an id that `revoke` takes.
 const ID_MIN: usize = 8;
-/// All digits of an id.
 const ID_LEN: usize = 32;
 
 const ABOUT: &str = "\

@@ -24,7 +24,6 @@ pub struct Entry {
     pub expires_at: Option<Timestamp>,
 }
 
-/// The kinds of token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Lives as long as the consent.
@@ -35,21 +34,14 @@ pub enum Kind {
 
 /// A token to take over.
 pub struct Token {
-    /// Which kind.
     pub kind: Kind,
-    /// The token itself.
     pub bearer: BearerToken,
-    /// The meters it opens.
     pub meters: Vec<Meter>,
-    /// When it ends.
     pub expires_at: Timestamp,
 }
 
-/// What an entry is.
 pub enum Class {
-    /// A live token.
     Live(Token),
-    /// A token that has ended.
     Expired(Kind),
     /// A token that cannot be taken over, and why, for people.
     Faulty(Kind, &'static str),

@@ -16,18 +16,14 @@ use crate::commands::SourceError;
 use crate::store::OpenError;
 use crate::store::mongo::{DEADLINE, errors};
 
-/// Name of the collection.
 const COLLECTION: &str = "cache";
-/// Documents of one batch.
 const BATCH: u32 = 1_000;
-/// Wait for a server that answers.
 const SERVER_SELECTION: Duration = Duration::from_secs(4);
 
 /// What is read, and from which database.
 pub struct Found<S> {
     /// The database that the address names.
     pub database: String,
-    /// Its entries.
     pub entries: S,
 }
 

@@ -7,7 +7,6 @@ use actors::base::clock::Timestamp;
 
 use super::entry::{Class, Entry, Kind, Token};
 
-/// Counts of one kind of token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All that were met.
@@ -22,19 +21,15 @@ pub struct Counts {
     pub not_understood: u64,
 }
 
-/// Counts of everything.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Refresh tokens.
     pub refresh: Counts,
-    /// Access tokens.
     pub access: Counts,
     faults: BTreeMap<&'static str, u64>,
     others: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
-    /// The counts of a kind.
     pub fn of(&mut self, kind: Kind) -> &mut Counts {
         match kind {
             Kind::Refresh => &mut self.refresh,
@@ -60,7 +55,6 @@ impl Report {
         None
     }
 
-    /// Writes the table.
     pub fn write(&self, out: &mut impl Write, dry_run: bool) -> io::Result<()> {
         let taken = if dry_run { "to take over" } else { "taken over" };
         let head = ["found", taken, "already here", "expired", "not understood"];

@@ -11,7 +11,6 @@ use serde::Serialize;
 /// Digits of an id that are shown: enough to name one of billions.
 const ID_SHOWN: usize = 16;
 
-/// How grants are shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct View {
     /// JSON lines, not a table.
@@ -20,10 +19,8 @@ pub struct View {
     pub show_meters: bool,
 }
 
-/// What was shown.
 #[derive(Debug, Default)]
 pub struct Sum {
-    /// Grants.
     pub grants: u64,
     /// Those whose meters could not be read.
     pub unreadable: u64,

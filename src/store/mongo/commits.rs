@@ -91,7 +91,6 @@ fn insert_outcomes(error: &Error, count: usize) -> Vec<Outcome> {
     outcomes
 }
 
-/// A fresh session as a document.
 pub(super) fn insertion(session: &Session) -> Document {
     fields(&Record::of(session, DateTime::from_millis)).0
 }

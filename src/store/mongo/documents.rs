@@ -17,12 +17,10 @@ pub(super) fn fields(record: &impl Serialize) -> (Document, Document) {
     (present, absent.into_iter().map(|(name, _)| (name, Bson::String(String::new()))).collect())
 }
 
-/// Reads a document.
 pub(super) fn record<R: DeserializeOwned>(document: &RawDocumentBuf) -> Result<R, Damaged> {
     mongodb::bson::deserialize_from_slice(document.as_bytes()).map_err(|_| Damaged("document"))
 }
 
-/// The key of a document.
 pub(super) fn key(document: &RawDocumentBuf) -> Option<&[u8]> {
     document.get_binary("_id").ok().map(|id| id.bytes)
 }
@@ -32,7 +30,6 @@ pub(super) fn device(document: &RawDocumentBuf) -> Option<DeviceHash> {
     key(document).and_then(DeviceHash::from_slice)
 }
 
-/// Bytes as BSON.
 pub(super) fn binary(bytes: impl AsRef<[u8]>) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: bytes.as_ref().to_vec() }
 }

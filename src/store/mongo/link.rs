@@ -21,7 +21,6 @@ const SERVER_SELECTION: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(3);
 /// Wait for the majority's journals.
 const WRITE_CONCERN: Duration = Duration::from_secs(5);
-/// Threads of the driver.
 const THREADS: usize = 2;
 
 /// The client and its threads, which stop when the last store that shares them is dropped.
@@ -81,7 +80,6 @@ impl Link {
         self.run(bounded, || Err(stopped(StoreError::Aborted))).await
     }
 
-    /// Runs a change.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         change: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,

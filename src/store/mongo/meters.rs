@@ -230,7 +230,6 @@ fn beside_value() -> u64 {
     bson::serialize_to_vec(&document(empty)).map_or(0, |bytes| bytes.len() as u64)
 }
 
-/// An entry as a document.
 fn document(CacheEntry { key, owner, sealed, fetched, expires }: CacheEntry) -> Document {
     let sealed = Binary { subtype: BinarySubtype::Generic, bytes: sealed };
     doc! {
@@ -242,7 +241,6 @@ fn document(CacheEntry { key, owner, sealed, fetched, expires }: CacheEntry) -> 
     }
 }
 
-/// The entry in a document.
 pub(super) fn entry(document: &RawDocumentBuf) -> Result<CacheEntry, Damaged> {
     let read = || -> bson::error::Result<_> {
         let bytes = |name| document.get_binary(name).map(|found| found.bytes);

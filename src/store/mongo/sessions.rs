@@ -142,7 +142,6 @@ impl SessionStore for MongoStore {
     }
 }
 
-/// The session in a document.
 pub(super) fn session(document: &RawDocumentBuf) -> Result<Session, Damaged> {
     record::<Record<DateTime>>(document)?.session(DateTime::timestamp_millis)
 }

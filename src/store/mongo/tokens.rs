@@ -179,7 +179,6 @@ fn token(access: Access) -> Document {
     doc! { "token": binary(token), "issued_ms": millis(issued_at), "expires_ms": millis(expires_at) }
 }
 
-/// The grant in a document.
 pub(super) fn grant(document: &RawDocumentBuf) -> Result<MeterGrant, Damaged> {
     record::<GrantRecord<DateTime>>(document)?.grant(DateTime::timestamp_millis)
 }

@@ -79,12 +79,10 @@ impl Workers {
         self.write(move |db| Ok(probe(db)?)).await.expect("the writer runs")
     }
 
-    /// The one number that `sql` finds.
     pub(super) async fn number(&self, sql: &'static str) -> i64 {
         self.probe(move |db| db.query_row(sql, [], |row| row.get(0))).await
     }
 
-    /// Pages of the file.
     pub(super) async fn pages(&self) -> i64 {
         self.number("PRAGMA page_count").await
     }
@@ -95,7 +93,6 @@ impl Workers {
         self.probe(move |db| db.query_row(&limit, [], |_| Ok(()))).await;
     }
 
-    /// Lets the file be written or not.
     pub(super) async fn let_write(&self, writable: bool) {
         self.probe(move |db| db.pragma_update(None, "query_only", !writable)).await;
     }

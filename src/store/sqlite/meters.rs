@@ -23,7 +23,6 @@ use super::transaction::{Failed, delete_some, transact};
 use super::worker::Workers;
 use crate::store::OpenError;
 
-/// The database.
 const FILE: &str = "meters.sqlite";
 /// Changes that may wait for the thread that writes.
 const WRITES_QUEUED: usize = 256;

@@ -26,7 +26,6 @@ use super::transaction::{Failed, give_back, transact};
 use super::worker::Workers;
 use crate::store::{OpenError, undamaged};
 
-/// The database.
 const FILE: &str = "sessions.sqlite";
 /// Names of the threads that read and write.
 const THREADS: [&str; 2] = ["sqlite-reader", "sqlite-writer"];

@@ -25,7 +25,6 @@ use super::transaction::{delete_some, transact};
 use super::worker::Workers;
 use crate::store::{OpenError, undamaged};
 
-/// The database.
 const FILE: &str = "tokens.sqlite";
 /// Changes that may wait for the thread that writes.
 const WRITES_QUEUED: usize = 256;

@@ -122,12 +122,10 @@ pub(super) fn evict(db: &Connection, now: Timestamp, max_bytes: u64) -> rusqlite
     Ok(gone)
 }
 
-/// Bytes of all values.
 pub(super) fn total(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached(TOTAL)?.query_row([], |row| row.get(0))
 }
 
-/// Deletes the entries of one owner.
 pub(super) fn forget(db: &Connection, owner: CacheKey) -> rusqlite::Result<u64> {
     db.prepare_cached(FORGET)?.execute([owner.0]).map(|gone| gone as u64)
 }

@@ -105,7 +105,6 @@ pub(super) fn purge(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
     db.prepare_cached(PURGE)?.execute(params![millis(now), PURGE_CHUNK]).map(|gone| gone as u64)
 }
 
-/// The session in a row.
 pub(super) fn session(record: Record) -> Result<Session, Damaged> {
     record.session(identity)
 }

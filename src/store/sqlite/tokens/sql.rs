@@ -167,7 +167,6 @@ fn delete(db: &Connection, refresh: &[u8]) -> rusqlite::Result<(usize, usize)> {
     Ok((grants, access))
 }
 
-/// The grant in a row.
 pub(super) fn grant(record: GrantRecord) -> Result<MeterGrant, Damaged> {
     record.grant(identity)
 }
