@@ -124,7 +124,7 @@ mod tests {
     }
 
     fn error(cause: Cause) -> DataError {
-        DataError { status: 400, code: "ADAM-ERR".into(), description: String::new(), cause }
+        DataError { cause, ..DataError::no_data() }
     }
 
     /// What is remembered of `error` about a resource without values.

@@ -120,28 +120,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::metering::resource_server::{Cause, Point};
-    use crate::testing::question as request;
+    use crate::metering::resource_server::Cause;
+    use crate::testing::{hourly_reading, question as request};
 
     const TODAY: Date = date(2026, 11, 23);
 
-    fn lengths(calls: &[MeterRequest]) -> Vec<i64> {
-        calls.iter().map(|call| call.range.day_count()).collect()
-    }
-
     #[test]
-    fn a_week_is_one_call_whatever_its_first_day() {
+    fn a_week_is_one_call_whatever_its_first_day_and_three_years_are_three() {
         for n in 0..14 {
             let start = plus(date(2026, 9, 1), n);
             let ask = request(Resource::ConsumptionCurve, start, plus(start, 7));
             assert_eq!(calls(ask, TODAY, |_| false), [ask]);
         }
-    }
-
-    #[test]
-    fn three_years_of_daily_values_are_three_calls() {
         let ask = request(Resource::DailyMaxPower, date(2023, 11, 24), TODAY);
-        assert_eq!(lengths(&calls(ask, TODAY, |_| false)), [365, 365, 365]);
+        let lengths = calls(ask, TODAY, |_| false).into_iter().map(|call| call.range.day_count());
+        assert_eq!(lengths.collect::<Vec<_>>(), [365, 365, 365]);
     }
 
     #[test]
@@ -164,44 +157,41 @@ mod tests {
 
     #[test]
     fn a_call_about_yesterday_brings_the_week() {
-        let yesterday = request(Resource::ConsumptionCurve, date(2026, 11, 22), TODAY);
-        let start = |call, since| widened(call, since, TODAY).range.start();
-        assert_eq!(start(yesterday, date(2020, 1, 1)), date(2026, 11, 16));
-        assert_eq!(start(yesterday, date(2026, 11, 20)), date(2026, 11, 20));
-        assert_eq!(start(yesterday, date(2026, 11, 23)), date(2026, 11, 22), "never narrower");
-        let week = request(Resource::ConsumptionCurve, date(2026, 11, 16), TODAY);
-        assert_eq!(widened(week, date(2020, 1, 1), TODAY), week);
-        let old = request(Resource::ConsumptionCurve, date(2026, 11, 1), date(2026, 11, 3));
-        assert_eq!(widened(old, date(2020, 1, 1), TODAY), old);
-        let years = request(Resource::DailyConsumption, date(2025, 12, 1), TODAY);
-        assert_eq!(widened(years, date(2020, 1, 1), TODAY), years);
+        let (curve, daily, always) =
+            (Resource::ConsumptionCurve, Resource::DailyConsumption, date(2020, 1, 1));
+        for (resource, start, end, since, expected) in [
+            (curve, date(2026, 11, 22), TODAY, always, date(2026, 11, 16)),
+            (curve, date(2026, 11, 22), TODAY, date(2026, 11, 20), date(2026, 11, 20)),
+            // Never narrower.
+            (curve, date(2026, 11, 22), TODAY, date(2026, 11, 23), date(2026, 11, 22)),
+            (curve, date(2026, 11, 16), TODAY, always, date(2026, 11, 16)),
+            (curve, date(2026, 11, 1), date(2026, 11, 3), always, date(2026, 11, 1)),
+            (daily, date(2025, 12, 1), TODAY, always, date(2025, 12, 1)),
+        ] {
+            let widened = widened(request(resource, start, end), since, TODAY);
+            assert_eq!(widened, request(resource, expected, end), "{start} to {end} since {since}");
+        }
     }
 
     #[test]
     fn what_counts_when_parts_differ() {
         let ask = request(Resource::DailyMaxPower, date(2026, 11, 1), date(2026, 11, 3));
-        let point = Point {
-            value: "9".into(),
-            date: "2026-11-01 10:00:00".into(),
-            interval_length: None,
-            measure_type: None,
-        };
-        let days = BTreeMap::from([(date(2026, 11, 1), Day { quality: "BEST".into(), points: vec![point] })]);
-        let error = |status, code: &str| DataError {
-            status,
-            code: code.into(),
-            description: String::new(),
-            cause: Cause::Other,
-        };
-        let early = error(400, "ADAM-ERR0123");
-        let gone = error(403, "ADAM-DC-0008");
+        let day = Day { quality: "BEST".into(), points: hourly_reading(ask.range).points };
+        let (none, days) = (BTreeMap::new(), BTreeMap::from([(date(2026, 11, 1), day)]));
+        let [early, gone] =
+            [DataError { cause: Cause::TooEarly, ..DataError::no_data() }, DataError::no_consent()]
+                .map(|error| [error]);
         let busy = Trouble::Busy { until: Timestamp::from_millis(5_000) };
-        assert!(matches!(merge(ask, &days, std::slice::from_ref(&early), &[]), Merged::Answer(_)));
-        let trouble = merge(ask, &days, std::slice::from_ref(&early), &[Trouble::Down, busy]);
-        assert_eq!(trouble, Merged::Trouble(busy));
-        assert_eq!(merge(ask, &days, std::slice::from_ref(&gone), &[busy]), Merged::Error(gone));
-        assert_eq!(merge(ask, &BTreeMap::new(), std::slice::from_ref(&early), &[]), Merged::Error(early));
-        assert_eq!(merge(ask, &BTreeMap::new(), &[], &[]), Merged::Error(DataError::no_data()));
+        let is_early = Merged::Error(early[0].clone());
+        assert!(matches!(merge(ask, &days, &early, &[]), Merged::Answer(_)));
+        for (days, errors, troubles, expected) in [
+            (&days, &early[..], &[Trouble::Down, busy][..], Merged::Trouble(busy)),
+            (&days, &gone, &[busy], Merged::Error(DataError::no_consent())),
+            (&none, &early, &[], is_early),
+            (&none, &[], &[], Merged::Error(DataError::no_data())),
+        ] {
+            assert_eq!(merge(ask, days, errors, troubles), expected);
+        }
     }
 
     proptest! {

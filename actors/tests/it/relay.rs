@@ -168,12 +168,7 @@ fn nobody_waits_longer_than_twenty_seconds() {
 fn trouble_is_never_told_as_a_refusal() {
     let busy = |secs: u64| Relayed::Busy { retry_after: Duration::from_secs(secs) };
     let unavailable = Relayed::Unavailable { retry_after: secs(60) };
-    let error = DataError {
-        status: 400,
-        code: "ADAM-ERR".into(),
-        description: String::new(),
-        cause: Cause::NoDirection,
-    };
+    let error = DataError { cause: Cause::NoDirection, ..DataError::no_data() };
     let down = Verdict::Down { retry_at: None };
     for (verdicts, told) in [
         (vec![down.clone()], busy(10)),

@@ -48,12 +48,19 @@ const OUTAGE_PAUSE: Duration = Duration::from_secs(3_600);
 /// What the relay hears.
 #[derive(Debug)]
 pub enum Event {
-    /// The caller `id` asks.
-    Asked { id: u64, question: Question },
+    Asked {
+        id: u64,
+        question: Question,
+    },
     /// What the store has of the keys of [`Effect::Look`]: nothing, if it did not answer.
-    Found { id: u64, entries: Vec<CacheEntry> },
-    /// A call that was sent has ended.
-    Ended { call: Call, verdict: Verdict },
+    Found {
+        id: u64,
+        entries: Vec<CacheEntry>,
+    },
+    Ended {
+        call: Call,
+        verdict: Verdict,
+    },
     /// The application's token, or why there is none.
     Token(Acquired),
     /// Callers that wait no more.
@@ -65,15 +72,21 @@ pub enum Event {
 /// What the relay does.
 #[derive(Debug)]
 pub enum Effect {
-    /// Answer a caller.
-    Answer { id: u64, relayed: Relayed },
+    Answer {
+        id: u64,
+        relayed: Relayed,
+    },
     /// Look into the store, and come back with [`Event::Found`].
-    Look { id: u64, keys: Vec<CacheKey> },
+    Look {
+        id: u64,
+        keys: Vec<CacheKey>,
+    },
     /// Send a call, and come back with [`Event::Ended`].
     Send(Call),
     /// Ask for the application's token, in place of one that was not accepted; come back with [`Event::Token`].
-    AcquireToken { rejected: Option<Bearer> },
-    /// Write to the store.
+    AcquireToken {
+        rejected: Option<Bearer>,
+    },
     Write(Vec<CacheEntry>),
     /// Come back with [`Event::Woken`] then, and at no time that was named before.
     WakeAt(Option<Timestamp>),

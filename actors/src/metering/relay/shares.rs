@@ -74,29 +74,18 @@ mod tests {
     use crate::testing::meter;
 
     #[test]
-    fn one_meter_has_a_share_of_each_hour() {
-        let (one, other) = (meter(1), meter(2));
+    fn one_meter_and_what_is_refused_have_a_share_of_each_hour() {
         let now = Timestamp::from_millis(3_600_000 * 7 + 600_000);
+        let left = Duration::from_secs(3_000);
         let mut shares = Shares::new(1_000);
         for _ in 0..250 {
-            assert_eq!(shares.wait(one, now), None);
-            shares.count(one, now);
-        }
-        assert_eq!(shares.wait(one, now), Some(Duration::from_secs(3_000)));
-        assert_eq!(shares.wait(other, now), None);
-        assert_eq!(shares.wait(one, now + Duration::from_secs(3_000)), None);
-        assert_eq!(Shares::new(10).most, 120, "a history of two years passes");
-    }
-
-    #[test]
-    fn what_is_refused_has_a_share_of_each_hour() {
-        let now = Timestamp::from_millis(3_600_000 * 7 + 600_000);
-        let mut shares = Shares::new(1_000);
-        for _ in 0..250 {
-            assert_eq!(shares.strangers_wait(now), None);
+            assert_eq!((shares.wait(meter(1), now), shares.strangers_wait(now)), (None, None));
+            shares.count(meter(1), now);
             shares.refused(now);
         }
-        assert_eq!(shares.strangers_wait(now), Some(Duration::from_secs(3_000)));
-        assert_eq!(shares.strangers_wait(now + Duration::from_secs(3_000)), None);
+        assert_eq!((shares.wait(meter(1), now), shares.strangers_wait(now)), (Some(left), Some(left)));
+        assert_eq!(shares.wait(meter(2), now), None);
+        assert_eq!((shares.wait(meter(1), now + left), shares.strangers_wait(now + left)), (None, None));
+        assert_eq!(Shares::new(10).most, 120, "a history of two years passes");
     }
 }

@@ -126,8 +126,7 @@ fn values(request: MeterRequest) -> Verdict {
 }
 
 fn data_error(cause: Cause) -> Verdict {
-    let (code, description) = ("ADAM-ERR".to_owned(), String::new());
-    Verdict::DataError(DataError { status: 400, code, description, cause })
+    Verdict::DataError(DataError { cause, ..DataError::no_data() })
 }
 
 fn refused() -> Verdict {
