@@ -47,8 +47,7 @@ impl Client {
                 if id.is_some_and(|id| id != basic_id) {
                     return Err(ApiError::invalid_request("client_id differs from the Authorization header"));
                 }
-                let secret = Some(basic_secret).filter(|s| !s.is_empty());
-                (basic_id.into(), secret, AuthStyle::Basic)
+                (basic_id.into(), basic_secret, AuthStyle::Basic)
             }
         };
         let id = match allowed.iter().find(|known| ***known == *id) {
@@ -62,7 +61,7 @@ impl Client {
 
 /// The credentials of an `Authorization: Basic` header; both halves are form-encoded (RFC 6749 section 2.3.1).
 /// Another scheme is none of our business here.
-fn basic(request: &HttpRequest) -> Result<Option<(String, String)>, ApiError> {
+fn basic(request: &HttpRequest) -> Result<Option<(String, Option<String>)>, ApiError> {
     let Some(header) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
     let refused = || ApiError::invalid_request("the Authorization header is malformed");
     let (scheme, value) = header.to_str().map_err(|_| refused())?.split_once(' ').ok_or_else(refused)?;
@@ -72,15 +71,14 @@ fn basic(request: &HttpRequest) -> Result<Option<(String, String)>, ApiError> {
     let decoded = STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let decoded = decoded.ok_or_else(refused)?;
     let (id, secret) = decoded.split_once(':').ok_or_else(refused)?;
+    // What holds of the two in a form holds of them here.
     let decode = |half: &str| {
-        // A lone pair whose name is empty decodes plus signs and percent signs as the form encoding wants.
-        form_urlencoded::parse(format!("={}", half.replace('&', "%26")).as_bytes())
-            .next()
-            .map(|(_, v)| v.into_owned())
+        let pair = format!("half={}", half.replace('&', "%26"));
+        let half = Form::parse(pair.as_bytes())?.optional("half", CREDENTIAL_MAX)?;
+        Ok::<_, ApiError>(half.map(Cow::into_owned))
     };
-    let (id, secret) = (decode(id).unwrap_or_default(), decode(secret).unwrap_or_default());
-    let bounded = !id.is_empty() && id.len() <= CREDENTIAL_MAX && secret.len() <= CREDENTIAL_MAX;
-    if bounded { Ok(Some((id, secret))) } else { Err(refused()) }
+    let id = decode(id).ok().flatten().ok_or_else(refused)?;
+    Ok(Some((id, decode(secret).map_err(|_| refused())?)))
 }
 
 #[cfg(test)]
@@ -95,7 +93,7 @@ mod tests {
             request = request.insert_header((AUTHORIZATION, header));
         }
         let allowed: Vec<_> = allowed.iter().map(|id| Arc::from(*id)).collect();
-        Client::identify(&request.to_http_request(), &mut Form::parse_for_tests(body), &allowed)
+        Client::identify(&request.to_http_request(), &mut Form::parse(body.as_bytes())?, &allowed)
     }
 
     fn header(credentials: &str) -> String {
@@ -121,8 +119,11 @@ mod tests {
         assert_eq!(error(Some(&header("b:x")), ""), "invalid_client");
         assert_eq!(error(Some(&header("a:x")), "client_secret=y"), "invalid_request");
         assert_eq!(error(Some(&header("a:x")), "client_id=b"), "invalid_request");
-        for malformed in ["Basic !!", "Basic", "Basic YQ==", "Basic Og=="] {
-            assert_eq!(error(Some(malformed), "client_id=a"), "invalid_request", "{malformed}");
+        let unfit = ["a%0A:x", "a:\n", "%FF:x", "a:%FF"].map(header);
+        for malformed in
+            ["Basic !!", "Basic", "Basic YQ==", "Basic Og=="].into_iter().chain(unfit.iter().map(|it| &**it))
+        {
+            assert_eq!(error(Some(malformed), ""), "invalid_request", "{malformed}");
         }
         assert!(identify(Some("Bearer x"), "client_id=a", &["a"]).is_ok());
     }

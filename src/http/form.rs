@@ -64,7 +64,8 @@ impl Body {
 pub struct Form<'b>(Vec<(Cow<'b, str>, Cow<'b, str>)>);
 
 impl<'b> Form<'b> {
-    fn parse(body: &'b [u8]) -> Result<Self, ApiError> {
+    /// Reads a body.
+    pub fn parse(body: &'b [u8]) -> Result<Self, ApiError> {
         let mut pairs: Vec<(Cow<'b, str>, Cow<'b, str>)> = Vec::with_capacity(4);
         for pair in form_urlencoded::parse(body) {
             if not_utf8(&pair) {
@@ -79,11 +80,6 @@ impl<'b> Form<'b> {
             pairs.push(pair);
         }
         Ok(Self(pairs))
-    }
-
-    #[cfg(test)]
-    pub fn parse_for_tests(body: &'b str) -> Self {
-        Self::parse(body.as_bytes()).unwrap_or_default()
     }
 
     /// Takes a parameter out; `None` if it is absent or empty.
