@@ -1,6 +1,9 @@
 //! Typed values out of text, collecting every fault instead of stopping at the first.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,6 +12,16 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::source::EnvSource;
+
+/// Secrets that may stand in a file of their own, as orchestrators and systemd hand them over: the variable of the value,
+/// and the one of the file.
+const FILES: [(&str, &str); 3] = [
+    ("CLIENT_SECRET", "CLIENT_SECRET_FILE"),
+    ("SECRET_KEY", "SECRET_KEY_FILE"),
+    ("MONGODB_URI", "MONGODB_URI_FILE"),
+];
+/// Longest such file, bytes.
+const FILE_MAX: u64 = 64 << 10;
 
 /// One setting that cannot be used. Never holds the value, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,12 +51,26 @@ impl std::error::Error for ConfigErrors {}
 /// Reads settings and notes faults.
 pub struct Reader<'a> {
     source: &'a EnvSource,
+    /// Values that stand in files.
+    files: BTreeMap<&'static str, String>,
     faults: Vec<Fault>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(source: &'a EnvSource) -> Self {
-        Self { source, faults: Vec::new() }
+        let mut reader = Self { source, files: BTreeMap::new(), faults: Vec::new() };
+        for (name, file) in FILES {
+            let Some(path) = source.get(file) else { continue };
+            let content = match source.get(name) {
+                Some(_) => Err(format!("nothing, since {name} is set")),
+                None => content(path),
+            };
+            match content {
+                Ok(text) => drop(reader.files.insert(name, text)),
+                Err(expected) => reader.fault(file, expected),
+            }
+        }
+        reader
     }
 
     /// The faults found, if any.
@@ -51,13 +78,22 @@ impl<'a> Reader<'a> {
         if self.faults.is_empty() { Ok(()) } else { Err(ConfigErrors(self.faults)) }
     }
 
-    /// Notes a fault.
+    /// Notes a fault, the first of a name: by the variable of the file where the value is to come from one.
     pub fn fault(&mut self, name: &'static str, expected: impl Into<String>) {
-        self.faults.push(Fault { name, expected: expected.into() });
+        let file = FILES.iter().find(|(value, _)| *value == name).map(|(_, file)| *file);
+        let file = file.filter(|file| self.source.get(name).is_none() && self.source.get(file).is_some());
+        let name = file.unwrap_or(name);
+        if self.faults.iter().all(|fault| fault.name != name) {
+            self.faults.push(Fault { name, expected: expected.into() });
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.files.get(name).map(String::as_str).or_else(|| self.source.get(name))
     }
 
     pub fn text(&self, name: &'static str) -> Option<String> {
-        self.source.get(name).map(str::to_owned)
+        self.get(name).map(str::to_owned)
     }
 
     /// Also an empty value, which then means "none" and not "default".
@@ -73,7 +109,7 @@ impl<'a> Reader<'a> {
         default: T,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> T {
-        match self.source.get(name) {
+        match self.get(name) {
             None => default,
             Some(text) => parse(text).unwrap_or_else(|| {
                 self.fault(name, expected);
@@ -152,6 +188,18 @@ impl<'a> Reader<'a> {
         }
         networks
     }
+}
+
+/// The value in a file; else what was expected of it, which says neither the path nor the content.
+fn content(path: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| format!("a file that can be read ({})", error.kind()))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(format!("a file of at most {} KiB", FILE_MAX >> 10));
+    }
+    let text = str::from_utf8(&bytes).unwrap_or_default().trim();
+    if text.is_empty() { Err("a file that holds the value, as text".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 const URL: &str = "an absolute http:// or https:// URL without user and fragment";

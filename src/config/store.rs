@@ -104,7 +104,6 @@ fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
     let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
     if let StoreConfig::Mongo { uri, .. } = store
         && key.is_none()
-        && r.text("SECRET_KEY").is_none()
         && !is_loopback(uri)
     {
         r.fault("SECRET_KEY", "64 hex digits, since MongoDB is not on this machine (openssl rand -hex 32)");

@@ -84,6 +84,59 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
 }
 
 #[test]
+fn a_secret_may_stand_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = file("key", format!("{}\r\n", "ab".repeat(32)).as_bytes());
+    let (secret, uri) = (file("secret", b"two words\n"), file("uri", b"mongodb+srv://u:p@db.example/x"));
+    let files = [("SECRET_KEY_FILE", &*key), ("CLIENT_SECRET_FILE", &secret), ("MONGODB_URI_FILE", &uri)];
+    let config = read(&files).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.storage.secret_key, Some([0xab; 32]));
+    assert_eq!(config.enedis.client.client_secret.as_deref(), Some("two words"));
+    assert_eq!(mongo(&files), "mongodb+srv://u:p@db.example/x");
+
+    // An address that needs a key, and a flow that needs a client: what is missing because of the file is told once.
+    let remote = [
+        ("MONGODB_URI", "mongodb://db.example/x"),
+        ("FLOW", "CLIENT_CREDENTIALS"),
+        ("CLIENT_ID", "a"),
+        ("CLIENT_SECRET", "b"),
+    ];
+    let missing = dir.path().join("missing-q").to_str().unwrap().to_owned();
+    let large = file("large", &vec![b'q'; (64 << 10) + 1]);
+    for (path, expected) in [
+        (missing, "a file that can be read (entity not found)"),
+        (dir.path().to_str().unwrap().to_owned(), "a file that can be read (is a directory)"),
+        (file("empty", b" \n"), "a file that holds the value, as text"),
+        (file("binary", b"\xff-q"), "a file that holds the value, as text"),
+        (large, "a file of at most 64 KiB"),
+        (file("malformed", b"hidden-q"), "64 hex digits (openssl rand -hex 32)"),
+    ] {
+        let mut settings = remote.to_vec();
+        settings.push(("SECRET_KEY_FILE", &path));
+        let faults = read(&settings).err().unwrap();
+        let expected = Fault { name: "SECRET_KEY_FILE", expected: expected.to_owned() };
+        assert_eq!(faults, ConfigErrors(vec![expected]));
+        settings.extend([("SECRET_KEY", "hidden-q"), ("CLIENT_SECRET_FILE", &path)]);
+        let told = read(&settings).err().unwrap().to_string();
+        for told_once in [
+            "\n  SECRET_KEY: expected 64 hex digits",
+            "\n  SECRET_KEY_FILE: expected nothing, since SECRET_KEY is set",
+            "\n  CLIENT_SECRET_FILE: expected nothing, since CLIENT_SECRET is set",
+        ] {
+            assert_eq!(told.matches(told_once).count(), 1, "{told}");
+        }
+        assert!(!told.contains("-q") && !told.contains(&path), "{told}");
+    }
+    let own = [("FLOW", "CLIENT_CREDENTIALS"), ("CLIENT_ID", "a"), ("CLIENT_SECRET_FILE", "/nowhere")];
+    assert_eq!(read(&own).err().unwrap().0.len(), 1);
+}
+
+#[test]
 fn client_credentials_need_an_application_and_have_their_own_endpoints() {
     let told = read(&[("FLOW", "CLIENT_CREDENTIALS")]).err().unwrap().to_string();
     assert!(told.contains("CLIENT_ID:") && told.contains("CLIENT_SECRET:"), "{told}");

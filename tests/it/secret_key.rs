@@ -85,6 +85,21 @@ async fn a_private_key_is_taken_and_a_fresh_one_is_private() {
     assert_eq!(names, ["secret.key"], "nothing is left beside it");
 }
 
+/// Orchestrators hand secrets over behind links, and readable for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_handed_over_is_taken_as_it_is() {
+    let builder = Server::builder(BINARY);
+    put(&builder.cwd_path().join("handed-over"), 0o644);
+    symlink("handed-over", builder.cwd_path().join("key")).unwrap();
+    let builder = builder.env("SECRET_KEY_FILE", "key");
+    drop(builder.start().await.unwrap());
+    assert!(!builder.data_path().join("secret.key").exists(), "no other key is made");
+    let both = builder.env("SECRET_KEY", "ab".repeat(32)).run(["check-config"]).unwrap();
+    let told = String::from_utf8_lossy(&both.stderr);
+    assert_eq!(both.status.code(), Some(64), "{told}");
+    assert!(told.contains("SECRET_KEY_FILE: expected nothing, since SECRET_KEY is set"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg(target_os = "linux")]
 async fn memory_is_not_dumped() {
