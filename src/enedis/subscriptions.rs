@@ -145,17 +145,19 @@ mod tests {
 
     #[test]
     fn errors_are_told_apart() {
-        let read = |status, body| read(&answer(status, body), 1);
-        assert_eq!(read(404, r#"{"code":"404","message":"Aucun service"}"#), Err(NoMeters::NotYet));
-        assert_eq!(
-            read(403, r#"{"code":"403","message":"pas celle de l'application"}"#),
-            Err(NoMeters::Refused)
-        );
-        assert_eq!(read(400, r#"{"code":"400","message":"x"}"#), Err(NoMeters::Refused));
-        assert_eq!(read(401, r#"{"code":"900901"}"#), Err(NoMeters::TokenRejected));
-        assert_eq!(read(403, r#"{"code":"900908","message":"Resource forbidden "}"#), Err(NoMeters::Trouble));
-        for (status, body) in [(200, "<html>"), (403, "<html>"), (404, "<html>"), (200, "[]"), (302, "")] {
-            assert_eq!(read(status, body), Err(NoMeters::Trouble), "{status} {body}");
+        for (status, body, expected) in [
+            (404, r#"{"code":"404","message":"Aucun service"}"#, NoMeters::NotYet),
+            (403, r#"{"code":"403","message":"pas celle de l'application"}"#, NoMeters::Refused),
+            (400, r#"{"code":"400","message":"x"}"#, NoMeters::Refused),
+            (401, r#"{"code":"900901"}"#, NoMeters::TokenRejected),
+            (403, r#"{"code":"900908","message":"Resource forbidden "}"#, NoMeters::Trouble),
+            (200, "<html>", NoMeters::Trouble),
+            (403, "<html>", NoMeters::Trouble),
+            (404, "<html>", NoMeters::Trouble),
+            (200, "[]", NoMeters::Trouble),
+            (302, "", NoMeters::Trouble),
+        ] {
+            assert_eq!(read(&answer(status, body), 1), Err(expected), "{status} {body}");
         }
     }
 }

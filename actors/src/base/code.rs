@@ -97,14 +97,8 @@ impl UserCode {
 
     /// The form shown to people, `XXXX-XXXX`.
     pub fn expose(&self) -> String {
-        let mut text = String::with_capacity(USER_CODE_LEN + 1);
-        for (i, b) in self.0.iter().enumerate() {
-            if i == USER_CODE_LEN / 2 {
-                text.push('-');
-            }
-            text.push(char::from(*b));
-        }
-        text
+        let (first, last) = self.0.split_at(USER_CODE_LEN / 2);
+        format!("{}-{}", first.escape_ascii(), last.escape_ascii())
     }
 }
 

@@ -80,34 +80,33 @@ fn the_table() {
 #[test]
 fn throttling_in_all_its_bodies() {
     let next = Timestamp::from_millis(1_784_264_400_000);
-    let busy = |status, body, at| match judged(status, body, at) {
-        Verdict::Busy { until } => until,
-        other => panic!("{body}: {other:?}"),
-    };
     let named = r#"{"code":"900804","message":"Message throttled out","nextAccessTime":"2026-Jul-17 05:00:00+0000 UTC"}"#;
-    assert_eq!(busy(429, named, Some(next)), next);
-    assert_eq!(
-        busy(503, r#"{"fault":{"code":900807,"message":"Message throttled out"}}"#, None),
-        NOW + BUSY_UNNAMED
-    );
-    assert_eq!(busy(429, "", None), NOW + BUSY_UNNAMED);
-    assert_eq!(
-        busy(429, r#"{"error":"429","error_description":"Quota.Q4.reached"}"#, None),
-        next,
-        "next hour"
-    );
-    // Neither a time in the past nor one next year is believed.
-    assert_eq!(busy(429, "", Some(Timestamp::EPOCH)), NOW + BUSY_UNNAMED);
-    assert_eq!(busy(429, "", Some(Timestamp::from_millis(u64::MAX))), NOW + CLOSED_MAX);
+    let fault = r#"{"fault":{"code":900807,"message":"Message throttled out"}}"#;
+    let hour = r#"{"error":"429","error_description":"Quota.Q4.reached"}"#;
+    for (status, body, at, until) in [
+        (429, named, Some(next), next),
+        (503, fault, None, NOW + BUSY_UNNAMED),
+        (429, "", None, NOW + BUSY_UNNAMED),
+        (429, hour, None, next),
+        // Neither a time in the past nor one next year is believed.
+        (429, "", Some(Timestamp::EPOCH), NOW + BUSY_UNNAMED),
+        (429, "", Some(Timestamp::from_millis(u64::MAX)), NOW + CLOSED_MAX),
+    ] {
+        assert_eq!(judged(status, body, at), Verdict::Busy { until }, "{status} {body} {at:?}");
+    }
 }
 
 #[test]
 fn what_each_code_means_for_the_next_time() {
-    assert_eq!(cause("ADAM-ERR0069"), Cause::NoDirection);
-    assert_eq!(cause("ADAM-ERR0123"), Cause::TooEarly);
-    assert_eq!(cause("ADAM-ERR0075"), Cause::NotRecorded);
-    assert_eq!(cause("invalid_request"), Cause::Other);
-    assert_eq!(cause(&DataError::no_data().code), DataError::no_data().cause);
+    for (code, expected) in [
+        ("ADAM-ERR0069", Cause::NoDirection),
+        ("ADAM-ERR0123", Cause::TooEarly),
+        ("ADAM-ERR0075", Cause::NotRecorded),
+        ("invalid_request", Cause::Other),
+        (&DataError::no_data().code, Cause::NoData),
+    ] {
+        assert_eq!(cause(code), expected, "{code}");
+    }
 }
 
 proptest! {

@@ -42,41 +42,33 @@ fn questions_have_the_parameters_of_the_swagger() {
 
 #[test]
 fn a_curve_as_enedis_sends_it() {
-    let body = answer(
-        "CONS",
-        "PA",
-        "W",
-        json!([{"v": "512", "d": "2026-09-29 00:30:00", "p": "PT30M", "n": "B", "iv": "0", "ec": "0"},
-               {"v": "498", "d": "2026-10-01 00:00:00", "p": "PT30M", "n": "B", "iv": "0", "ec": "0"}]),
-    );
-    let point = |value: &str, date: &str| Point {
-        value: value.into(),
-        date: date.into(),
-        interval_length: Some("PT30M".into()),
-        measure_type: Some("B".into()),
-    };
-    let points = vec![point("512", "2026-09-29 00:30:00"), point("498", "2026-10-01 00:00:00")];
-    let expected = Reading { quality: "BRUT".into(), points };
-    assert_eq!(measured(Resource::ConsumptionCurve, &body), Some(expected));
+    let sent = json!([{"v": "512", "d": "2026-09-29 00:30:00", "p": "PT30M", "n": "B", "iv": "0", "ec": "0"},
+        {"v": "498", "d": "2026-10-01 00:00:00", "p": "PT30M", "n": "B", "iv": "0", "ec": "0"}]);
+    let read = measured(Resource::ConsumptionCurve, &answer("CONS", "PA", "W", sent)).unwrap();
+    assert_eq!(values(&read), [("2026-09-29 00:30:00", "512"), ("2026-10-01 00:00:00", "498")]);
+    let step = |p: &Point| (p.interval_length.clone(), p.measure_type.clone());
+    assert!(read.points.iter().all(|p| step(p) == (Some("PT30M".into()), Some("B".into()))));
+    assert_eq!(read.quality, "BRUT");
 }
 
 #[test]
 fn daily_energy_and_max_power() {
-    let energy = answer(
-        "CONS",
-        "EA",
-        "Wh",
-        json!([{"v": "33100", "d": "2026-09-29"}, {"v": "37950", "d": "2026-09-30"}]),
-    );
-    let read = measured(Resource::DailyConsumption, &energy).unwrap();
-    assert_eq!(values(&read), [("2026-09-29", "33100"), ("2026-09-30", "37950")]);
-    assert_eq!(read.points[0].interval_length, None);
-    let power = answer("CONS", "PMA", "VA", json!([{"v": "4650", "d": "2026-09-29 13:03:35"}]));
-    let read = measured(Resource::DailyMaxPower, &power).unwrap();
-    assert_eq!(values(&read), [("2026-09-29 13:03:35", "4650")]);
-    // The plugin wants a time.
-    let bare = answer("CONS", "PMA", "kVA", json!([{"v": "4.65", "d": "2026-09-29"}]));
-    assert_eq!(values(&measured(Resource::DailyMaxPower, &bare).unwrap()), [("2026-09-29 00:00:00", "4650")]);
+    let (energy, power) = (Resource::DailyConsumption, Resource::DailyMaxPower);
+    for (resource, quantity, unit, points, expected) in [
+        (energy, "EA", "Wh", json!([{"v": "33100", "d": "2026-09-29"}]), ("2026-09-29", "33100")),
+        (
+            power,
+            "PMA",
+            "VA",
+            json!([{"v": "4650", "d": "2026-09-29 13:03:35"}]),
+            ("2026-09-29 13:03:35", "4650"),
+        ),
+        // The plugin wants a time.
+        (power, "PMA", "kVA", json!([{"v": "4.65", "d": "2026-09-29"}]), ("2026-09-29 00:00:00", "4650")),
+    ] {
+        let read = measured(resource, &answer("CONS", quantity, unit, points)).unwrap();
+        assert_eq!((values(&read), &read.points[0].interval_length), (vec![expected], &None));
+    }
 }
 
 #[test]
