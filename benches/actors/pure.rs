@@ -12,6 +12,7 @@ use actors::device_flow::session::{Consent, Presentation, Session};
 use actors::limits::fair_queue::{FairQueue, Next, Priority};
 use actors::limits::quota::{Quota, QuotaSettings};
 use actors::limits::token_bucket::{Rate, TokenBucket};
+use actors::metering::answer;
 use actors::metering::api_choice::{Api, ApiChooser, ApiMode, Report};
 use actors::metering::cache::{HotCache, Subject, key_text};
 use actors::metering::civil::today;
@@ -239,7 +240,7 @@ pub fn pages(c: &mut Criterion) {
         });
         group.bench_function("put together and written", |b| {
             b.iter(|| match merge(request, black_box(&days), &[], &[]) {
-                Merged::Answer(answer) => answer.to_body().len(),
+                Merged::Values(reading) => answer::body(request, &reading).len(),
                 Merged::Error(_) | Merged::Trouble(_) => 0,
             });
         });

@@ -4,34 +4,22 @@
 use serde::Serialize;
 
 use super::request::{MeterRequest, Resource};
-use super::resource_server::Reading;
+use super::resource_server::{Point, Reading};
 
-/// What a box is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// What was asked for.
-    pub request: MeterRequest,
-    /// The values.
-    pub reading: Reading,
-}
-
-impl Answer {
-    /// The body.
-    pub fn to_body(&self) -> String {
-        let Self { request, reading } = self;
-        let body = Body {
-            meter_reading: MeterReading {
-                usage_point_id: request.meter.to_string(),
-                start: request.range.start().to_string(),
-                end: request.range.end().to_string(),
-                quality: &reading.quality,
-                reading_type: ReadingType::of(request.resource),
-                interval_reading: &reading.points,
-            },
-        };
-        // Strings and lists only: writing them cannot fail.
-        serde_json::to_string(&body).unwrap_or_default()
-    }
+/// The body with what was measured, for a box that asked `request`.
+pub fn body(request: MeterRequest, reading: &Reading) -> String {
+    let body = Body {
+        meter_reading: MeterReading {
+            usage_point_id: request.meter.to_string(),
+            start: request.range.start().to_string(),
+            end: request.range.end().to_string(),
+            quality: &reading.quality,
+            reading_type: ReadingType::of(request.resource),
+            interval_reading: &reading.points,
+        },
+    };
+    // Strings and lists only: writing them cannot fail.
+    serde_json::to_string(&body).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -49,7 +37,7 @@ struct MeterReading<'a> {
     end: String,
     quality: &'a str,
     reading_type: ReadingType,
-    interval_reading: &'a [super::resource_server::Point],
+    interval_reading: &'a [Point],
 }
 
 #[derive(Serialize)]
@@ -79,16 +67,14 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::metering::resource_server::Point;
     use crate::testing::question;
-
-    fn body(resource: Resource, points: Vec<Point>) -> String {
-        let request = question(resource, date(2026, 9, 29), date(2026, 9, 30));
-        Answer { request, reading: Reading { quality: "BRUT".to_owned(), points } }.to_body()
-    }
 
     #[test]
     fn written_as_enedis_wrote_v5() {
+        let body = |resource, points| {
+            let request = question(resource, date(2026, 9, 29), date(2026, 9, 30));
+            body(request, &Reading { quality: "BRUT".to_owned(), points })
+        };
         let text = |text: &str| text.to_owned();
         let point = Point {
             value: text("540"),

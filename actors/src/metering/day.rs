@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use jiff::civil::{Date, DateTime};
 use serde::{Deserialize, Serialize};
 
-use super::answer::Answer;
 use super::civil::{hours_in, moment_text, parse_moment, plus};
 use super::request::{DayRange, MeterRequest, Resource};
 use super::resource_server::{Point, Reading};
@@ -119,7 +118,7 @@ pub fn days_of(resource: Resource, range: DayRange, reading: &Reading) -> BTreeM
 
 /// Puts the days of `request` together. Days that are missing from `days` are left out; so is everything of days
 /// outside the range. `None` if there is not one value: a box is then told 404 `no_data_found`.
-pub fn answer_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<Answer> {
+pub fn reading_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<Reading> {
     let range = request.range;
     let within =
         || days.range(range.start()..range.end()).map(|(_, day)| day).filter(|d| !d.points.is_empty());
@@ -128,7 +127,7 @@ pub fn answer_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<An
     // Raw is the weaker claim: a mixture is raw.
     let quality = if qualities.all(|q| q == first) && !first.is_empty() { first } else { "BRUT" };
     let points = within().flat_map(|day| day.points.iter().cloned()).collect();
-    Some(Answer { request, reading: Reading { quality: quality.to_owned(), points } })
+    Some(Reading { quality: quality.to_owned(), points })
 }
 
 /// Minutes of `PT5M` … `PT60M`, and of `PT1H`; others are not steps of a curve.

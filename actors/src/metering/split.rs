@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::civil::{Date, date};
 
-use super::answer::Answer;
 use super::civil::{days_between, plus};
-use super::day::{Day, answer_of};
+use super::day::{Day, reading_of};
 use super::request::{DayRange, MeterRequest, Resource};
-use super::resource_server::DataError;
+use super::resource_server::{DataError, Reading};
 use crate::base::clock::Timestamp;
 
 /// Most days of a load curve in one call (Enedis: ADAM-DC-0015, ADAM-ERR0126 beyond).
@@ -74,28 +73,25 @@ pub enum Trouble {
     Closed,
     /// The supplier does not answer, or says that it cannot.
     Down,
-    /// The quota is used up, or too much waits.
-    Busy {
-        /// When to come back.
-        until: Timestamp,
-    },
+    /// The quota is used up, or too much waits: when to come back.
+    Busy(Timestamp),
 }
 
 /// What a request comes to once its calls are done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merged {
     /// 200.
-    Answer(Answer),
+    Values(Reading),
     /// Enedis' own error, or 404 `no_data_found` if there is nothing to show.
     Error(DataError),
     /// A call is missing. What the others brought is kept, so that the next try costs less.
     Trouble(Trouble),
 }
 
-/// Makes one of the days known now and the errors of its calls. An error of status 403 is a withdrawn
-/// consent, and is passed in only once it is believed ([`super::refusals`]); before that it is a trouble. A withdrawn consent comes before
-/// everything, remembered days included; trouble before data, because half an answer would look like a whole one;
-/// data before errors, because an error about some days says nothing of the others.
+/// Makes one of the days known now and the errors of its calls. An error of status 403 is a withdrawn consent, and is
+/// passed in only once it is believed ([`super::refusals`]); before that it is a trouble. A withdrawn consent comes before
+/// everything, remembered days included; trouble before data, because half an answer would look like a whole one; data
+/// before errors, because an error about some days says nothing of the others.
 pub fn merge(
     request: MeterRequest,
     days: &BTreeMap<Date, Day>,
@@ -109,8 +105,8 @@ pub fn merge(
     if let Some(worst) = troubles.iter().max() {
         return Merged::Trouble(*worst);
     }
-    match answer_of(request, days) {
-        Some(answer) => Merged::Answer(answer),
+    match reading_of(request, days) {
+        Some(reading) => Merged::Values(reading),
         None => Merged::Error(errors.first().cloned().unwrap_or_else(DataError::no_data)),
     }
 }
@@ -181,9 +177,9 @@ mod tests {
         let [early, gone] =
             [DataError { cause: Cause::TooEarly, ..DataError::no_data() }, DataError::no_consent()]
                 .map(|error| [error]);
-        let busy = Trouble::Busy { until: Timestamp::from_millis(5_000) };
+        let busy = Trouble::Busy(Timestamp::from_millis(5_000));
         let is_early = Merged::Error(early[0].clone());
-        assert!(matches!(merge(ask, &days, &early, &[]), Merged::Answer(_)));
+        assert!(matches!(merge(ask, &days, &early, &[]), Merged::Values(_)));
         for (days, errors, troubles, expected) in [
             (&days, &early[..], &[Trouble::Down, busy][..], Merged::Trouble(busy)),
             (&days, &gone, &[busy], Merged::Error(DataError::no_consent())),

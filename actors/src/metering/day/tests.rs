@@ -35,7 +35,7 @@ fn midnight_belongs_to_the_day_before() {
         assert_eq!(day.points[47].date, format!("{} 00:00:00", plus(*date, 1)));
         assert_eq!(day.fullness(ask.resource, *date), Fullness::Complete);
     }
-    assert_eq!(answer_of(ask, &days).unwrap().reading, curve(ask.range));
+    assert_eq!(reading_of(ask, &days).unwrap(), curve(ask.range));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn holes_and_empty_days_are_told_apart() {
     let fullness: Vec<Fullness> = days.iter().map(|(date, day)| day.fullness(ask.resource, *date)).collect();
     assert_eq!(fullness, [Fullness::Complete, Fullness::Partial, Fullness::Empty]);
     let other = request(Resource::ConsumptionCurve, date(2026, 11, 3), date(2026, 11, 4));
-    assert_eq!(answer_of(other, &days), None, "no value, no answer");
+    assert_eq!(reading_of(other, &days), None, "no value, no answer");
 }
 
 #[test]
@@ -130,6 +130,6 @@ proptest! {
         let taken = days_of(ask.resource, ask.range, &mixed);
         let back: BTreeMap<Date, Day> =
             taken.iter().map(|(d, day)| (*d, Day::unpack(&day.pack(*d), *d).unwrap())).collect();
-        prop_assert_eq!(answer_of(ask, &back).unwrap().reading, whole);
+        prop_assert_eq!(reading_of(ask, &back).unwrap(), whole);
     }
 }

@@ -25,6 +25,7 @@ use crate::enedis::exchanger::Acquired;
 use crate::enedis::port::Bearer;
 use crate::limits::allowance::Allowance;
 use crate::limits::fair_queue::{FairQueue, Offered};
+use crate::metering::answer;
 use crate::metering::api_choice::{Api, ApiChooser};
 use crate::metering::cache::CacheEntry;
 use crate::metering::civil::today;
@@ -238,7 +239,7 @@ impl Core {
             waiting.days.is_empty() && lasting.is_none() && !self.outages.has_answered(request.meter, now);
         let wait = if is_stranger { self.shares.strangers_wait(now) } else { None };
         if let Some(wait) = wait.filter(|_| is_young(now, consented)) {
-            waiting.troubles.push(Trouble::Busy { until: now + wait });
+            waiting.troubles.push(Trouble::Busy(now + wait));
             return self.settle(now, id, &waiting);
         }
         for call in calls {
@@ -247,7 +248,7 @@ impl Core {
                 continue;
             }
             if let Some(wait) = self.shares.wait(call.meter, now) {
-                waiting.troubles.push(Trouble::Busy { until: now + wait });
+                waiting.troubles.push(Trouble::Busy(now + wait));
                 break;
             }
             match self.offer(now, id, call) {
@@ -277,16 +278,16 @@ impl Core {
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
         let wait = |ahead, limit| allowance.look_ahead(now, ahead, limit);
         let offered = self.queue.offer(now, &call.meter, &call, priority, id, wait);
-        offered.map_err(|retry_after| Trouble::Busy { until: now + retry_after })
+        offered.map_err(|retry_after| Trouble::Busy(now + retry_after))
     }
 
     /// Answers a request none of whose calls is outstanding.
     fn settle(&mut self, now: Timestamp, id: u64, waiting: &Waiting) {
         let Waiting { question, days, errors, troubles, .. } = waiting;
         let relayed = match split::merge(question.request, days, errors, troubles) {
-            Merged::Answer(answer) => Relayed::Answer(answer.to_body()),
+            Merged::Values(reading) => Relayed::Answer(answer::body(question.request, &reading)),
             Merged::Error(error) => Relayed::Error(error),
-            Merged::Trouble(Trouble::Busy { until }) => {
+            Merged::Trouble(Trouble::Busy(until)) => {
                 Relayed::Busy { retry_after: until.since(now).max(BUSY_MIN) }
             }
             // While trouble is young, a box is told to ask again at once.

@@ -56,8 +56,7 @@ impl Core {
     pub(super) fn pump(&mut self, now: Timestamp) {
         let late = self.queue.expire(now);
         if !late.is_empty() {
-            let why =
-                if self.is_down(now) { Trouble::Down } else { Trouble::Busy { until: now + COME_BACK } };
+            let why = if self.is_down(now) { Trouble::Down } else { Trouble::Busy(now + COME_BACK) };
             self.give_up(now, late, why);
         }
         let wake = if let Some(bearer) = self.token.get(now) {
@@ -88,7 +87,7 @@ impl Core {
                     // Who would wait in vain is answered at once, where waiting is of no use to the box either.
                     let down = self.allowances[api as usize].is_open(now);
                     if down || wait > ADMIT {
-                        let why = if down { Trouble::Down } else { Trouble::Busy { until: now + wait } };
+                        let why = if down { Trouble::Down } else { Trouble::Busy(now + wait) };
                         let shed = self.queue.shed(now + wait, Priority::High);
                         self.give_up(now, shed, why);
                     }
@@ -121,7 +120,7 @@ impl Core {
             allowance.no_token(now, retry_after);
         }
         let why = match why {
-            NotDone::Busy => Trouble::Busy { until },
+            NotDone::Busy => Trouble::Busy(until),
             NotDone::Down => Trouble::Down,
         };
         let shed = self.queue.shed(until, Priority::High);
@@ -157,7 +156,7 @@ impl Core {
                 allowance.answered();
                 return self.finish(now, request, verdict);
             }
-            Verdict::Busy { until } => (Report::Works, Trouble::Busy { until }),
+            Verdict::Busy { until } => (Report::Works, Trouble::Busy(until)),
             Verdict::Closed => (Report::NotThere, Trouble::Closed),
             Verdict::TokenRejected | Verdict::Down { .. } => (Report::Trouble, Trouble::Down),
         };
@@ -170,7 +169,7 @@ impl Core {
         });
         let allowance = &mut self.allowances[api as usize];
         match (&verdict, trouble) {
-            (_, Trouble::Busy { until }) => {
+            (_, Trouble::Busy(until)) => {
                 allowance.answered();
                 allowance.close_until(until);
             }
@@ -278,7 +277,7 @@ impl Core {
                 self.cache.set_history(meter, Some(history), now);
                 Outcome::ConsentRefused(history)
             }
-            Verdict::Busy { until } => Outcome::Trouble(Trouble::Busy { until }),
+            Verdict::Busy { until } => Outcome::Trouble(Trouble::Busy(until)),
             Verdict::Closed => Outcome::Trouble(Trouble::Closed),
             Verdict::TokenRejected | Verdict::Down { .. } => Outcome::Trouble(Trouble::Down),
         }
