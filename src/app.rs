@@ -94,7 +94,7 @@ impl Application {
         );
         let config = Arc::new(config);
         let clock: SharedClock = Arc::new(ShiftedClock(config.clock_offset));
-        let key = secret::load(config.storage.secret_key, &config.storage.data_dir, entropy)?;
+        let key = secret::load(config.storage.secret_key.as_ref(), &config.storage.data_dir, entropy)?;
         let keys = Arc::new(Keyring::new(&key));
         let metering = matches!(config.enedis.flow, Flow::ClientCredentials(_));
         let Stores { sessions, metering } =

@@ -29,7 +29,7 @@ struct Installation {
 impl Installation {
     /// Opens the installation's token store under its key, `None` if there is no key and thus no installation.
     async fn find(config: &Config, clock: SharedClock) -> Result<Option<Self>, CommandError> {
-        match secret::find(config.storage.secret_key, &config.storage.data_dir)? {
+        match secret::find(config.storage.secret_key.as_ref(), &config.storage.data_dir)? {
             Some(key) => Self::open(config, clock, &key).await.map(Some),
             None => Ok(None),
         }
@@ -38,7 +38,7 @@ impl Installation {
     /// The same, with a key that is made if there is none.
     async fn make(config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
         let fresh = secret::random()?;
-        let key = secret::load(config.storage.secret_key, &config.storage.data_dir, || fresh)?;
+        let key = secret::load(config.storage.secret_key.as_ref(), &config.storage.data_dir, || fresh)?;
         Self::open(config, clock, &key).await
     }
 

@@ -12,11 +12,15 @@ use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
+use zeroize::Zeroizing;
 
 /// The file's name in `DATA_DIR`.
 const FILE: &str = "secret.key";
 /// Rights of anybody but the owner, and the owner's to execute.
 const NOT_0600: u32 = 0o7177;
+
+/// The secret, overwritten in memory when dropped.
+pub type Key = Zeroizing<[u8; 32]>;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +62,9 @@ pub enum SecretError {
 }
 
 /// The configured key, else the one in `data_dir`, if there is one.
-pub fn find(configured: Option<[u8; 32]>, data_dir: &Path) -> Result<Option<[u8; 32]>, SecretError> {
-    if configured.is_some() {
-        return Ok(configured);
+pub fn find(configured: Option<&Key>, data_dir: &Path) -> Result<Option<Key>, SecretError> {
+    if let Some(key) = configured {
+        return Ok(Some(key.clone()));
     }
     let path = data_dir.join(FILE);
     match rustix::fs::open(&path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
@@ -72,8 +76,8 @@ pub fn find(configured: Option<[u8; 32]>, data_dir: &Path) -> Result<Option<[u8;
 }
 
 /// The key in `file`, which nobody else may have read or written.
-fn read(path: PathBuf, mut file: File) -> Result<[u8; 32], SecretError> {
-    let mut text = String::new();
+fn read(path: PathBuf, mut file: File) -> Result<Key, SecretError> {
+    let mut text = Zeroizing::new(String::new());
     let read = file.metadata().and_then(|about| file.read_to_string(&mut text).map(|_| about));
     let about = match read {
         Ok(about) => about,
@@ -91,18 +95,18 @@ fn read(path: PathBuf, mut file: File) -> Result<[u8; 32], SecretError> {
 
 /// The configured key, else the one in `data_dir`, else a fresh one, kept there with mode 0600.
 pub fn load(
-    configured: Option<[u8; 32]>,
+    configured: Option<&Key>,
     data_dir: &Path,
     fresh: impl FnOnce() -> [u8; 32],
-) -> Result<[u8; 32], SecretError> {
+) -> Result<Key, SecretError> {
     if let Some(key) = find(configured, data_dir)? {
         return Ok(key);
     }
-    make(data_dir, fresh())
+    make(data_dir, fresh().into())
 }
 
 /// Keeps `key` in `data_dir`, unless another process was first; then answers that one.
-fn make(data_dir: &Path, key: [u8; 32]) -> Result<[u8; 32], SecretError> {
+fn make(data_dir: &Path, key: Key) -> Result<Key, SecretError> {
     let path = data_dir.join(FILE);
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -111,9 +115,8 @@ fn make(data_dir: &Path, key: [u8; 32]) -> Result<[u8; 32], SecretError> {
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io(data_dir))?;
     // Whole or not at all, and with mode 0600 from the start: a half-written key would seal what nobody can open.
     let mut draft = tempfile::Builder::new().prefix(FILE).tempfile_in(data_dir).map_err(io(data_dir))?;
-    writeln!(draft, "{}", hex::encode(key))
-        .and_then(|()| draft.as_file().sync_all())
-        .map_err(io(draft.path()))?;
+    let digits = Zeroizing::new(hex::encode(*key));
+    writeln!(draft, "{}", *digits).and_then(|()| draft.as_file().sync_all()).map_err(io(draft.path()))?;
     match draft.persist_noclobber(&path) {
         Ok(_) => {}
         // Another process was first; its key counts.
@@ -143,11 +146,11 @@ pub fn keep_out_of_dumps() -> io::Result<()> {
 }
 
 /// Reads 64 hex digits; blanks around them do not matter.
-pub(crate) fn parse(text: &str) -> Option<[u8; 32]> {
+pub(crate) fn parse(text: &str) -> Option<Key> {
     // The decoder would take `0x` in front as well.
     let digits = Some(text.trim()).filter(|digits| digits.len() == 64)?;
-    let mut key = [0; 32];
-    hex::decode_to_slice(digits, &mut key).ok()?;
+    let mut key = Key::default();
+    hex::decode_to_slice(digits, &mut *key).ok()?;
     Some(key)
 }
 
@@ -173,14 +176,15 @@ mod tests {
         let data = dir.path().join("new/data");
         assert_eq!(find(None, &data).unwrap(), None);
         assert!(!data.exists(), "a look makes nothing");
-        assert_eq!(load(None, &data, || [7; 32]).unwrap(), [7; 32]);
-        assert_eq!(find(None, &data).unwrap(), Some([7; 32]));
-        assert_eq!(load(None, &data, || [8; 32]).unwrap(), [7; 32]);
-        assert_eq!(load(Some([9; 32]), &data, || [8; 32]).unwrap(), [9; 32]);
+        let key = |bits| Key::new([bits; 32]);
+        assert_eq!(load(None, &data, || [7; 32]).unwrap(), key(7));
+        assert_eq!(find(None, &data).unwrap(), Some(key(7)));
+        assert_eq!(load(None, &data, || [8; 32]).unwrap(), key(7));
+        assert_eq!(load(Some(&key(9)), &data, || [8; 32]).unwrap(), key(9));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data), mode(&data.join(FILE))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
-        assert_eq!(parse(&format!(" {} ", "ab".repeat(32))), Some([0xab; 32]));
+        assert_eq!(parse(&format!(" {} ", "ab".repeat(32))), Some(key(0xab)));
         assert_eq!(parse(&format!("0x{}", "ab".repeat(32))), None);
         fs::write(data.join(FILE), "half").unwrap();
         assert!(matches!(load(None, &data, || [8; 32]), Err(SecretError::Malformed(_))));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::source::EnvSource;
 
@@ -52,7 +53,7 @@ impl std::error::Error for ConfigErrors {}
 pub struct Reader<'a> {
     source: &'a EnvSource,
     /// Values that stand in files.
-    files: BTreeMap<&'static str, String>,
+    files: BTreeMap<&'static str, Zeroizing<String>>,
     faults: Vec<Fault>,
 }
 
@@ -89,7 +90,7 @@ impl<'a> Reader<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.files.get(name).map(String::as_str).or_else(|| self.source.get(name))
+        self.files.get(name).map(|text| text.as_str()).or_else(|| self.source.get(name))
     }
 
     pub fn text(&self, name: &'static str) -> Option<String> {
@@ -191,15 +192,18 @@ impl<'a> Reader<'a> {
 }
 
 /// The value in a file; else what was expected of it, which says neither the path nor the content.
-fn content(path: &str) -> Result<String, String> {
-    let mut bytes = Vec::new();
+fn content(path: &str) -> Result<Zeroizing<String>, String> {
+    let mut bytes = Zeroizing::new(Vec::new());
     let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
     read.map_err(|error| format!("a file that can be read ({})", error.kind()))?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(format!("a file of at most {} KiB", FILE_MAX >> 10));
     }
     let text = str::from_utf8(&bytes).unwrap_or_default().trim();
-    if text.is_empty() { Err("a file that holds the value, as text".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() {
+        return Err("a file that holds the value, as text".to_owned());
+    }
+    Ok(text.to_owned().into())
 }
 
 const URL: &str = "an absolute http:// or https:// URL without user and fragment";

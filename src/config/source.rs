@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use zeroize::Zeroizing;
+
 /// Named values, looked up once at start. A present but empty value counts as not set, except where a setting
 /// says otherwise.
 #[derive(Clone, Default)]
-pub struct EnvSource(BTreeMap<String, String>);
+pub struct EnvSource(BTreeMap<String, Zeroizing<String>>);
 
 /// An `.env` file that cannot be used. Says the line's number at most, never its content.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +21,7 @@ impl EnvSource {
         let mut values = BTreeMap::new();
         if dotenv.exists() {
             let unreadable = |_: std::io::Error| DotenvError("cannot be read".to_owned());
-            let text = std::fs::read_to_string(dotenv).map_err(unreadable)?;
+            let text = Zeroizing::new(std::fs::read_to_string(dotenv).map_err(unreadable)?);
             check_dollars(&text)?;
             for line in dotenvy::from_read_iter(text.as_bytes()) {
                 let (name, value) = line.map_err(|error| {
@@ -28,12 +30,13 @@ impl EnvSource {
                         if matches!(error, dotenvy::Error::LineParse(..)) { "a line" } else { "its text" };
                     DotenvError(format!("{kind} is not NAME=value; quote values that hold spaces"))
                 })?;
-                values.insert(name, value);
+                values.insert(name, value.into());
             }
         }
         // Names and values that are not Unicode cannot be settings of ours.
         values.extend(
-            std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))),
+            std::env::vars_os()
+                .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?.into()))),
         );
         Ok(Self(values))
     }
@@ -85,7 +88,7 @@ fn check_dollars(text: &str) -> Result<(), DotenvError> {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for EnvSource {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Self {
-        Self(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+        Self(pairs.into_iter().map(|(k, v)| (k.into(), Zeroizing::new(v.into()))).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::secret;
+use crate::secret::{self, Key};
 
 use super::parse::{Reader, is_this_machine};
 
@@ -18,7 +18,7 @@ pub struct StorageConfig {
     /// `DATA_DIR`.
     pub data_dir: PathBuf,
     /// `SECRET_KEY`; `None`: kept in `DATA_DIR`.
-    pub secret_key: Option<[u8; 32]>,
+    pub secret_key: Option<Key>,
     /// `WRITE_BATCH_MAX`.
     pub write_batch_max: usize,
 }
@@ -99,7 +99,7 @@ fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static 
 }
 
 /// `SECRET_KEY`. Without it one is made in `DATA_DIR`, which instances on other machines would not share.
-fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<[u8; 32]> {
+fn secret_key(r: &mut Reader<'_>, store: &StoreConfig) -> Option<Key> {
     let parse = |text: &str| secret::parse(text).map(Some);
     let key = r.value("SECRET_KEY", "64 hex digits (openssl rand -hex 32)", None, parse);
     if let StoreConfig::Mongo { uri, .. } = store

@@ -1,11 +1,13 @@
 //! The secrets of one device flow as types: device code, user code, `state`, browser cookie, and our own tokens.
 //!
-//! Each is drawn from an injected generator, parsed at the edge into a shape that cannot be wrong, shown
-//! redacted by `Debug`, and leaves the process only as a keyed hash (see [`crate::base::keyring`]).
+//! Each is drawn from an injected generator, parsed at the edge into a shape that cannot be wrong, shown redacted by
+//! `Debug`, overwritten in memory when dropped, and leaves the process only as a keyed hash (see
+//! [`crate::base::keyring`]).
 
 use derive_more::{AsRef, Debug};
 use rand::{Rng, RngExt};
 use unicode_normalization::UnicodeNormalization;
+use zeroize::ZeroizeOnDrop;
 
 /// Letters of a user code: RFC 8628 section 6.1, no vowels, so that no word appears and none is misread.
 const USER_CODE_LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
@@ -22,7 +24,7 @@ const STATE_RANDOM_BYTES: usize = 16;
 macro_rules! secret_256 {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, AsRef, Debug)]
+        #[derive(Clone, PartialEq, Eq, ZeroizeOnDrop, AsRef, Debug)]
         #[as_ref([u8])]
         #[debug("{}(…)", stringify!($name))]
         pub struct $name([u8; 32]);
@@ -68,7 +70,7 @@ impl BearerToken {
 }
 
 /// The code a person types: eight letters out of twenty.
-#[derive(Clone, Copy, PartialEq, Eq, AsRef, Debug)]
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop, AsRef, Debug)]
 #[as_ref([u8])]
 #[debug("UserCode(…)")]
 pub struct UserCode([u8; USER_CODE_LEN]);
@@ -122,7 +124,7 @@ impl StateSuffix {
 }
 
 /// The `state` that travels through Enedis (RFC 6749 section 10.12): 126 random bits and the page's suffix.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop, Debug)]
 #[debug("StateToken(…)")]
 pub struct StateToken(String);
 
@@ -187,7 +189,7 @@ mod tests {
                 .map(|c| if c == '-' { c } else { char::from_u32(c as u32 + 0xfee0).unwrap() })
                 .collect(),
         ] {
-            assert_eq!(UserCode::parse(&typed), Some(code), "{typed:?}");
+            assert_eq!(UserCode::parse(&typed), Some(code.clone()), "{typed:?}");
         }
         for wrong in ["", "-", "BCDF", "BCDF-GHJA", "BCDF-GHJKL", "BCDF-GHJ1", &"B".repeat(400), "ßBCDFGHJ"]
         {

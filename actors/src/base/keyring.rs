@@ -10,6 +10,7 @@ use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use derive_more::{AsRef, Debug, From};
 use rand::{Rng, RngExt};
 use subtle::ConstantTimeEq;
+use zeroize::ZeroizeOnDrop;
 
 use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
 use crate::base::meter::Meter;
@@ -118,7 +119,7 @@ impl Sealed {
 }
 
 /// All keys of one installation. Instances that share a store share the secret and thus the keyring.
-#[derive(Clone, Debug)]
+#[derive(Clone, ZeroizeOnDrop, Debug)]
 #[debug("Keyring({})", hex::encode(id))]
 pub struct Keyring {
     device: [u8; 32],
@@ -133,6 +134,8 @@ pub struct Keyring {
     proof: [u8; 32],
     meter: [u8; 32],
     cache: [u8; 32],
+    // Overwrites itself, as `wiped` below has the compiler check.
+    #[zeroize(skip)]
     cipher: XChaCha20Poly1305,
     id: [u8; KEY_ID_LEN],
 }
@@ -259,6 +262,10 @@ impl Keyring {
         self.cipher.decrypt(&XNonce::from(*nonce), payload).ok()
     }
 }
+
+/// Takes what overwrites itself when dropped.
+const fn wiped<T: ZeroizeOnDrop>() {}
+const _: () = wiped::<XChaCha20Poly1305>();
 
 fn keyed(key: &[u8; 32], data: &[u8]) -> [u8; HASH_LEN] {
     let mut out = [0; HASH_LEN];
