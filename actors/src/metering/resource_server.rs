@@ -57,7 +57,7 @@ pub enum Verdict {
     },
 }
 
-/// What was measured, in order of time.
+/// What was measured, in any order: [`days_of`](super::day::days_of) puts it in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// `BRUT` (raw), `CORRIGE` or `BEST` (corrected); empty if unknown.

@@ -1,6 +1,6 @@
 //! The measure API of 28 September 2026 (`mesure_synchrone_auto/v2`): how a question is put to it, and its answers.
 
-use actors::metering::civil::{hours_in, moment_text, parse_moment};
+use actors::metering::civil::{moment_text, parse_moment};
 use actors::metering::day::step_minutes;
 use actors::metering::request::{MeterRequest, Resource};
 use actors::metering::resource_server::{Point, Reading};
@@ -30,7 +30,7 @@ pub fn question(request: MeterRequest) -> (&'static str, String) {
 /// JSON of the swagger, has quantities but not the one asked for in a known unit, or values but not one with a date
 /// (the sandbox writes `20XX-XX-XX`).
 ///
-/// Null values and values that are no number are left out; points are put in order; kW, kWh and kVA become W, Wh
+/// Null values and values that are no number are left out; points stay in the order they came in; kW, kWh and kVA become W, Wh
 /// and VA; of several `grandeur` those of the resource count (direction first, then physical quantity), together; a
 /// missing step is taken from `pas`, else from the spacing of the points.
 pub fn read(resource: Resource, body: &[u8]) -> Option<(String, Reading)> {
@@ -54,16 +54,8 @@ pub fn read(resource: Resource, body: &[u8]) -> Option<(String, Reading)> {
     if points.is_empty() && undated > 0 {
         return None;
     }
-    // The day of the change to winter time repeats an hour: sorting by local time would mix the two.
-    let backward = points.windows(2).filter(|pair| pair[1].0 < pair[0].0);
-    let repeated = |pair: &[(DateTime, _, _)]| {
-        hours_in(pair[0].0.date()) == 25 && pair[1].0.duration_until(pair[0].0).as_secs() <= 3_600
-    };
-    if !(backward.clone().count() == 1 && backward.clone().all(repeated)) {
-        points.sort_by_key(|(at, ..)| *at);
-    }
     let usual_step = answer.pas.filter(|pas| step_minutes(pas).is_some());
-    let usual_step = usual_step.or_else(|| spacing(points.iter().map(|(at, ..)| *at)));
+    let usual_step = usual_step.or_else(|| spacing(points.iter().map(|(at, ..)| *at).collect()));
     let point = |(at, value, point): (DateTime, String, &MeasuredPoint)| {
         let curve = resource.is_curve();
         let day_only = matches!(resource, Resource::DailyConsumption | Resource::DailyProduction);
@@ -162,8 +154,9 @@ fn decimal(text: &str, shift: usize) -> Option<String> {
 }
 
 /// The smallest spacing of points that is a step of a curve.
-fn spacing(moments: impl Iterator<Item = DateTime> + Clone) -> Option<String> {
-    let gaps = moments.clone().zip(moments.skip(1)).map(|(a, b)| a.duration_until(b).as_secs());
+fn spacing(mut moments: Vec<DateTime>) -> Option<String> {
+    moments.sort_unstable();
+    let gaps = moments.windows(2).map(|pair| pair[0].duration_until(pair[1]).as_secs());
     let gap = gaps.filter(|gap| *gap > 0).min()?;
     let step = format!("PT{}M", gap / 60);
     (gap % 60 == 0 && step_minutes(&step).is_some()).then_some(step)

@@ -126,6 +126,8 @@ proptest! {
         mixed.points.rotate_left(turn);
         if order % 2 == 0 {
             mixed.points.reverse();
+        } else if len > 1 {
+            mixed.points.swap(turn % (len - 1), turn % (len - 1) + 1);
         }
         let taken = days_of(ask.resource, ask.range, &mixed);
         let back: BTreeMap<Date, Day> =

@@ -1,4 +1,3 @@
-use actors::metering::day::days_of;
 use actors::metering::request::DayRange;
 use actors::testing::meter;
 use jiff::civil::date;
@@ -72,7 +71,7 @@ fn daily_energy_and_max_power() {
 }
 
 #[test]
-fn nulls_go_and_order_comes() {
+fn nulls_go_and_steps_come() {
     let body = answer(
         "PROD",
         "PA",
@@ -84,26 +83,13 @@ fn nulls_go_and_order_comes() {
     let read = measured(Resource::ProductionCurve, &body).unwrap();
     assert_eq!(
         values(&read),
-        [("2026-09-29 00:30:00", "250"), ("2026-09-29 01:00:00", "2000"), ("2026-09-29 02:00:00", "1500")]
+        [("2026-09-29 02:00:00", "1500"), ("2026-09-29 00:30:00", "250"), ("2026-09-29 01:00:00", "2000")]
     );
     assert!(read.points.iter().all(|p| p.interval_length.as_deref() == Some("PT30M")), "from spacing");
     let mut given = body.clone();
     given["pas"] = "PT15M".into();
     let read = measured(Resource::ProductionCurve, &given).unwrap();
     assert_eq!(read.points[0].interval_length.as_deref(), Some("PT15M"), "from pas");
-}
-
-#[test]
-fn neighbours_are_swapped_back_but_for_the_hour_that_comes_twice() {
-    let order = |day: &str, times: &[&str]| {
-        let points: Vec<Value> =
-            times.iter().map(|t| json!({"v": "1", "d": format!("{day} {t}:00"), "p": "PT30M"})).collect();
-        let read = measured(Resource::ConsumptionCurve, &answer("CONS", "PA", "W", points)).unwrap();
-        read.points.iter().map(|p| p.date[11..16].to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(order("2026-09-29", &["01:00", "00:30", "01:30"]), ["00:30", "01:00", "01:30"]);
-    let twice = ["02:00", "02:30", "03:00", "02:30", "03:00", "03:30"];
-    assert_eq!(order("2026-10-25", &twice), twice);
 }
 
 #[test]
@@ -168,28 +154,6 @@ fn numbers_are_scaled_without_floats() {
 }
 
 proptest! {
-    /// However the points come, the v5 answer has each value under its date, in order, and the days are whole.
-    #[test]
-    fn order_never_matters(turn in 0_usize..96, back in any::<bool>()) {
-        let mut points: Vec<Value> = (1..=96_i64)
-            .map(|n| {
-                let at = date(2026, 9, 29).at(0, 0, 0, 0).saturating_add(jiff::SignedDuration::from_mins(n * 30));
-                json!({"v": n.to_string(), "d": moment_text(at), "p": "PT30M", "n": "B"})
-            })
-            .collect();
-        points.rotate_left(turn);
-        if back {
-            points.reverse();
-        }
-        let read = measured(Resource::ConsumptionCurve, &answer("CONS", "PA", "W", points)).unwrap();
-        let values: Vec<i64> = read.points.iter().map(|p| p.value.parse().unwrap()).collect();
-        let expected: Vec<i64> = (1..=96).collect();
-        prop_assert_eq!(values, expected);
-        let range = DayRange::new(date(2026, 9, 29), date(2026, 10, 1)).unwrap();
-        let days = days_of(Resource::ConsumptionCurve, range, &read);
-        prop_assert!(days.values().all(|day| day.points.len() == 48));
-    }
-
     #[test]
     fn nothing_panics(body in ".{0,200}", number in ".{0,20}", shift in 0_usize..4) {
         for resource in Resource::ALL {
