@@ -124,9 +124,9 @@ async fn source(
         StoreConfig::Embedded => None,
     };
     let uri = arguments.from_mongodb.as_deref().or_else(|| environment.get(VARIABLE)).or(configured);
-    let found = mongo::open(uri.ok_or(CommandError::Usage(NO_SOURCE))?).await?;
-    writeln!(out, "reading the collection cache of database {}", found.database)?;
-    Ok(found.entries.boxed_local())
+    let (database, entries) = mongo::open(uri.ok_or(CommandError::Usage(NO_SOURCE))?).await?;
+    writeln!(out, "reading the collection cache of database {database}")?;
+    Ok(entries)
 }
 
 /// Waits for the first entry, so that a source that has none fails before a key or a store is made. It is far likelier

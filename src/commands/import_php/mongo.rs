@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use actors::base::clock::Timestamp;
-use futures_util::{Stream, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Cursor};
 
+use super::Entries;
 use super::entry::Entry;
 use crate::commands::SourceError;
 use crate::store::OpenError;
@@ -20,17 +21,8 @@ const COLLECTION: &str = "cache";
 const BATCH: u32 = 1_000;
 const SERVER_SELECTION: Duration = Duration::from_secs(4);
 
-/// What is read, and from which database.
-pub struct Found<S> {
-    /// The database that the address names.
-    pub database: String,
-    pub entries: S,
-}
-
-/// Begins to read the collection in the database that `uri` names.
-pub async fn open(
-    uri: &str,
-) -> Result<Found<impl Stream<Item = Result<Entry, SourceError>> + use<>>, SourceError> {
+/// Begins to read the collection in the database that `uri` names; answers that name, too.
+pub async fn open(uri: &str) -> Result<(String, Entries), SourceError> {
     // What the driver says of an address it cannot read may repeat a password.
     let unreadable = |error| SourceError::Mongo(errors::unreadable(&error, uri));
     let mut options = within(ClientOptions::parse(uri).into_future()).await?.map_err(unreadable)?;
@@ -46,7 +38,7 @@ pub async fn open(
         let next = within(cursor.try_next()).await?.map_err(refused)?;
         Ok(next.map(|document| (entry(&document), cursor)))
     });
-    Ok(Found { database, entries })
+    Ok((database, entries.boxed_local()))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err calls")]

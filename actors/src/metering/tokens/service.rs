@@ -3,7 +3,8 @@
 //! No actor: it owns no state but a generator of randomness. The store decides every race, nothing is
 //! remembered between two questions, and so a revocation counts at once, whoever made it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -13,8 +14,7 @@ use super::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, sealed_meters};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::code::BearerToken;
 use crate::base::keyring::{GrantHash, Keyring, StateHash, TokenHash};
-use crate::base::meter::Meter;
-use crate::base::meter::{meters_text, parse_meters};
+use crate::base::meter::{Meter, meters_text, parse_meters};
 use crate::base::store::{StoreError, Written};
 use crate::base::token_set::TokenSet;
 
@@ -99,10 +99,7 @@ impl TokenService {
         let text = meters_text(meters);
         let (refresh, access) = self.keys.consent_tokens(state, grant);
         let hash = self.keys.refresh(&refresh);
-        let (sealed, owners) = {
-            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            sealed_meters(&self.keys, &mut *rng, &hash, meters)
-        };
+        let (sealed, owners) = sealed_meters(&self.keys, &mut *self.rng(), &hash, meters);
         let grant = MeterGrant {
             refresh: hash,
             client_id: Some(Arc::clone(client_id)),
@@ -188,20 +185,11 @@ impl TokenService {
         let damaged = || StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into());
         let text = self.keys.open(&grant.refresh, &grant.meters).ok_or_else(damaged)?;
         let text = String::from_utf8(text).map_err(|_| damaged())?;
-        if let Some(sent) = refresh.meters {
-            let set = |text: &str| {
-                let mut meters = parse_meters(text)?;
-                meters.sort_unstable();
-                Some(meters)
-            };
-            if set(&sent) != set(&text) {
-                return Ok(None);
-            }
+        let set = |text: &str| parse_meters(text).map(BTreeSet::from_iter);
+        if refresh.meters.is_some_and(|sent| set(&sent) != set(&text)) {
+            return Ok(None);
         }
-        let access = {
-            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-            BearerToken::generate(&mut *rng)
-        };
+        let access = BearerToken::generate(&mut *self.rng());
         let record = self.access(&access, &grant, now);
         Ok(match self.store.issue(record).await? {
             Written::Applied => {
@@ -211,6 +199,10 @@ impl TokenService {
             // Revoked, or ended, in between.
             Written::Conflict => None,
         })
+    }
+
+    fn rng(&self) -> MutexGuard<'_, StdRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn access(&self, token: &BearerToken, grant: &MeterGrant, now: Timestamp) -> Access {
