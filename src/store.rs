@@ -20,8 +20,7 @@ use std::sync::Arc;
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::Keyring;
-use actors::base::store::Damaged;
-use actors::base::store::StoreError;
+use actors::base::store::{Damaged, StoreError};
 use actors::device_flow::store::SessionStore;
 use actors::metering::cache::MeterCache;
 use actors::metering::tokens::{MeterGrant, TokenStore};

@@ -162,15 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn the_old_api_once_closed_is_no_second_choice() {
+    fn what_is_closed_is_no_second_choice_unless_neither_works() {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         chooser.report(at(0), Api::Legacy, Report::NotThere);
         chooser.report(at(0), Api::Legacy, Report::NotThere);
         assert_eq!(chooser.route(at(1)), Route { first: Api::New, second: None });
-    }
-
-    #[test]
-    fn when_neither_works_both_are_asked() {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         for _ in 0..3 {
             chooser.report(at(0), Api::New, Report::NotThere);

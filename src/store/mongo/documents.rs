@@ -25,6 +25,11 @@ pub(super) fn key(document: &RawDocumentBuf) -> Option<&[u8]> {
     document.get_binary("_id").ok().map(|id| id.bytes)
 }
 
+/// The key behind which the next page begins, unless what was found is less than a `page`.
+pub(super) fn next(found: &[RawDocumentBuf], page: u32) -> Option<&[u8]> {
+    found.last().filter(|_| found.len() == page as usize).and_then(key)
+}
+
 /// The session that a document is about.
 pub(super) fn device(document: &RawDocumentBuf) -> Option<DeviceHash> {
     key(document).and_then(DeviceHash::from_slice)

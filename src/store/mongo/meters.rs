@@ -15,8 +15,7 @@ use std::sync::Arc;
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::CacheKey;
-use actors::base::store::StoreError;
-use actors::base::store::{Damaged, millis, timestamp};
+use actors::base::store::{Damaged, StoreError, millis, timestamp};
 use actors::metering::cache::{CacheEntry, MeterCache};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;

@@ -21,7 +21,7 @@ use mongodb::bson::{DateTime, RawDocumentBuf, doc};
 use mongodb::{Collection, Database};
 
 use super::changes::{self, Memory};
-use super::documents::{binary, device, live, record};
+use super::documents::{binary, live, next, record};
 use super::link::{Link, stopped};
 use super::shared_polls::SharedPolls;
 use super::{MongoMeters, MongoSettings, MongoTokens, commits, indexes};
@@ -109,8 +109,8 @@ impl SessionStore for MongoStore {
         let page = async move {
             let found = sessions.find(filter).sort(doc! { "_id": 1 }).limit(PAGE.into()).batch_size(PAGE);
             let found: Vec<_> = found.await?.try_collect().await?;
-            let last = found.last().filter(|_| found.len() == PAGE as usize);
-            Ok(Page { next: last.and_then(device), sessions: undamaged(found.iter().map(session)) })
+            let next = next(&found, PAGE).and_then(DeviceHash::from_slice);
+            Ok(Page { next, sessions: undamaged(found.iter().map(session)) })
         };
         self.link.ask(page).await
     }

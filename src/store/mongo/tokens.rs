@@ -15,8 +15,7 @@ use std::sync::Arc;
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
-use actors::base::store::{Damaged, millis};
-use actors::base::store::{StoreError, Written};
+use actors::base::store::{Damaged, StoreError, Written, millis};
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
@@ -25,7 +24,7 @@ use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::Hint;
 
-use super::documents::{binary, fields, key, live, record};
+use super::documents::{binary, fields, live, next, record};
 use super::errors::is_duplicate;
 use super::indexes::{BY_ACCESS, BY_OWNER};
 use super::link::Link;
@@ -143,14 +142,8 @@ impl TokenStore for MongoTokens {
         let after = after.map_or_else(|| binary(b""), binary);
         let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };
         let found = self.find(filter, by_id(), doc! { "_id": 1 }, PAGE).await?;
-        Ok(GrantPage {
-            next: found
-                .last()
-                .filter(|_| found.len() == PAGE as usize)
-                .and_then(key)
-                .and_then(TokenHash::from_slice),
-            grants: undamaged(found.iter().map(grant)),
-        })
+        let next = next(&found, PAGE).and_then(TokenHash::from_slice);
+        Ok(GrantPage { next, grants: undamaged(found.iter().map(grant)) })
     }
 
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {

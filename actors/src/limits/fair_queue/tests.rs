@@ -125,11 +125,8 @@ fn low_priority_gives_way_but_is_served() {
         queue.add(now, (1, n), Low, n).unwrap();
         queue.add(now, (2 + n, 0), High, n).unwrap();
     }
-    let mut order = String::new();
-    while let Some(call) = queue.next_call(now) {
-        order.push(if call.0 == 1 { 'l' } else { 'h' });
-        queue.finish(now, &call);
-    }
+    let calls = std::iter::from_fn(|| queue.next_call(now).inspect(|call| drop(queue.finish(now, call))));
+    let order: String = calls.map(|(owner, _)| if owner == 1 { 'l' } else { 'h' }).collect();
     assert_eq!(order, "hhhlhhhlhhhlhlllllll");
 }
 
