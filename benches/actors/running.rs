@@ -170,7 +170,7 @@ impl Running {
             },
             client: ConfiguredClient {
                 client_id: Some("application".into()),
-                client_secret: Some("s".into()),
+                client_secret: Some("s".to_owned().into()),
             },
         };
         let system = System::start(ports, settings).await.expect("the actors start");

@@ -10,6 +10,7 @@ use actors::metering::api_choice::ApiMode;
 use actors::metering::relay::RelaySettings;
 use jiff::fmt::temporal::SpanParser;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::parse::{Reader, is_this_machine};
 
@@ -96,15 +97,17 @@ impl EnedisConfig {
         let mut allowed_clients: Vec<Arc<str>> =
             r.list("ALLOWED_CLIENT_IDS").into_iter().map(Arc::from).collect();
         allowed_clients.extend(own.filter(|id| !allowed_clients.contains(id)));
-        let client = ConfiguredClient { client_id, client_secret: r.text("CLIENT_SECRET") };
+        let client =
+            ConfiguredClient { client_id, client_secret: r.text("CLIENT_SECRET").map(Zeroizing::new) };
         let exchanger = exchanger(r);
         let (duration, consent_life) = duration(r);
         let metering = metering(r, &exchanger, consent_life);
         let own_tokens = r.choice("FLOW", false, &[("DEVICE", false), ("CLIENT_CREDENTIALS", true)]);
         if own_tokens {
-            for (name, given) in [("CLIENT_ID", &client.client_id), ("CLIENT_SECRET", &client.client_secret)]
+            for (name, given) in
+                [("CLIENT_ID", client.client_id.is_some()), ("CLIENT_SECRET", client.client_secret.is_some())]
             {
-                if given.is_none() {
+                if !given {
                     r.fault(name, "a value, since FLOW is CLIENT_CREDENTIALS");
                 }
             }

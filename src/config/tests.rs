@@ -96,7 +96,7 @@ fn a_secret_may_stand_in_a_file() {
     let files = [("SECRET_KEY_FILE", &*key), ("CLIENT_SECRET_FILE", &secret), ("MONGODB_URI_FILE", &uri)];
     let config = read(&files).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(config.storage.secret_key, Some([0xab; 32].into()));
-    assert_eq!(config.enedis.client.client_secret.as_deref(), Some("two words"));
+    assert_eq!(config.enedis.client.client_secret, Some("two words".to_owned().into()));
     assert_eq!(mongo(&files), "mongodb+srv://u:p@db.example/x");
 
     // An address that needs a key, and a flow that needs a client: what is missing because of the file is told once.

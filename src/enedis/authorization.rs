@@ -1,6 +1,7 @@
 //! The token endpoint (RFC 6749 section 3.2) and the way to the service of subscriptions; and what became of a call,
 //! which decides whether it may be sent again.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,28 +50,29 @@ impl EnedisAuthorization {
         receive(sent, self.clock.as_ref(), limit, BODY_MAX).await
     }
 
-    fn form(&self, call: &TokenCall) -> Vec<(&'static str, String)> {
+    /// The form of a call, without copies of its secrets.
+    fn form<'a>(&'a self, call: &'a TokenCall) -> Vec<(&'static str, Cow<'a, str>)> {
         let mut form = match &call.grant {
             Grant::AuthorizationCode { code, verifier } => {
-                let mut form = vec![("grant_type", "authorization_code".to_owned()), ("code", code.clone())];
-                form.extend(self.upstream.redirect_uri.clone().map(|uri| ("redirect_uri", uri)));
-                form.extend(verifier.as_ref().map(|v| ("code_verifier", v.expose())));
+                let mut form = vec![("grant_type", "authorization_code".into()), ("code", code.into())];
+                form.extend(self.upstream.redirect_uri.as_ref().map(|uri| ("redirect_uri", uri.into())));
+                form.extend(verifier.as_ref().map(|v| ("code_verifier", v.expose().into())));
                 form
             }
             Grant::RefreshToken { refresh_token, scope } => {
                 let mut form = vec![
-                    ("grant_type", "refresh_token".to_owned()),
-                    ("refresh_token", refresh_token.clone()),
+                    ("grant_type", "refresh_token".into()),
+                    ("refresh_token", refresh_token.as_str().into()),
                 ];
-                form.extend(scope.clone().map(|scope| ("scope", scope)));
+                form.extend(scope.as_ref().map(|scope| ("scope", scope.into())));
                 form
             }
-            Grant::ClientCredentials => vec![("grant_type", "client_credentials".to_owned())],
+            Grant::ClientCredentials => vec![("grant_type", "client_credentials".into())],
         };
         let basic = self.upstream.auth_method == AuthMethod::Basic && call.client_secret.is_some();
         if !basic {
-            form.push(("client_id", call.client_id.clone()));
-            form.extend(call.client_secret.clone().map(|secret| ("client_secret", secret)));
+            form.push(("client_id", call.client_id.as_str().into()));
+            form.extend(call.client_secret.as_ref().map(|secret| ("client_secret", secret.as_str().into())));
         }
         form
     }

@@ -96,7 +96,7 @@ pub fn entered_code(app: &App, request: &HttpRequest) -> Option<String> {
 }
 
 /// The cookie that remembers the user code.
-pub fn code_cookie(app: &App, code: UserCode) -> Cookie<'static> {
+pub fn code_cookie(app: &App, code: &UserCode) -> Cookie<'static> {
     cookie(app, code_name(app), code.expose())
 }
 

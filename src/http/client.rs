@@ -8,6 +8,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actors::device_flow::poll::AuthStyle;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::error::ApiError;
 use super::form::Form;
@@ -20,7 +21,7 @@ pub struct Client {
     /// `client_id`, accepted here.
     pub id: Arc<str>,
     /// `client_secret`, if it sent one that is not empty.
-    pub secret: Option<String>,
+    pub secret: Option<Zeroizing<String>>,
     /// How it said so.
     pub style: AuthStyle,
 }
@@ -38,7 +39,7 @@ impl Client {
         let (id, secret, style) = match basic(request)? {
             None => {
                 let id = id.ok_or_else(|| ApiError::missing("client_id"))?;
-                (id, secret.map(Cow::into_owned), AuthStyle::Body)
+                (id, secret.map(|secret| secret.into_owned().into()), AuthStyle::Body)
             }
             Some((basic_id, basic_secret)) => {
                 if secret.is_some() {
@@ -47,7 +48,7 @@ impl Client {
                 if id.is_some_and(|id| id != basic_id) {
                     return Err(ApiError::invalid_request("client_id differs from the Authorization header"));
                 }
-                (basic_id.into(), basic_secret, AuthStyle::Basic)
+                (basic_id.into(), basic_secret.map(Zeroizing::new), AuthStyle::Basic)
             }
         };
         let id = match allowed.iter().find(|known| ***known == *id) {
@@ -69,7 +70,7 @@ fn basic(request: &HttpRequest) -> Result<Option<(String, Option<String>)>, ApiE
         return Ok(None);
     }
     let decoded = STANDARD.decode(value.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let decoded = decoded.ok_or_else(refused)?;
+    let decoded = Zeroizing::new(decoded.ok_or_else(refused)?);
     let (id, secret) = decoded.split_once(':').ok_or_else(refused)?;
     // What holds of the two in a form holds of them here.
     let decode = |half: &str| {
@@ -100,12 +101,16 @@ mod tests {
         format!("Basic {}", STANDARD.encode(credentials))
     }
 
+    fn secret(text: &str) -> Zeroizing<String> {
+        text.to_owned().into()
+    }
+
     #[test]
     fn a_client_says_who_it_is_in_one_way() {
         let client = identify(None, "client_id=a&client_secret=s", &["a"]).ok().unwrap();
-        assert_eq!((&*client.id, client.secret.as_deref(), client.style), ("a", Some("s"), AuthStyle::Body));
+        assert_eq!((&*client.id, client.secret, client.style), ("a", Some(secret("s")), AuthStyle::Body));
         let client = identify(Some(&header("a%2Bb:s+t")), "client_id=a%2Bb", &[]).ok().unwrap();
-        assert_eq!((&*client.id, client.secret.as_deref()), ("a+b", Some("s t")));
+        assert_eq!((&*client.id, client.secret), ("a+b", Some(secret("s t"))));
         // What Go's client sends first: an empty secret is no secret.
         let client = identify(Some(&header("a:")), "", &["a"]).ok().unwrap();
         assert_eq!((client.secret, client.style), (None, AuthStyle::Basic));

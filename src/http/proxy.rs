@@ -13,6 +13,7 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::enedis::exchanger::Exchanged;
 use actors::enedis::port::Grant;
+use zeroize::Zeroizing;
 
 use super::client::Client;
 use super::error::{ApiError, no_store};
@@ -37,7 +38,7 @@ pub async fn refresh(
         return token::refresh(&app, &request, &mut form, &metering.tokens).await;
     }
     let client = Client::identify(&request, &mut form, &app.allowed_clients)?;
-    let refresh_token = form.require("refresh_token", REFRESH_TOKEN_MAX)?.into_owned();
+    let refresh_token = Zeroizing::new(form.require("refresh_token", REFRESH_TOKEN_MAX)?.into_owned());
     let scope = form.scope()?.map(Cow::into_owned);
     let (limits, network, now) = (&app.shared.limits, app.network(&request), app.clock().now());
     // A token that is known to be good costs nobody else anything, wherever it comes from.

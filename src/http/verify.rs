@@ -70,7 +70,7 @@ async fn confirm(
             let mut response = HttpResponse::Found();
             browser::secure(app, &mut response);
             response.insert_header((LOCATION, location.as_str()));
-            return response.cookie(browser::code_cookie(app, code)).finish();
+            return response.cookie(browser::code_cookie(app, &code)).finish();
         }
         Ok(ConfirmAnswer::Unknown) => pages.enter_code(&code.expose(), state, Some(CodeError::NotValid)),
         Ok(ConfirmAnswer::InUse) => pages.problem(Problem::AlreadyUsed),

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use zeroize::{Zeroize, Zeroizing};
 
-/// The members of a token answer. `Debug` shows none.
+/// The members of a token answer. `Debug` shows none, and they are overwritten in memory when dropped.
 #[derive(Clone, PartialEq, derive_more::Debug)]
 #[debug("TokenSet(…)")]
 pub struct TokenSet(Map<String, Value>);
@@ -39,8 +40,13 @@ impl TokenSet {
     }
 
     /// The stored form.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        Value::Object(self.0.clone()).to_string().into_bytes()
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.text().into_bytes().into()
+    }
+
+    fn text(&self) -> String {
+        #[expect(clippy::expect_used, reason = "a map of texts to values is JSON")]
+        serde_json::to_string(&self.0).expect("JSON")
     }
 
     /// From the stored form; `None` if it is damaged.
@@ -56,7 +62,22 @@ impl TokenSet {
             self.0.insert("expires_in".to_owned(), lifetime.saturating_sub(age.as_secs()).into());
         }
         self.0.entry("token_type").or_insert_with(|| "Bearer".into());
-        Value::Object(self.0).to_string()
+        self.text()
+    }
+}
+
+impl Drop for TokenSet {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(wipe);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -98,6 +119,13 @@ mod tests {
         }
         assert_eq!(read(r#"{"access_token":""}"#), None);
         assert_eq!(read("{}"), None);
+    }
+
+    #[test]
+    fn every_text_is_wiped() {
+        let mut value = serde_json::json!({"a": "secret", "b": ["secret", {"c": "secret"}], "d": 1});
+        wipe(&mut value);
+        assert_eq!(value, serde_json::json!({"a": "", "b": ["", {"c": ""}], "d": 1}));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use zeroize::Zeroizing;
 
 use self::application_token::ApplicationToken;
 pub use self::calls::EndpointSnapshot;
@@ -168,7 +169,7 @@ impl TokenExchanger {
         server: impl FnOnce() -> Rc<dyn AuthorizationServer> + Send + 'static,
         clock: SharedClock,
         settings: ExchangerSettings,
-        own: Option<(String, Option<String>)>,
+        own: Option<(String, Option<Zeroizing<String>>)>,
         seed: [u8; 32],
     ) -> TokenExchangerHandle {
         let own = own.map(|(client_id, client_secret)| TokenCall {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use derive_more::Debug;
 use jiff::civil::Date;
+use zeroize::Zeroizing;
 
 use crate::base::clock::Timestamp;
 use crate::base::code::PkceVerifier;
@@ -26,7 +27,7 @@ pub struct TokenCall {
     /// Client at Enedis.
     pub client_id: String,
     /// Its secret, from the configuration or from the device.
-    pub client_secret: Option<String>,
+    pub client_secret: Option<Zeroizing<String>>,
     /// What is presented.
     pub grant: Grant,
 }
@@ -37,12 +38,12 @@ pub struct ConfiguredClient {
     /// `CLIENT_ID`.
     pub client_id: Option<String>,
     /// `CLIENT_SECRET`.
-    pub client_secret: Option<String>,
+    pub client_secret: Option<Zeroizing<String>>,
 }
 
 impl ConfiguredClient {
     /// The credentials of one call: ours where configured, else the device's.
-    pub fn call(&self, client_id: &str, client_secret: Option<String>, grant: Grant) -> TokenCall {
+    pub fn call(&self, client_id: &str, client_secret: Option<Zeroizing<String>>, grant: Grant) -> TokenCall {
         TokenCall {
             client_id: self.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
             client_secret: self.client_secret.clone().or(client_secret),
@@ -66,7 +67,7 @@ pub enum Grant {
     #[debug("refresh_token")]
     RefreshToken {
         /// The device's refresh token.
-        refresh_token: String,
+        refresh_token: Zeroizing<String>,
         /// Narrower scope, if the device asks for one.
         scope: Option<String>,
     },
@@ -78,7 +79,7 @@ pub enum Grant {
 /// The application's own token at Enedis. It opens every consented meter: never logged, never handed to a box.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[debug("Bearer(…)")]
-pub struct Bearer(Arc<str>);
+pub struct Bearer(Arc<Zeroizing<String>>);
 
 impl Bearer {
     /// The token in an answer, and how long it lives.
@@ -95,7 +96,7 @@ impl Bearer {
 
 impl From<&str> for Bearer {
     fn from(token: &str) -> Self {
-        Self(token.into())
+        Self(Arc::new(token.to_owned().into()))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::universe::{START, Universe, pass, universe};
 /// An exchanger in front of an Enedis of its own.
 fn start(universe: &Universe, settings: ExchangerSettings) -> (FakeEnedis, TokenExchangerHandle) {
     let enedis = FakeEnedis::new(universe);
-    let own = Some(("app".to_owned(), Some("secret".to_owned())));
+    let own = Some(("app".to_owned(), Some("secret".to_owned().into())));
     let exchanger = enedis.exchanger_with(settings, own);
     (enedis, exchanger)
 }
@@ -29,7 +29,7 @@ fn code(name: &str) -> TokenCall {
 }
 
 fn refresh(name: &str) -> TokenCall {
-    let grant = Grant::RefreshToken { refresh_token: name.to_owned(), scope: None };
+    let grant = Grant::RefreshToken { refresh_token: name.to_owned().into(), scope: None };
     TokenCall { client_id: "c".into(), client_secret: None, grant }
 }
 

@@ -18,6 +18,7 @@ use actors::metering::request::MeterRequest;
 use actors::metering::resource_server::{MeterCall, ResourceServer, Verdict};
 use actors::testing::hourly_reading;
 use async_trait::async_trait;
+use zeroize::Zeroizing;
 
 use crate::universe::{START, Universe};
 
@@ -59,13 +60,13 @@ impl FakeEnedis {
 
     /// An exchanger in front of it, on this thread, whose time is the test's.
     pub fn exchanger(&self) -> TokenExchangerHandle {
-        self.exchanger_with(EXCHANGER, Some(("app".to_owned(), Some("secret".to_owned()))))
+        self.exchanger_with(EXCHANGER, Some(("app".to_owned(), Some("secret".to_owned().into()))))
     }
 
     pub fn exchanger_with(
         &self,
         settings: ExchangerSettings,
-        own: Option<(String, Option<String>)>,
+        own: Option<(String, Option<Zeroizing<String>>)>,
     ) -> TokenExchangerHandle {
         let (server, clock) = (self.clone(), Arc::clone(&self.clock));
         TokenExchanger::launch(&Arbiter::current(), || Rc::new(server), clock, settings, own, [1; 32])
@@ -131,7 +132,7 @@ impl AuthorizationServer for FakeEnedis {
             Call::Token(_) => ("own".to_owned(), token(&format!("own {}", self.sent().len()))),
             Call::Refresh(TokenCall { grant: Grant::RefreshToken { refresh_token, .. }, .. }) => {
                 let raw = RawAnswer { status: 200, content_type: None, body: Vec::new() };
-                (refresh_token, Answer::Refresh(raw))
+                (refresh_token.to_string(), Answer::Refresh(raw))
             }
             Call::Refresh(_) => panic!("not a refresh token"),
             Call::Meters(_) => ("meters".to_owned(), Answer::Meters(Err(NoMeters::NotYet))),

@@ -430,7 +430,7 @@ fn only_the_right_client_learns_anything() {
         let asked = actors::device_flow::session::Request { client_secret: Some(secret), ..request() };
         assert!(matches!(registry.issue(device, asked).await, Ok(IssueAnswer::Issued(_))));
         let poll = |client: &str, secret: Option<&str>| {
-            registry.poll(device, client.into(), secret.map(str::to_owned), AuthStyle::Body)
+            registry.poll(device, client.into(), secret.map(|text| text.to_owned().into()), AuthStyle::Body)
         };
         assert_eq!(poll("another", Some("secret")).await, Ok(PollAnswer::Invalid));
         for secret in [Some("wrong"), None] {

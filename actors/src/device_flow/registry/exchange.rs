@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
+use zeroize::Zeroizing;
 
 use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
@@ -37,7 +38,7 @@ pub struct Lease {
     /// The client that asked.
     pub client_id: Arc<str>,
     /// The secret the device brought.
-    pub client_secret: Option<String>,
+    pub client_secret: Option<Zeroizing<String>>,
     /// The verifier whose challenge was sent.
     pub verifier: Option<PkceVerifier>,
 }
@@ -123,14 +124,14 @@ impl SessionRequest for BeginExchange {
                     };
                 }
             };
-        let open = |sealed: &Sealed| String::from_utf8(keys.open(&device, sealed)?).ok();
+        let open = |sealed: &Sealed| String::from_utf8(keys.open(&device, sealed)?).ok().map(Zeroizing::new);
         let verifier = session.consent.as_ref().and_then(|consent| consent.verifier.as_ref());
         let lease = Lease {
             device,
             grant: presentation.grant,
             client_id: Arc::clone(&session.request.client_id),
             client_secret: session.request.client_secret.as_ref().and_then(open),
-            verifier: verifier.and_then(open).as_deref().and_then(PkceVerifier::parse),
+            verifier: verifier.and_then(open).and_then(|text| PkceVerifier::parse(&text)),
         };
         let marked = next.clone();
         shard.commit(next, attempt, ctx, move |shard, begin| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
@@ -23,7 +24,7 @@ impl CodeRegistryHandle {
         &self,
         device: DeviceHash,
         client_id: Arc<str>,
-        client_secret: Option<String>,
+        client_secret: Option<Zeroizing<String>>,
         style: AuthStyle,
     ) -> Result<PollAnswer, AskError> {
         self.ask(device.slot(), |reply| Poll { device, client_id, client_secret, style, reply }).await
@@ -37,7 +38,7 @@ impl CodeRegistryHandle {
 pub(super) struct Poll {
     device: DeviceHash,
     client_id: Arc<str>,
-    client_secret: Option<String>,
+    client_secret: Option<Zeroizing<String>>,
     style: AuthStyle,
     reply: Reply<PollAnswer>,
 }
@@ -73,9 +74,9 @@ impl SessionRequest for Poll {
         }
         // What the device brought to `/device/code` it brings here too (RFC 6749 section 3.2.1).
         if let Some(sealed) = &session.request.client_secret {
-            let known = keys.open(&session.device, sealed).unwrap_or_default();
-            let sent = poll.client_secret.as_deref().unwrap_or_default();
-            if !bool::from(known.ct_eq(sent.as_bytes())) {
+            let known = Zeroizing::new(keys.open(&session.device, sealed).unwrap_or_default());
+            let sent = poll.client_secret.as_ref().map_or(&[][..], |secret| secret.as_bytes());
+            if !bool::from(known.ct_eq(sent)) {
                 return attempt.answer(PollAnswer::BadSecret);
             }
         }
@@ -88,8 +89,8 @@ impl SessionRequest for Poll {
                 return shard.throttler.do_send(PacePoll { device, style, at: now, reply });
             }
             PollFinding::Claim { token, issued_at } => {
-                let opened = keys.open(&session.device, token);
-                let token = opened.as_deref().and_then(TokenSet::from_bytes);
+                let opened = keys.open(&session.device, token).map(Zeroizing::new);
+                let token = opened.and_then(|bytes| TokenSet::from_bytes(&bytes));
                 let Some(body) = token.map(|token| token.body_after(now.since(issued_at))) else {
                     tracing::error!(session = ?session.device, "an approved token cannot be opened");
                     return attempt.answer(PollAnswer::Unavailable);
