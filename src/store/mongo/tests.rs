@@ -76,7 +76,7 @@ fn exchanging() -> (Session, Document) {
     };
     let document = doc! {
         "_id": bytes(1), "user": bytes(2), "client_id": "box", "client_secret": binary([3; 50]), "scope": "s",
-        "agent": "a", "requested_ms": MS, "rev": 2_i64, "phase": 2_i32, "expires_ms": MS + 1,
+        "agent": "a", "network": 0x7f00_0001_i64, "requested_ms": MS, "rev": 2_i64, "phase": 2_i32, "expires_ms": MS + 1,
         "purge_at": DateTime::from_millis(MS + 2), "browser": bytes(4), "state": bytes(5), "verifier": binary([6; 60]),
         "confirmed_ms": MS + 3, "grant": bytes(7), "mark_ms": MS + 4,
     };

@@ -24,6 +24,7 @@ pub(super) fn assert_set_up<S>(
     workers: impl Fn(&S) -> &Workers,
     file: &str,
     synchronous: i64,
+    layout: i64,
 ) {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("a/b");
@@ -32,7 +33,7 @@ pub(super) fn assert_set_up<S>(
         ("journal_mode", Value::from("wal".to_owned())),
         ("synchronous", synchronous.into()),
         ("auto_vacuum", 2.into()),
-        ("user_version", 1.into()),
+        ("user_version", layout.into()),
         ("locking_mode", "normal".to_owned().into()),
     ] {
         let read = move |db: &Connection| db.pragma_query_value(None, name, |row| row.get::<_, Value>(0));

@@ -85,7 +85,7 @@ fn an_eviction_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    assert_set_up(open, |store| &store.workers, FILE, 1);
+    assert_set_up(open, |store| &store.workers, FILE, 1, 1);
 }
 
 #[test]
