@@ -8,7 +8,7 @@
 
 pub mod authorization;
 pub mod data;
-mod subscriptions;
+pub(crate) mod subscriptions;
 
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// `nextAccessTime` of the gateway's throttling answer, such as `2026-Jul-17 05:00:00+0000 UTC`.
-fn next_access_time(body: &[u8]) -> Option<Timestamp> {
+pub(crate) fn next_access_time(body: &[u8]) -> Option<Timestamp> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let text = body.get("nextAccessTime")?.as_str()?;
     let at = jiff::Timestamp::strptime("%Y-%b-%d %H:%M:%S%z UTC", text.trim()).ok()?;

@@ -2,20 +2,20 @@
 //! they work with; `http/error.rs` is the only place that knows what an error looks like to a device.
 
 mod browser;
-mod callback;
-mod client;
+pub(crate) mod callback;
+pub(crate) mod client;
 mod counts;
 mod data;
 mod device;
 pub mod error;
-mod form;
+pub(crate) mod form;
 mod grant;
 mod large;
 mod limits;
 mod meta;
 mod peer;
 mod proxy;
-mod query;
+pub(crate) mod query;
 mod state;
 mod token;
 mod verify;

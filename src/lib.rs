@@ -37,6 +37,9 @@ pub mod app;
 pub mod commands;
 pub mod config;
 pub mod enedis;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod healthcheck;
 pub mod http;
 pub mod metrics;

@@ -11,10 +11,10 @@
 //! A dry run adds nothing and makes no key; it opens the store, as the server does, to say what is here already.
 //! Refuses what is not in the form the PHP server gives it, counted by reason.
 
-mod entry;
+pub(crate) mod entry;
 mod mongo;
 mod report;
-mod table;
+pub(crate) mod table;
 
 use std::io::Write;
 use std::path::PathBuf;

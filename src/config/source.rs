@@ -18,27 +18,30 @@ pub struct DotenvError(String);
 impl EnvSource {
     /// The environment of this process; what is not set there is read from `dotenv`, if that file exists.
     pub fn load(dotenv: &Path) -> Result<Self, DotenvError> {
-        let mut values = BTreeMap::new();
+        let mut source = Self::default();
         if dotenv.exists() {
             let unreadable = |_: std::io::Error| DotenvError("cannot be read".to_owned());
-            let text = Zeroizing::new(std::fs::read_to_string(dotenv).map_err(unreadable)?);
-            check_dollars(&text)?;
-            for line in dotenvy::from_read_iter(text.as_bytes()) {
-                let (name, value) = line.map_err(|error| {
-                    // The parser quotes the line it stumbles on, which may hold a secret.
-                    let kind =
-                        if matches!(error, dotenvy::Error::LineParse(..)) { "a line" } else { "its text" };
-                    DotenvError(format!("{kind} is not NAME=value; quote values that hold spaces"))
-                })?;
-                values.insert(name, value.into());
-            }
+            source = Self::parse(&Zeroizing::new(std::fs::read_to_string(dotenv).map_err(unreadable)?))?;
         }
         // Names and values that are not Unicode cannot be settings of ours.
-        values.extend(
+        source.0.extend(
             std::env::vars_os()
                 .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?.into()))),
         );
-        Ok(Self(values))
+        Ok(source)
+    }
+
+    /// What an `.env` file says.
+    pub(crate) fn parse(dotenv: &str) -> Result<Self, DotenvError> {
+        check_dollars(dotenv)?;
+        let lines = dotenvy::from_read_iter(dotenv.as_bytes()).map(|line| {
+            line.map(|(name, value)| (name, value.into())).map_err(|error| {
+                // The parser quotes the line it stumbles on, which may hold a secret.
+                let kind = if matches!(error, dotenvy::Error::LineParse(..)) { "a line" } else { "its text" };
+                DotenvError(format!("{kind} is not NAME=value; quote values that hold spaces"))
+            })
+        });
+        lines.collect::<Result<_, _>>().map(Self)
     }
 
     /// The value of `name`, also if it is empty.

@@ -17,7 +17,7 @@ use super::device::OUR_TROUBLE;
 use super::limits::Presented;
 use super::query::Query;
 use super::state::App;
-use crate::config::Flow;
+use crate::config::{EnedisConfig, Flow};
 use crate::pages::{Page, Problem, Trouble};
 
 /// Longest authorization code that is presented. Enedis' have about 40 characters.
@@ -45,7 +45,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
     if let Some(error) = query.get("error") {
         return refused(app, request, error, query.get("state")).await;
     }
-    let (returned, meters) = match returned(app, &query) {
+    let (returned, meters) = match returned(&app.settings.enedis, &query) {
         Ok(returned) => returned,
         Err(problem) => return pages.problem(problem),
     };
@@ -83,7 +83,7 @@ fn sent_by(
 }
 
 /// What Enedis returned beside the `state`, and the meters that the page names.
-fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), Problem> {
+pub fn returned(enedis: &EnedisConfig, query: &Query) -> Result<(Returned, Vec<String>), Problem> {
     let code = query.get("code");
     if code.is_some_and(|code| code.len() > CODE_MAX || code.chars().any(char::is_control)) {
         return Err(Problem::MalformedReturn);
@@ -91,14 +91,14 @@ fn returned(app: &App, query: &Query) -> Result<(Returned, Vec<String>), Problem
     if query.get("state").is_none() {
         return Err(Problem::MissingParameters);
     }
-    match &app.settings.enedis.flow {
+    match &enedis.flow {
         Flow::Device => {
             let code = code.ok_or(Problem::MissingParameters)?.to_owned();
             let meters = usage_points(query.get("usage_point_id")).ok_or(Problem::MalformedReturn)?;
             let usage_point_id = (!meters.is_empty()).then(|| meters.join(";"));
             Ok((Returned::Code { code, usage_point_id }, meters))
         }
-        Flow::ClientCredentials(_) if app.settings.enedis.upstream.asks_v2() => {
+        Flow::ClientCredentials(_) if enedis.upstream.asks_v2() => {
             // Whoever holds a browser can name a meter in its address; the v2 page never does.
             if query.get("usage_point_id").is_some() {
                 tracing::warn!("a return names a meter, as the v2 consent page does not; refused");

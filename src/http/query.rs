@@ -12,7 +12,12 @@ pub struct Query(pub Vec<(String, String)>);
 impl Query {
     /// Decodes what stands behind the question mark.
     pub fn parse(request: &HttpRequest) -> Self {
-        let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+        Self::read(request.query_string())
+    }
+
+    /// Decodes a query.
+    pub fn read(text: &str) -> Self {
+        let pairs = form_urlencoded::parse(text.as_bytes());
         Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
