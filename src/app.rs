@@ -273,7 +273,6 @@ async fn start_actors(
                 }),
                 relay: metering.relay,
                 consent_life: metering.consent_life,
-                asks_v2: config.enedis.upstream.asks_v2(),
             })
         }
     };

@@ -16,6 +16,7 @@ mod meta;
 mod peer;
 mod proxy;
 pub(crate) mod query;
+mod revoke;
 mod state;
 mod token;
 mod verify;
@@ -55,6 +56,7 @@ fn endpoints(config: &mut ServiceConfig) {
         .service(api("/device/token", "POST").route(web::post().to(token::token)))
         .service(api("/device/code", "POST").route(web::post().to(device::authorize)))
         .service(api("/device/proxy", "POST").route(web::post().to(proxy::refresh)))
+        .service(api("/device/revoke", "POST").route(web::post().to(revoke::revoke)))
         .service(api("/data/proxy/{path:.*}", "GET").route(web::get().to(data::read)))
         .service(page("/device", READ).route(get().to(device::page)))
         // These act, so that a scanner's HEAD must not reach them.

@@ -64,8 +64,6 @@ pub struct MeteringPorts {
     pub relay: RelaySettings,
     /// Life of a consent (`DURATION`), which bounds every token.
     pub consent_life: Duration,
-    /// Whether people are sent to the v2 consent page.
-    pub asks_v2: bool,
 }
 
 /// How the actors behave.
@@ -137,9 +135,7 @@ impl System {
         let mut background = Vec::new();
         let mut issuer = None;
         let mut metering = None;
-        if let Some(MeteringPorts { tokens, cache, resource_server, relay, consent_life, asks_v2 }) =
-            ports.metering
-        {
+        if let Some(MeteringPorts { tokens, cache, resource_server, relay, consent_life }) = ports.metering {
             let (clock, keys) = (Arc::clone(&ports.clock), Arc::clone(&ports.keys));
             let tokens = TokenService::new(
                 tokens,
@@ -160,7 +156,7 @@ impl System {
             // On the exchanger's thread: both wait for Enedis, and the one asks the other for its token.
             let relay = MeterRelay::launch(&enedis_arbiter.handle(), relay_ports, relay, (ports.entropy)());
             metering = Some(MeteringHandles { tokens: Arc::clone(&tokens), relay: relay.clone() });
-            let grants = MeterGrantIssuer { tokens, relay, exchanger, clock, asks_v2 };
+            let grants = MeterGrantIssuer { tokens, relay, exchanger, clock };
             issuer = Some(Arc::new(grants) as Arc<dyn GrantIssuer>);
         }
         let consent = ConsentWorkflow::new(

@@ -145,7 +145,6 @@ impl Running {
                 memory_max_bytes: 64 << 20,
             },
             consent_life: FOR_LONG,
-            asks_v2: false,
         });
         let ports = Ports {
             store: Arc::new(store),

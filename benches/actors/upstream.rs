@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actors::base::clock::Clock;
-use actors::base::code::{BearerToken, StateSuffix, StateToken};
+use actors::base::code::{BearerToken, BrowserToken, StateSuffix, StateToken};
 use actors::base::meter::Meter;
 use actors::base::network::Network;
 use actors::enedis::exchanger::{Acquired, Exchanged};
@@ -13,7 +13,7 @@ use actors::enedis::port::{Grant, TokenCall};
 use actors::metering::relay::Relayed;
 use actors::metering::request::{MeterRequest, Resource};
 use actors::metering::tokens::Origin;
-use actors::metering::tokens::service::{Consented, Opened, Refresh, Refreshed};
+use actors::metering::tokens::service::{Consented, Given, Opened, Refresh, Refreshed};
 use criterion::Criterion;
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -96,9 +96,13 @@ async fn give(running: &Running) -> (BearerToken, Option<BearerToken>, Meter) {
         grant: running.keys.grant("qLuJBCWkyHAHpvTPAOECBsiQpSivvQ"),
         client_id: CLIENT.into(),
         meters: vec![meter],
-        origin: Origin::ConsentV1,
+        origin: Origin::ConsentV2,
+        browser: running.keys.browser(&running.draw(BrowserToken::generate)),
+        network: Network::LOCALHOST,
+        authorised: None,
     };
-    let given = running.metering().tokens.give(&consented).await.expect("tokens are given");
+    let given = running.metering().tokens.give(&consented).await;
+    let Ok(Given::Tokens(given)) = given else { panic!("no tokens: {given:?}") };
     let given: Value = serde_json::from_slice(&given.to_bytes()).expect("JSON");
     let [access, refresh] =
         ["access_token", "refresh_token"].map(|name| given[name].as_str().and_then(BearerToken::parse));

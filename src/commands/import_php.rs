@@ -217,6 +217,9 @@ fn grant(keys: &Keyring, rng: &mut StdRng, token: &Token) -> (MeterGrant, Option
         consented_at: began,
         expires_at,
         origin: Origin::Import,
+        network: None,
+        unproven: false,
+        used_at: None,
     };
     let access = (token.kind == Kind::Access).then(|| Access {
         token: keys.access(&token.bearer),

@@ -174,6 +174,9 @@ fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, meters: &[S
         ConsentOutcome::InProgress => pages.problem(Problem::InProgress),
         ConsentOutcome::NotIssued(NotIssued::NotListed) => pages.problem(Problem::NotListed),
         ConsentOutcome::NotIssued(NotIssued::AlreadyLinked) => pages.problem(Problem::NotFresh),
+        ConsentOutcome::NotIssued(NotIssued::TooMany { retry_after }) => {
+            pages.problem(Problem::TooManyAttempts { wait: *retry_after })
+        }
         ConsentOutcome::NotIssued(NotIssued::Busy { retry_after }) => {
             trouble(Trouble::EnedisBusy { wait: *retry_after })
         }

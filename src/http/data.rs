@@ -15,7 +15,7 @@ use actors::base::meter::Meter;
 use actors::metering::civil::today;
 use actors::metering::relay::{COME_BACK, Relayed};
 use actors::metering::request::{MeterRequest, RequestError};
-use actors::metering::tokens::service::Opened;
+use actors::metering::tokens::service::{Opened, Unproven};
 use actors::system::MeteringHandles;
 
 use super::error::{ApiError, json_answer};
@@ -68,15 +68,20 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     version::check(request, app.settings.devices.version_min.as_ref())?;
     let question = parse(app, request)?;
     // Without tokens there is no consent to go by: whatever is remembered counts.
-    let consented = if settings.open_to_all {
-        Timestamp::EPOCH
+    let (consented, unproven) = if settings.open_to_all {
+        (Timestamp::EPOCH, None)
     } else {
         authorise(app, metering, request, question.meter).await?
     };
     let permit = app.shared.large.permit(question);
     let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
     match metering.relay.read(question, consented).await {
-        Relayed::Answer(body) => Ok((body, permit)),
+        Relayed::Answer(body) => {
+            if let Some(grant) = unproven {
+                metering.tokens.prove(grant).await;
+            }
+            Ok((body, permit))
+        }
         Relayed::Error(error) => Err(ApiError::Data(error)),
         Relayed::Busy { retry_after } => Err(ApiError::EnedisBusy { retry_after }),
         Relayed::Unavailable { retry_after } => Err(ApiError::Unavailable { retry_after }),
@@ -101,11 +106,11 @@ async fn authorise(
     metering: &MeteringHandles,
     request: &HttpRequest,
     meter: Meter,
-) -> Result<Timestamp, ApiError> {
+) -> Result<(Timestamp, Option<Unproven>), ApiError> {
     let token = bearer(request).ok_or(ApiError::InvalidToken)?;
     app.may_look_up(request)?;
     match metering.tokens.open(&token, meter).await {
-        Opened::Meter { consented_at } => Ok(consented_at),
+        Opened::Meter { consented_at, unproven } => Ok((consented_at, unproven)),
         Opened::OtherMeters => Err(ApiError::OtherMeter),
         Opened::Nothing => {
             app.found_nothing(request);

@@ -35,6 +35,8 @@ pub enum ApiError {
     InvalidGrant,
     /// 400 `unsupported_grant_type`.
     UnsupportedGrantType,
+    /// 400 `unsupported_token_type`: Enedis' own token (RFC 7009 section 2.2.1).
+    UnsupportedTokenType,
     /// 400 `version_mismatch`: the plugin is older than `VERSION_MIN`. The word is the original server's.
     VersionMismatch,
     /// 400 `authorization_pending`.
@@ -125,6 +127,7 @@ impl ApiError {
             Self::InvalidClient { .. } => "invalid_client",
             Self::InvalidGrant => "invalid_grant",
             Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedTokenType => "unsupported_token_type",
             Self::VersionMismatch => "version_mismatch",
             Self::AuthorizationPending { .. } => "authorization_pending",
             Self::SlowDown { .. } => "slow_down",
@@ -145,6 +148,7 @@ impl ApiError {
                 "the code or token is unknown, was used or revoked, or belongs to another client"
             }
             Self::UnsupportedGrantType => "this grant_type is not supported here",
+            Self::UnsupportedTokenType => "tokens of Enedis are ended at Enedis",
             Self::VersionMismatch => "this version of the plugin is too old, please update it",
             Self::AuthorizationPending { .. } => "the person has not decided yet",
             Self::SlowDown { .. } => "polling too fast, keep to the interval",
@@ -190,6 +194,7 @@ impl ResponseError for ApiError {
             | Self::InvalidClient { basic: false }
             | Self::InvalidGrant
             | Self::UnsupportedGrantType
+            | Self::UnsupportedTokenType
             | Self::VersionMismatch
             | Self::AuthorizationPending { .. }
             | Self::SlowDown { .. }
@@ -303,6 +308,7 @@ mod tests {
             (ApiError::InvalidClient { basic: true }, 401, "invalid_client"),
             (ApiError::InvalidGrant, 400, "invalid_grant"),
             (ApiError::UnsupportedGrantType, 400, "unsupported_grant_type"),
+            (ApiError::UnsupportedTokenType, 400, "unsupported_token_type"),
             (ApiError::VersionMismatch, 400, "version_mismatch"),
             (ApiError::AuthorizationPending { interval_secs: 5 }, 400, "authorization_pending"),
             (ApiError::SlowDown { interval_secs: 10 }, 400, "slow_down"),

@@ -36,7 +36,7 @@ pub async fn metadata(app: Data<App>) -> HttpResponse {
     let mut grants = vec![GrantType::DeviceCode.name()];
     // Enedis' own tokens are refreshed at an address that the metadata has no name for.
     grants.extend(app.system().metering.is_some().then_some(GrantType::RefreshToken.name()));
-    let document = json!({
+    let mut document = json!({
         "issuer": base,
         // Clients that only know redirects insist on the member; people start at the same page.
         "authorization_endpoint": app.site.verification_uri,
@@ -47,6 +47,9 @@ pub async fn metadata(app: Data<App>) -> HttpResponse {
         "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
         "ui_locales_supported": ["fr", "en"],
     });
+    if app.system().metering.is_some() {
+        document["revocation_endpoint"] = format!("{base}/device/revoke").into();
+    }
     json_answer(document.to_string())
 }
 

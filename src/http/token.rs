@@ -122,6 +122,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
             | ApiError::InvalidClient { .. }
             | ApiError::InvalidGrant
             | ApiError::UnsupportedGrantType
+            | ApiError::UnsupportedTokenType
             | ApiError::VersionMismatch
             | ApiError::InvalidToken
             | ApiError::OtherMeter

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::keyring::{GrantHash, StateHash};
+use super::keyring::{BrowserHash, GrantHash, StateHash};
 use super::meter::Meter;
 use super::network::Network;
 use super::token_set::TokenSet;
@@ -22,7 +22,9 @@ pub struct ReturnedConsent {
     pub client_id: Arc<str>,
     /// What it is for.
     pub subject: ConsentSubject,
-    /// Where the browser is.
+    /// The browser, by its cookie.
+    pub browser: BrowserHash,
+    /// Where it is.
     pub network: Network,
 }
 
@@ -52,6 +54,11 @@ pub enum NotIssued {
     NotListed,
     /// Enedis does not know the authorisation as one of this application.
     Foreign,
+    /// Too many consents that nothing confirms came from this network, or from everywhere.
+    TooMany {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The meter is linked already, and nothing shows that this consent is a fresh one. For good.
     AlreadyLinked,
     /// Our store does not answer.

@@ -174,7 +174,7 @@ impl ConsentWorkflow {
         };
         let (device, grant) = (lease.device, lease.grant);
         let client_id = Arc::clone(&lease.client_id);
-        let consent = |subject| ReturnedConsent { state, grant, client_id, subject, network };
+        let consent = |subject| ReturnedConsent { state, grant, client_id, subject, browser, network };
         let (outcome, told) = match (&self.issuer, returned) {
             (None, Returned::Code { code, usage_point_id }) => {
                 self.exchange(network, lease, code, usage_point_id.as_deref()).await

@@ -4,8 +4,9 @@
 //! at Enedis confirms them. The v2 page names a number, an authorisation, and Enedis tells the meter; but the number
 //! can be guessed. What stands against either: a `state` is good for one authorization and one browser; what names
 //! a meter that a box holds already is believed only if Enedis says that the consent is fresh, or came by the v1 page
-//! where that is the page people are sent to (an owner whose box lost its token consents again, and v1 shows no
-//! difference). The rest is for the operator, and `docs/security.md` says so.
+//! (an owner whose box lost its token consents again, and v1 shows no difference); an authorisation is one box's. What
+//! came by the v1 page alone is on probation until Enedis answers for its meters. The rest is for the operator, and
+//! `docs/security.md` says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::enedis::port::{Bearer, MetersCall, NoMeters, Subscription};
 use crate::metering::civil::{days_between, today};
 use crate::metering::relay::MeterRelayHandle;
 use crate::metering::tokens::Origin;
-use crate::metering::tokens::service::{Consented, TokenService};
+use crate::metering::tokens::service::{Authorised, Consented, Given, TokenService};
 
 /// Pauses between questions for the meter of an authorisation: Enedis lists it some seconds after the consent.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
@@ -30,6 +31,10 @@ const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), D
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A consent whose services began so many days ago or less is fresh: midnight may lie between, and time zones.
 const FRESH_DAYS: i64 = 1;
+/// How long an authorisation stays its first bringer's: for longer than it is called fresh.
+const CLAIMED_FOR: Duration = Duration::from_secs(3 * 86_400);
+/// When to come back, where too many consents are on probation.
+const CROWD_PAUSE: Duration = Duration::from_secs(3_600);
 /// How long tokens are offered to a store that does not take them.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two offers.
@@ -47,29 +52,33 @@ pub struct MeterGrantIssuer {
     pub exchanger: TokenExchangerHandle,
     /// Wall time.
     pub clock: SharedClock,
-    /// Whether people are sent to the v2 consent page.
-    pub asks_v2: bool,
 }
 
 #[async_trait]
 impl GrantIssuer for MeterGrantIssuer {
     async fn issue(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
-        let ReturnedConsent { state, grant, client_id, subject, network } = consent;
-        let (meters, origin, is_fresh) = match subject {
-            ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, !self.asks_v2),
+        let ReturnedConsent { state, grant, client_id, subject, browser, network } = consent;
+        let (meters, origin, is_fresh, authorised) = match subject {
+            ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, true, None),
             ConsentSubject::Authorisation(id) => {
                 let asked = tokio::time::timeout(PATIENCE, self.ask_meters(network, id)).await;
                 let Subscription { meters, since } = asked.unwrap_or(Err(NotIssued::NotListed))?;
-                let today = today(self.clock.now());
+                let now = self.clock.now();
+                let (today, until) = (today(now), now + CLAIMED_FOR);
                 let is_fresh = since.is_some_and(|since| days_between(since, today) <= FRESH_DAYS);
-                (meters, Origin::ConsentV2, is_fresh)
+                (meters, Origin::ConsentV2, is_fresh, since.map(|since| Authorised { id, since, until }))
             }
         };
-        let consented = Consented { state, grant, client_id, meters, origin };
-        if !is_fresh {
-            self.refuse_linked(&consented).await?;
+        let consented = Consented { state, grant, client_id, meters, origin, browser, network, authorised };
+        if !is_fresh && self.is_held(&consented).await? {
+            tracing::warn!("a consent that is not fresh names a meter that a box holds; refused");
+            return Err(NotIssued::AlreadyLinked);
         }
-        self.give(&consented).await
+        let given = self.give(&consented).await?;
+        if origin == Origin::ConsentV1 && self.is_held(&consented).await == Ok(true) {
+            tracing::warn!(%network, "a meter that a box holds was claimed once more by the v1 page");
+        }
+        Ok(given)
     }
 
     async fn withdraw(&self, state: StateHash, grant: GrantHash) {
@@ -80,23 +89,12 @@ impl GrantIssuer for MeterGrantIssuer {
 }
 
 impl MeterGrantIssuer {
-    /// Refuses a consent that names a meter that a box holds already.
-    async fn refuse_linked(&self, consented: &Consented) -> Result<(), NotIssued> {
-        match self.tokens.is_held(consented).await {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                let origin = consented.origin;
-                tracing::warn!(
-                    ?origin,
-                    "a consent that is not fresh names a meter that a box holds; refused"
-                );
-                Err(NotIssued::AlreadyLinked)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "grants of a meter could not be looked up");
-                Err(NotIssued::Unavailable)
-            }
-        }
+    /// Whether a box holds a meter of this consent already.
+    async fn is_held(&self, consented: &Consented) -> Result<bool, NotIssued> {
+        self.tokens.is_held(consented).await.map_err(|error| {
+            tracing::warn!(%error, "grants of a meter could not be looked up");
+            NotIssued::Unavailable
+        })
     }
 
     async fn give(&self, consented: &Consented) -> Result<TokenSet, NotIssued> {
@@ -110,7 +108,18 @@ impl MeterGrantIssuer {
         let end = self.clock.now() + STORE_PATIENCE;
         loop {
             match self.tokens.give(consented).await {
-                Ok(token) => return Ok(token),
+                Ok(Given::Tokens(token)) => return Ok(token),
+                Ok(Given::Anothers) => {
+                    tracing::warn!(
+                        "an authorisation was brought that another browser has brought before; refused"
+                    );
+                    return Err(NotIssued::AlreadyLinked);
+                }
+                Ok(Given::TooMany) => {
+                    let network = consented.network;
+                    tracing::warn!(%network, "too many consents for which Enedis has not answered; refused");
+                    return Err(NotIssued::TooMany { retry_after: CROWD_PAUSE });
+                }
                 Err(error) if self.clock.now() >= end => {
                     tracing::warn!(%error, "tokens could not be stored");
                     return Err(NotIssued::Unavailable);

@@ -20,8 +20,9 @@ use async_trait::async_trait;
 use rand::Rng;
 
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{Keyring, MeterHash, Sealed, TokenHash};
+use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, Sealed, TokenHash};
 use crate::base::meter::{Meter, meters_text};
+use crate::base::network::Network;
 use crate::base::store::{StoreError, Written};
 
 /// Life of an access token. The PHP server's and Enedis' own; the plugin refreshes once a day with it.
@@ -62,6 +63,25 @@ pub struct MeterGrant {
     pub expires_at: Timestamp,
     /// Where it comes from.
     pub origin: Origin,
+    /// Where the browser was that brought the consent, if that is known.
+    pub network: Option<Network>,
+    /// Enedis has not answered for its meters yet: it ends soon unless it does.
+    pub unproven: bool,
+    /// When its box last asked for an access token; `None`: not since the consent.
+    pub used_at: Option<Timestamp>,
+}
+
+/// Whose an authorisation of the v2 page is: the first who brings it back has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The authorisation and the day on which it was given, by their hash; primary key.
+    pub authorisation: GrantHash,
+    /// The grant that was made of it.
+    pub refresh: TokenHash,
+    /// The browser that brought it.
+    pub browser: BrowserHash,
+    /// Until when Enedis may call it fresh.
+    pub until: Timestamp,
 }
 
 /// An access token of a grant.
@@ -97,8 +117,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// which case nothing is changed.
     async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError>;
 
-    /// Stores one more access token of a grant that has not expired at `access.issued_at`; beyond [`ACCESS_MAX`] the
-    /// oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
+    /// Stores one more access token of a grant that has not expired at `access.issued_at`, which was used then; beyond
+    /// [`ACCESS_MAX`] the oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
     async fn issue(&self, access: Access) -> Result<Written, StoreError>;
 
     /// The grant of a refresh token, by its hash.
@@ -115,6 +135,21 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Deletes a grant and all its access tokens; answers whether there was one.
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError>;
+
+    /// Stores a claim, unless there is another for its authorisation than one for `instead_of`; answers the one that stands.
+    async fn claim(&self, claim: Claim, instead_of: Option<TokenHash>) -> Result<Claim, StoreError>;
+
+    /// Enedis has answered for the meters of a grant that is live at `now`: it is good until `expires_at`. Nothing if there
+    /// is no such grant (any more).
+    async fn prove(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// How many live grants are unproven, of one network or of all.
+    async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Deletes what has expired at `now`, a bounded number a call; answers how much went. A backend that deletes by
     /// itself answers 0.

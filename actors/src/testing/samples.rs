@@ -156,6 +156,9 @@ impl Samples {
             consented_at: NOW,
             expires_at: NOW + CONSENT_LIFE,
             origin: origins[self.rng.random_range(0..3)],
+            network: self.rng.random_bool(0.7).then(|| Network::from_number(self.rng.random_range(1..4))),
+            unproven: self.rng.random_bool(0.4),
+            used_at: None,
         }
     }
 

@@ -32,16 +32,30 @@ async fn issue(store: &Store, access: Access) -> Written {
     store.issue(access).await.expect("the store takes the token")
 }
 
+/// A grant as it was stored: when it was used is compared with the model's.
+fn as_stored(grant: MeterGrant) -> MeterGrant {
+    MeterGrant { used_at: None, ..grant }
+}
+
+async fn by_refresh_at(store: &Store, refresh: TokenHash, now: Timestamp) -> Option<MeterGrant> {
+    store.find_refresh(refresh, now).await.expect("the store can be read").map(as_stored)
+}
+
 async fn by_refresh(store: &Store, refresh: TokenHash) -> Option<MeterGrant> {
-    store.find_refresh(refresh, NOW).await.expect("the store can be read")
+    by_refresh_at(store, refresh, NOW).await
+}
+
+async fn by_access_at(store: &Store, token: TokenHash, now: Timestamp) -> Option<MeterGrant> {
+    store.find_access(token, now).await.expect("the store can be read").map(as_stored)
 }
 
 async fn by_access(store: &Store, token: TokenHash) -> Option<MeterGrant> {
-    store.find_access(token, NOW).await.expect("the store can be read")
+    by_access_at(store, token, NOW).await
 }
 
 async fn of_meter(store: &Store, owner: MeterHash, now: Timestamp) -> Vec<MeterGrant> {
-    store.of_meter(owner, now).await.expect("the store can be read")
+    let found = store.of_meter(owner, now).await.expect("the store can be read");
+    found.into_iter().map(as_stored).collect()
 }
 
 async fn revoke(store: &Store, grant: &MeterGrant) -> bool {
@@ -53,7 +67,7 @@ async fn live(store: &Store, now: Timestamp) -> (Vec<MeterGrant>, usize) {
     let (mut all, mut after, mut pages) = (Vec::new(), None, 0);
     loop {
         let page = store.grants(after, now).await.expect("the store can be read");
-        all.extend(page.grants);
+        all.extend(page.grants.into_iter().map(as_stored));
         pages += 1;
         match page.next {
             Some(next) => after = Some(next),
@@ -88,8 +102,8 @@ pub async fn hides_what_has_expired<P: Place<dyn TokenStore>>((_, store, mut sam
     let long = Access { expires_at: end + Duration::from_secs(60), ..samples.access(&grant, NOW) };
     assert_eq!(add(&store, &grant, Some(short)).await, Written::Applied);
     assert_eq!(issue(&store, long).await, Written::Applied);
-    let access = async |token, now| store.find_access(token, now).await.expect("the store can be read");
-    let refresh = async |now| store.find_refresh(grant.refresh, now).await.expect("the store can be read");
+    let access = async |token, now| by_access_at(&store, token, now).await;
+    let refresh = async |now| by_refresh_at(&store, grant.refresh, now).await;
     assert_eq!(access(short.token, before(short.expires_at)).await.as_ref(), Some(&grant));
     assert_eq!(access(short.token, short.expires_at).await, None);
     assert_eq!(access(long.token, before(end)).await.as_ref(), Some(&grant));
@@ -232,8 +246,8 @@ pub async fn purges_only_what_has_expired<P: Place<dyn TokenStore>>((_, store, m
     let gone = drain(async || store.purge(at).await).await;
     assert!(gone == 0 || gone >= 26, "{gone} were deleted");
     for (grant, access) in &new {
-        assert_eq!(store.find_refresh(grant.refresh, at).await.expect("an answer").as_ref(), Some(grant));
-        assert_eq!(store.find_access(access.token, at).await.expect("an answer").as_ref(), Some(grant));
+        assert_eq!(by_refresh_at(&store, grant.refresh, at).await.as_ref(), Some(grant));
+        assert_eq!(by_access_at(&store, access.token, at).await.as_ref(), Some(grant));
     }
     let (grants, _) = live(&store, at).await;
     assert_eq!(grants.len(), 16);

@@ -2,14 +2,19 @@
 //! means. It is no actor, but what the data endpoint and the consents hold as one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::base::code::BearerToken;
-use actors::base::keyring::StateHash;
+use actors::base::keyring::{BrowserHash, StateHash};
 use actors::base::meter::Meter;
+use actors::base::network::Network;
 use actors::base::token_set::TokenSet;
 use actors::metering::tokens::Origin;
-use actors::metering::tokens::service::{Consented, Opened, Refresh, Refreshed, TokenService};
+use actors::metering::tokens::service::{
+    Authorised, Consented, Given, Opened, Refresh, Refreshed, TokenService,
+};
 use actors::testing::{CONSENT_LIFE, TokenModel, meter};
+use jiff::civil::Date;
 use serde_json::Value;
 
 use crate::universe::{START, Universe, pass, universe};
@@ -23,7 +28,24 @@ pub fn service(universe: &Universe, store: &TokenModel, seed: u8) -> Arc<TokenSe
 fn consented(universe: &Universe, n: u8, meters: &[Meter]) -> Consented {
     let state = StateHash::from([n; 16]);
     let (grant, client_id) = (universe.grant(), "c".into());
-    Consented { state, grant, client_id, meters: meters.to_vec(), origin: Origin::ConsentV1 }
+    Consented {
+        state,
+        grant,
+        client_id,
+        meters: meters.to_vec(),
+        origin: Origin::ConsentV2,
+        browser: BrowserHash::from([n; 16]),
+        network: Network::LOCALHOST,
+        authorised: None,
+    }
+}
+
+/// Gives tokens that are there to be given.
+async fn give(service: &TokenService, consent: &Consented) -> Tokens {
+    match service.give(consent).await.unwrap() {
+        Given::Tokens(set) => Tokens::of(&set),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The tokens in an answer.
@@ -62,7 +84,7 @@ async fn renewed(service: &TokenService, token: &BearerToken) -> Tokens {
     }
 }
 
-const OPEN: Opened = Opened::Meter { consented_at: START };
+const OPEN: Opened = Opened::Meter { consented_at: START, unproven: None };
 
 #[test]
 fn a_consent_gives_tokens_for_its_meters_and_the_same_again() {
@@ -70,7 +92,7 @@ fn a_consent_gives_tokens_for_its_meters_and_the_same_again() {
         let store = TokenModel::default();
         let tokens = service(universe, &store, 1);
         let consent = consented(universe, 1, &[meter(1), meter(2)]);
-        let given = Tokens::of(&tokens.give(&consent).await.unwrap());
+        let given = give(&tokens, &consent).await;
         assert_eq!(given.json["expires_in"], 12_600);
         assert_eq!(given.json["token_type"], "Bearer");
         assert_eq!(given.json["usage_points_id"], "00000000000001,00000000000002");
@@ -86,8 +108,7 @@ fn a_consent_gives_tokens_for_its_meters_and_the_same_again() {
         }
         // A process that was killed before it recorded the consent gives the same tokens.
         pass(100).await;
-        let again = service(universe, &store, 2).give(&consent).await.unwrap();
-        let again = Tokens::of(&again);
+        let again = give(&service(universe, &store, 2), &consent).await;
         assert_eq!(again.json["access_token"], given.json["access_token"]);
         assert_eq!(again.json["refresh_token"], given.json["refresh_token"]);
         assert_eq!(again.json["expires_in"], 12_500);
@@ -101,8 +122,7 @@ fn a_refresh_adds_an_access_token_as_often_as_it_is_sent() {
     universe(async |universe| {
         let store = TokenModel::default();
         let tokens = service(universe, &store, 1);
-        let given = tokens.give(&consented(universe, 1, &[meter(1)])).await.unwrap();
-        let given = Tokens::of(&given);
+        let given = give(&tokens, &consented(universe, 1, &[meter(1)])).await;
         let (first, again) = (renewed(&tokens, &given.refresh).await, renewed(&tokens, &given.refresh).await);
         let restarted = renewed(&service(universe, &store, 2), &given.refresh).await;
         for renewed in [&first, &again, &restarted] {
@@ -118,8 +138,7 @@ fn a_refresh_adds_an_access_token_as_often_as_it_is_sent() {
 fn a_refresh_is_for_its_client_and_its_meters() {
     universe(async |universe| {
         let tokens = service(universe, &TokenModel::default(), 1);
-        let given = tokens.give(&consented(universe, 1, &[meter(1), meter(2)])).await.unwrap();
-        let given = Tokens::of(&given);
+        let given = give(&tokens, &consented(universe, 1, &[meter(1), meter(2)])).await;
         let [one, two, three] = [1, 2, 3].map(|n| format!("{n:014}"));
         for (client, meters, is_valid) in [
             ("c", None, true),
@@ -148,7 +167,7 @@ fn what_is_withdrawn_opens_nothing_from_then_on() {
     universe(async |universe| {
         let tokens = service(universe, &TokenModel::default(), 1);
         let (mine, other) = (consented(universe, 1, &[meter(1)]), consented(universe, 2, &[meter(1)]));
-        let given = Tokens::of(&tokens.give(&mine).await.unwrap());
+        let given = give(&tokens, &mine).await;
         assert!(!tokens.is_held(&mine).await.unwrap(), "its own does not count");
         assert!(tokens.is_held(&other).await.unwrap());
         let renewed = renewed(&tokens, &given.refresh).await;
@@ -167,7 +186,7 @@ fn a_store_that_is_away_is_no_final_answer() {
         let store = TokenModel::default();
         let tokens = service(universe, &store, 1);
         let consent = consented(universe, 1, &[meter(1)]);
-        let given = Tokens::of(&tokens.give(&consent).await.unwrap());
+        let given = give(&tokens, &consent).await;
         store.set_away(true);
         assert_eq!(tokens.open(&given.access, meter(1)).await, Opened::Unavailable);
         assert_eq!(refresh(&tokens, &given.refresh, "c", None).await, Refreshed::Unavailable);
@@ -175,5 +194,98 @@ fn a_store_that_is_away_is_no_final_answer() {
         assert!(tokens.withdraw(&consent.state, &consent.grant).await.is_err());
         store.set_away(false);
         assert_eq!(tokens.open(&given.access, meter(1)).await, OPEN);
+    });
+}
+
+/// A claim of the v1 page.
+fn claimed(universe: &Universe, n: u8, network: Network) -> Consented {
+    Consented { origin: Origin::ConsentV1, network, ..consented(universe, n, &[meter(1)]) }
+}
+
+#[test]
+fn a_claim_for_which_enedis_never_answers_ends_after_a_week() {
+    universe(async |universe| {
+        let tokens = service(universe, &TokenModel::default(), 1);
+        let idle = give(&tokens, &claimed(universe, 1, Network::LOCALHOST)).await;
+        let served = give(&tokens, &claimed(universe, 2, Network::LOCALHOST)).await;
+        let Opened::Meter { unproven: Some(grant), .. } = tokens.open(&served.access, meter(1)).await else {
+            panic!("on probation")
+        };
+        tokens.prove(grant).await;
+        assert_eq!(tokens.open(&served.access, meter(1)).await, OPEN);
+        pass(7 * 86_400 - 1).await;
+        renewed(&tokens, &idle.refresh).await;
+        pass(1).await;
+        assert_eq!(refresh(&tokens, &idle.refresh, "c", None).await, Refreshed::Invalid);
+        pass(300).await;
+        renewed(&tokens, &served.refresh).await;
+    });
+}
+
+#[test]
+fn claims_are_bounded_by_network() {
+    universe(async |universe| {
+        let tokens = service(universe, &TokenModel::default(), 1);
+        let network = |n: u16| Network::of(format!("2001:db8:{n}::1").parse().unwrap());
+        let mut given = 0;
+        for n in 0..40 {
+            let consent = Consented { meters: vec![meter(n.into())], ..claimed(universe, n, network(1)) };
+            given += usize::from(matches!(tokens.give(&consent).await, Ok(Given::Tokens(_))));
+        }
+        assert_eq!(given, 32);
+        give(&tokens, &claimed(universe, 50, network(2))).await;
+        // What was given once is given again.
+        give(&tokens, &Consented { meters: vec![meter(0)], ..claimed(universe, 0, network(1)) }).await;
+    });
+}
+
+#[test]
+fn of_a_meters_grants_the_longest_unused_ends_first() {
+    universe(async |universe| {
+        let tokens = service(universe, &TokenModel::default(), 1);
+        let mut given = Vec::new();
+        for n in 0..15 {
+            given.push(give(&tokens, &consented(universe, n, &[meter(1)])).await);
+            pass(10).await;
+        }
+        let claim = give(&tokens, &claimed(universe, 20, Network::LOCALHOST)).await;
+        renewed(&tokens, &given[0].refresh).await;
+        let is_live = async |held: &Tokens| tokens.open(&held.access, meter(1)).await != Opened::Nothing;
+        // The claim goes first, although it is the newest; then the second, as the first came back.
+        for (n, ended) in [(30, &claim), (31, &given[1]), (32, &given[2])] {
+            assert!(is_live(ended).await);
+            give(&tokens, &consented(universe, n, &[meter(1)])).await;
+            assert!(!is_live(ended).await, "{n}");
+        }
+        assert!(is_live(&given[0]).await && is_live(&given[3]).await);
+    });
+}
+
+#[test]
+fn an_authorisation_is_one_boxs() {
+    universe(async |universe| {
+        let tokens = service(universe, &TokenModel::default(), 1);
+        let authorised = |day: i8| Authorised {
+            id: 7,
+            since: Date::constant(2026, 3, day),
+            until: START + Duration::from_secs(3 * 86_400),
+        };
+        let brought = |n: u8, browser: u8, day: i8| Consented {
+            browser: BrowserHash::from([browser; 16]),
+            authorised: Some(authorised(day)),
+            ..consented(universe, n, &[meter(1)])
+        };
+        let first = give(&tokens, &brought(1, 1, 1)).await;
+        give(&tokens, &brought(1, 1, 1)).await;
+        assert_eq!(tokens.give(&brought(2, 2, 1)).await.unwrap(), Given::Anothers, "another browser");
+        // The same household begins again: its first box never came back, and has nothing any more.
+        let second = give(&tokens, &brought(3, 1, 1)).await;
+        assert_eq!(tokens.open(&first.access, meter(1)).await, Opened::Nothing);
+        renewed(&tokens, &second.refresh).await;
+        assert_eq!(tokens.give(&brought(4, 1, 1)).await.unwrap(), Given::Anothers, "its box is at work");
+        // Taken back by the operator, it is no stranger's either; shared anew on another day it is.
+        tokens.withdraw(&brought(3, 1, 1).state, &brought(3, 1, 1).grant).await.unwrap();
+        assert_eq!(tokens.give(&brought(5, 2, 1)).await.unwrap(), Given::Anothers);
+        give(&tokens, &brought(6, 2, 2)).await;
     });
 }

@@ -62,6 +62,9 @@ impl World {
             consented_at: NOW,
             expires_at,
             origin: if client.is_some() { Origin::ConsentV2 } else { Origin::Import },
+            network: None,
+            unproven: false,
+            used_at: None,
         };
         self.store.add(grant, None).await.unwrap();
         hex::encode(refresh.as_bytes())

@@ -12,6 +12,8 @@ pub(super) const BY_CHANGED: &str = "changed";
 pub(super) const BY_ACCESS: &str = "access";
 /// On meters, newest consent first.
 pub(super) const BY_OWNER: &str = "owners";
+/// On the networks of grants that Enedis has not answered for.
+pub(super) const UNPROVEN: &str = "unproven";
 /// On the time an entry was fetched.
 pub(super) const BY_FETCHED: &str = "fetched";
 
@@ -26,13 +28,20 @@ pub(super) fn sessions() -> [IndexModel; 4] {
     ]
 }
 
-pub(super) fn grants() -> [IndexModel; 3] {
+pub(super) fn claims() -> [IndexModel; 1] {
+    [index("until", doc! { "until": 1 }, deleted_after(Duration::ZERO))]
+}
+
+pub(super) fn grants() -> [IndexModel; 4] {
+    let unproven = doc! { "unproven": true };
+    let unproven = IndexOptions::builder().partial_filter_expression(unproven).build();
     // Sparse: grants without an access token do not clash.
     let access = IndexOptions::builder().unique(true).sparse(true).build();
     [
         index("expires", doc! { "expires_at": 1 }, deleted_after(Duration::ZERO)),
         index(BY_OWNER, doc! { "owners": 1, "consented_ms": -1 }, IndexOptions::default()),
         index(BY_ACCESS, doc! { "access.token": 1 }, access),
+        index(UNPROVEN, doc! { "network": 1 }, unproven),
     ]
 }
 

@@ -124,6 +124,9 @@ fn grants_are_inserted_and_read_field_by_field() {
         consented_at: at(0),
         expires_at: at(1),
         origin: Origin::Import,
+        network: None,
+        unproven: false,
+        used_at: None,
     };
     let access = Access {
         token: TokenHash::from([5; 16]),
@@ -133,7 +136,7 @@ fn grants_are_inserted_and_read_field_by_field() {
     };
     let mut document = doc! {
         "_id": bytes(1), "client_id": "box", "meters": binary([2; 40]), "owners": [bytes(3), bytes(4)],
-        "consented_ms": MS, "expires_at": DateTime::from_millis(MS + 1), "origin": 3_i32,
+        "consented_ms": MS, "expires_at": DateTime::from_millis(MS + 1), "origin": 3_i32, "unproven": false,
         "access": [{ "token": bytes(5), "issued_ms": MS + 2, "expires_ms": MS + 1_002 }],
     };
     assert_eq!(tokens::insertion(&grant, Some(access)), document);

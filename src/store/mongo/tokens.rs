@@ -5,6 +5,8 @@
 //!     access: [ { token, issued_ms, expires_ms }, ... ] }                        (hashes and sealed bytes only)
 //! ```
 //!
+//! and, in `claims`, which grant an authorisation of the v2 page belongs to: `{ _id: authorisation, refresh, browser, until }`.
+//!
 //! A grant is one document with its access tokens, of which there are [`ACCESS_MAX`] at most: a server without
 //! transactions still changes one document as a whole. So a grant is stored with its first token or not at all, a token
 //! is issued to a grant that is there or not at all, and a revocation takes all tokens with it; a crash leaves nothing
@@ -14,10 +16,11 @@
 use std::sync::Arc;
 
 use actors::base::clock::Timestamp;
-use actors::base::keyring::{MeterHash, TokenHash};
-use actors::base::store::{Damaged, StoreError, Written, millis};
+use actors::base::keyring::{BrowserHash, GrantHash, MeterHash, TokenHash};
+use actors::base::network::Network;
+use actors::base::store::{Damaged, StoreError, Written, millis, timestamp};
 use actors::metering::tokens::record::GrantRecord;
-use actors::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+use actors::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
@@ -26,12 +29,13 @@ use mongodb::options::Hint;
 
 use super::documents::{binary, fields, live, next, record};
 use super::errors::is_duplicate;
-use super::indexes::{BY_ACCESS, BY_OWNER};
+use super::indexes::{BY_ACCESS, BY_OWNER, UNPROVEN};
 use super::link::Link;
 use super::{MongoSettings, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_grants";
+const CLAIMS: &str = "claims";
 /// Grants of one page.
 const PAGE: u32 = 1000;
 
@@ -41,6 +45,7 @@ const PAGE: u32 = 1000;
 pub struct MongoTokens {
     link: Arc<Link>,
     grants: Collection<RawDocumentBuf>,
+    claims: Collection<Document>,
 }
 
 impl MongoTokens {
@@ -52,9 +57,14 @@ impl MongoTokens {
 
     pub(super) async fn on(link: Arc<Link>) -> Result<Self, OpenError> {
         let grants: Collection<RawDocumentBuf> = link.database().collection(COLLECTION);
-        let prepared = grants.clone();
-        link.prepare(async move { prepared.create_indexes(indexes::grants()).await.map(drop) }).await?;
-        Ok(Self { link, grants })
+        let claims: Collection<Document> = link.database().collection(CLAIMS);
+        let prepared = (grants.clone(), claims.clone());
+        let prepare = async move {
+            prepared.0.create_indexes(indexes::grants()).await?;
+            prepared.1.create_indexes(indexes::claims()).await.map(drop)
+        };
+        link.prepare(prepare).await?;
+        Ok(Self { link, grants, claims })
     }
 
     /// Finds grants, without their access tokens, by an index of ours.
@@ -111,7 +121,10 @@ impl TokenStore for MongoTokens {
         };
         // What was pushed last is kept: the order of issue, whatever the clocks of two instances say.
         let keep = -i64::from(ACCESS_MAX);
-        let update = doc! { "$push": { "access": { "$each": [token(access)], "$slice": keep } } };
+        let update = doc! {
+            "$push": { "access": { "$each": [token(access)], "$slice": keep } },
+            "$set": { "used_ms": millis(access.issued_at) },
+        };
         let issue = async move {
             let updated = grants.update_one(filter, update).await?;
             Ok(if updated.matched_count == 1 { Written::Applied } else { Written::Conflict })
@@ -151,10 +164,70 @@ impl TokenStore for MongoTokens {
         let filter = doc! { "_id": binary(refresh) };
         self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) }).await
     }
+
+    async fn claim(&self, claim: Claim, instead_of: Option<TokenHash>) -> Result<Claim, StoreError> {
+        let (claims, authorisation) = (self.claims.clone(), claim.authorisation);
+        let fields = doc! {
+            "refresh": binary(claim.refresh),
+            "browser": binary(claim.browser),
+            "until": DateTime::from_millis(millis(claim.until)),
+        };
+        let id = doc! { "_id": binary(authorisation) };
+        let stand = async move {
+            // The first to insert has it.
+            let first = doc! { "$setOnInsert": fields.clone() };
+            match claims.update_one(id.clone(), first).upsert(true).await {
+                Err(error) if !is_duplicate(&error) => return Err(error),
+                _ => {}
+            }
+            if let Some(old) = instead_of {
+                let of_old = doc! { "_id": binary(authorisation), "refresh": binary(old) };
+                claims.update_one(of_old, doc! { "$set": fields }).await?;
+            }
+            claims.find_one(id).await
+        };
+        let stands = self.link.change(stand).await?;
+        // Deleted in this very moment, because its time was over.
+        Ok(stands.as_ref().map_or(Ok(claim), |stands| read_claim(authorisation, stands))?)
+    }
+
+    async fn prove(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let grants = self.grants.clone();
+        let filter = doc! { "_id": binary(refresh), "expires_at": live(now) };
+        let proven = doc! { "unproven": false, "expires_at": DateTime::from_millis(millis(expires_at)) };
+        let prove = async move { grants.update_one(filter, doc! { "$set": proven }).await.map(drop) };
+        self.link.change(prove).await
+    }
+
+    async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError> {
+        let grants = self.grants.clone();
+        let mut filter = doc! { "unproven": true, "expires_at": live(now) };
+        if let Some(network) = network {
+            filter.insert("network", network.number());
+        }
+        let hint = Hint::Name(UNPROVEN.into());
+        self.link.ask(async move { grants.count_documents(filter).hint(hint).await }).await
+    }
 }
 
 fn by_id() -> Hint {
     Hint::Keys(doc! { "_id": 1 })
+}
+
+/// The claim in a document.
+fn read_claim(authorisation: GrantHash, document: &Document) -> Result<Claim, Damaged> {
+    let hash = |name| document.get_binary_generic(name).map_err(|_| Damaged("claim"));
+    Ok(Claim {
+        authorisation,
+        refresh: TokenHash::from_slice(hash("refresh")?).ok_or(Damaged("claim"))?,
+        browser: BrowserHash::from_slice(hash("browser")?).ok_or(Damaged("claim"))?,
+        until: timestamp(document.get_datetime("until").map_err(|_| Damaged("claim"))?.timestamp_millis()),
+    })
 }
 
 /// A grant with its first access token as a document.

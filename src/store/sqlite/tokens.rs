@@ -13,9 +13,10 @@ use std::path::Path;
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
+use actors::base::network::Network;
 use actors::base::store::{StoreError, Written, millis};
 use actors::metering::tokens::record::GrantRecord;
-use actors::metering::tokens::{Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+use actors::metering::tokens::{Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
 use rusqlite::params;
 
@@ -96,6 +97,23 @@ impl TokenStore for SqliteTokens {
 
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
         self.workers.write(move |db| transact(db, |db| sql::revoke(db, refresh))).await
+    }
+
+    async fn claim(&self, claim: Claim, instead_of: Option<TokenHash>) -> Result<Claim, StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::claim(db, claim, instead_of))).await
+    }
+
+    async fn prove(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::prove(db, refresh, now, expires_at))).await
+    }
+
+    async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError> {
+        self.workers.read(move |db| sql::count_unproven(db, network, now)).await
     }
 
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {

@@ -242,3 +242,29 @@ async fn a_kill_after_the_tokens_and_before_the_session_costs_nothing() {
     let listed = world.builder.run(["tokens", "list", "--json"]).unwrap();
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 1, "one grant, and its box has it");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authorisation_is_one_boxs() {
+    for store in [Store::Sqlite, Store::Mongodb] {
+        let world = world(store, 2).await;
+        let brought = format!("autorisation_id={}", world.enedis.grant(METER));
+        let owner = at_enedis(&world).await;
+        assert_eq!(owner.back(&brought).await, 200);
+        let thief = at_enedis(&world).await;
+        assert_eq!(thief.back(&brought).await, 409);
+        assert!(pending(&thief.device).await);
+        assert_eq!(deliver(owner.device).await.meters, METER);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_of_one_address_are_bounded() {
+    let world = world(Store::Sqlite, 1).await;
+    let mut given = 0;
+    for n in 0..30 {
+        let status = at_enedis(&world).await.back(&format!("code=x&usage_point_id={n:014}")).await;
+        assert!(matches!(status, 200 | 429), "{status}");
+        given += usize::from(status == 200);
+    }
+    assert!((15..=17).contains(&given), "{given}");
+}

@@ -112,7 +112,7 @@ fn every_end_is_a_date_that_the_server_acts_on() {
         meters.put(vec![entry.clone()]).await.expect("stored");
         for (collection, field, end, indexes_wanted) in [
             ("device_sessions", "purge_at", session.purge_at, 5),
-            ("meter_grants", "expires_at", grant.expires_at, 4),
+            ("meter_grants", "expires_at", grant.expires_at, 5),
             ("meter_cache", "expires_at", entry.expires, 4),
         ] {
             let collection = peek(&mongod, &name, collection).await;

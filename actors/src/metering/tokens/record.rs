@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{MeterGrant, Origin};
 use crate::base::keyring::{MeterHash, Sealed, TokenHash};
 use crate::base::meter::METERS_MAX;
+use crate::base::network::Network;
 use crate::base::store::{Damaged, millis, timestamp};
 
 /// Bytes of a hash.
@@ -34,6 +35,15 @@ pub struct GrantRecord<Date = i64> {
     pub expires_at: Date,
     /// [`Origin`] as a number.
     pub origin: i32,
+    /// The browser's network, as [`Network::number`].
+    #[serde(default)]
+    pub network: Option<i64>,
+    /// Enedis has not answered for its meters yet.
+    #[serde(default)]
+    pub unproven: bool,
+    /// When its box last asked for an access token.
+    #[serde(default)]
+    pub used_ms: Option<i64>,
 }
 
 impl<Date> GrantRecord<Date> {
@@ -47,6 +57,9 @@ impl<Date> GrantRecord<Date> {
             consented_ms: millis(grant.consented_at),
             expires_at: date(millis(grant.expires_at)),
             origin: grant.origin as i32,
+            network: grant.network.map(Network::number),
+            unproven: grant.unproven,
+            used_ms: grant.used_at.map(millis),
         }
     }
 
@@ -62,6 +75,9 @@ impl<Date> GrantRecord<Date> {
             consented_at: timestamp(self.consented_ms),
             expires_at: timestamp(expires_ms(self.expires_at)),
             origin: Origin::try_from(self.origin).map_err(|_| Damaged("origin"))?,
+            network: self.network.map(Network::from_number),
+            unproven: self.unproven,
+            used_at: self.used_ms.map(timestamp),
         })
     }
 }
@@ -98,6 +114,9 @@ mod tests {
             consented_at: Timestamp::from_millis(5),
             expires_at: Timestamp::from_millis(7),
             origin: Origin::Import,
+            network: Some(Network::LOCALHOST),
+            unproven: true,
+            used_at: Some(Timestamp::from_millis(6)),
         };
         let record = GrantRecord::of(&grant, |ms| ms);
         assert_eq!(record.clone().grant(|ms| ms), Ok(grant));

@@ -7,16 +7,26 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{ACCESS_LIFE, Access, MeterGrant, Origin, TokenStore, sealed_meters};
+use super::{ACCESS_LIFE, Access, Claim, MeterGrant, Origin, TokenStore, sealed_meters};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::code::BearerToken;
-use crate::base::keyring::{GrantHash, Keyring, StateHash, TokenHash};
+use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, StateHash, TokenHash};
 use crate::base::meter::{Meter, meters_text, parse_meters};
+use crate::base::network::Network;
 use crate::base::store::{StoreError, Written};
 use crate::base::token_set::TokenSet;
+
+/// How long a consent is good for which Enedis has never answered.
+const PROBATION: Duration = Duration::from_secs(7 * 86_400);
+/// Grants on probation of one network, an IPv6 /48 being one, and of all.
+const UNPROVEN_OF_NETWORK: u64 = 32;
+const UNPROVEN_MAX: u64 = 10_000;
+/// Live grants of one meter.
+const OF_METER_LIVE: usize = 16;
 
 /// Gives, renews and checks.
 pub struct TokenService {
@@ -50,6 +60,34 @@ pub struct Consented {
     pub meters: Vec<Meter>,
     /// How Enedis named them.
     pub origin: Origin,
+    /// The browser that brought it.
+    pub browser: BrowserHash,
+    /// Where it is.
+    pub network: Network,
+    /// What Enedis says of it, if it came by the v2 page.
+    pub authorised: Option<Authorised>,
+}
+
+/// An authorisation of the v2 page. Its number stays the same when its owner shares the meter anew on another day.
+#[derive(Clone, Copy, Debug)]
+pub struct Authorised {
+    /// `autorisation_id`.
+    pub id: i64,
+    /// The day it was given.
+    pub since: Date,
+    /// Until when it is the first bringer's.
+    pub until: Timestamp,
+}
+
+/// What comes of a consent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Given {
+    /// Its tokens, durable.
+    Tokens(TokenSet),
+    /// Another browser has brought this authorisation before.
+    Anothers,
+    /// Too many consents are on probation.
+    TooMany,
 }
 
 /// What comes of a [`Refresh`].
@@ -70,10 +108,33 @@ pub enum Opened {
     Meter {
         /// When its owner consented.
         consented_at: Timestamp,
+        /// The grant, if Enedis has not answered for it yet.
+        unproven: Option<Unproven>,
     },
     /// Not this meter.
     OtherMeters,
     /// Nothing: unknown, revoked or ended.
+    Nothing,
+    /// The store did not answer: come back.
+    Unavailable,
+}
+
+/// A grant on probation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    refresh: TokenHash,
+    consented_at: Timestamp,
+}
+
+/// What came of a wish to give a token up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// Its grant is gone, with all tokens.
+    Grant {
+        /// Its meters that no other grant covers.
+        uncovered: Vec<Meter>,
+    },
+    /// There was none, or it is another client's.
     Nothing,
     /// The store did not answer: come back.
     Unavailable,
@@ -93,31 +154,48 @@ impl TokenService {
 
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
     /// the same consent, they are the same.
-    pub async fn give(&self, consented: &Consented) -> Result<TokenSet, StoreError> {
+    pub async fn give(&self, consented: &Consented) -> Result<Given, StoreError> {
         let now = self.clock.now();
-        let Consented { state, grant, client_id, meters, origin } = consented;
+        let Consented { state, grant, client_id, meters, origin, network, .. } = consented;
         let text = meters_text(meters);
         let (refresh, access) = self.keys.consent_tokens(state, grant);
         let hash = self.keys.refresh(&refresh);
         let (sealed, owners) = sealed_meters(&self.keys, &mut *self.rng(), &hash, meters);
+        if !self.claim(hash, consented, now).await? {
+            return Ok(Given::Anothers);
+        }
+        let is_known = self.store.find_refresh(hash, now).await?.is_some();
+        let unproven = *origin == Origin::ConsentV1;
+        if !is_known && unproven && self.is_crowded(*network, now).await? {
+            return Ok(Given::TooMany);
+        }
+        if !is_known {
+            self.make_room(&owners, now).await?;
+        }
+        let life = if unproven { self.life.min(PROBATION) } else { self.life };
         let grant = MeterGrant {
             refresh: hash,
             client_id: Some(Arc::clone(client_id)),
             meters: sealed,
             owners,
             consented_at: now,
-            expires_at: now + self.life,
+            expires_at: now + life,
             origin: *origin,
+            network: Some(network.widest()),
+            unproven,
+            used_at: None,
         };
         let record = self.access(&access, &grant, now);
         match self.store.add(grant, Some(record)).await? {
-            Written::Applied => Ok(answer(&access, &refresh, &text, record.expires_at.since(now))),
+            Written::Applied => {
+                Ok(Given::Tokens(answer(&access, &refresh, &text, record.expires_at.since(now))))
+            }
             Written::Conflict => {
                 // Stored before, by a process that did not come to record the consent.
                 let stored = self.store.find_refresh(hash, now).await?;
                 let stored = stored.ok_or_else(|| StoreError::Aborted("tokens were taken away".into()))?;
                 let ends = self.access(&access, &stored, stored.consented_at).expires_at;
-                Ok(answer(&access, &refresh, &text, ends.since(now)))
+                Ok(Given::Tokens(answer(&access, &refresh, &text, ends.since(now))))
             }
         }
     }
@@ -126,6 +204,41 @@ impl TokenService {
     pub async fn withdraw(&self, state: &StateHash, grant: &GrantHash) -> Result<(), StoreError> {
         let (refresh, _) = self.keys.consent_tokens(state, grant);
         self.store.revoke(self.keys.refresh(&refresh)).await.map(drop)
+    }
+
+    /// Ends the grant of a token, access or refresh, that was given to this client. Durable before the answer.
+    pub async fn revoke(&self, token: &BearerToken, client_id: &Arc<str>) -> Revoked {
+        self.end_grant(token, client_id).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a token could not be revoked");
+            Revoked::Unavailable
+        })
+    }
+
+    async fn end_grant(&self, token: &BearerToken, client_id: &Arc<str>) -> Result<Revoked, StoreError> {
+        let now = self.clock.now();
+        let found = match self.store.find_refresh(self.keys.refresh(token), now).await? {
+            None => self.store.find_access(self.keys.access(token), now).await?,
+            found => found,
+        };
+        let Some(grant) = found.filter(|grant| grant.client_id.as_ref().is_none_or(|id| id == client_id))
+        else {
+            return Ok(Revoked::Nothing);
+        };
+        self.store.revoke(grant.refresh).await?;
+        let mut uncovered = parse_meters(&self.meters_of(&grant)?).unwrap_or_default();
+        for (meter, owner) in uncovered.clone().iter().zip(&grant.owners) {
+            if !self.store.of_meter(*owner, now).await?.is_empty() {
+                uncovered.retain(|other| other != meter);
+            }
+        }
+        Ok(Revoked::Grant { uncovered })
+    }
+
+    /// The meters of a grant, as text.
+    fn meters_of(&self, grant: &MeterGrant) -> Result<String, StoreError> {
+        let opened = self.keys.open(&grant.refresh, &grant.meters);
+        let text = opened.and_then(|text| String::from_utf8(text.to_vec()).ok());
+        text.ok_or_else(|| StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into()))
     }
 
     /// Answers a refresh. The refresh token stays the same: a box whose answer was lost asks again with it.
@@ -144,7 +257,9 @@ impl TokenService {
     pub async fn open(&self, token: &BearerToken, meter: Meter) -> Opened {
         match self.store.find_access(self.keys.access(token), self.clock.now()).await {
             Ok(Some(grant)) if grant.owners.contains(&self.keys.meter(meter)) => {
-                Opened::Meter { consented_at: grant.consented_at }
+                let MeterGrant { refresh, consented_at, .. } = grant;
+                let unproven = grant.unproven.then_some(Unproven { refresh, consented_at });
+                Opened::Meter { consented_at, unproven }
             }
             Ok(Some(_)) => Opened::OtherMeters,
             Ok(None) => Opened::Nothing,
@@ -153,6 +268,62 @@ impl TokenService {
                 Opened::Unavailable
             }
         }
+    }
+
+    /// Enedis has answered for a meter of a grant on probation, which is good for its whole life from now on. Best effort:
+    /// the next answer proves it as well.
+    pub async fn prove(&self, grant: Unproven) {
+        let Unproven { refresh, consented_at } = grant;
+        if let Err(error) = self.store.prove(refresh, self.clock.now(), consented_at + self.life).await {
+            tracing::warn!(%error, "a grant could not be taken off probation");
+        }
+    }
+
+    /// Makes an authorisation this consent's, unless it is another's. Whoever brings it again from the same browser may
+    /// have it instead of a box that never came back for a second token: a household that starts over.
+    async fn claim(
+        &self,
+        refresh: TokenHash,
+        consented: &Consented,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let Some(Authorised { id, since, until }) = consented.authorised else { return Ok(true) };
+        let authorisation = self.keys.grant(&format!("autorisation|{id}|{since}"));
+        let claim = Claim { authorisation, refresh, browser: consented.browser, until };
+        let stands = self.store.claim(claim, None).await?;
+        if stands.refresh == refresh || stands.browser != consented.browser {
+            return Ok(stands.refresh == refresh);
+        }
+        let first = self.store.find_refresh(stands.refresh, now).await?;
+        if first.is_some_and(|first| first.used_at.is_some()) {
+            return Ok(false);
+        }
+        self.store.revoke(stands.refresh).await?;
+        Ok(self.store.claim(claim, Some(stands.refresh)).await?.refresh == refresh)
+    }
+
+    /// Whether too many grants are on probation. This machine's are not counted: a proxy that hides its clients stands for
+    /// all of them.
+    async fn is_crowded(&self, network: Network, now: Timestamp) -> Result<bool, StoreError> {
+        let network = network.widest();
+        Ok(network != Network::LOCALHOST
+            && self.store.count_unproven(Some(network), now).await? >= UNPROVEN_OF_NETWORK
+            || self.store.count_unproven(None, now).await? >= UNPROVEN_MAX)
+    }
+
+    /// Ends grants of meters that have as many as a meter may: those that Enedis never answered for first, then those
+    /// whose boxes have been away the longest.
+    async fn make_room(&self, owners: &[MeterHash], now: Timestamp) -> Result<(), StoreError> {
+        for owner in owners {
+            let mut grants = self.store.of_meter(*owner, now).await?;
+            grants.sort_by_key(|grant| (!grant.unproven, grant.used_at.unwrap_or(grant.consented_at)));
+            let excess = (grants.len() + 1).saturating_sub(OF_METER_LIVE);
+            for grant in grants.iter().take(excess) {
+                tracing::warn!(grant = ?grant.refresh, "a meter has too many grants; the longest unused one ends");
+                self.store.revoke(grant.refresh).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
@@ -182,9 +353,7 @@ impl TokenService {
         if grant.client_id.as_ref().is_some_and(|client| *client != refresh.client_id) {
             return Ok(None);
         }
-        let damaged = || StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into());
-        let text = self.keys.open(&grant.refresh, &grant.meters).ok_or_else(damaged)?;
-        let text = String::from_utf8(text).map_err(|_| damaged())?;
+        let text = self.meters_of(&grant)?;
         let set = |text: &str| parse_meters(text).map(BTreeSet::from_iter);
         if refresh.meters.is_some_and(|sent| set(&sent) != set(&text)) {
             return Ok(None);

@@ -12,9 +12,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Store, Trial, live};
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{MeterHash, TokenHash};
+use crate::base::keyring::{BrowserHash, GrantHash, MeterHash, TokenHash};
+use crate::base::network::Network;
 use crate::base::store::{StoreError, Written};
-use crate::metering::tokens::{ACCESS_MAX, Access, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+use crate::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use crate::testing::{Kept, NOW, Place, drain, same};
 
 /// Grants of one page; few, so that a small test sees several.
@@ -36,6 +37,7 @@ pub struct Model(Arc<Kept<Inner>>);
 struct Inner {
     grants: BTreeMap<TokenHash, MeterGrant>,
     access: BTreeMap<TokenHash, Access>,
+    claims: BTreeMap<GrantHash, Claim>,
 }
 
 impl Model {
@@ -68,7 +70,31 @@ impl Inner {
             self.access.remove(&ended.token);
         }
         self.access.insert(access.token, access);
+        if let Some(grant) = self.grants.get_mut(&access.refresh) {
+            grant.used_at = Some(access.issued_at);
+        }
         Written::Applied
+    }
+
+    fn claim(&mut self, claim: Claim, instead_of: Option<TokenHash>) -> Claim {
+        let stands = self.claims.entry(claim.authorisation).or_insert(claim);
+        if Some(stands.refresh) == instead_of {
+            *stands = claim;
+        }
+        *stands
+    }
+
+    fn prove(&mut self, refresh: TokenHash, now: Timestamp, expires_at: Timestamp) {
+        if let Some(grant) = self.grants.get_mut(&refresh).filter(|grant| grant.expires_at > now) {
+            (grant.unproven, grant.expires_at) = (false, expires_at);
+        }
+    }
+
+    fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> u64 {
+        let counts = |grant: &&MeterGrant| {
+            grant.unproven && grant.expires_at > now && (network.is_none() || grant.network == network)
+        };
+        self.grants.values().filter(counts).count() as u64
     }
 
     fn grant(&self, refresh: TokenHash, now: Timestamp) -> Option<&MeterGrant> {
@@ -95,7 +121,9 @@ impl Inner {
         let before = self.grants.len() + self.access.len();
         self.grants.retain(|_, grant| grant.expires_at > now);
         self.access.retain(|_, access| access.expires_at > now && self.grants.contains_key(&access.refresh));
-        (before - self.grants.len() - self.access.len()) as u64
+        let claims = self.claims.len();
+        self.claims.retain(|_, claim| claim.until > now);
+        (before - self.grants.len() - self.access.len() + claims - self.claims.len()) as u64
     }
 }
 
@@ -137,6 +165,24 @@ impl TokenStore for Model {
         Ok(inner.grants.remove(&refresh).is_some())
     }
 
+    async fn claim(&self, claim: Claim, instead_of: Option<TokenHash>) -> Result<Claim, StoreError> {
+        Ok(self.0.lock()?.claim(claim, instead_of))
+    }
+
+    async fn prove(
+        &self,
+        refresh: TokenHash,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.0.lock()?.prove(refresh, now, expires_at);
+        Ok(())
+    }
+
+    async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.0.lock()?.count_unproven(network, now))
+    }
+
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
         Ok(self.0.lock()?.purge(now))
     }
@@ -153,7 +199,7 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
         let (refresh, token) =
             (token(rng.random_range(0..REFRESH)), token(100 + rng.random_range(0..ACCESS)));
         let access = Access { token, refresh, issued_at: now, expires_at: now + Duration::from_secs(20) };
-        match rng.random_range(0..20) {
+        match rng.random_range(0..24) {
             0..=3 => {
                 let owners: Vec<_> = (0..2).map(|_| meter(rng.random_range(0..METERS))).collect();
                 let expires_at = now + Duration::from_secs(rng.random_range(5..90));
@@ -170,6 +216,21 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
                 if drain(async || store.purge(at).await).await > 0 {
                     assert!(drain(async || model.purge(at).await).await > 0, "purge at step {n}");
                 }
+            }
+            20 | 21 => {
+                let claim = Claim {
+                    authorisation: GrantHash::from([rng.random_range(0..3); 16]),
+                    refresh,
+                    browser: BrowserHash::from([rng.random_range(0..3); 16]),
+                    until: now + Duration::from_secs(600),
+                };
+                let instead = rng.random_bool(0.5).then(|| self::token(rng.random_range(0..REFRESH)));
+                same!(n, [store, model].claim(claim, instead));
+            }
+            22 => same!(n, [store, model].prove(refresh, now, now + Duration::from_secs(90))),
+            23 => {
+                let network = rng.random_bool(0.7).then(|| Network::from_number(rng.random_range(1..4)));
+                same!(n, [store, model].count_unproven(network, now));
             }
             17 | 18 => now = now + Duration::from_secs(rng.random_range(0..8)),
             _ => compare(&store, &model, now, n).await,

@@ -4,9 +4,10 @@ use std::convert::identity;
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::TokenHash;
-use actors::base::store::{Damaged, Written, millis};
+use actors::base::network::Network;
+use actors::base::store::{Damaged, Written, millis, timestamp};
 use actors::metering::tokens::record::GrantRecord;
-use actors::metering::tokens::{ACCESS_MAX, Access, MeterGrant};
+use actors::metering::tokens::{ACCESS_MAX, Access, Claim, MeterGrant};
 use rusqlite::{Connection, params};
 
 use crate::store::sqlite::columns::{Columns, Sql, columns};
@@ -47,13 +48,25 @@ pub(super) const SCHEMA: Schema = Schema {
          ) STRICT, WITHOUT ROWID;
          CREATE INDEX access_token_refresh ON access_token (refresh, issued_ms);
          CREATE INDEX access_token_expires ON access_token (expires_ms);",
+        // `network` is the browser's, in 64 bits. A claim says which grant an authorisation of the v2 page belongs to.
+        "ALTER TABLE meter_grant ADD COLUMN network INTEGER;
+         ALTER TABLE meter_grant ADD COLUMN unproven INTEGER NOT NULL DEFAULT 0;
+         ALTER TABLE meter_grant ADD COLUMN used_ms INTEGER;
+         CREATE INDEX meter_grant_unproven ON meter_grant (network, expires_ms) WHERE unproven = 1;
+         CREATE TABLE claim (
+            authorisation BLOB    NOT NULL PRIMARY KEY,
+            refresh       BLOB    NOT NULL,
+            browser       BLOB    NOT NULL,
+            until_ms      INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         CREATE INDEX claim_until ON claim (until_ms);",
     ],
     synchronous: "FULL",
     cache_kib: 8_192,
 };
 
 columns!(GrantRecord as "meter_grant":
-    refresh, client_id, meters, owners, consented_ms, expires_at = "expires_ms", origin,
+    refresh, client_id, meters, owners, consented_ms, expires_at = "expires_ms", origin, network, unproven, used_ms,
 );
 
 // A CROSS JOIN is done in the order it is written in, and a sign before a column keeps its index out of the plan.
@@ -95,6 +108,18 @@ pub(super) const EXPIRED_GRANTS: &str =
 pub(super) const PURGE_EXPIRED_ACCESS: &str = "DELETE FROM access_token WHERE token IN \
     (SELECT token FROM access_token WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)";
 
+const USE_GRANT: &str = "UPDATE meter_grant SET used_ms = ?2 WHERE refresh = ?1";
+const PROVE_GRANT: &str =
+    "UPDATE meter_grant SET unproven = 0, expires_ms = ?2 WHERE refresh = ?1 AND +expires_ms > ?3";
+pub(super) const COUNT_UNPROVEN: &str =
+    "SELECT count(*) FROM meter_grant WHERE unproven = 1 AND expires_ms > ?1";
+pub(super) const COUNT_UNPROVEN_OF: &str =
+    "SELECT count(*) FROM meter_grant WHERE unproven = 1 AND expires_ms > ?1 AND network = ?2";
+pub(super) const CLAIM: &str = "INSERT INTO claim (authorisation, refresh, browser, until_ms) \
+    VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET refresh = ?2, browser = ?3, until_ms = ?4 WHERE refresh = ?5";
+pub(super) const CLAIMED: &str = "SELECT refresh, browser, until_ms FROM claim WHERE authorisation = ?1";
+pub(super) const PURGE_CLAIMS: &str = "DELETE FROM claim WHERE until_ms <= ?1";
+
 /// Stores a grant and its first access token, unless either is stored already.
 pub(super) fn add(db: &Connection, grant: &MeterGrant, access: Option<Access>) -> rusqlite::Result<Written> {
     let first = access.as_ref().map(|access| access.token.as_bytes());
@@ -123,6 +148,7 @@ pub(super) fn issue(db: &Connection, access: Access) -> rusqlite::Result<Written
     }
     let (refresh, token) = (access.refresh.as_bytes(), access.token.as_bytes());
     db.prepare_cached(TRIM_ACCESS)?.execute(params![refresh, token, ACCESS_MAX - 1])?;
+    db.prepare_cached(USE_GRANT)?.execute(params![refresh, millis(access.issued_at)])?;
     Ok(Written::Applied)
 }
 
@@ -137,6 +163,54 @@ fn insert_access(db: &Connection, access: Access) -> rusqlite::Result<bool> {
         millis(expires_at)
     ])?;
     Ok(rows == 1)
+}
+
+/// Stores a claim, unless there is another; the one that stands.
+pub(super) fn claim(db: &Connection, claim: Claim, instead_of: Option<TokenHash>) -> rusqlite::Result<Claim> {
+    let Claim { authorisation, refresh, browser, until } = claim;
+    let old = instead_of.map(|refresh| *refresh.as_bytes());
+    db.prepare_cached(CLAIM)?.execute(params![
+        authorisation.as_bytes(),
+        refresh.as_bytes(),
+        browser.as_bytes(),
+        millis(until),
+        old
+    ])?;
+    db.prepare_cached(CLAIMED)?.query_row([authorisation.as_bytes()], |row| {
+        let (refresh, browser): ([u8; 16], [u8; 16]) = (row.get(0)?, row.get(1)?);
+        Ok(Claim {
+            authorisation,
+            refresh: refresh.into(),
+            browser: browser.into(),
+            until: timestamp(row.get(2)?),
+        })
+    })
+}
+
+/// Enedis has answered for a grant.
+pub(super) fn prove(
+    db: &Connection,
+    refresh: TokenHash,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> rusqlite::Result<()> {
+    let prove = params![refresh.as_bytes(), millis(expires_at), millis(now)];
+    db.prepare_cached(PROVE_GRANT)?.execute(prove).map(drop)
+}
+
+/// Unproven live grants, of one network or of all.
+pub(super) fn count_unproven(
+    db: &Connection,
+    network: Option<Network>,
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0).map(i64::unsigned_abs);
+    match network {
+        Some(network) => {
+            db.prepare_cached(COUNT_UNPROVEN_OF)?.query_row(params![millis(now), network.number()], count)
+        }
+        None => db.prepare_cached(COUNT_UNPROVEN)?.query_row(params![millis(now)], count),
+    }
 }
 
 /// Deletes a grant with all that belongs to it; whether there was one.
@@ -156,6 +230,7 @@ pub(super) fn purge(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         gone += grants + access;
     }
     gone += db.prepare_cached(PURGE_EXPIRED_ACCESS)?.execute(params![millis(now), PURGE_ACCESS])?;
+    gone += db.prepare_cached(PURGE_CLAIMS)?.execute(params![millis(now)])?;
     Ok(gone as u64)
 }
 
