@@ -7,7 +7,7 @@ use ::mongodb::Client;
 use ::mongodb::bson::{Bson, Document};
 use futures_util::TryStreamExt;
 use testkit::device::Tokens;
-use testkit::enedis::{Endpoint, Fault, Options, Resource};
+use testkit::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Resource};
 use testkit::http::Answer;
 use testkit::person::{Choice, Person};
 
@@ -59,7 +59,9 @@ async fn no_secret_is_logged_or_stored(store: Store) {
 }
 
 async fn no_meter_and_no_token_of_ours_is_logged_or_stored(store: Store) {
-    let plan = Plan::metering(store, Options::default(), 2).await.env("RUST_LOG", "trace");
+    // Each consent is of another household.
+    let options = Options { meters: Meters::Generated(GeneratedMeters::consumers(9)), ..Options::default() };
+    let plan = Plan::metering(store, options, 2).await.env("RUST_LOG", "trace");
     let world = plan.env("ENEDIS_TIMEOUT_SECS", "1").env("ENEDIS_DEADLINE_SECS", "3").start().await;
     let mut secrets = vec![SECRET.to_owned()];
     let day = world.enedis.today().plus(-1);
