@@ -29,12 +29,13 @@
 //! | `Confirm` | `GET /auth/verify_code` | a `state` | the browser's claim on the code |
 //! | `BeginExchange` | [`device_flow::consent::ConsentWorkflow`] | the right to act on what Enedis returned | that it was presented |
 //! | `FinishExchange` | [`device_flow::consent::ConsentWorkflow`] | recorded or not | the token, or the failure |
-//! | `DenyConsent` | `GET /auth/redirect` | recorded or not | the refusal |
+//! | `Deny` | `GET /auth/redirect`, `GET /auth/verify_code` | recorded or not | the refusal |
+//! | `CheckReturn` | `GET /auth/redirect` | whether it is awaited | nothing |
 //! | [`enedis::exchanger::TokenExchangerHandle::token`], `refresh`, `meters` | [`device_flow::consent::ConsentWorkflow`], [`metering::consent::MeterGrantIssuer`], `POST /device/proxy` | [`enedis::exchanger::Exchanged`] | nothing |
 //! | [`base::grant_issuer::GrantIssuer::issue`] | [`device_flow::consent::ConsentWorkflow`] | tokens of our own | the grant |
 //! | [`enedis::exchanger::TokenExchangerHandle::acquire`] | [`metering::relay::MeterRelay`], [`metering::consent::MeterGrantIssuer`] | the application's token | nothing |
 //! | [`metering::relay::MeterRelayHandle::read`] | `GET /data/proxy/…` | [`metering::relay::Relayed`] | nothing: a lost value is asked for again |
-//! | [`metering::relay::MeterRelayHandle::forget`] | [`metering::consent::MeterGrantIssuer`] | done | that it is forgotten |
+//! | [`metering::relay::MeterRelayHandle::forget`] | [`metering::consent::MeterGrantIssuer`], `POST /device/revoke` | done | that it is forgotten |
 //!
 //! With `FLOW=CLIENT_CREDENTIALS` a device holds tokens of our own: [`metering::tokens::service::TokenService`] gives, renews and
 //! checks them against the store, where they are durable before any box hears of them. It is no actor: it remembers

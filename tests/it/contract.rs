@@ -154,7 +154,7 @@ async fn wrong_methods_and_addresses() {
         let request = client.request(method.parse().unwrap(), world.url(path));
         async move { Answer::read(request.send().await.unwrap()).await.unwrap() }
     };
-    for path in ["/device/code", "/device/token", "/device/proxy"] {
+    for path in ["/device/code", "/device/token", "/device/proxy", "/device/revoke"] {
         for method in ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"] {
             let answer = send(method, path).await;
             assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method} {path}");

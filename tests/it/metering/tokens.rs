@@ -4,6 +4,7 @@ use ::mongodb::Client;
 use ::mongodb::bson::{DateTime, Document, doc};
 use testkit::device::Tokens;
 use testkit::enedis::{Options, Resource};
+use testkit::http::Answer;
 use testkit::person::Choice;
 
 use super::{Linked, METER, deliver, get, link, question, world, yesterday};
@@ -15,7 +16,39 @@ on_both_stores!(
     a_kill_between_consent_and_delivery_costs_nothing,
     a_kill_between_refresh_and_its_answer_costs_nothing,
     a_token_of_the_php_server_goes_on_working,
+    a_box_may_give_its_tokens_up,
 );
+
+async fn a_box_may_give_its_tokens_up(store: Store) {
+    let world = world(store, 2).await;
+    let linked = link(&world).await;
+    let day = yesterday(&world.enedis);
+    let read = || linked.read(&world, Resource::DailyConsumption, day, 1);
+    assert_eq!(read().await.status, 200);
+    let give_up = async |token: &str, client: &str| {
+        let form = [("token", token), ("client_id", client), ("token_type_hint", "refresh_token")];
+        linked.device.post_form("/device/revoke", &form).await.unwrap()
+    };
+    assert_eq!(give_up("never-issued", CLIENT).await.status, 200, "there is nothing left to end");
+    assert_eq!(give_up(&linked.tokens.refresh, "another").await.outcome(), (400, Some("invalid_client")));
+    assert_eq!(give_up("", CLIENT).await.outcome(), (400, Some("invalid_request")));
+    assert_eq!(read().await.status, 200, "none of them ended anything");
+    let asked = world.enedis.counts().data_requests();
+    for _ in 0..2 {
+        let answer = give_up(&linked.tokens.refresh, CLIENT).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    }
+    assert_eq!(read().await.status, 401);
+    assert_eq!(linked.refresh().await.outcome(), (400, Some("invalid_grant")));
+    // Nor is anything of the meter remembered.
+    world.enedis.set_today(Some(world.enedis.today().plus(1)));
+    let owner = link(&world).await;
+    assert_eq!(owner.read(&world, Resource::DailyConsumption, day, 1).await.status, 200);
+    assert!(world.enedis.counts().data_requests() > asked);
+    let metadata = reqwest::get(world.url("/.well-known/oauth-authorization-server")).await.unwrap();
+    let metadata = Answer::read(metadata).await.unwrap();
+    assert_eq!(metadata.json["revocation_endpoint"], world.url("/device/revoke"));
+}
 
 async fn the_answers_have_all_the_plugin_reads(store: Store) {
     let plan = Plan::metering(store, Options::default(), 1).await.env("ALLOWED_CLIENT_IDS", "second");
