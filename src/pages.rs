@@ -268,7 +268,7 @@ impl<'a> Pages<'a> {
         let t = self.text();
         let (status, title, told, next): (_, _, &[_], _) = match problem {
             Problem::BadState => (400, t.bad_state_title, &[t.bad_state, t.start_again], Next::Nothing),
-            Problem::OtherBrowser => (400, t.other_browser_title, &[t.other_browser, t.other_browser_advice], Next::EnterCode),
+            Problem::OtherBrowser => (400, t.other_browser_title, &[t.other_browser, t.other_browser_advice, t.other_browser_stands], Next::EnterCode),
             Problem::NoCookies => (400, t.no_cookies_title, &[t.no_cookies, t.no_cookies_advice], Next::EnterCode),
             Problem::MissingParameters => (400, t.missing_parameters_title, &[t.missing_parameters, t.start_again], Next::Nothing),
             Problem::MalformedReturn => (400, t.malformed_return_title, &[t.malformed_return, t.start_again], Next::Nothing),

@@ -82,7 +82,8 @@ fn listing(body: &[u8], authorisation: i64) -> Result<Subscription, NoMeters> {
     let mut found = Subscription { meters: Vec::new(), since: None };
     let ours = |row: &&Row| {
         let id = row.autorisation.as_ref().and_then(|it| it.autorisation_id.as_ref());
-        let same = id.is_none_or(|id| match id {
+        // A row that names no authorisation may be anybody's.
+        let same = id.is_some_and(|id| match id {
             Value::Number(id) => id.as_i64() == Some(authorisation),
             Value::String(id) => id.trim().parse() == Ok(authorisation),
             _ => false,

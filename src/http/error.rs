@@ -11,6 +11,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actors::base::admission::AskError;
@@ -276,10 +277,13 @@ fn again(error: &str, error_description: &str, interval: u32) -> String {
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Adds what every answer of a device endpoint carries (RFC 6749 section 5.1).
 pub fn no_store(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
     response.insert_header((CACHE_CONTROL, NO_STORE)).insert_header((PRAGMA, NO_CACHE));
+    // What a stranger can have repeated in an answer is never taken for a page.
+    response.insert_header((X_CONTENT_TYPE_OPTIONS, NO_SNIFF));
     response
 }
 
@@ -331,6 +335,7 @@ mod tests {
             assert_eq!(error.code(), code);
             assert_eq!(response.headers().get(CACHE_CONTROL).unwrap(), "no-store");
             assert_eq!(response.headers().get(PRAGMA).unwrap(), "no-cache");
+            assert_eq!(response.headers().get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");
             assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), status == 401);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), matches!(status, 408 | 429 | 503));
             // RFC 6749 section 5.2 allows neither quotes nor backslashes nor anything beyond ASCII.

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::enedis::exchanger::Exchanged;
@@ -72,7 +72,6 @@ pub async fn refresh(
             // Whatever Enedis' gateway says, it must not run in our origin.
             Ok(no_store(HttpResponse::build(status))
                 .insert_header((CONTENT_TYPE, content_type))
-                .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .insert_header((CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"))
                 .body(answer.body))
         }

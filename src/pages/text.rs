@@ -142,6 +142,8 @@ texts! {
         "You came back from Enedis in another browser than the one you left from, or this browser blocks cookies. To keep you safe, the request stops here.";
     other_browser_advice: "Ouvrez de nouveau le lien affiché par votre appareil, acceptez les cookies, et faites toutes les étapes dans ce même navigateur.",
         "Open the link shown by your device again, allow cookies, and take all the steps in that same browser.";
+    other_browser_stands: "Si vous avez donné votre accord chez Enedis, il y reste enregistré. Vous pouvez le retirer depuis votre compte Enedis.",
+        "If you gave your consent at Enedis, it is still recorded there. You can withdraw it in your Enedis account.";
     no_cookies_title: "Cookies nécessaires", "Cookies needed";
     no_cookies: "Ce navigateur ne garde pas les cookies. Sans eux, rien ne montre que c’est bien vous qui revenez d’Enedis.",
         "This browser keeps no cookies. Without them nothing shows that it is you who comes back from Enedis.";
