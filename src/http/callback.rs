@@ -66,7 +66,8 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
     let returned = AuthorizationReturn { state, browser, network, returned };
     let outcome = app.system().consent.complete(returned).await;
     // Nothing shows that a claim is right.
-    if !is_suspicious(&outcome) && !(is_claim && outcome == ConsentOutcome::Approved) {
+    let is_harmless = !is_suspicious(&outcome);
+    if is_harmless && (!is_claim || outcome != ConsentOutcome::Approved) {
         charge.give_back();
     }
     ended(app, request, &outcome, &meters)

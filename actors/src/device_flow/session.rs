@@ -345,6 +345,7 @@ impl Session {
     }
 
     /// Nobody asks for this flow any more, and there is no room: its record may go.
+    #[must_use]
     pub fn abandon(&self, now: Timestamp) -> Self {
         self.advance(self.phase.clone(), now, now)
     }

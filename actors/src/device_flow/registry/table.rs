@@ -65,7 +65,7 @@ struct Counts {
     all: AtomicUsize,
     // Networks that fall into one place are counted together: with a million sessions that adds some fifteen to a bound of
     // sixty thousand, and costs a quarter of a megabyte instead of a map of all networks.
-    networks: [AtomicU32; PLACES],
+    networks: Box<[AtomicU32]>,
 }
 
 /// Places in which the sessions of networks are counted.
@@ -73,7 +73,8 @@ const PLACES: usize = 1 << 16;
 
 impl Default for SessionCount {
     fn default() -> Self {
-        Self(Arc::new(Counts { all: AtomicUsize::new(0), networks: [const { AtomicU32::new(0) }; PLACES] }))
+        let networks = (0..PLACES).map(|_| AtomicU32::new(0)).collect();
+        Self(Arc::new(Counts { all: AtomicUsize::new(0), networks }))
     }
 }
 

@@ -237,7 +237,7 @@ impl TokenService {
     /// The meters of a grant, as text.
     fn meters_of(&self, grant: &MeterGrant) -> Result<String, StoreError> {
         let opened = self.keys.open(&grant.refresh, &grant.meters);
-        let text = opened.and_then(|text| String::from_utf8(text.to_vec()).ok());
+        let text = opened.and_then(|text| String::from_utf8(text.clone()).ok());
         text.ok_or_else(|| StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into()))
     }
 
