@@ -116,11 +116,11 @@ class Window {
     if (this.origin() === PROXY) assert.equal(await this.page.locator('html').getAttribute('lang'), LANGUAGE);
   }
 
-  /** Types a code and sends it with the Enter key. */
+  /** Types a code, sends it with the Enter key, and waits for the page that comes, which may look like the one before. */
   async type(code) {
     const field = this.page.getByRole('textbox', { name: T.label });
     await field.fill(code);
-    await field.press('Enter');
+    await Promise.all([this.page.waitForNavigation(), field.press('Enter')]);
   }
 
   /** Makes sure that the page fits into the narrowest window, and takes its picture. */
@@ -267,7 +267,6 @@ const scenarios = {
     await window.goto(`${PROXY}/device`);
     for (let n = 0; n < 50 && window.status !== 429; n += 1) {
       await window.type('wrong');
-      await window.page.waitForLoadState();
       await window.page.getByRole('alert').waitFor();
     }
     await window.at(T.enter, 429);
