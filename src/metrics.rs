@@ -151,6 +151,8 @@ pub struct Observed {
     pub exchanger: Option<ExchangerSnapshot>,
     /// Metering data, if it is relayed.
     pub relay: Option<RelaySnapshot>,
+    /// Claims of meters that a box holds, by the v1 page, where tokens are ours.
+    pub second_claims: Option<u64>,
 }
 
 /// One metric.
@@ -207,6 +209,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("wrong_user_codes", "User codes that led nowhere", plain(&counted.wrong_codes)),
         counter("refreshes", "Refreshes answered with a token, or by Enedis", plain(&counted.refreshes)),
         counter("consents", "Returns from Enedis by end", Samples::By("end", consents)),
+        counter("second_claims", "Claims by the v1 page of meters that a box holds", Samples::One(observed.second_claims)),
         counter("data_answers", "Questions for metering data by answer", Samples::By("answer", data_answers)),
 
         counter("store_groups", "Groups of writes sent to the store", store(|it| it.commits)),

@@ -124,6 +124,7 @@ impl Shared {
             registry: self.system.registry.snapshot().await.ok(),
             writer: self.system.writer.snapshot().await.ok(),
             exchanger: self.system.exchanger.snapshot().await.ok(),
+            second_claims: self.system.metering.as_ref().map(|metering| metering.tokens.second_claims()),
             relay: match &self.system.metering {
                 Some(metering) => metering.relay.snapshot().await.ok(),
                 None => None,

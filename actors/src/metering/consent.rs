@@ -77,6 +77,7 @@ impl GrantIssuer for MeterGrantIssuer {
         let given = self.give(&consented).await?;
         if origin == Origin::ConsentV1 && self.is_held(&consented).await == Ok(true) {
             tracing::warn!(%network, "a meter that a box holds was claimed once more by the v1 page");
+            self.tokens.note_second_claim();
         }
         Ok(given)
     }

@@ -21,6 +21,11 @@ async fn the_v1_page_names_the_meters(store: Store) {
     let seen = world.enedis.seen();
     assert_eq!(seen.authorize_requests[0].endpoint, Endpoint::Authorize);
     assert_eq!(seen.token_requests_of("authorization_code").count(), 0, "the code is good for nothing");
+    // A second claim of the same meter is believed, as v1 shows no difference, and counted.
+    let second_claims = async || world.metric("dfp_second_claims_total").await;
+    assert_eq!(second_claims().await, Some(0.0));
+    link(&world).await;
+    assert_eq!(second_claims().await, Some(1.0));
 }
 
 async fn the_v2_page_names_an_authorisation(store: Store) {

@@ -4,6 +4,7 @@
 //! remembered between two questions, and so a revocation counts at once, whoever made it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub struct TokenService {
     clock: SharedClock,
     life: Duration,
     rng: Mutex<StdRng>,
+    second_claims: AtomicU64,
 }
 
 /// A box asks for a new access token (RFC 6749 section 6).
@@ -149,7 +151,8 @@ impl TokenService {
         life: Duration,
         seed: [u8; 32],
     ) -> Arc<Self> {
-        Arc::new(Self { store, keys, clock, life, rng: Mutex::new(StdRng::from_seed(seed)) })
+        let (rng, second_claims) = (Mutex::new(StdRng::from_seed(seed)), AtomicU64::new(0));
+        Arc::new(Self { store, keys, clock, life, rng, second_claims })
     }
 
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
@@ -324,6 +327,16 @@ impl TokenService {
             }
         }
         Ok(())
+    }
+
+    /// A meter that a box holds was claimed once more by the v1 page.
+    pub(crate) fn note_second_claim(&self) {
+        self.second_claims.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that has happened since the start.
+    pub fn second_claims(&self) -> u64 {
+        self.second_claims.load(Ordering::Relaxed)
     }
 
     /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
