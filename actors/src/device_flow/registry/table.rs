@@ -1,8 +1,8 @@
 //! One shard's sessions in memory: three ways to find one, and its deadline without a scan.
 //!
 //! A session lies in one row, and everything else refers to it by its row's number: eight bytes in each index, four in the
-//! list of deadlines. So a pending session took 231 bytes with a million of them (measured, `docs/tuning.md`), to which its
-//! network adds eight; maps that hold their own copies of the keys would add some fifty.
+//! list of deadlines. So a pending session takes 240 bytes with a million of them (measured, `docs/tuning.md`); maps that
+//! hold their own copies of the keys would add some fifty.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Index as At;
