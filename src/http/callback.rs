@@ -59,7 +59,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
         Returned::Meters { .. } => (None, true),
     };
     let (network, cookie, now) = (app.network(request), browser::hashed(app, request), app.clock().now());
-    let charge = match app.shared.limits.return_(presented, network, cookie, now) {
+    let charge = match app.shared.limits.take_return(presented, network, cookie, now) {
         Ok(charge) => charge,
         Err(wait) => return pages.problem(Problem::TooManyAttempts { wait }),
     };

@@ -122,7 +122,7 @@ impl Limits {
     }
 
     /// Charges a browser's return, or says how long none is looked at. `presented` is what of it goes to Enedis.
-    pub fn return_(
+    pub fn take_return(
         &self,
         presented: Option<Presented>,
         network: Network,

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 pub struct Network(NonZeroU64);
 
 impl Network {
-    /// This machine.
+    /// This machine. Not zero, as the compiler finds.
     pub const LOCALHOST: Self = Self(NonZeroU64::new(Ipv4Addr::LOCALHOST.to_bits() as u64).unwrap());
 
     /// The network of an address. One that is IPv4 inside IPv6 counts as IPv4; what is no network of anybody, as `::1` and

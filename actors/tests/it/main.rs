@@ -11,6 +11,7 @@ mod fake_enedis;
 mod fake_store;
 mod issuer;
 mod registry;
+mod registry_bounds;
 mod relay;
 mod system;
 mod throttler;

@@ -459,21 +459,6 @@ fn sessions_leave_memory_and_store_after_their_tombstone() {
 }
 
 #[test]
-fn no_more_sessions_are_held_than_allowed() {
-    universe(async |universe| {
-        let registry = universe.registry_of(2);
-        for _ in 0..2 {
-            universe.issue(&registry).await;
-        }
-        assert!(matches!(registry.issue(universe.device(), request()).await, Ok(IssueAnswer::Full)));
-        let snapshot = registry.snapshot().await.unwrap();
-        assert_eq!((snapshot.sessions, snapshot.issued, snapshot.refused), (2, 2, 1));
-        pass(602).await;
-        universe.issue(&registry).await;
-    });
-}
-
-#[test]
 fn nobody_waits_longer_than_twenty_seconds() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;
@@ -495,33 +480,5 @@ fn a_shard_that_was_not_started_is_no_error_of_the_caller() {
         assert!(!registry.is_complete());
         let answer = registry.poll(universe.device(), "c".into(), None, AuthStyle::Body).await;
         assert_eq!(answer, Err(AskError::Stopped));
-    });
-}
-
-#[test]
-fn when_full_devices_that_never_came_back_go_first() {
-    universe(async |universe| {
-        let registry = universe.registry_of(3);
-        let mut devices = Vec::new();
-        for _ in 0..3 {
-            devices.push(universe.issue(&registry).await.0);
-        }
-        assert!(matches!(poll(&registry, devices[0]).await, PollAnswer::Pending { .. }));
-        // They may yet come: the first minute is theirs.
-        pass(59).await;
-        assert!(matches!(registry.issue(universe.device(), request()).await, Ok(IssueAnswer::Full)));
-        pass(1).await;
-        let mut news = Vec::new();
-        for _ in 0..2 {
-            news.push(universe.issue(&registry).await.0);
-        }
-        assert!(matches!(registry.issue(universe.device(), request()).await, Ok(IssueAnswer::Full)));
-        assert!(matches!(poll(&registry, devices[0]).await, PollAnswer::Pending { .. }), "it polls");
-        for device in news {
-            assert!(matches!(poll(&registry, device).await, PollAnswer::Pending { .. }));
-        }
-        for device in &devices[1..] {
-            assert_eq!(poll(&registry, *device).await, PollAnswer::Invalid);
-        }
     });
 }

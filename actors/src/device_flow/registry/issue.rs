@@ -76,16 +76,36 @@ impl CodeRegistry {
         let (device, writer) = (given_up.device, self.ports.writer.clone());
         let written = async move { writer.commit(Write::Update { to: given_up }).await };
         ctx.spawn(written.into_actor(self).map(move |written, shard, ctx| {
-            match written {
-                Ok(Written::Applied) => shard.table.remove(&device),
-                // Something was done with it meanwhile, or nobody knows.
-                Ok(Written::Conflict) | Err(_) => _ = shard.suspects.insert(device),
+            let row = shard.table.row(&SessionKey::Device(device));
+            match (written, row) {
+                (Ok(Written::Applied), _) => shard.table.remove(&device),
+                // Something was done with it meanwhile: it is read again, and is not the one to go.
+                (Ok(Written::Conflict), Some(row)) => {
+                    shard.table.mark_polled(row);
+                    shard.suspects.insert(device);
+                }
+                // Another request has given it up.
+                (Ok(Written::Conflict), None) => {}
+                (Err(error), row) => {
+                    tracing::warn!(%error, "a session could not be given up");
+                    shard.suspects.extend(row.map(|_| device));
+                    return msg.reply.send(IssueAnswer::Unavailable);
+                }
             }
             shard.issue(msg, draw + 1, ctx);
         }));
     }
 
     fn issue(&mut self, msg: IssueCode, draw: u8, ctx: &mut Context<Self>) {
+        // Before anything is drawn: a flood that is refused costs little.
+        let share = (self.ports.sessions_max / NETWORK_SHARE).max(NETWORK_LEAST);
+        if self.table.count_of_network(msg.request.network) >= share {
+            self.stats.refused += 1;
+            return msg.reply.send(IssueAnswer::Full);
+        }
+        if self.table.count_of_all_shards() >= self.ports.sessions_max {
+            return self.make_room(msg, draw, ctx);
+        }
         let (code, user) = loop {
             let code = UserCode::generate(&mut self.rng);
             let user = self.ports.keys.user(&code);
@@ -95,14 +115,6 @@ impl CodeRegistry {
         };
         let now = self.ports.clock.now();
         let session = Session::open(msg.device, user, msg.request.clone(), now, &self.ports.life);
-        let share = (self.ports.sessions_max / NETWORK_SHARE).max(NETWORK_LEAST);
-        if self.table.count_of_network(&session) >= share {
-            self.stats.refused += 1;
-            return msg.reply.send(IssueAnswer::Full);
-        }
-        if self.table.count_of_all_shards() >= self.ports.sessions_max {
-            return self.make_room(msg, draw, ctx);
-        }
         let writer = self.ports.writer.clone();
         let write = Write::Insert(session.clone());
         let written = async move { writer.commit(write).await };

@@ -81,21 +81,21 @@ impl Default for SessionCount {
 impl SessionCount {
     /// Of the /48 around an IPv6 network. Those of this machine are not counted: its operator is no stranger, and a proxy
     /// that hides its clients stands for all of them.
-    fn of(&self, session: &Session) -> Option<&AtomicU32> {
-        let network = session.request.network?.widest();
+    fn of(&self, network: Option<Network>) -> Option<&AtomicU32> {
+        let network = network?.widest();
         (network != Network::LOCALHOST).then(|| &self.0.networks[place(network)])
     }
 
     fn add(&self, session: &Session) {
         self.0.all.fetch_add(1, Ordering::Relaxed);
-        if let Some(count) = self.of(session) {
+        if let Some(count) = self.of(session.request.network) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn remove(&self, session: &Session) {
         self.0.all.fetch_sub(1, Ordering::Relaxed);
-        if let Some(count) = self.of(session) {
+        if let Some(count) = self.of(session.request.network) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -127,9 +127,9 @@ impl Table {
         self.count.0.all.load(Ordering::Relaxed)
     }
 
-    /// Of them, those asked for from where `session` was.
-    pub fn count_of_network(&self, session: &Session) -> usize {
-        self.count.of(session).map_or(0, |count| count.load(Ordering::Relaxed) as usize)
+    /// Of them, those asked for from this network.
+    pub fn count_of_network(&self, network: Option<Network>) -> usize {
+        self.count.of(network).map_or(0, |count| count.load(Ordering::Relaxed) as usize)
     }
 
     /// Notes that the device of this row polls.
