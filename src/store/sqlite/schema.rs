@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use crate::store::OpenError;
 
 /// Wait for a lock that another process may hold: an operator's command, or a tool like the `sqlite3` shell.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 
 /// What is in a file, and how it is kept.
 #[derive(Debug)]

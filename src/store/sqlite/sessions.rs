@@ -100,14 +100,11 @@ impl SessionStore for SqliteStore {
                 break;
             }
         }
-        if gone > 0 {
-            let done = |db: &_| {
-                give_back(db);
-                Ok(())
-            };
-            self.workers.write(done).await?;
-        }
-        Ok(gone)
+        let tidy = move |db: &_| {
+            give_back(db);
+            Ok(gone)
+        };
+        self.workers.write(tidy).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

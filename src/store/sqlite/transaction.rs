@@ -1,10 +1,20 @@
 //! One change of a file: all of it or nothing, and what a failure means.
 
+use std::path::Path;
+use std::time::Duration;
+
 use actors::base::store::StoreError;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-/// Free pages (of 4 KiB) kept for what comes next; what is beyond is handed back to the file system.
-const SPARE_PAGES: u32 = 1024;
+use super::files;
+use super::schema::BUSY;
+
+/// Free pages (of 4 KiB) that are kept at least, for what comes next; as many as are in use are kept in any case.
+const SPARE_PAGES: u32 = 64;
+/// Pages handed back at a time: what waits behind it waits some milliseconds.
+const PAGES_AT_ONCE: u32 = 1024;
+/// Bytes of the write-ahead log that may stay.
+const LOG_KEPT: u64 = 256 << 10;
 
 /// Why a piece of work failed.
 #[derive(Debug)]
@@ -55,22 +65,33 @@ pub(super) fn delete_some(
     work: impl FnOnce(&Connection) -> rusqlite::Result<u64>,
 ) -> Result<u64, Failed> {
     let gone = transact(db, work)?;
-    if gone > 0 {
-        give_back(db);
-    }
+    give_back(db);
     Ok(gone)
 }
 
-/// Hands some free pages back after a deletion, so that the file does not stay as large as it ever was. The deletion
-/// is done whether this succeeds or not.
+/// Hands some free pages and the log back to the file system after deletions, so that the files do not stay as large as
+/// they ever were. What was deleted is so whether this succeeds or not; it goes on with the next call.
 pub(super) fn give_back(db: &Connection) {
     let hand_back = || {
-        let free: u32 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-        let surplus = free.saturating_sub(SPARE_PAGES).min(SPARE_PAGES);
-        if surplus > 0 { db.execute_batch(&format!("PRAGMA incremental_vacuum({surplus})")) } else { Ok(()) }
+        let count = |name| db.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
+        let (free, all) = (count("freelist_count")?, count("page_count")?);
+        let surplus = free.saturating_sub(SPARE_PAGES.max(all.saturating_sub(free))).min(PAGES_AT_ONCE);
+        if surplus > 0 {
+            // Each row is a page handed back: it goes on as long as it is asked for more.
+            db.pragma(None, "incremental_vacuum", surplus, |_| Ok(()))?;
+        }
+        let log = db.path().map(|path| files::log_of(Path::new(path)).metadata());
+        if log.is_some_and(|log| log.is_ok_and(|log| log.len() > LOG_KEPT)) {
+            // Not in anybody's way: whoever still reads the log is not waited for.
+            db.busy_timeout(Duration::ZERO)?;
+            let cut = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            db.busy_timeout(BUSY)?;
+            cut?;
+        }
+        Ok::<_, rusqlite::Error>(())
     };
     if let Err(error) = hand_back() {
-        tracing::warn!(%error, "free pages of the database could not be handed back yet");
+        tracing::warn!(%error, "room of the database could not be handed back yet");
     }
 }
 

@@ -85,14 +85,24 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
         let mut late = samples.pendings(1);
         late[0].purge_at = NOW + Duration::from_secs(7_200);
         assert!(store.commit(inserts(&old)).await.iter().all(Result::is_ok));
-        let before = store.workers.pages().await;
+        let peak = bytes(&store.dir);
         let (purged, written) =
             tokio::join!(store.purge(NOW + Duration::from_secs(3_600)), store.commit(inserts(&late)));
         assert_eq!(purged.expect("a purge"), 6_000);
         assert!(written[0].is_ok());
-        let after = store.workers.pages().await;
-        assert!(after < before, "{before} pages before, {after} after");
+        for _ in 0..3 {
+            assert_eq!(store.purge(NOW).await.expect("a purge"), 0);
+        }
+        let left = bytes(&store.dir);
+        assert!(left <= peak / 4, "{left} bytes of {peak} are left");
+        assert!(is_stored(store, &late[0]).await);
     });
+}
+
+/// What the files in `dir` take, the log's included.
+fn bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).expect("a directory");
+    files.map(|file| file.and_then(|file| file.metadata()).expect("a file").len()).sum()
 }
 
 #[test]
