@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle, Service};
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data};
-use actix_web::{App as WebApp, HttpResponse, HttpServer};
+use actix_web::{App as WebApp, HttpResponse, HttpServer, ResponseError};
 use actors::base::clock::{SharedClock, ShiftedClock};
 use actors::base::keyring::Keyring;
 use actors::base::store::StoreError;
@@ -19,8 +19,11 @@ use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Config, Flow};
+use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::enedis::authorization::EnedisAuthorization;
 use crate::enedis::data::EnedisData;
+use crate::http::connections::{Connection, Terms};
+use crate::http::error::ApiError;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
 use crate::store::{self, Counted, MeteringStores, OpenError, Stores};
@@ -30,8 +33,6 @@ use crate::store::{self, Counted, MeteringStores, OpenError, Stores};
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
-/// Connections of one worker.
-const CONNECTIONS_MAX: usize = 100_000;
 /// What a connection has to flush its last answer once no request is left.
 const FLUSH: Duration = Duration::from_millis(100);
 
@@ -180,6 +181,8 @@ fn serve(
 ) -> Result<Server, StartError> {
     let (settings, workers, address) = (Arc::clone(config), config.server.workers, config.server.listen);
     let (shared, launcher) = (Arc::clone(shared), Arc::clone(launcher));
+    let connections = Arc::clone(&shared.connections);
+    let max = connections.max() / workers;
     let factory = move || {
         // This runs on each worker's thread: its share of the shards lives there.
         let share = launcher.start_here();
@@ -189,10 +192,18 @@ fn serve(
             .app_data(app)
             .wrap_fn(move |request, service| {
                 let (worker, in_flight) = (Data::clone(&worker), worker.counts().request());
-                let answer = service.call(request);
+                let terms =
+                    request.conn_data().map_or(Terms::Kept, |connection: &Connection| connection.terms);
+                let answer = match terms {
+                    Terms::Refused => Err(request.into_response(ApiError::unavailable().error_response())),
+                    Terms::Kept | Terms::Once => Ok(service.call(request)),
+                };
                 async move {
-                    let mut answer = answer.await?;
-                    if worker.shared.is_draining() {
+                    let mut answer = match answer {
+                        Ok(answer) => answer.await?,
+                        Err(refusal) => refusal,
+                    };
+                    if terms != Terms::Kept || worker.shared.is_draining() {
                         answer
                             .response_mut()
                             .head_mut()
@@ -207,7 +218,8 @@ fn serve(
     let server = HttpServer::new(factory)
         .workers(workers)
         .keep_alive(KEEP_ALIVE)
-        .max_connections(CONNECTIONS_MAX)
+        .max_connections(max)
+        .on_connect(move |io, beside| connections.accept(io, beside))
         .disable_signals()
         .listen(listener)
         .map_err(|source| StartError::Listen { address, source })?;
@@ -228,6 +240,7 @@ fn serve_admin(listener: TcpListener, shared: &Arc<Shared>) -> Result<Server, St
     };
     let server = HttpServer::new(factory)
         .workers(1)
+        .max_connections(ADMIN_CONNECTIONS)
         .disable_signals()
         .listen(listener)
         .map_err(|source| StartError::Listen { address, source })?;

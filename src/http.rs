@@ -4,6 +4,7 @@
 mod browser;
 pub(crate) mod callback;
 pub(crate) mod client;
+pub mod connections;
 mod counts;
 mod data;
 mod device;

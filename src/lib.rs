@@ -29,13 +29,14 @@
 //! | [`enedis`] | the clients of Enedis' authorization server and data APIs |
 //! | [`metrics`], [`telemetry`] | what operators see |
 //! | [`commands`] | what an operator does to our own tokens: take over, list, revoke |
-//! | [`secret`], [`shutdown`], [`healthcheck`] | the key file, signals and panics, the probe |
+//! | [`secret`], [`descriptors`], [`shutdown`], [`healthcheck`] | the key file, the limit of open files, signals and panics, the probe |
 //!
 //! The domain and the actors are the crate `actors`, which knows none of these: read its front page next.
 
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod descriptors;
 pub mod enedis;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

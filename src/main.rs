@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{CommandError, import_php, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
-use device_flow_proxy::{healthcheck, secret, shutdown, telemetry};
+use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
 
 // Cheaper for the many small pieces of a request than the system's.
 #[global_allocator]
@@ -96,6 +96,9 @@ fn serve(config: Config) -> ExitCode {
     }
     for Warning { name, danger } in config.warnings() {
         tracing::warn!(setting = name, "{danger}");
+    }
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
     shutdown::abort_on_panic();
     let runner = actix_rt::System::new();

@@ -134,11 +134,24 @@ impl Metrics {
     }
 }
 
+/// Connections of devices and people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// How many are open.
+    pub open: usize,
+    /// How many may be.
+    pub max: usize,
+    /// How many were refused to networks that have their share.
+    pub refused: u64,
+}
+
 /// What the rest of the server says of itself when somebody scrapes.
 #[derive(Debug)]
 pub struct Observed {
     /// Requests being handled.
     pub in_flight: usize,
+    /// Connections.
+    pub connections: ConnectionCounts,
     /// Polls since the start.
     pub polls: PollCounts,
     /// The store.
@@ -202,6 +215,9 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
     let data_answers = DataEnd::ALL.map(|end| (end.value(), counted.data[end as usize].get())).to_vec();
     vec![
         gauge("requests_in_flight", "Requests being handled", Samples::One(Some(observed.in_flight as u64))),
+        gauge("connections", "Connections of devices and people", Samples::One(Some(observed.connections.open as u64))),
+        gauge("connections_max", "Of so many that there is room for", Samples::One(Some(observed.connections.max as u64))),
+        counter("connections_refused", "Connections refused to one address", Samples::One(Some(observed.connections.refused))),
         counter("polls", "Polls by answer", Samples::By("answer", polls)),
         counter("device_codes_issued", "Device codes issued", plain(&counted.codes_issued)),
         counter("device_codes_refused", "Device codes refused for want of room or store", plain(&counted.codes_refused)),

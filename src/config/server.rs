@@ -19,6 +19,8 @@ pub struct ServerConfig {
     pub base_url: String,
     /// `TRUSTED_PROXIES`.
     pub trusted_proxies: Vec<IpNet>,
+    /// `MAX_CONNECTIONS_PER_IP`; 0: half of all.
+    pub connections_per_ip: usize,
     /// `WORKERS`.
     pub workers: usize,
     /// `SHARDS`.
@@ -42,6 +44,7 @@ impl ServerConfig {
                 .trim_end_matches('/')
                 .to_owned(),
             trusted_proxies: r.networks("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
+            connections_per_ip: r.number("MAX_CONNECTIONS_PER_IP", 0, 0..=1_000_000),
             workers,
             shards: r.number("SHARDS", workers.min(SLOTS), 1..=SLOTS),
             shutdown: r.seconds("SHUTDOWN_SECS", 30, 1..=300),

@@ -57,6 +57,7 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
         ("VERSION_MIN", "new-q"),
         ("DEVICE_CODES_PER_MINUTE_PER_IP", "q"),
         ("MAX_PENDING_SESSIONS", "0"),
+        ("MAX_CONNECTIONS_PER_IP", "many-q"),
         ("TRUSTED_PROXIES", "10.0.0.0/99-q"),
         ("MONGODB_URI", "postgres://hidden-q"),
         ("SECRET_KEY", "short-q"),

@@ -16,6 +16,7 @@ use actors::system::{System, ThreadShare};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::connections::Connections;
 use super::counts::{Counts, WorkerCounts};
 use super::error::ApiError;
 use super::form::Body;
@@ -25,6 +26,7 @@ use super::peer;
 use super::query::Query;
 use super::version;
 use crate::config::{Config, Flow};
+use crate::descriptors;
 use crate::metrics::{self, Metrics, Observed};
 use crate::pages::{Lang, Pages};
 use crate::store::Counted;
@@ -55,6 +57,8 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     /// The store, for readiness and metrics.
     pub store: Arc<Counted>,
+    /// Connections of devices and people.
+    pub connections: Arc<Connections>,
     /// Counters.
     pub metrics: Metrics,
     pub(super) limits: Limits,
@@ -87,6 +91,11 @@ impl Shared {
             keys,
             clock,
             store,
+            connections: Connections::new(
+                descriptors::for_connections(config),
+                config.server.connections_per_ip,
+                config.server.trusted_proxies.clone(),
+            ),
             metrics: Metrics::default(),
             limits: Limits::new(
                 config.devices.codes_per_minute,
@@ -119,6 +128,7 @@ impl Shared {
     pub async fn metrics_text(&self) -> String {
         let observed = Observed {
             in_flight: self.in_flight(),
+            connections: self.connections.counts(),
             polls: self.counts.polls(),
             store: self.store.counts(),
             registry: self.system.registry.snapshot().await.ok(),

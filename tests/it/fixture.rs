@@ -61,6 +61,12 @@ impl Plan {
         Self(self.0.with([(name, value)]))
     }
 
+    /// Has a shell do `before` in the process that then becomes the server.
+    pub fn before(mut self, before: &str) -> Self {
+        self.0.builder = self.0.builder.before(before);
+        self
+    }
+
     /// Leaves a variable out.
     pub fn without(mut self, name: &str) -> Self {
         self.0.builder = self.0.builder.env_remove(name);

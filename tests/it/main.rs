@@ -13,6 +13,7 @@ mod journey;
 mod lifecycle;
 mod metering;
 mod modes;
+mod operations;
 mod readme;
 mod secrecy;
 mod secret_key;

@@ -28,6 +28,7 @@ const LINES_SHOWN: usize = 40;
 #[derive(Clone, Debug)]
 pub struct Builder {
     binary: PathBuf,
+    before: Option<String>,
     port: u16,
     env: Vec<(String, String)>,
     data_dir: PathBuf,
@@ -109,6 +110,13 @@ impl Builder {
         self
     }
 
+    /// Has a shell do `before` in the process that then becomes the server, such as `ulimit -n 256`.
+    #[must_use]
+    pub fn before(mut self, before: &str) -> Self {
+        self.before = Some(before.to_owned());
+        self
+    }
+
     /// Waits this long for the server to be ready, in place of [`READY_WITHIN`].
     #[must_use]
     pub fn ready_within(mut self, within: Duration) -> Self {
@@ -169,7 +177,10 @@ impl Builder {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(if self.before.is_some() { Path::new("sh") } else { &self.binary });
+        if let Some(before) = &self.before {
+            command.arg("-c").arg(format!("{before} && exec \"$0\" \"$@\"")).arg(&self.binary);
+        }
         command.current_dir(&self.cwd).env_clear().stdin(Stdio::null());
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("DATA_DIR", &self.data_dir).envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -194,6 +205,7 @@ impl Server {
         let builder = Builder {
             // It starts in another directory than ours.
             binary: std::path::absolute(&binary).unwrap_or(binary),
+            before: None,
             port: 0,
             env: Vec::new(),
             data_dir,
