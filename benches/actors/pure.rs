@@ -146,7 +146,7 @@ pub fn limits(c: &mut Criterion) {
                 now = now + DAY;
                 black_box(&mut history).refused(black_box(now));
             }
-            black_box(&history).judge(now, START)
+            black_box(&history).judge(&RefusalHistory::default(), now, START)
         };
         assert_eq!(believed(), Judgement::Withdrawn);
         b.iter(believed);

@@ -2,6 +2,7 @@
 
 mod consent;
 mod data;
+mod directions;
 mod gateway;
 mod refusals;
 mod tokens;

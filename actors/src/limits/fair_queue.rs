@@ -234,10 +234,12 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         self.resting.insert((at, self.serial), key.clone());
     }
 
-    /// Leaves out the calls of an owner that have not been sent: the callers that waited for them, one for each call.
-    pub fn cancel(&mut self, owner: &O) -> Vec<W> {
-        let unsent = |call: &Queued<O, W>| call.owner == *owner && !call.is_sent();
-        let keys = self.calls.iter().filter(|(_, call)| unsent(call)).map(|(key, _)| key.clone());
+    /// Leaves out the calls of an owner that `these` names and that have not been sent: the callers that waited for them,
+    /// one for each call.
+    pub fn cancel(&mut self, owner: &O, these: impl Fn(&K) -> bool) -> Vec<W> {
+        let unsent =
+            |(key, call): &(&K, &Queued<O, W>)| call.owner == *owner && !call.is_sent() && these(key);
+        let keys = self.calls.iter().filter(unsent).map(|(key, _)| key.clone());
         let keys: Vec<K> = keys.collect();
         keys.iter().flat_map(|key| self.leave_out(key)).collect()
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::civil::Date;
 use lru::LruCache;
 
-use super::request::Resource;
+use super::request::{Direction, Resource};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::CacheKey;
 use crate::base::meter::Meter;
@@ -22,8 +22,8 @@ pub enum Subject {
     Error(Resource),
     /// The earliest day of a resource that ever had a value, `YYYY-MM-DD`, kept for good.
     Since(Resource),
-    /// The [`super::refusals::RefusalHistory`].
-    Consent,
+    /// The [`super::refusals::RefusalHistory`] of a direction.
+    Consent(Direction),
 }
 
 /// The text whose keyed hash is the key of `subject`. Different subjects have different texts; the version at the
@@ -33,7 +33,8 @@ pub fn key_text(meter: Meter, subject: Subject) -> String {
         Subject::Day(resource, day) => format!("meter1|day|{meter}|{}|{day}", resource.name()),
         Subject::Error(resource) => format!("meter1|refusal|{meter}|{}", resource.name()),
         Subject::Since(resource) => format!("meter1|since|{meter}|{}", resource.name()),
-        Subject::Consent => format!("meter1|consent|{meter}"),
+        Subject::Consent(Direction::Consumption) => format!("meter1|consent|{meter}|cons"),
+        Subject::Consent(Direction::Production) => format!("meter1|consent|{meter}|prod"),
     }
 }
 
@@ -182,7 +183,8 @@ mod tests {
         let meters = [1, 2].map(meter);
         let mut texts: Vec<String> = meters.map(owner_text).to_vec();
         for meter in meters {
-            texts.push(key_text(meter, Subject::Consent));
+            texts.push(key_text(meter, Subject::Consent(Direction::Consumption)));
+            texts.push(key_text(meter, Subject::Consent(Direction::Production)));
             for resource in Resource::ALL {
                 texts.push(key_text(meter, Subject::Error(resource)));
                 texts.push(key_text(meter, Subject::Since(resource)));

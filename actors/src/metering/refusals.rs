@@ -6,6 +6,9 @@
 //! has said it several times over several days, about a consent that is not fresh, and nothing of this meter
 //! was answered in between ([`RefusalHistory`]); and never while Enedis refuses many meters and answers for few
 //! ([`OutageDetector`]). Until then the box gets 503, or what is remembered.
+//!
+//! Enedis refuses consumption and production apart: panels that are newer than the consent, a meter that only feeds in.
+//! A direction that is refused while the other is answered has no data, and says nothing of the consent.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,13 +24,17 @@ const REFUSALS_MIN: u32 = 4;
 const SPAN_MIN: Duration = Duration::from_secs(3 * 86_400);
 /// Age of the consent: the false refusals met those that were young.
 const CONSENT_AGE_MIN: Duration = Duration::from_secs(7 * 86_400);
-/// Enedis is not asked about this meter again before this has passed: refusals are spread, and cost little.
+/// Enedis is not asked about this direction again before this has passed: refusals are spread, and cost little.
 const ASK_AGAIN: Duration = Duration::from_secs(6 * 3_600);
 /// Once believed, Enedis is still asked now and then: it may have been wrong for longer than we thought.
 const ASK_AGAIN_BELIEVED: Duration = Duration::from_secs(24 * 3_600);
+/// An answer about the other direction counts that is so much older than the first refusal: boxes ask once a day.
+const ANSWERED_BEFORE: Duration = Duration::from_secs(24 * 3_600);
+/// How exactly the last answer is known.
+const ANSWERED_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
-/// What Enedis has said of one meter's consent since it last answered with data. Small, to be kept in the cache
-/// beside the meter's days; forgotten when the owner consents again. The default is: nothing bad.
+/// What Enedis has said of the consent for one direction of one meter since it last answered with data. Small, to be kept
+/// in the cache beside the meter's days; forgotten when the owner consents again. The default is: nothing bad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalHistory {
     refusals: u32,
@@ -35,6 +42,8 @@ pub struct RefusalHistory {
     last: Timestamp,
     /// When Enedis was asked in vain, counted as a refusal or not.
     asked: Timestamp,
+    /// When Enedis last answered about this direction.
+    answered: Timestamp,
 }
 
 /// What to do with a request.
@@ -44,6 +53,8 @@ pub enum Judgement {
     Ask,
     /// Refused lately: do not ask, answer 503 with this `Retry-After` (or from memory).
     AskLater(Duration),
+    /// Refused lately, while the other direction is answered: 404, there is no data.
+    OneSided,
     /// The consent is withdrawn: 403. The plugin stops, its owner must consent again.
     Withdrawn,
 }
@@ -53,7 +64,7 @@ impl RefusalHistory {
     pub fn refused(&mut self, now: Timestamp) {
         // Refusals of the same quarter of a day are one: several resources are asked within seconds.
         if self.refusals == 0 {
-            *self = Self { refusals: 1, first: now, last: now, asked: now };
+            *self = Self { refusals: 1, first: now, last: now, ..*self };
         } else if now.since(self.last) >= ASK_AGAIN / 2 {
             self.refusals = self.refusals.saturating_add(1);
             self.last = now;
@@ -66,15 +77,38 @@ impl RefusalHistory {
         self.asked = now;
     }
 
-    /// What to do with a request at `now`, with a consent of the time `consented`.
-    pub fn judge(&self, now: Timestamp, consented: Timestamp) -> Judgement {
-        if *self == Self::default() {
+    /// Enedis answered: nothing speaks against the consent any more.
+    pub fn answered(&mut self, now: Timestamp) {
+        *self = Self { answered: now, ..Self::default() };
+    }
+
+    /// Whether an answer at `now` is worth noting.
+    pub fn is_news(&self, now: Timestamp) -> bool {
+        self.is_refused() || now.since(self.answered) >= ANSWERED_EVERY
+    }
+
+    /// Whether Enedis was asked in vain since it last answered.
+    pub fn is_refused(&self) -> bool {
+        self.asked > Timestamp::EPOCH
+    }
+
+    /// Whether Enedis refuses this direction and answers about the `other` one.
+    pub fn is_one_sided(&self, other: &Self) -> bool {
+        let begun = if self.refusals == 0 { self.asked } else { self.first };
+        other.answered > Timestamp::EPOCH && other.answered + ANSWERED_BEFORE >= begun
+    }
+
+    /// What to do with a request at `now`, with a consent of the time `consented`; `other` is the history of the other
+    /// direction.
+    pub fn judge(&self, other: &Self, now: Timestamp, consented: Timestamp) -> Judgement {
+        if !self.is_refused() {
             return Judgement::Ask;
         }
         let believed = self.is_believed(now, consented);
         let pause = if believed { ASK_AGAIN_BELIEVED } else { ASK_AGAIN };
         match pause.saturating_sub(now.since(self.asked)) {
             Duration::ZERO => Judgement::Ask,
+            _ if self.is_one_sided(other) => Judgement::OneSided,
             _ if believed => Judgement::Withdrawn,
             left => Judgement::AskLater(left),
         }
@@ -174,10 +208,19 @@ mod tests {
         Timestamp::from_millis(hours * 3_600_000)
     }
 
+    /// Of the other direction nothing is known.
+    const UNKNOWN: RefusalHistory = RefusalHistory {
+        refusals: 0,
+        first: Timestamp::EPOCH,
+        last: Timestamp::EPOCH,
+        asked: Timestamp::EPOCH,
+        answered: Timestamp::EPOCH,
+    };
+
     /// Enedis refuses; whether a box that consented long ago is told so.
     fn believed(history: &mut RefusalHistory, now: Timestamp) -> bool {
         history.refused(now);
-        history.judge(now, at(0)) == Judgement::Withdrawn
+        history.judge(&UNKNOWN, now, at(0)) == Judgement::Withdrawn
     }
 
     #[test]
@@ -185,8 +228,12 @@ mod tests {
         let mut history = RefusalHistory::default();
         let believed: Vec<bool> = (0..5).map(|day| believed(&mut history, at(5_000 + day * 24))).collect();
         assert_eq!(believed, [false, false, false, true, true]);
-        assert_eq!(history.judge(at(5_097), at(0)), Judgement::Withdrawn);
-        assert_eq!(history.judge(at(5_000 + 96 + 24), at(0)), Judgement::Ask, "asked again a day later");
+        assert_eq!(history.judge(&UNKNOWN, at(5_097), at(0)), Judgement::Withdrawn);
+        assert_eq!(
+            history.judge(&UNKNOWN, at(5_000 + 96 + 24), at(0)),
+            Judgement::Ask,
+            "asked again a day later"
+        );
     }
 
     #[test]
@@ -197,7 +244,7 @@ mod tests {
         }
         assert!(believed(&mut history, at(7 * 24)));
         // The owner consented again after the refusals began.
-        assert!(matches!(history.judge(at(7 * 24 + 1), at(6 * 24)), Judgement::AskLater(_)));
+        assert!(matches!(history.judge(&UNKNOWN, at(7 * 24 + 1), at(6 * 24)), Judgement::AskLater(_)));
     }
 
     #[test]
@@ -205,7 +252,7 @@ mod tests {
         let mut history = RefusalHistory::default();
         for hour in 0..24 {
             let now = at(5_000 + hour);
-            match history.judge(now, at(0)) {
+            match history.judge(&UNKNOWN, now, at(0)) {
                 Judgement::Ask => {
                     assert_eq!(hour % 6, 0);
                     history.refused(now);
@@ -221,9 +268,33 @@ mod tests {
         for day in 0..9 {
             history.put_off(at(5_000 + day * 24));
         }
-        assert!(matches!(history.judge(at(5_193), at(0)), Judgement::AskLater(_)));
-        assert_eq!(history.judge(at(5_198), at(0)), Judgement::Ask);
+        assert!(matches!(history.judge(&UNKNOWN, at(5_193), at(0)), Judgement::AskLater(_)));
+        assert_eq!(history.judge(&UNKNOWN, at(5_198), at(0)), Judgement::Ask);
         assert!(!believed(&mut history, at(5_200)), "the first that counts");
+    }
+
+    #[test]
+    fn a_direction_that_is_refused_alone_has_no_data() {
+        let (mut own, mut other) = (RefusalHistory::default(), RefusalHistory::default());
+        for day in 0..20 {
+            let now = at(5_000 + day * 24);
+            // An hour before, or just after.
+            other.answered(if day < 9 { at(4_999 + day * 24) } else { now });
+            assert_eq!(own.judge(&other, now, at(0)), Judgement::Ask, "day {day}");
+            own.refused(now);
+            assert_eq!(own.judge(&other, now, at(0)), Judgement::OneSided, "day {day}");
+        }
+        // The owner withdraws: that takes as long to be believed as ever.
+        let both = |days: u64| 5_000 + (20 + days) * 24;
+        for day in 0..4 {
+            other.refused(at(both(day)));
+            let judged = other.judge(&own, at(both(day)), at(0));
+            assert_eq!(judged == Judgement::Withdrawn, day == 3, "day {day}: {judged:?}");
+        }
+        // An answer of another time says nothing.
+        let mut late = RefusalHistory::default();
+        late.refused(at(both(60)));
+        assert!(matches!(late.judge(&other, at(both(60)), at(0)), Judgement::AskLater(_)));
     }
 
     #[test]
@@ -252,7 +323,7 @@ mod tests {
             let mut history = RefusalHistory::default();
             for hour in hours {
                 prop_assert!(!believed(&mut history, at(9_000 + hour)));
-                prop_assert_ne!(history.judge(at(9_000 + hour), at(0)), Judgement::Withdrawn);
+                prop_assert_ne!(history.judge(&UNKNOWN, at(9_000 + hour), at(0)), Judgement::Withdrawn);
             }
         }
     }

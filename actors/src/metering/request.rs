@@ -15,6 +15,25 @@ pub const DAYS_MAX: i64 = 1_100;
 /// plugin asks for a week at a time.
 pub const CURVE_DAYS_MAX: i64 = 746;
 
+/// Which way the energy of a resource flows. A meter may have either, and its owner may have consented to either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Drawn from the grid.
+    Consumption = 0,
+    /// Fed in, which most meters never do.
+    Production = 1,
+}
+
+impl Direction {
+    /// The opposite one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Consumption => Self::Production,
+            Self::Production => Self::Consumption,
+        }
+    }
+}
+
 /// A metering resource of the v5 API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Resource {
@@ -56,9 +75,17 @@ impl Resource {
         matches!(self, Self::ConsumptionCurve | Self::ProductionCurve)
     }
 
-    /// Whether it is about energy fed in, which most meters never have.
+    /// Which way its energy flows.
+    pub const fn direction(self) -> Direction {
+        match self {
+            Self::ConsumptionCurve | Self::DailyConsumption | Self::DailyMaxPower => Direction::Consumption,
+            Self::ProductionCurve | Self::DailyProduction => Direction::Production,
+        }
+    }
+
+    /// Whether it is about energy fed in.
     pub const fn is_production(self) -> bool {
-        matches!(self, Self::ProductionCurve | Self::DailyProduction)
+        matches!(self.direction(), Direction::Production)
     }
 
     /// A short name for metrics and for cache keys. Never changes.

@@ -49,9 +49,12 @@ struct Book {
     asked: Vec<(Duration, MeterRequest)>,
     /// What a good answer with data takes.
     latency: Duration,
-    /// What an API says to every question.
-    outages: Vec<(Api, Verdict)>,
+    /// What an API says to every question of a kind.
+    outages: Vec<(Api, Kind, Verdict)>,
 }
+
+/// Which questions.
+pub type Kind = fn(MeterRequest) -> bool;
 
 impl FakeEnedis {
     pub fn new(universe: &Universe) -> Self {
@@ -88,7 +91,13 @@ impl FakeEnedis {
 
     /// Every question that these APIs are asked comes to this.
     pub fn always(&self, apis: &[Api], verdict: &Verdict) {
-        self.book().outages = apis.iter().map(|api| (*api, verdict.clone())).collect();
+        self.book().outages.clear();
+        self.to(apis, |_| true, verdict);
+    }
+
+    /// Every question of this kind comes to this, unless another kind was named before.
+    pub fn to(&self, apis: &[Api], kind: Kind, verdict: &Verdict) {
+        self.book().outages.extend(apis.iter().map(|api| (*api, kind, verdict.clone())));
     }
 
     /// From now on it answers at once and well.
@@ -154,8 +163,8 @@ impl ResourceServer for FakeEnedis {
         let (took, verdict) = {
             let mut book = self.book();
             book.asked.push((self.clock.now().since(START), call.request));
-            let outage = book.outages.iter().find(|(api, _)| *api == call.api);
-            let outage = outage.map(|(_, verdict)| (Duration::ZERO, verdict.clone()));
+            let outage = book.outages.iter().find(|(api, kind, _)| *api == call.api && kind(call.request));
+            let outage = outage.map(|(.., verdict)| (Duration::ZERO, verdict.clone()));
             let latency = book.latency;
             let well = || (latency, Verdict::Values(hourly_reading(call.request.range)));
             let scripted = book.verdicts.pop_front();

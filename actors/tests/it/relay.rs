@@ -331,6 +331,73 @@ fn that_there_is_no_production_is_learnt_across_restarts() {
     });
 }
 
+/// The load curve of yesterday, in this direction.
+fn yesterday(universe: &Universe, resource: Resource) -> MeterRequest {
+    let today = today(universe.clock.now());
+    MeterRequest { resource, meter: meter(1), range: DayRange::new(plus(today, -1), today).unwrap() }
+}
+
+#[test]
+fn a_direction_that_is_refused_alone_has_no_data_and_costs_the_box_nothing() {
+    let none = Relayed::Error(DataError::no_data());
+    let (cons, prod) = (Resource::ConsumptionCurve, Resource::ProductionCurve);
+    for (refused, answered) in [(cons, prod), (prod, cons)] {
+        universe(async |universe| {
+            let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
+            let kind = if refused == cons {
+                |r: MeterRequest| !r.resource.is_production()
+            } else {
+                |r: MeterRequest| r.resource.is_production()
+            };
+            flow.enedis.to(&Api::ALL, kind, &Verdict::ConsentRefused { code: "ADAM-DC-0008".into() });
+            let mut flow = flow;
+            for day in 0..12 {
+                // The plugin's order, and once more in an hour after a day on which it was told 503.
+                for hour in 0..2 {
+                    let told = [cons, prod].map(|resource| yesterday(universe, resource));
+                    let told = [flow.read(told[0]).await, flow.read(told[1]).await];
+                    let [told, other] =
+                        if refused == cons { told } else { [told[1].clone(), told[0].clone()] };
+                    assert!(is_answer(&other, 1), "{answered:?} on day {day}: {other:?}");
+                    let early = day == 0 && hour == 0 && refused == cons;
+                    assert!(early || told == none, "{refused:?} on day {day}: {told:?}");
+                    pass(3_600).await;
+                }
+                flow = flow.restarted(RelaySettings { mode: ApiMode::Auto, ..SETTINGS }).await;
+                pass(22 * 3_600).await;
+            }
+            // A new consent, which Enedis knows of: the next question of another day is answered.
+            flow.enedis.recover();
+            pass(24 * 3_600).await;
+            assert!(is_answer(&flow.read(yesterday(universe, refused)).await, 1));
+        });
+    }
+}
+
+#[test]
+fn a_consent_that_is_missing_in_one_api_only_is_no_refusal() {
+    universe(async |universe| {
+        let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
+        let refused = Verdict::ConsentRefused { code: "ADAM-DC-0007".into() };
+        flow.enedis.always(&[Api::New], &refused);
+        for day in 0..8 {
+            let told = flow.read(yesterday(universe, Resource::ConsumptionCurve)).await;
+            assert!(is_answer(&told, 1), "day {day}: {told:?}");
+            pass(86_400).await;
+        }
+        // While the other one has trouble, nothing is counted.
+        flow.enedis.to(&[Api::Legacy], |_| true, &Verdict::Down { retry_at: None });
+        for _ in 0..8 {
+            let told = flow.read(yesterday(universe, Resource::ConsumptionCurve)).await;
+            assert!(matches!(told, Relayed::Busy { .. } | Relayed::Unavailable { .. }), "{told:?}");
+            pass(86_400).await;
+        }
+        flow.enedis.recover();
+        flow.enedis.always(&[Api::New], &refused);
+        assert!(is_answer(&flow.read(yesterday(universe, Resource::ConsumptionCurve)).await, 1));
+    });
+}
+
 #[test]
 fn the_hours_calls_are_counted_across_a_restart() {
     universe(async |universe| {

@@ -182,7 +182,7 @@ fn calls_that_rest_are_given_up_like_others() {
         assert_eq!(queue.next_call(now), Some((owner, 0)));
         queue.put_back(&(owner, 0), now + WAIT);
     }
-    assert_eq!(queue.cancel(&1), [1]);
+    assert_eq!(queue.cancel(&1, |_| true), [1]);
     queue.retain_waiters(|waiter| *waiter != 2);
     assert_eq!(queue.expire(now + WAIT), [3]);
     assert!(queue.is_empty());
@@ -197,7 +197,7 @@ fn what_an_owner_has_not_been_sent_is_left_out() {
     queue.add(now, (1, 3), Low, 9).unwrap();
     queue.add(now, (2, 0), High, 5).unwrap();
     assert_eq!(queue.next_call(now), Some((1, 0)));
-    let mut left_out = queue.cancel(&1);
+    let mut left_out = queue.cancel(&1, |_| true);
     left_out.sort_unstable();
     assert_eq!(left_out, [1, 2, 3, 9]);
     assert_eq!(queue.finish(now, &(1, 0)), [0]);

@@ -214,16 +214,24 @@ impl Core {
     /// Decides what a request needs, now that what is remembered of it is at hand.
     fn proceed(&mut self, now: Timestamp, id: u64, question: Question, remembered: Remembered) {
         let (Question { request, consented }, today) = (question, today(now));
-        let Remembered { days, error: lasting, history, since } = remembered;
+        let Remembered { days, error: lasting, refusals, since } = remembered;
+        let direction = request.resource.direction();
+        let [own, other] = [direction, direction.other()].map(|direction| refusals[direction as usize]);
         let mut calls = split::calls(request, today, |day| days.contains_key(&day));
         if let (Some(call), Some(since), None) = (calls.first_mut(), since, &lasting) {
             *call = split::widened(*call, since, today);
         }
         let (errors, troubles) = (Vec::new(), Vec::new());
         let mut waiting = Waiting { question, days, errors, troubles, outstanding: 0 };
-        match history.judge(now, consented) {
+        match own.judge(&other, now, consented) {
             Judgement::Withdrawn if !self.outages.is_outage(now) => {
                 waiting.errors.push(DataError::no_consent());
+                return self.settle(now, id, &waiting);
+            }
+            Judgement::OneSided => {
+                if !calls.is_empty() {
+                    waiting.errors.push(DataError::no_data());
+                }
                 return self.settle(now, id, &waiting);
             }
             Judgement::AskLater(retry_after) if !calls.is_empty() => {

@@ -20,7 +20,7 @@ use crate::metering::civil::{parse_date, today};
 use crate::metering::day::Day;
 use crate::metering::policy::{FOR_GOOD, LastingError, day_life};
 use crate::metering::refusals::RefusalHistory;
-use crate::metering::request::MeterRequest;
+use crate::metering::request::{Direction, MeterRequest};
 use crate::metering::resource_server::DataError;
 
 pub struct SealedCache {
@@ -56,7 +56,8 @@ struct KeptError {
 pub struct Remembered {
     pub days: BTreeMap<Date, Day>,
     pub error: Option<LastingError>,
-    pub history: RefusalHistory,
+    /// By [`Direction`].
+    pub refusals: [RefusalHistory; 2],
     /// The earliest day that ever had values.
     pub since: Option<Date>,
 }
@@ -92,7 +93,8 @@ impl SealedCache {
                 Some(kept) if kept.fetched >= question.consented => {
                     remembered.note(subject, &kept.plain, now);
                     // A box loses its tokens by refusals: another instance may have been answered since.
-                    if subject == Subject::Consent && remembered.history != RefusalHistory::default() {
+                    let is_refused = remembered.refusals.iter().any(RefusalHistory::is_refused);
+                    if matches!(subject, Subject::Consent(_)) && is_refused {
                         missing.push(key);
                     }
                 }
@@ -173,19 +175,28 @@ impl SealedCache {
         self.peek(request.meter, Subject::Since(request.resource), consented, now).and_then(date)
     }
 
-    /// What was said lately of a meter's consent.
-    pub fn history(&mut self, meter: Meter, consented: Timestamp, now: Timestamp) -> RefusalHistory {
-        let plain = self.peek(meter, Subject::Consent, consented, now);
+    /// What was said lately of the consent for a direction of a meter.
+    pub fn history(
+        &mut self,
+        meter: Meter,
+        direction: Direction,
+        consented: Timestamp,
+        now: Timestamp,
+    ) -> RefusalHistory {
+        let plain = self.peek(meter, Subject::Consent(direction), consented, now);
         plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
     }
 
-    /// Notes it; `None`: the consent stands.
-    pub fn set_history(&mut self, meter: Meter, history: Option<RefusalHistory>, now: Timestamp) {
-        let known = self.peek(meter, Subject::Consent, Timestamp::EPOCH, now).is_some();
-        if history.is_some() || known {
-            let plain = serde_json::to_vec(&history.unwrap_or_default()).unwrap_or_default();
-            self.keep(meter, Subject::Consent, &plain, now, now + RefusalHistory::life());
-        }
+    /// Notes it.
+    pub fn set_history(
+        &mut self,
+        meter: Meter,
+        direction: Direction,
+        history: &RefusalHistory,
+        now: Timestamp,
+    ) {
+        let plain = serde_json::to_vec(history).unwrap_or_default();
+        self.keep(meter, Subject::Consent(direction), &plain, now, now + RefusalHistory::life());
     }
 
     /// Keeps the calls made of the hour's quota of an API: a restart must not begin the hour anew.
@@ -259,7 +270,9 @@ impl Remembered {
                 let kept = serde_json::from_slice::<KeptError>(plain).ok();
                 self.error = kept.filter(|kept| now < kept.until).map(|kept| kept.error);
             }
-            Subject::Consent => self.history = serde_json::from_slice(plain).unwrap_or_default(),
+            Subject::Consent(direction) => {
+                self.refusals[direction as usize] = serde_json::from_slice(plain).unwrap_or_default();
+            }
             Subject::Since(_) => self.since = date(plain),
         }
     }
@@ -270,7 +283,9 @@ fn subjects(request: MeterRequest, now: Timestamp) -> impl Iterator<Item = Subje
     let (resource, today) = (request.resource, today(now));
     let days =
         request.range.days().take_while(move |day| *day < today).map(move |day| Subject::Day(resource, day));
-    days.chain([Subject::Error(resource), Subject::Since(resource), Subject::Consent])
+    let direction = resource.direction();
+    let consents = [direction, direction.other()].map(Subject::Consent);
+    days.chain([Subject::Error(resource), Subject::Since(resource)]).chain(consents)
 }
 
 fn date(plain: &[u8]) -> Option<Date> {

@@ -1,12 +1,13 @@
 //! Owns the simulator's memory: consents, codes, tokens, scripted faults, the record. Decisions here take no lock and
 //! touch no socket.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use super::meters::Holder;
 use super::quota::{Quota, Taken};
+use super::values::Direction;
 use super::{Counts, Endpoint, Fault, Seen};
 use crate::calendar::{Day, wall_clock};
 
@@ -39,6 +40,10 @@ pub(super) struct Book {
     pub(super) consents: HashMap<String, Consent>,
     /// By usage point.
     pub(super) grants: HashMap<String, Grant>,
+    /// Directions of usage points that an API refuses, whatever the consent.
+    pub(super) refused: HashSet<(String, Direction, Endpoint)>,
+    /// Since when a usage point has a direction, where that is not by its profile.
+    pub(super) activated: HashMap<(String, Direction), Day>,
     codes: HashMap<String, Code>,
     refresh_tokens: HashMap<String, Refresh>,
 }

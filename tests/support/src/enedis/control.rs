@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::book::{GrantState, authorisation};
-use super::{Counts, Endpoint, Fault, Seen, Simulator};
+use super::{Counts, Endpoint, Fault, Resource, Seen, Simulator};
 use crate::calendar::Day;
 
 impl Simulator {
@@ -100,6 +100,18 @@ impl Simulator {
         if let Some(grant) = self.book().grants.get_mut(point) {
             grant.state = GrantState::Ended;
         }
+    }
+
+    /// Refuses the direction of `resource` of usage point `point` in these APIs alone, as if the consent were not for it.
+    pub fn refuse(&self, point: &str, resource: Resource, apis: &[Endpoint]) {
+        let mut book = self.book();
+        book.refused.retain(|(of, direction, _)| of != point || *direction != resource.direction());
+        book.refused.extend(apis.iter().map(|api| (point.to_owned(), resource.direction(), *api)));
+    }
+
+    /// Says since when usage point `point` has the direction of `resource`: who asks about days before is refused.
+    pub fn activate(&self, point: &str, resource: Resource, since: Day) {
+        self.book().activated.insert((point.to_owned(), resource.direction()), since);
     }
 
     /// The authorisation that the application gets for usage point `point`, whether or not it was given.

@@ -97,7 +97,7 @@ pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> R
     };
     let dialect = if api == Endpoint::DataV5 { Dialect::V5 } else { Dialect::Of2026 };
     let answered = dialect.read(resource, request).and_then(|ask| {
-        let points = points(options, book, &ask)?;
+        let points = points(options, book, api, &ask)?;
         Ok(dialect.written(options.quirks, &ask, &points))
     });
     let (status, body) = answered.unwrap_or_else(|refusal| dialect.refused(refusal));
@@ -105,22 +105,28 @@ pub(super) fn answer(options: &Options, book: &mut Book, request: &Request) -> R
 }
 
 /// The points that answer `ask`; at least one has a value.
-fn points(options: &Options, book: &Book, ask: &Ask) -> Result<Vec<Point>, Refusal> {
+fn points(options: &Options, book: &Book, api: Endpoint, ask: &Ask) -> Result<Vec<Point>, Refusal> {
     let profile = options.meters.profile(&ask.point).ok_or(Refusal::NotHolder)?;
     let (today, curve) = (book.today(), ask.resource.is_curve());
-    let measured = match ask.resource.direction() {
+    let direction = ask.resource.direction();
+    let activated = book.activated.get(&(ask.point.clone(), direction));
+    let measured = match direction {
         Direction::Consumption => profile.consumption,
-        Direction::Production => profile.production,
+        Direction::Production => profile.production || activated.is_some(),
     };
+    let is_refused = book.refused.contains(&(ask.point.clone(), direction, api));
+    // Consumption of a meter that only feeds in; production that is newer than the consent.
+    let refusal = if direction == Direction::Consumption { Refusal::NotHolder } else { Refusal::NoConsent };
     let oldest = today.months_ago(if curve { CURVE_MONTHS } else { DAILY_MONTHS }).plus(-GRACE_DAYS);
     let refusals = [
         (!book.is_granted(&ask.point), Refusal::NoConsent),
+        (is_refused, refusal),
         (ask.start >= ask.end, Refusal::BadRequest("the start date must be before the end date")),
         (ask.end > today, Refusal::BadRequest("the end date must not be in the future")),
         (!measured, Refusal::NoSuchDirection),
         (curve && ask.end.since(ask.start) > CURVE_DAYS, Refusal::TooLong),
         (ask.start < oldest, Refusal::TooOld),
-        (ask.start < profile.in_service(), Refusal::BeforeActivation),
+        (ask.start < activated.copied().unwrap_or(profile.in_service()), Refusal::BeforeActivation),
     ];
     if let Some((_, refusal)) = refusals.into_iter().find(|(refused, _)| *refused) {
         return Err(refusal);

@@ -32,6 +32,8 @@ pub struct Call {
     pub bearer: Bearer,
     /// The other API, if it may be asked in place of this one.
     second: Option<Api>,
+    /// With this code the other API has said that there is no consent.
+    refused: Option<String>,
 }
 
 impl Call {
@@ -47,7 +49,8 @@ enum Outcome {
     Error(DataError),
     /// An error that may be about days nobody asked for: this is asked in its place.
     OfOtherDays(MeterRequest),
-    ConsentRefused(RefusalHistory),
+    /// With the history of its direction, and of the other one.
+    ConsentRefused([RefusalHistory; 2]),
     Trouble(Trouble),
 }
 
@@ -81,7 +84,7 @@ impl Core {
             match self.queue.next(now, |_| self.allowances[api as usize].take(now, 0)) {
                 Next::Call(request) => {
                     let second = self.chooser.route(now).second;
-                    self.send(now, Call { request, api, bearer: bearer.clone(), second });
+                    self.send(now, Call { request, api, bearer: bearer.clone(), second, refused: None });
                 }
                 Next::Wait(_, wait) => {
                     // Who would wait in vain is answered at once, where waiting is of no use to the box either.
@@ -139,7 +142,7 @@ impl Core {
 
     /// A call has ended: it is sent anew with another token, put to the other API, or finished.
     pub(super) fn ended(&mut self, now: Timestamp, call: Call, verdict: Verdict) {
-        let Call { request, api, bearer, second } = call;
+        let Call { request, api, bearer, second, refused } = call;
         let allowance = &mut self.allowances[api as usize];
         if verdict == Verdict::TokenRejected {
             tracing::warn!(?api, "the application's token is not accepted");
@@ -151,6 +154,18 @@ impl Core {
             }
         }
         let (report, trouble) = match verdict {
+            // A consent that is missing in one API only is none that was withdrawn: the other one is asked.
+            Verdict::ConsentRefused { ref code } if let Some(other) = second => {
+                self.chooser.report(now, api, Report::Works);
+                allowance.answered();
+                return match self.allowances[other as usize].take(now, 0) {
+                    Ok(()) => {
+                        let refused = Some(code.clone());
+                        self.send(now, Call { request, api: other, bearer, second: None, refused });
+                    }
+                    Err(wait) => self.finish(now, request, Verdict::Busy { until: now + wait }),
+                };
+            }
             Verdict::Values(_) | Verdict::DataError(_) | Verdict::ConsentRefused { .. } => {
                 self.chooser.report(now, api, Report::Works);
                 allowance.answered();
@@ -181,9 +196,13 @@ impl Core {
             }
             _ => allowance.failed(now),
         }
-        match other {
-            Some(api) => self.send(now, Call { request, api, bearer, second: None }),
-            None => self.finish(now, request, verdict),
+        match (other, refused) {
+            (Some(api), _) => self.send(now, Call { request, api, bearer, second: None, refused: None }),
+            // There is only one to ask.
+            (None, Some(code)) if matches!(trouble, Trouble::Closed) => {
+                self.finish(now, request, Verdict::ConsentRefused { code });
+            }
+            (None, _) => self.finish(now, request, verdict),
         }
     }
 
@@ -202,7 +221,8 @@ impl Core {
                 self.shares.refused(now);
             }
             // Its other calls would end like this one.
-            waiters.extend(self.queue.cancel(&call.meter));
+            let direction = call.resource.direction();
+            waiters.extend(self.queue.cancel(&call.meter, |call| call.resource.direction() == direction));
         }
         for id in waiters {
             let Some(mut waiting) = self.waiting.remove(&id) else { continue };
@@ -214,12 +234,13 @@ impl Core {
                     Ok(_) => waiting.outstanding += 1,
                     Err(busy) => waiting.troubles.push(busy),
                 },
-                Outcome::ConsentRefused(history) => {
-                    let withdrawn = history.judge(now, waiting.question.consented) == Judgement::Withdrawn;
-                    if withdrawn && !self.outages.is_outage(now) {
-                        waiting.errors.push(DataError::no_consent());
-                    } else {
-                        waiting.troubles.push(Trouble::Down);
+                Outcome::ConsentRefused([own, other]) => {
+                    match own.judge(other, now, waiting.question.consented) {
+                        Judgement::OneSided => waiting.errors.push(DataError::no_data()),
+                        Judgement::Withdrawn if !self.outages.is_outage(now) => {
+                            waiting.errors.push(DataError::no_consent());
+                        }
+                        _ => waiting.troubles.push(Trouble::Down),
                     }
                 }
                 Outcome::Trouble(trouble) => waiting.troubles.push(*trouble),
@@ -242,13 +263,13 @@ impl Core {
         let call = asked.request;
         match verdict {
             Verdict::Values(reading) => {
-                self.consent_stands(call, now);
+                self.consent_stands(asked, now);
                 let days = days_of(call.resource, call.range, &reading);
                 self.cache.keep_days(asked, &days, now);
                 Outcome::Days(days)
             }
             Verdict::DataError(error) => {
-                self.consent_stands(call, now);
+                self.consent_stands(asked, now);
                 let of_days = !matches!(error.cause, Cause::NoData | Cause::NoDirection);
                 let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
                 if let Some(range) = narrowed.filter(|_| of_days) {
@@ -263,19 +284,29 @@ impl Core {
                 Outcome::Error(error)
             }
             Verdict::ConsentRefused { code } => {
-                let meter = call.meter;
-                self.outages.refused(meter, now);
-                let outage = self.outages.is_outage(now);
-                tracing::warn!(code, ?meter, outage, "Enedis says that a consent is not there");
-                let mut history = self.cache.history(meter, asked.consented, now);
-                if outage {
-                    history.put_off(now);
-                } else {
-                    // Whether it is believed depends on the age of each box's consent.
-                    history.refused(now);
+                let (meter, direction) = (call.meter, call.resource.direction());
+                let [mut own, other] = [direction, direction.other()]
+                    .map(|direction| self.cache.history(meter, direction, asked.consented, now));
+                let before = own;
+                own.refused(now);
+                let one_sided = own.is_one_sided(&other);
+                if !one_sided {
+                    self.outages.refused(meter, now);
+                    if self.outages.is_outage(now) {
+                        own = before;
+                        own.put_off(now);
+                    }
                 }
-                self.cache.set_history(meter, Some(history), now);
-                Outcome::ConsentRefused(history)
+                tracing::warn!(
+                    code,
+                    ?meter,
+                    ?direction,
+                    one_sided,
+                    "Enedis says that a consent is not there"
+                );
+                // Whether it is believed depends on the age of each box's consent.
+                self.cache.set_history(meter, direction, &own, now);
+                Outcome::ConsentRefused([own, other])
             }
             Verdict::Busy { until } => Outcome::Trouble(Trouble::Busy(until)),
             Verdict::Closed => Outcome::Trouble(Trouble::Closed),
@@ -283,9 +314,14 @@ impl Core {
         }
     }
 
-    fn consent_stands(&mut self, call: MeterRequest, now: Timestamp) {
-        self.outages.answered(call.meter, now);
-        self.cache.set_history(call.meter, None, now);
+    fn consent_stands(&mut self, asked: Question, now: Timestamp) {
+        let (meter, direction) = (asked.request.meter, asked.request.resource.direction());
+        self.outages.answered(meter, now);
+        let mut history = self.cache.history(meter, direction, asked.consented, now);
+        if history.is_news(now) {
+            history.answered(now);
+            self.cache.set_history(meter, direction, &history, now);
+        }
     }
 
     /// Hands what is new to the store.

@@ -243,3 +243,23 @@ async fn questions_about_authorisations_are_checked() {
     }
     assert_eq!(send(plain().post(services_url(&sim)).json(&json!({}))).await.status, 401);
 }
+
+#[tokio::test]
+async fn directions_are_refused_and_activated_apart() {
+    let sim = start(|_| {}).await;
+    let asked = async |resource, api| {
+        let path = if api == Endpoint::DataV5 { v5_path } else { path_2026 };
+        get(&sim, &path(resource, POINT, "2026-11-20", "2026-11-21")).await.status
+    };
+    let (consumption, production) = (Resource::DailyConsumption, Resource::DailyProduction);
+    sim.refuse(POINT, consumption, &[Endpoint::DataV5]);
+    assert_eq!(asked(consumption, Endpoint::DataV5).await, 403);
+    assert_eq!(asked(consumption, Endpoint::Data2026).await, 200);
+    sim.refuse(POINT, consumption, &[]);
+    assert_eq!(asked(consumption, Endpoint::DataV5).await, 200);
+    assert_eq!(asked(production, Endpoint::DataV5).await, 400, "it has none");
+    sim.activate(POINT, production, day("2026-11-20"));
+    assert_eq!(asked(production, Endpoint::DataV5).await, 200);
+    let before = v5(&sim, production, POINT, "2026-11-19", "2026-11-21").await;
+    assert_eq!(before.outcome(), (400, Some("ADAM-ERR0123")));
+}
