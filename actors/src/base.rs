@@ -10,5 +10,5 @@ pub mod keyring;
 pub mod meter;
 pub mod network;
 pub mod store;
-pub(crate) mod timer;
+pub mod timer;
 pub mod token_set;

@@ -5,10 +5,10 @@
 //! guess is charged beforehand, so that many at once are no way around the limit, and given back if it was right.
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use actors::base::clock::Timestamp;
+use actors::base::clock::{Clock, Timestamp};
 use actors::base::keyring::{BrowserHash, TokenHash};
 use actors::base::network::Network;
 use actors::limits::token_bucket::{Rate, TokenBucket};
@@ -191,12 +191,14 @@ pub struct NetworkLimiter {
     networks: Limiter<Network>,
     /// The /56 and the /48, with four and sixteen times as much.
     wider: [Limiter<Network>; 2],
+    /// Until when some network may have no token left, in milliseconds.
+    spent_until: AtomicU64,
 }
 
 impl NetworkLimiter {
     fn new(rate: Rate) -> Self {
         let times = |n| Limiter::new(Rate { burst: rate.burst * n, refill: rate.refill * n, ..rate });
-        Self { networks: times(1), wider: [times(4), times(16)] }
+        Self { networks: times(1), wider: [times(4), times(16)], spent_until: AtomicU64::new(0) }
     }
 
     /// Takes a token of the network and of those around it, or says how long they have to wait.
@@ -215,9 +217,18 @@ impl NetworkLimiter {
         wider.try_for_each(|(limiter, network)| limiter.has_room(&network, now))
     }
 
-    /// Whether no token was ever taken.
-    pub fn is_unused(&self) -> bool {
-        !self.networks.used.load(Ordering::Relaxed)
+    /// Takes a token if there is one, and notes whether another is left.
+    pub fn charge(&self, network: Network, now: Timestamp) {
+        let _ = self.take(network, now);
+        if let Err(wait) = self.has_room(network, now) {
+            self.spent_until.fetch_max((now + wait).as_millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every network has a token left. Costs next to nothing.
+    pub fn is_unspent(&self, clock: &dyn Clock) -> bool {
+        let until = self.spent_until.load(Ordering::Relaxed);
+        until == 0 || clock.now().as_millis() >= until
     }
 
     fn is_full(&self, network: Network, now: Timestamp) -> bool {
@@ -229,18 +240,16 @@ impl NetworkLimiter {
 pub struct Limiter<K> {
     rate: Rate,
     buckets: DashMap<K, TokenBucket>,
-    used: AtomicBool,
 }
 
 impl<K: Copy + Eq + Hash> Limiter<K> {
     /// Buckets of the given rate, all full.
     fn new(rate: Rate) -> Self {
-        Self { rate, buckets: DashMap::new(), used: AtomicBool::new(false) }
+        Self { rate, buckets: DashMap::new() }
     }
 
     /// Takes a token from the bucket of `key`, or says how long it has to wait.
     pub fn take(&self, key: K, now: Timestamp) -> Result<Charge<'_>, Duration> {
-        self.used.store(true, Ordering::Relaxed);
         if self.buckets.len() >= KEYS_MAX && !self.buckets.contains_key(&key) {
             self.make_room(now)?;
         }

@@ -248,7 +248,7 @@ impl App {
     /// Whether one more may be looked up for whoever sent `request`.
     pub(super) fn may_look_up(&self, request: &HttpRequest) -> Result<(), ApiError> {
         let unknown = &self.shared.limits.unknown;
-        if unknown.is_unused() {
+        if unknown.is_unspent(self.clock()) {
             return Ok(());
         }
         let room = unknown.has_room(self.network(request), self.clock().now());
@@ -257,8 +257,7 @@ impl App {
 
     /// It led nowhere.
     pub(super) fn found_nothing(&self, request: &HttpRequest) {
-        // Refused only from the next one on.
-        let _ = self.shared.limits.unknown.take(self.network(request), self.clock().now());
+        self.shared.limits.unknown.charge(self.network(request), self.clock().now());
     }
 }
 

@@ -11,6 +11,12 @@ use std::time::Duration;
 use actix::Message;
 use tokio::sync::oneshot;
 
+use crate::base::timer::within;
+
+/// Looks at a reply on the same thread before a timer is set for it: the actor has answered by the second, one that it
+/// hands the reply on to by the third.
+const LOOKS_NEAR: u32 = 3;
+
 /// Why an actor did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
@@ -33,6 +39,7 @@ pub struct Admission(Arc<Bounds>);
 struct Bounds {
     limit: usize,
     deadline: Duration,
+    looks: u32,
     refused: AtomicU64,
     permits: Permit,
 }
@@ -53,7 +60,17 @@ impl Admission {
     /// At most `limit` requests at a time, each waited for at most `deadline`. Of those that ask
     /// for the last place in the same instant, all may be refused.
     pub fn new(limit: usize, deadline: Duration) -> Self {
-        Self(Arc::new(Bounds { limit, deadline, refused: AtomicU64::new(0), permits: Permit::default() }))
+        Self::looking(limit, deadline, 1)
+    }
+
+    /// The same for an actor that mostly runs on its callers' thread.
+    pub fn near(limit: usize, deadline: Duration) -> Self {
+        Self::looking(limit, deadline, LOOKS_NEAR)
+    }
+
+    fn looking(limit: usize, deadline: Duration, looks: u32) -> Self {
+        let (refused, permits) = (AtomicU64::new(0), Permit::default());
+        Self(Arc::new(Bounds { limit, deadline, looks, refused, permits }))
     }
 
     /// Sends one request with `send`, which must pass the reply on or drop it, and waits for the answer.
@@ -66,10 +83,10 @@ impl Admission {
         }
         let (sender, receiver) = oneshot::channel();
         send(Reply { sender, _permit: permit });
-        match tokio::time::timeout(bounds.deadline, receiver).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(AskError::Stopped),
-            Err(_) => Err(AskError::Timeout),
+        match within(bounds.deadline, bounds.looks, receiver).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(_)) => Err(AskError::Stopped),
+            None => Err(AskError::Timeout),
         }
     }
 

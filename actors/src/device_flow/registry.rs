@@ -104,7 +104,7 @@ impl CodeRegistryHandle {
     /// Makes a started shard reachable. A second one for the same place is ignored.
     pub fn attach(&self, shard: usize, registry: Addr<CodeRegistry>, throttler: Addr<PollThrottler>) {
         if let Some(place) = self.shards.get(shard) {
-            let admission = Admission::new(WAITING_MAX, DEADLINE);
+            let admission = Admission::near(WAITING_MAX, DEADLINE);
             drop(place.set(ShardAddress { registry, throttler, admission }));
         }
     }
