@@ -77,6 +77,7 @@ pub struct Application {
     admin: Option<Server>,
     launcher: Arc<ShardLauncher>,
     shared: Arc<Shared>,
+    shutdown_delay: Duration,
     shutdown: Duration,
 }
 
@@ -113,8 +114,8 @@ impl Application {
         let server = serve(&config, &shared, &launcher, listener)?;
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| serve_admin(listener, &shared)).transpose()?;
-        let shutdown = config.server.shutdown;
-        Ok(Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown })
+        let (shutdown_delay, shutdown) = (config.server.shutdown_delay, config.server.shutdown);
+        Ok(Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown_delay, shutdown })
     }
 
     /// Where the server listens.
@@ -127,10 +128,11 @@ impl Application {
         self.admin_addr
     }
 
-    /// Serves until `stop` is ready, then drains: no new connections, the requests and consents under way are
+    /// Serves until `stop` is ready, goes on for `SHUTDOWN_DELAY_SECS` as not ready, then drains: no new connections, the requests and consents under way are
     /// finished, writes are committed. Answers whether all that was done in time.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown } = self;
+        let Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown_delay, shutdown } =
+            self;
         let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
         for server in admin.into_iter().chain([server]) {
             actix_rt::spawn(server);
@@ -139,6 +141,8 @@ impl Application {
         let admin = admin_addr.map(|addr| addr.to_string()).unwrap_or_default();
         tracing::info!(listen = %addr, admin, "ready");
         stop.await;
+        shared.leave();
+        tokio::time::sleep(shutdown_delay).await;
         tracing::info!(in_flight = shared.in_flight(), "draining");
         shared.drain();
         // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.

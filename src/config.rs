@@ -19,6 +19,8 @@ mod warnings;
 
 use std::time::Duration;
 
+use actors::device_flow::consent::RECORD_PATIENCE;
+
 pub use devices::DevicesConfig;
 pub use enedis::{AuthMethod, EnedisConfig, Flow, MeteringConfig, Upstream};
 pub use log::LogConfig;
@@ -64,7 +66,7 @@ impl Config {
             );
         }
         let config = Self {
-            server: ServerConfig::read(&mut r),
+            server: ServerConfig::read(&mut r, enedis.exchanger.deadline + RECORD_PATIENCE),
             devices: DevicesConfig::read(&mut r, &enedis.flow),
             storage: StorageConfig::read(&mut r),
             log: LogConfig::read(&mut r),

@@ -17,6 +17,7 @@ mod meta;
 mod peer;
 mod proxy;
 pub(crate) mod query;
+mod readiness;
 mod revoke;
 mod state;
 mod token;

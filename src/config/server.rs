@@ -25,12 +25,15 @@ pub struct ServerConfig {
     pub workers: usize,
     /// `SHARDS`.
     pub shards: usize,
+    /// `SHUTDOWN_DELAY_SECS`.
+    pub shutdown_delay: Duration,
     /// `SHUTDOWN_SECS`.
     pub shutdown: Duration,
 }
 
 impl ServerConfig {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    /// `consent_max`: how long a consent may be under way.
+    pub(super) fn read(r: &mut Reader<'_>, consent_max: Duration) -> Self {
         let cpus = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = r.number("WORKERS", cpus, 1..=256);
         Self {
@@ -47,7 +50,8 @@ impl ServerConfig {
             connections_per_ip: r.number("MAX_CONNECTIONS_PER_IP", 0, 0..=1_000_000),
             workers,
             shards: r.number("SHARDS", workers.min(SLOTS), 1..=SLOTS),
-            shutdown: r.seconds("SHUTDOWN_SECS", 30, 1..=300),
+            shutdown_delay: r.seconds("SHUTDOWN_DELAY_SECS", 0, 0..=300),
+            shutdown: r.seconds("SHUTDOWN_SECS", consent_max.as_secs(), 1..=300),
         }
     }
 }

@@ -71,6 +71,7 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
         ("WRITE_BATCH_MAX", "0"),
         ("MONGODB_POOL_SIZE", "0"),
         ("SHUTDOWN_SECS", "0"),
+        ("SHUTDOWN_DELAY_SECS", "301"),
         ("RUST_LOG", "a=b=c-q"),
         ("LOG_FORMAT", "xml-q"),
         ("DB_TYPE", "oracle-q"),

@@ -289,7 +289,12 @@ pub fn no_store(mut response: HttpResponseBuilder) -> HttpResponseBuilder {
 
 /// A successful JSON answer of a device endpoint.
 pub fn json_answer(body: String) -> HttpResponse {
-    no_store(HttpResponse::Ok()).insert_header((CONTENT_TYPE, JSON)).body(body)
+    json_body(StatusCode::OK, body)
+}
+
+/// A JSON answer with this status.
+pub fn json_body(status: StatusCode, body: String) -> HttpResponse {
+    no_store(HttpResponse::build(status)).insert_header((CONTENT_TYPE, JSON)).body(body)
 }
 
 /// Whole seconds, rounded up.

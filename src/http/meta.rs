@@ -1,13 +1,13 @@
 //! What is not the flow itself: the start page, the stylesheet, metadata (RFC 8414) and health.
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::device_flow::store::SessionStore;
 use serde_json::json;
 
 use super::browser;
-use super::error::{ApiError, json_answer};
+use super::error::{ApiError, SOON, json_answer, json_body, secs_up};
 use super::grant::GrantType;
 use super::state::App;
 use crate::pages::{Problem, STYLE};
@@ -58,16 +58,24 @@ pub async fn live() -> HttpResponse {
     json_answer(json!({ "status": "ok" }).to_string())
 }
 
-/// The process takes work: shards are up, the store answers, and it is not shutting down.
-pub async fn ready(app: Data<App>) -> Result<HttpResponse, ApiError> {
-    if app.shared.is_draining() || !app.system().registry.is_complete() {
-        return Err(ApiError::unavailable());
+/// Whether this process takes work: 200 if everything works here and will for a while; else 503. The body says what works.
+pub async fn ready(app: Data<App>) -> HttpResponse {
+    let shared = &app.shared;
+    let started = shared.system.registry.is_complete();
+    let store = started && shared.store_probe.takes_writes(shared.store.as_ref()).await;
+    let (status, word) = match () {
+        () if shared.is_leaving() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        () if !started => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        () if !store => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        () => (StatusCode::OK, "ok"),
+    };
+    // A poll of a session that is pending is answered from memory, whatever the store does.
+    let body = json!({ "status": word, "pending_polls": started, "codes_and_tokens": store });
+    let mut answer = json_body(status, body.to_string());
+    if !status.is_success() {
+        answer.headers_mut().insert(RETRY_AFTER, secs_up(SOON).into());
     }
-    app.shared.store.ping().await.map_err(|error| {
-        tracing::warn!(%error, "the store does not answer a readiness check");
-        ApiError::unavailable()
-    })?;
-    Ok(json_answer(json!({ "status": "ok" }).to_string()))
+    answer
 }
 
 /// No such address: JSON for what looks like a device's request, a page for people.

@@ -24,6 +24,7 @@ use super::large::LargeAnswers;
 use super::limits::Limits;
 use super::peer;
 use super::query::Query;
+use super::readiness::StoreProbe;
 use super::version;
 use crate::config::{Config, Flow};
 use crate::descriptors;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) large: LargeAnswers,
+    pub(super) store_probe: StoreProbe,
+    leaving: AtomicBool,
     draining: AtomicBool,
     warned_of_proxy: AtomicBool,
     counts: Counts,
@@ -103,13 +106,25 @@ impl Shared {
                 config.enedis.flow != Flow::Device,
             ),
             large: LargeAnswers::default(),
+            store_probe: StoreProbe::default(),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             warned_of_proxy: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
 
-    /// From now on every answer closes its connection, and readiness fails.
+    /// From now on readiness fails; all else goes on.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process is about to go.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// From now on every answer closes its connection.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
     }

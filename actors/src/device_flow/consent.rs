@@ -31,7 +31,7 @@ use crate::enedis::exchanger::{Exchanged, TokenExchangerHandle};
 use crate::enedis::port::{ConfiguredClient, Grant, NoToken};
 
 /// How long a token in hand is offered to a store that does not take it.
-const RECORD_PATIENCE: Duration = Duration::from_secs(60);
+pub const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a failure is offered: without it a reload would believe that the code was spent.
 const FAILURE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a return that may be acted on again is left to whoever has begun: as long as that normally takes.

@@ -94,7 +94,7 @@ pub trait SessionStore: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Whether the store answers.
+    /// Whether the store answers, and takes writes: one is made that changes nothing.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Whether other instances write to the same store. If not, memory is complete and a miss is final.

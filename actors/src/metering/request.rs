@@ -26,6 +26,7 @@ pub enum Direction {
 
 impl Direction {
     /// The opposite one.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Consumption => Self::Production,

@@ -18,6 +18,7 @@ use actors::device_flow::session::Session;
 use actors::device_flow::store::record::Record;
 use actors::device_flow::store::{Page, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
+use rusqlite::Connection;
 
 use super::SqliteMeters;
 use super::columns::Columns;
@@ -108,7 +109,11 @@ impl SessionStore for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.workers.read(|db| db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))).await
+        let probe = |db: &Connection| {
+            let layout: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            db.pragma_update(None, "user_version", layout)
+        };
+        self.workers.write(move |db| transact(db, probe)).await
     }
 }
 

@@ -50,7 +50,9 @@ fn a_file_that_cannot_be_written_aborts_and_recovers() {
             [Err(StoreError::Aborted(_)), Err(StoreError::Aborted(_))]
         ));
         assert!(matches!(store.purge(NOW).await, Err(StoreError::Aborted(_))));
+        assert!(store.ping().await.is_err());
         store.workers.let_write(true).await;
+        store.ping().await.expect("it can be written again");
         // Nor does a transaction that was left open stop the store.
         store.workers.probe(|db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM session")).await;
         assert!(store.commit(inserts(&sessions)).await.iter().all(Result::is_ok));
