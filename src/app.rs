@@ -9,6 +9,7 @@ use actix_web::dev::{Server, ServerHandle, Service};
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpResponse, HttpServer, ResponseError};
+use actors::base::audit::AuditLog;
 use actors::base::clock::{SharedClock, ShiftedClock};
 use actors::base::keyring::Keyring;
 use actors::base::store::StoreError;
@@ -99,7 +100,7 @@ impl Application {
         let key = secret::load(config.storage.secret_key.as_ref(), &config.storage.data_dir, entropy)?;
         let keys = Arc::new(Keyring::new(&key));
         let metering = matches!(config.enedis.flow, Flow::ClientCredentials(_));
-        let Stores { sessions, metering } =
+        let Stores { sessions, audit, metering } =
             Stores::open(&config.storage.store, &config.storage.data_dir, metering).await?;
         let store = Arc::new(Counted::new(sessions));
         if let Some(metering) = &metering
@@ -107,7 +108,7 @@ impl Application {
         {
             return Err(StartError::OtherKey);
         }
-        let system = start_actors(&config, &clock, &keys, &store, metering).await?;
+        let system = start_actors(&config, &clock, &keys, &store, audit, metering).await?;
         let launcher = Arc::clone(&system.launcher);
         let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
         let shared = Arc::new(shared);
@@ -273,6 +274,7 @@ async fn start_actors(
     clock: &SharedClock,
     keys: &Arc<Keyring>,
     sessions: &Arc<Counted>,
+    audit: Arc<dyn AuditLog>,
     metering: Option<MeteringStores>,
 ) -> Result<System, StoreError> {
     let attempt = config.enedis.exchanger.attempt;
@@ -295,6 +297,7 @@ async fn start_actors(
     };
     let ports = Ports {
         store: Arc::clone(sessions) as Arc<dyn SessionStore>,
+        audit,
         authorization_server: Box::new(move || {
             EnedisAuthorization::new(upstream, &flow, server_clock, attempt) as Rc<dyn AuthorizationServer>
         }),

@@ -1,15 +1,18 @@
-//! The operator's commands that work on the tokens: `import-php` and `tokens`.
+//! The operator's commands that work on what is stored: `import-php`, `tokens` and `audit`.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
-//! running server, without its lock; no message holds more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
+//! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
 //! mistyped would otherwise read as an empty store.
 
+pub mod audit;
 mod error;
 pub mod import_php;
 pub mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use actors::base::audit::{Audit, AuditLog, Note};
 use actors::base::clock::SharedClock;
 use actors::base::keyring::Keyring;
 use actors::metering::tokens::TokenStore;
@@ -19,9 +22,13 @@ use crate::config::Config;
 use crate::secret;
 use crate::store::{open_tokens, opens_with};
 
-/// What a command works with: the key and the token store of a server.
+/// How long a command waits for the audit record.
+const RECORD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a command works with: the key, the token store and the audit record of a server.
 struct Installation {
     store: Arc<dyn TokenStore>,
+    log: Arc<dyn AuditLog>,
     keys: Keyring,
     clock: SharedClock,
 }
@@ -43,11 +50,25 @@ impl Installation {
     }
 
     async fn open(config: &Config, clock: SharedClock, key: &[u8; 32]) -> Result<Self, CommandError> {
-        let store = open_tokens(&config.storage.store, &config.storage.data_dir).await?;
+        let (store, log) = open_tokens(&config.storage.store, &config.storage.data_dir).await?;
         let keys = Keyring::new(key);
         if !opens_with(store.as_ref(), &keys, clock.now()).await? {
             return Err(CommandError::OtherKey);
         }
-        Ok(Self { store, keys, clock })
+        Ok(Self { store, log, keys, clock })
+    }
+
+    /// Records what was done. It stays done if that fails; the operator is told.
+    async fn record(&self, done: Vec<Note>) -> Result<(), CommandError> {
+        let audit = Audit::start(Arc::clone(&self.log), SharedClock::clone(&self.clock), secret::random()?);
+        for note in done {
+            audit.note(note).await;
+        }
+        if tokio::time::timeout(RECORD_PATIENCE, audit.idle()).await.is_err() {
+            eprintln!(
+                "device-flow-proxy: the audit record does not hold all that was done: it cannot be written"
+            );
+        }
+        Ok(())
     }
 }

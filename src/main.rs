@@ -9,7 +9,7 @@ use actors::base::clock::ShiftedClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
-use device_flow_proxy::commands::{CommandError, import_php, tokens};
+use device_flow_proxy::commands::{CommandError, audit, import_php, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
 
@@ -40,6 +40,7 @@ enum Command {
     Healthcheck,
     ImportPhp(import_php::Arguments),
     Tokens(tokens::Arguments),
+    Audit(audit::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +86,9 @@ fn main() -> ExitCode {
         }
         Command::Tokens(arguments) => {
             done(actix_rt::System::new().block_on(tokens::run(&arguments, &config, clock, out)))
+        }
+        Command::Audit(arguments) => {
+            done(actix_rt::System::new().block_on(audit::run(&arguments, &config, out)))
         }
         Command::Serve => serve(config),
     }

@@ -164,6 +164,8 @@ pub struct Observed {
     pub exchanger: Option<ExchangerSnapshot>,
     /// Metering data, if it is relayed.
     pub relay: Option<RelaySnapshot>,
+    /// Lines of the audit record that the store has not taken.
+    pub audit_unwritten: usize,
     /// Claims of meters that a box holds, by the v1 page, where tokens are ours.
     pub second_claims: Option<u64>,
 }
@@ -242,6 +244,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("tokens_repeated", "Token answers repeated", registry(|it| it.repeated)),
         counter("sessions_reloaded", "Writes in doubt, read again", registry(|it| it.reloaded)),
 
+        gauge("audit_unwritten", "Lines of the audit record that the store has not taken", Samples::One(Some(observed.audit_unwritten as u64))),
         gauge("writer_queue", "Writes waiting for a group", writer(|it| it.queued as u64)),
         counter("sessions_purged", "Sessions deleted past their tombstone", writer(|it| it.purged)),
 

@@ -1,5 +1,5 @@
-//! Where everything that outlives a request is kept: the backends of [`SessionStore`], [`TokenStore`] and
-//! [`MeterCache`].
+//! Where everything that outlives a request is kept: the backends of [`SessionStore`], [`TokenStore`],
+//! [`MeterCache`] and [`AuditLog`].
 //!
 //! - [`sqlite`] is the default: files in `DATA_DIR`, for one server at a time;
 //! - [`mongo`] is for several instances that share them.
@@ -7,8 +7,8 @@
 //! Every backend passes the suites in `actors::testing`. Both store flat records in which no code, token, meter or
 //! secret stands in clear. [`Counted`] wraps a store of sessions and counts what is asked of it.
 //!
-//! A server opens all of it ([`Stores::open`]); a command that is about tokens opens those alone ([`open_tokens`]),
-//! beside a server that runs.
+//! A server opens all of it ([`Stores::open`]); a command that is about tokens opens those and the record of what it does
+//! ([`open_tokens`]), or that record alone ([`open_audit`]), beside a server that runs.
 
 mod counted;
 pub mod mongo;
@@ -18,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use actors::base::audit::AuditLog;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::Keyring;
 use actors::base::store::{Damaged, StoreError};
@@ -26,8 +27,8 @@ use actors::metering::cache::MeterCache;
 use actors::metering::tokens::{MeterGrant, TokenStore};
 
 pub use self::counted::{Counted, StoreCounts};
-use self::mongo::{MongoSettings, MongoStore, MongoTokens};
-use self::sqlite::{SqliteStore, SqliteTokens};
+use self::mongo::{MongoAudit, MongoSettings, MongoStore, MongoTokens};
+use self::sqlite::{SqliteAudit, SqliteStore, SqliteTokens};
 use crate::config::StoreConfig;
 
 /// All that a server keeps.
@@ -36,6 +37,8 @@ use crate::config::StoreConfig;
 pub struct Stores {
     /// Pending sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// Who was given what.
+    pub audit: Arc<dyn AuditLog>,
     /// With `FLOW=CLIENT_CREDENTIALS`.
     pub metering: Option<MeteringStores>,
 }
@@ -57,34 +60,53 @@ impl Stores {
             StoreConfig::Embedded => {
                 // Sessions first: they take the lock.
                 let sessions = SqliteStore::open(data_dir)?;
+                let audit = Arc::new(SqliteAudit::open(data_dir)?);
                 let metering = if metering {
                     let tokens = Arc::new(SqliteTokens::open(data_dir)?);
                     Some(MeteringStores { tokens, meters: Arc::new(sessions.meters()?) })
                 } else {
                     None
                 };
-                Self { sessions: Arc::new(sessions), metering }
+                Self { sessions: Arc::new(sessions), audit, metering }
             }
             StoreConfig::Mongo { uri, pool_size } => {
                 let sessions = MongoStore::connect(mongo_settings(uri, *pool_size)).await?;
+                let audit = Arc::new(sessions.audit().await?);
                 let metering = if metering {
                     let tokens = Arc::new(sessions.tokens().await?);
                     Some(MeteringStores { tokens, meters: Arc::new(sessions.meters().await?) })
                 } else {
                     None
                 };
-                Self { sessions: Arc::new(sessions), metering }
+                Self { sessions: Arc::new(sessions), audit, metering }
             }
         })
     }
 }
 
-/// Opens the tokens alone, for an operator's command. Takes no lock: a server may run meanwhile.
-pub async fn open_tokens(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn TokenStore>, OpenError> {
+/// Opens the tokens and the audit record, for an operator's command. Takes no lock: a server may run meanwhile.
+pub async fn open_tokens(
+    config: &StoreConfig,
+    data_dir: &Path,
+) -> Result<(Arc<dyn TokenStore>, Arc<dyn AuditLog>), OpenError> {
     Ok(match config {
-        StoreConfig::Embedded => Arc::new(SqliteTokens::open(data_dir)?),
+        StoreConfig::Embedded => {
+            (Arc::new(SqliteTokens::open(data_dir)?), Arc::new(SqliteAudit::open(data_dir)?))
+        }
         StoreConfig::Mongo { uri, pool_size } => {
-            Arc::new(MongoTokens::connect(mongo_settings(uri, *pool_size)).await?)
+            let tokens = MongoTokens::connect(mongo_settings(uri, *pool_size)).await?;
+            let audit = tokens.audit().await?;
+            (Arc::new(tokens), Arc::new(audit))
+        }
+    })
+}
+
+/// Opens the audit record alone, as [`open_tokens`] does.
+pub async fn open_audit(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn AuditLog>, OpenError> {
+    Ok(match config {
+        StoreConfig::Embedded => Arc::new(SqliteAudit::open(data_dir)?),
+        StoreConfig::Mongo { uri, pool_size } => {
+            Arc::new(MongoAudit::connect(mongo_settings(uri, *pool_size)).await?)
         }
     })
 }

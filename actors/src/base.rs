@@ -1,7 +1,8 @@
-//! The ground that both wings stand on: time, codes and secrets, keys, meters' numbers, what a store can answer, and
-//! the admission to an actor. Nothing here knows of a session, a grant or Enedis.
+//! The ground that both wings stand on: time, codes and secrets, keys, meters' numbers, what a store can answer,
+//! the admission to an actor, and the audit record. Nothing here knows of a session, a grant or Enedis.
 
 pub mod admission;
+pub mod audit;
 pub mod clock;
 pub mod code;
 pub mod grant_issuer;

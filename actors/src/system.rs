@@ -15,11 +15,11 @@ use actix::Arbiter;
 use tokio::task::JoinHandle;
 
 pub use self::launcher::{ShardLauncher, ThreadShare};
+use crate::base::audit::{Audit, AuditLog};
 use crate::base::clock::SharedClock;
-use crate::base::grant_issuer::GrantIssuer;
 use crate::base::keyring::{Keyring, SLOTS};
 use crate::base::store::StoreError;
-use crate::device_flow::consent::ConsentWorkflow;
+use crate::device_flow::consent::{ConsentWorkflow, Issuer};
 use crate::device_flow::registry::{CodeRegistryHandle, ShardPorts};
 use crate::device_flow::session::Lifetimes;
 use crate::device_flow::store::SessionStore;
@@ -40,6 +40,8 @@ pub type Entropy = Arc<dyn Fn() -> [u8; 32] + Send + Sync>;
 pub struct Ports {
     /// Durable storage.
     pub store: Arc<dyn SessionStore>,
+    /// Durable storage of the audit record.
+    pub audit: Arc<dyn AuditLog>,
     /// Makes the client of Enedis' authorization server, on the exchanger's thread.
     pub authorization_server: Box<dyn FnOnce() -> Rc<dyn AuthorizationServer> + Send>,
     /// With `FLOW=CLIENT_CREDENTIALS`: what tokens of our own and metering data need besides.
@@ -95,6 +97,8 @@ pub struct System {
     pub exchanger: TokenExchangerHandle,
     /// The store, for writes.
     pub writer: WriterHandle,
+    /// The audit record.
+    pub audit: Arc<Audit>,
     /// Consents on their way.
     pub consent: Arc<ConsentWorkflow>,
     /// Tokens of our own and metering data, with `FLOW=CLIENT_CREDENTIALS`.
@@ -132,13 +136,15 @@ impl System {
             own.and_then(|own| Some((own.client_id?, own.client_secret))),
             (ports.entropy)(),
         );
+        let audit = Audit::start(ports.audit, Arc::clone(&ports.clock), (ports.entropy)());
         let mut background = Vec::new();
-        let mut issuer = None;
+        let mut issuer = Issuer::Enedis(settings.client.clone());
         let mut metering = None;
         if let Some(MeteringPorts { tokens, cache, resource_server, relay, consent_life }) = ports.metering {
             let (clock, keys) = (Arc::clone(&ports.clock), Arc::clone(&ports.keys));
             let tokens = TokenService::new(
                 tokens,
+                Arc::clone(&audit),
                 Arc::clone(&keys),
                 Arc::clone(&clock),
                 consent_life,
@@ -157,14 +163,14 @@ impl System {
             let relay = MeterRelay::launch(&enedis_arbiter.handle(), relay_ports, relay, (ports.entropy)());
             metering = Some(MeteringHandles { tokens: Arc::clone(&tokens), relay: relay.clone() });
             let grants = MeterGrantIssuer { tokens, relay, exchanger, clock };
-            issuer = Some(Arc::new(grants) as Arc<dyn GrantIssuer>);
+            issuer = Issuer::Ours(Arc::new(grants));
         }
         let consent = ConsentWorkflow::new(
             registry.clone(),
             exchanger.clone(),
+            Arc::clone(&audit),
             Arc::clone(&ports.keys),
             Arc::clone(&ports.clock),
-            settings.client.clone(),
             issuer,
             settings.exchanger.deadline,
         );
@@ -188,10 +194,20 @@ impl System {
             settings.workers,
             stored,
         );
-        Ok(Self { registry, exchanger, writer, consent, metering, launcher, enedis_arbiter, background })
+        Ok(Self {
+            registry,
+            exchanger,
+            writer,
+            audit,
+            consent,
+            metering,
+            launcher,
+            enedis_arbiter,
+            background,
+        })
     }
 
-    /// Waits until no consent is on its way and no write waits, of sessions or of metering data.
+    /// Waits until no consent is on its way and no write waits, of sessions, of metering data or of the audit record.
     pub async fn idle(&self) {
         self.consent.idle().await;
         while self.writer.pending() > 0 {
@@ -200,6 +216,7 @@ impl System {
         if let Some(metering) = &self.metering {
             metering.relay.idle().await;
         }
+        self.audit.idle().await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! For tests: the contract that every backend of a storage port passes, and deterministic samples.
 //!
 //! A backend describes where it keeps its data as a [`Place`] and lists [`store_contract!`](crate::store_contract) in a
-//! module of its tests; each property of [`sessions`], [`tokens`] or [`meters`] becomes one test there.
+//! module of its tests; each property of [`sessions`], [`tokens`], [`meters`] or
+//! [`audit`] becomes one test there.
 //!
 //! ```text
 //! mod sqlite {
@@ -9,6 +10,7 @@
 //! }
 //! ```
 
+pub mod audit;
 pub mod meters;
 mod samples;
 pub mod sessions;
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 
+pub use self::audit::Model as AuditModel;
 pub use self::meters::model::Model as MeterModel;
 pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples, hourly_reading, meter, question};
 pub use self::sessions::model::Model as SessionModel;
@@ -34,7 +37,8 @@ pub trait Place<Port: ?Sized = dyn SessionStore>: Sized {
     fn fresh() -> impl Future<Output = Self>;
 
     /// Opens the store that lives here. A session store that is not shared, and a meter cache, is opened again only
-    /// after the earlier handle was dropped; of a shared one, and of a token store, several handles exist at a time.
+    /// after the earlier handle was dropped; of a shared one, of a token store and of an audit log, several handles exist at
+    /// a time.
     fn open(&self) -> impl Future<Output = Arc<Port>>;
 }
 
@@ -166,6 +170,14 @@ macro_rules! store_contract {
             evicts_many_in_steps
             keeps_entries_when_opened_again
             agrees_with_a_model
+        }
+    };
+    (audit on $place:ty) => {
+        $crate::store_contract! { audit, dyn $crate::base::audit::AuditLog, $place:
+            returns_every_line_in_order
+            keeps_a_line_as_it_was_appended
+            keeps_what_it_acknowledged
+            purges_only_what_is_old
         }
     };
     ($kind:ident, $port:ty, $place:ty: $($property:ident)*) => {

@@ -158,7 +158,7 @@ pub fn writes(c: &mut Criterion) {
             |(state, browser)| {
                 let answer =
                     runner.block_on(running.system.registry.deny(Refusal::AtEnedis { state, browser }));
-                assert_eq!(answer, Ok(DenyAnswer::Denied));
+                assert!(matches!(answer, Ok(DenyAnswer::Denied(Some(_)))));
             },
             BatchSize::PerIteration,
         );

@@ -23,7 +23,7 @@ use actors::metering::relay::RelaySettings;
 use actors::system::{MeteringHandles, MeteringPorts, Ports, Settings, System};
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
-use device_flow_proxy::store::sqlite::{SqliteStore, SqliteTokens};
+use device_flow_proxy::store::sqlite::{SqliteAudit, SqliteStore, SqliteTokens};
 use futures_util::future::join_all;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -148,6 +148,7 @@ impl Running {
         });
         let ports = Ports {
             store: Arc::new(store),
+            audit: Arc::new(SqliteAudit::open(dir.path()).expect("an audit record")),
             metering,
             authorization_server: Box::new(|| Rc::new(Tokens)),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::base::audit::{Act, Note};
 use actors::base::clock::{Clock, SharedClock, Timestamp};
 use actors::base::keyring::Keyring;
 use actors::base::store::{StoreError, Written};
@@ -104,6 +105,11 @@ pub async fn run(
     let mut report = Report::default();
     let done = import(entries, &*clock, &mut report, |token| importer.step(token, clock.now())).await;
     report.write(out, dry_run)?;
+    let taken = report.refresh.taken + report.access.taken;
+    if let Some(installation) = importer.installation.filter(|_| !dry_run && taken > 0) {
+        let taken = usize::try_from(taken).unwrap_or(usize::MAX);
+        installation.record(vec![Note::of(Act::Imported).count(taken)]).await?;
+    }
     done
 }
 

@@ -5,13 +5,13 @@
 //! server remembers no token. A grant is named by the beginning of its keyed hash, from which no token can be told.
 //! Refuses a beginning that names more than one.
 
-mod view;
+pub(super) mod view;
 
 use std::io::{self, Write};
 use std::pin::pin;
 
+use actors::base::audit::{Act, Note};
 use actors::base::clock::SharedClock;
-use actors::base::keyring::TokenHash;
 use actors::base::meter::Meter;
 use actors::base::store::StoreError;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX};
@@ -125,10 +125,19 @@ impl Installation {
         match action {
             Parsed::List { meter, view } => self.list(meter, view, out).await,
             Parsed::RevokeId(id) => {
-                let is_gone = self.store.revoke(self.named(&id).await?).await?;
-                if is_gone { Ok(report_revoked(1, out)?) } else { Err(CommandError::NoGrant) }
+                let grant = self.named(&id).await?;
+                if !self.store.revoke(grant.refresh).await? {
+                    return Err(CommandError::NoGrant);
+                }
+                report_revoked(1, out)?;
+                self.record(vec![revoked(&grant)]).await
             }
-            Parsed::RevokeMeter(meter) => Ok(report_revoked(self.revoke_meter(meter).await?, out)?),
+            Parsed::RevokeMeter(meter) => {
+                let mut done = Vec::new();
+                let ended = self.revoke_meter(meter, &mut done).await;
+                report_revoked(done.len(), out)?;
+                self.record(done).await.and(ended)
+            }
         }
     }
 
@@ -162,11 +171,12 @@ impl Installation {
     }
 
     /// The one live grant whose id begins with `id`.
-    async fn named(&self, id: &str) -> Result<TokenHash, CommandError> {
-        let (mut grants, mut found) = (pin!(self.live()), None);
-        while let Some(MeterGrant { refresh, .. }) = grants.try_next().await? {
+    async fn named(&self, id: &str) -> Result<MeterGrant, CommandError> {
+        let (mut grants, mut found) = (pin!(self.live()), None::<MeterGrant>);
+        while let Some(grant) = grants.try_next().await? {
+            let refresh = grant.refresh;
             if hex::encode(refresh.as_bytes()).starts_with(id)
-                && found.replace(refresh).is_some_and(|other| other != refresh)
+                && found.replace(grant).is_some_and(|other| other.refresh != refresh)
             {
                 return Err(CommandError::Ambiguous);
             }
@@ -174,24 +184,30 @@ impl Installation {
         found.ok_or(CommandError::NoGrant)
     }
 
-    /// Answers how many grants were revoked. The store answers a bounded number at a time: asks until none is left.
-    async fn revoke_meter(&self, meter: Meter) -> Result<u64, CommandError> {
+    /// Notes each grant that it ends. The store answers a bounded number at a time: asks until none is left.
+    async fn revoke_meter(&self, meter: Meter, done: &mut Vec<Note>) -> Result<(), CommandError> {
         let owner = self.keys.meter(meter);
-        let mut count = 0;
         loop {
             let grants = self.store.of_meter(owner, self.clock.now()).await?;
-            let before = count;
+            let before = done.len();
             for grant in grants {
-                count += u64::from(self.store.revoke(grant.refresh).await?);
+                if self.store.revoke(grant.refresh).await? {
+                    done.push(revoked(&grant));
+                }
             }
-            if count == before {
-                return Ok(count);
+            if done.len() == before {
+                return Ok(());
             }
         }
     }
 }
 
-fn report_revoked(count: u64, out: &mut impl Write) -> io::Result<()> {
+fn revoked(grant: &MeterGrant) -> Note {
+    let note = Note::of(Act::RevokedByOperator).about(grant.refresh);
+    note.client(grant.client_id.as_deref()).count(grant.owners.len())
+}
+
+fn report_revoked(count: usize, out: &mut impl Write) -> io::Result<()> {
     let grants = if count == 1 { "grant" } else { "grants" };
     writeln!(out, "revoked {count} {grants}, with every token of theirs")
 }

@@ -140,16 +140,15 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
         Err(problem) => return pages.problem(problem),
     };
     let (state, browser) = (app.keys().state(&state), app.keys().browser(&browser));
-    let registry = &app.system().registry;
     let unavailable = ConsentOutcome::NotIssued(NotIssued::Unavailable);
     let outcome = if error == "access_denied" {
-        match registry.deny(Refusal::AtEnedis { state, browser }).await {
-            Ok(DenyAnswer::Denied) => ConsentOutcome::Denied,
+        match app.deny(request, Refusal::AtEnedis { state, browser }).await {
+            Ok(DenyAnswer::Denied(_)) => ConsentOutcome::Denied,
             Ok(DenyAnswer::No(error)) => error.into(),
             Ok(DenyAnswer::Unavailable) | Err(_) => unavailable,
         }
     } else {
-        match registry.check(state, browser).await {
+        match app.system().registry.check(state, browser).await {
             Ok(CheckAnswer::Awaited) => ConsentOutcome::Rejected { error: known_error(error).to_owned() },
             Ok(CheckAnswer::No(error)) => error.into(),
             Ok(CheckAnswer::Unavailable) | Err(_) => unavailable,

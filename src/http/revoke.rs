@@ -27,12 +27,11 @@ pub async fn revoke(
     let token = BearerToken::parse(&form.require("token", REFRESH_TOKEN_MAX)?);
     app.may_look_up(&request)?;
     let revoked = match token {
-        Some(token) => metering.tokens.revoke(&token, &client.id).await,
+        Some(token) => app.revoke(&request, &metering.tokens, token, client.id).await,
         None => Revoked::Nothing,
     };
     match revoked {
         Revoked::Grant { uncovered } => {
-            tracing::info!(network = %app.network(&request), "a box gave its tokens up");
             for meter in uncovered {
                 metering.relay.forget(meter).await;
             }

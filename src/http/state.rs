@@ -8,10 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::HttpRequest;
 use actix_web::http::header::{ACCEPT_LANGUAGE, HeaderValue};
 use actix_web::web::Payload;
+use actors::base::admission::AskError;
+use actors::base::audit::{Act, Note};
 use actors::base::clock::Clock;
-use actors::base::code::DeviceCode;
+use actors::base::code::{BearerToken, DeviceCode};
 use actors::base::keyring::{DeviceHash, Keyring};
 use actors::base::network::Network;
+use actors::device_flow::registry::{DenyAnswer, Refusal};
+use actors::metering::tokens::service::{Revoked, TokenService};
 use actors::system::{System, ThreadShare};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -149,6 +153,7 @@ impl Shared {
             registry: self.system.registry.snapshot().await.ok(),
             writer: self.system.writer.snapshot().await.ok(),
             exchanger: self.system.exchanger.snapshot().await.ok(),
+            audit_unwritten: self.system.audit.unwritten(),
             second_claims: self.system.metering.as_ref().map(|metering| metering.tokens.second_claims()),
             relay: match &self.system.metering {
                 Some(metering) => metering.relay.snapshot().await.ok(),
@@ -255,6 +260,36 @@ impl App {
         }
         let address = peer::client_address(request, trusted);
         Network::of(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+}
+
+/// What is finished and recorded even if its caller hangs up.
+impl App {
+    /// A person refuses.
+    pub(super) async fn deny(&self, request: &HttpRequest, refusal: Refusal) -> Result<DenyAnswer, AskError> {
+        let (shared, network) = (Arc::clone(&self.shared), self.network(request));
+        let denied = actix_rt::spawn(async move {
+            let answer = shared.system.registry.deny(refusal).await;
+            if let Ok(DenyAnswer::Denied(Some((device, client_id)))) = &answer {
+                let note = Note::of(Act::RefusedByOwner).about(device).client(Some(client_id));
+                shared.system.audit.note(note.from(network)).await;
+            }
+            answer
+        });
+        denied.await.unwrap_or(Err(AskError::Stopped))
+    }
+
+    /// A box gives a token of ours up.
+    pub(super) async fn revoke(
+        &self,
+        request: &HttpRequest,
+        tokens: &Arc<TokenService>,
+        token: BearerToken,
+        client_id: Arc<str>,
+    ) -> Revoked {
+        let (tokens, network) = (Arc::clone(tokens), self.network(request));
+        let revoked = actix_rt::spawn(async move { tokens.revoke(&token, &client_id, network).await });
+        revoked.await.unwrap_or(Revoked::Unavailable)
     }
 }
 

@@ -83,8 +83,8 @@ async fn confirm(
 async fn decline(app: &App, request: &HttpRequest, code: UserCode) -> HttpResponse {
     let pages = app.pages(request);
     let refusal = Refusal::OnOurPage { user: app.keys().user(&code) };
-    let page = match app.system().registry.deny(refusal).await {
-        Ok(DenyAnswer::Denied) => pages.not_mine(),
+    let page = match app.deny(request, refusal).await {
+        Ok(DenyAnswer::Denied(_)) => pages.not_mine(),
         Ok(DenyAnswer::No(ReturnError::Gone)) => {
             pages.enter_code(&code.expose(), None, Some(CodeError::NotValid))
         }

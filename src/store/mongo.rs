@@ -5,8 +5,8 @@
 //!                      ◀──────────── answer ────────────┘
 //! ```
 //!
-//! [`MongoStore`] keeps the sessions; it hands out [`MongoTokens`] and [`MongoMeters`], which share what it owns: the
-//! client, its connections and two threads for them, so that BSON and the driver's own tasks stay off the threads that
+//! [`MongoStore`] keeps the sessions; it hands out [`MongoTokens`], [`MongoMeters`] and [`MongoAudit`], which share what it
+//! owns: the client, its connections and two threads for them, so that BSON and the driver's own tasks stay off the threads that
 //! serve HTTP (`mongo/link.rs`). Promises: an applied write is journaled on a majority; reads come from the primary and
 //! return nothing that could be rolled back; an update is one conditional write that never creates a document nor
 //! replaces one; every operation ends within [`DEADLINE`], dead server or not. A failure is
@@ -17,6 +17,7 @@
 //! (`mongo/changes.rs`); no clock of an instance is compared with another's. Outdated documents are deleted by the server's
 //! TTL monitor, late and unhurriedly; every question tests the purge time itself.
 
+mod audit;
 mod changes;
 mod commits;
 mod documents;
@@ -30,6 +31,7 @@ mod tokens;
 
 use std::time::Duration;
 
+pub use self::audit::MongoAudit;
 pub use self::meters::MongoMeters;
 pub use self::sessions::MongoStore;
 pub use self::tokens::MongoTokens;

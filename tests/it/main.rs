@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect shall fail on the spot")]
 
+mod audit;
 mod browser;
 mod contract;
 mod fixture;

@@ -1,5 +1,6 @@
 //! Every store keeps its contract on both backends, on its own and when what it stands on fails.
 
+mod audit;
 mod kept;
 mod meters;
 mod mongo;

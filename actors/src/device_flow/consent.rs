@@ -18,11 +18,12 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use crate::base::admission::AskError;
+use crate::base::audit::{Act, Audit, Note};
 use crate::base::clock::SharedClock;
 use crate::base::code::{BrowserToken, StateToken};
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{DeviceHash, GrantHash, Keyring};
-use crate::base::meter::{Meter, meters_text};
+use crate::base::meter::{Meter, listed, meters_text};
 use crate::base::network::Network;
 use crate::base::token_set::TokenSet;
 use crate::device_flow::registry::{BeginAnswer, CodeRegistryHandle, FinishAnswer, Lease, Outcome};
@@ -112,32 +113,39 @@ pub enum ConsentOutcome {
     Garbled,
 }
 
+/// Whose tokens a device receives.
+pub enum Issuer {
+    /// Enedis', for this client.
+    Enedis(ConfiguredClient),
+    /// Our own.
+    Ours(Arc<dyn GrantIssuer>),
+}
+
 /// Runs the workflow.
 pub struct ConsentWorkflow {
     registry: CodeRegistryHandle,
     exchanger: TokenExchangerHandle,
+    audit: Arc<Audit>,
     keys: Arc<Keyring>,
     clock: SharedClock,
-    client: ConfiguredClient,
-    issuer: Option<Arc<dyn GrantIssuer>>,
+    issuer: Issuer,
     exchange_deadline: Duration,
     tasks: TaskTracker,
 }
 
 impl ConsentWorkflow {
-    /// A workflow whose exchanges take at most `exchange_deadline`. With an `issuer` the device receives tokens of
-    /// our own, else Enedis'.
+    /// A workflow whose exchanges take at most `exchange_deadline`.
     pub fn new(
         registry: CodeRegistryHandle,
         exchanger: TokenExchangerHandle,
+        audit: Arc<Audit>,
         keys: Arc<Keyring>,
         clock: SharedClock,
-        client: ConfiguredClient,
-        issuer: Option<Arc<dyn GrantIssuer>>,
+        issuer: Issuer,
         exchange_deadline: Duration,
     ) -> Arc<Self> {
         let tasks = TaskTracker::new();
-        Arc::new(Self { registry, exchanger, keys, clock, client, issuer, exchange_deadline, tasks })
+        Arc::new(Self { registry, exchanger, audit, keys, clock, issuer, exchange_deadline, tasks })
     }
 
     /// Turns a return into a decision. Must be called on a thread with a local task set, as actix threads have.
@@ -176,40 +184,53 @@ impl ConsentWorkflow {
         let client_id = Arc::clone(&lease.client_id);
         let consent = |subject| ReturnedConsent { state, grant, client_id, subject, browser, network };
         let (outcome, told) = match (&self.issuer, returned) {
-            (None, Returned::Code { code, usage_point_id }) => {
-                self.exchange(network, lease, code, usage_point_id.as_deref()).await
+            (Issuer::Enedis(client), Returned::Code { code, usage_point_id }) => {
+                return self.exchange(client, network, lease, code, usage_point_id.as_deref()).await;
             }
-            (Some(issuer), Returned::Meters { meters, .. }) => {
+            (Issuer::Ours(issuer), Returned::Meters { meters, .. }) => {
                 issue(issuer.as_ref(), consent(ConsentSubject::Meters(meters))).await
             }
-            (Some(issuer), Returned::Authorisation(id)) => {
+            (Issuer::Ours(issuer), Returned::Authorisation(id)) => {
                 issue(issuer.as_ref(), consent(ConsentSubject::Authorisation(id))).await
             }
             // The HTTP layer reads what came by the flow it serves.
-            (None, _) | (Some(_), Returned::Code { .. }) => {
+            (Issuer::Enedis(_), _) | (Issuer::Ours(_), Returned::Code { .. }) => {
                 (Outcome::Failed { consumed: true }, ConsentOutcome::Garbled)
             }
         };
         let in_hand = matches!(outcome, Outcome::Token(_));
         let told = self.record(device, grant, outcome, told).await;
-        if let Some(issuer) = self.issuer.as_ref().filter(|_| in_hand && told == ConsentOutcome::Unknown) {
+        if let Issuer::Ours(issuer) = &self.issuer
+            && in_hand
+            && told == ConsentOutcome::Unknown
+        {
             issuer.withdraw(state, grant).await;
         }
         told
     }
 
-    /// Exchanges an authorization code for Enedis' token.
+    /// Exchanges an authorization code for Enedis' token, and records how that ended.
     async fn exchange(
         &self,
+        client: &ConfiguredClient,
         network: Network,
         lease: Lease,
         code: String,
         usage_point_id: Option<&str>,
-    ) -> (Outcome, ConsentOutcome) {
-        let Lease { client_id, client_secret, verifier, .. } = lease;
+    ) -> ConsentOutcome {
+        let Lease { device, grant, client_id, client_secret, verifier } = lease;
         let presented = Grant::AuthorizationCode { code, verifier };
-        let call = self.client.call(&client_id, client_secret, presented);
-        read(self.exchanger.token(network, call).await, usage_point_id)
+        let call = client.call(&client_id, client_secret, presented);
+        let (outcome, told) = read(self.exchanger.token(network, call).await, usage_point_id);
+        let told = self.record(device, grant, outcome, told).await;
+        let act = match &told {
+            ConsentOutcome::Approved => Act::Granted,
+            ConsentOutcome::Rejected { .. } => Act::RefusedByEnedis,
+            _ => return told,
+        };
+        let note = Note::of(act).about(device).client(Some(&client_id)).from(network);
+        self.audit.note(note.count(listed(usage_point_id.unwrap_or_default()).count())).await;
+        told
     }
 
     /// Makes the end of an exchange durable, with patience; `told` is what the person is told if that succeeds.

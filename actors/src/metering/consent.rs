@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::base::audit::{Act, Note};
 use crate::base::clock::SharedClock;
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{GrantHash, StateHash};
@@ -57,6 +58,26 @@ pub struct MeterGrantIssuer {
 #[async_trait]
 impl GrantIssuer for MeterGrantIssuer {
     async fn issue(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
+        let (client_id, network) = (Arc::clone(&consent.client_id), consent.network);
+        let issued = self.tokens_for(consent).await;
+        let act = match &issued {
+            Err(NotIssued::AlreadyLinked) => Act::RefusedAnothers,
+            Err(NotIssued::Foreign) => Act::RefusedByEnedis,
+            _ => return issued,
+        };
+        self.tokens.audit.note(Note::of(act).client(Some(&client_id)).from(network)).await;
+        issued
+    }
+
+    async fn withdraw(&self, state: StateHash, grant: GrantHash) {
+        if let Err(error) = self.tokens.withdraw(&state, &grant).await {
+            tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
+        }
+    }
+}
+
+impl MeterGrantIssuer {
+    async fn tokens_for(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
         let ReturnedConsent { state, grant, client_id, subject, browser, network } = consent;
         let (meters, origin, is_fresh, authorised) = match subject {
             ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, true, None),
@@ -77,19 +98,11 @@ impl GrantIssuer for MeterGrantIssuer {
         let given = self.give(&consented).await?;
         if origin == Origin::ConsentV1 && self.is_held(&consented).await == Ok(true) {
             tracing::warn!(%network, "a meter that a box holds was claimed once more by the v1 page");
-            self.tokens.note_second_claim();
+            self.tokens.note_second_claim(&consented).await;
         }
         Ok(given)
     }
 
-    async fn withdraw(&self, state: StateHash, grant: GrantHash) {
-        if let Err(error) = self.tokens.withdraw(&state, &grant).await {
-            tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
-        }
-    }
-}
-
-impl MeterGrantIssuer {
     /// Whether a box holds a meter of this consent already.
     async fn is_held(&self, consented: &Consented) -> Result<bool, NotIssued> {
         self.tokens.is_held(consented).await.map_err(|error| {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::audit::Model as AuditModel;
 use super::meters::model as meters;
 use super::sessions::model as sessions;
 use super::tokens::model as tokens;
 use super::*;
+use crate::base::audit::AuditLog;
 use crate::metering::cache::MeterCache;
 use crate::metering::tokens::TokenStore;
 
@@ -29,6 +31,7 @@ place!(Private of sessions::Model as SessionStore: sessions::Model::new());
 place!(Shared of sessions::Model as SessionStore: sessions::Model::shared());
 place!(Tokens of tokens::Model as TokenStore: tokens::Model::default());
 place!(Meters of meters::Model as MeterCache: meters::Model::default());
+place!(Lines of AuditModel as AuditLog: AuditModel::default());
 
 mod private {
     crate::store_contract!(sessions on super::Private);
@@ -40,6 +43,10 @@ mod shared {
 
 mod of_tokens {
     crate::store_contract!(tokens on super::Tokens);
+}
+
+mod of_lines {
+    crate::store_contract!(audit on super::Lines);
 }
 
 mod of_meters {

@@ -10,7 +10,7 @@ use actors::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, Returne
 use actors::base::keyring::{DeviceHash, GrantHash, StateHash};
 use actors::base::network::Network;
 use actors::base::token_set::TokenSet;
-use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, ConsentWorkflow, Returned};
+use actors::device_flow::consent::{self, AuthorizationReturn, ConsentOutcome, ConsentWorkflow, Returned};
 use actors::device_flow::poll::PollAnswer;
 use actors::device_flow::registry::{CodeRegistryHandle, ConfirmAnswer, Confirmed};
 use actors::device_flow::session::{Lifetimes, Session};
@@ -77,10 +77,13 @@ impl<'a> Flow<'a> {
         let consent = ConsentWorkflow::new(
             registry.clone(),
             enedis.exchanger_with(EXCHANGER, None),
+            universe.audit(),
             Arc::clone(&universe.keys),
             Arc::clone(&universe.clock),
-            ConfiguredClient::default(),
-            issuer.clone().map(|issuer| issuer as Arc<dyn GrantIssuer>),
+            match &issuer {
+                None => consent::Issuer::Enedis(ConfiguredClient::default()),
+                Some(issuer) => consent::Issuer::Ours(Arc::clone(issuer) as Arc<dyn GrantIssuer>),
+            },
             EXCHANGER.deadline,
         );
         let (device, user) = universe.issue(&registry).await;
@@ -141,6 +144,12 @@ fn what_an_exchange_brings_is_told_to_the_person_and_to_the_device() {
             assert_eq!(reloaded == ConsentOutcome::Approved, may_return, "{reloaded:?}");
             assert_eq!(reloaded == ConsentOutcome::Presented, !may_return, "{reloaded:?}");
             assert_eq!(flow.enedis.names(), ["code"]);
+            let line = match told {
+                ConsentOutcome::Approved => Some("grant: tokens given"),
+                ConsentOutcome::Rejected { .. } => Some("refusal: by Enedis"),
+                _ => None,
+            };
+            assert!(universe.lines.words().iter().map(String::as_str).eq(line));
             let polled = flow.poll().await;
             assert_eq!(matches!(polled, PollAnswer::Token(_)), may_return, "{polled:?}");
             assert_eq!(matches!(polled, PollAnswer::Pending { .. }), !may_return, "{polled:?}");

@@ -208,6 +208,11 @@ fn a_meter_that_a_box_holds_is_given_for_a_fresh_consent_only() {
             if told.is_some() {
                 assert_eq!(issue(3, 7).await, Err(NotIssued::AlreadyLinked), "{told:?}");
             }
+            let words = universe.lines.words();
+            let count = |wanted: &str| words.iter().filter(|words| *words == wanted).count();
+            let refused = usize::from(told.is_some()) + usize::from(!is_given);
+            assert_eq!(count("refusal: it is another's"), refused, "{words:?}");
+            assert_eq!(count("claim: again"), usize::from(told.is_none()), "{words:?}");
         });
     }
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect shall fail on the spot")]
 
 mod actix_facts;
+mod audit;
 mod consent;
 mod day_of_7000;
 mod exchanger;

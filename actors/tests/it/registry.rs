@@ -76,7 +76,7 @@ impl<'a> Flow<'a> {
             },
             Step::Deny => {
                 match registry.deny(Refusal::AtEnedis { state: state(), browser: *browser }).await.unwrap() {
-                    DenyAnswer::Denied => true,
+                    DenyAnswer::Denied(_) => true,
                     DenyAnswer::Unavailable => false,
                     other @ DenyAnswer::No(_) => panic!("{other:?}"),
                 }

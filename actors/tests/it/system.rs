@@ -13,7 +13,7 @@ use actors::device_flow::session::{Consent, Lifetimes, ReturnError, Session};
 use actors::device_flow::store::{Polled, SessionStore, Write};
 use actors::enedis::port::ConfiguredClient;
 use actors::system::{Ports, Settings, System, ThreadShare};
-use actors::testing::Samples;
+use actors::testing::{AuditModel, Samples};
 
 use crate::fake_enedis::{EXCHANGER, FakeEnedis};
 use crate::universe::{INTERVAL, START, Universe, pass, poll, request, shared_universe, universe};
@@ -30,6 +30,7 @@ async fn try_start(
     let enedis = FakeEnedis::new(universe);
     let ports = Ports {
         store: universe.port(),
+        audit: Arc::new(AuditModel::default()),
         authorization_server: Box::new(|| Rc::new(enedis)),
         metering: None,
         clock: Arc::clone(&universe.clock),

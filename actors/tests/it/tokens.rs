@@ -22,7 +22,7 @@ use crate::universe::{START, Universe, pass, universe};
 /// The service on `store`.
 pub fn service(universe: &Universe, store: &TokenModel, seed: u8) -> Arc<TokenService> {
     let (keys, clock) = (Arc::clone(&universe.keys), Arc::clone(&universe.clock));
-    TokenService::new(Arc::new(store.clone()), keys, clock, CONSENT_LIFE, [seed; 32])
+    TokenService::new(Arc::new(store.clone()), universe.audit(), keys, clock, CONSENT_LIFE, [seed; 32])
 }
 
 fn consented(universe: &Universe, n: u8, meters: &[Meter]) -> Consented {
@@ -256,6 +256,10 @@ fn of_a_meters_grants_the_longest_unused_ends_first() {
             assert!(is_live(ended).await);
             give(&tokens, &consented(universe, n, &[meter(1)])).await;
             assert!(!is_live(ended).await, "{n}");
+            assert_eq!(
+                universe.lines.words().iter().filter(|words| words.ends_with("newer one")).count(),
+                n as usize - 29
+            );
         }
         assert!(is_live(&given[0]).await && is_live(&given[3]).await);
     });
@@ -276,6 +280,7 @@ fn an_authorisation_is_one_boxs() {
             ..consented(universe, n, &[meter(1)])
         };
         let first = give(&tokens, &brought(1, 1, 1)).await;
+        assert_eq!(universe.lines.words(), ["claim: first", "grant: tokens given"]);
         give(&tokens, &brought(1, 1, 1)).await;
         assert_eq!(tokens.give(&brought(2, 2, 1)).await.unwrap(), Given::Anothers, "another browser");
         // The same household begins again: its first box never came back, and has nothing any more.
@@ -286,6 +291,8 @@ fn an_authorisation_is_one_boxs() {
         // Taken back by the operator, it is no stranger's either; shared anew on another day it is.
         tokens.withdraw(&brought(3, 1, 1).state, &brought(3, 1, 1).grant).await.unwrap();
         assert_eq!(tokens.give(&brought(5, 2, 1)).await.unwrap(), Given::Anothers);
+        let ended = universe.lines.words().into_iter().filter(|words| words.starts_with("revocation"));
+        assert!(ended.eq(["revocation: started over", "revocation: not delivered"]));
         give(&tokens, &brought(6, 2, 2)).await;
     });
 }

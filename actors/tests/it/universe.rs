@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
+use actors::base::audit::Audit;
 use actors::base::clock::{Clock, SharedClock, Timestamp};
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
 use actors::base::keyring::{BrowserHash, DeviceHash, GrantHash, Keyring, StateHash};
@@ -17,6 +18,7 @@ use actors::device_flow::session::{Lifetimes, Presentation, Request};
 use actors::device_flow::store::SessionStore;
 use actors::device_flow::throttler::PollThrottler;
 use actors::device_flow::writer::{StoreWriter, WriterHandle};
+use actors::testing::AuditModel;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -47,6 +49,8 @@ impl Clock for TokioClock {
 pub struct Universe {
     pub clock: SharedClock,
     pub store: Arc<FakeStore>,
+    /// What [`Self::audit`] writes to.
+    pub lines: AuditModel,
     pub keys: Arc<Keyring>,
     rng: RefCell<StdRng>,
 }
@@ -71,6 +75,7 @@ pub fn universe_of(store: FakeStore, test: impl AsyncFnOnce(&Universe)) {
         let universe = Universe {
             clock: Arc::new(TokioClock { start: Instant::now() }),
             store: Arc::new(store),
+            lines: AuditModel::default(),
             keys: Arc::new(Keyring::new(&[3; 32])),
             rng: RefCell::new(StdRng::seed_from_u64(11)),
         };
@@ -120,6 +125,11 @@ impl Universe {
     /// The store as the actors take it.
     pub fn port(&self) -> Arc<dyn SessionStore> {
         Arc::clone(&self.store) as Arc<dyn SessionStore>
+    }
+
+    /// An audit record.
+    pub fn audit(&self) -> Arc<Audit> {
+        Audit::start(Arc::new(self.lines.clone()), Arc::clone(&self.clock), [9; 32])
     }
 
     /// A writer that commits up to 64 writes at a time.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::base::clock::{ManualClock, Timestamp};
 use actors::base::code::BearerToken;
-use actors::base::keyring::Keyring;
+use actors::base::keyring::{Keyring, TokenHash};
 use actors::base::meter::parse_meters;
 use actors::metering::tokens::{Origin, TokenStore, sealed_meters};
 use rand::SeedableRng;
@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::sqlite::SqliteTokens;
+use crate::store::sqlite::{SqliteAudit, SqliteTokens};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const METER: &str = "12345678901234";
@@ -34,7 +34,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteTokens::open(dir.path()).unwrap());
         let (keys, clock) = (Keyring::new(&[7; 32]), Arc::new(ManualClock::new(NOW)));
-        let installation = Installation { store: Arc::clone(&store) as Arc<dyn TokenStore>, keys, clock };
+        let log = Arc::new(SqliteAudit::open(dir.path()).unwrap());
+        let installation =
+            Installation { store: Arc::clone(&store) as Arc<dyn TokenStore>, log, keys, clock };
         Self { store, installation, _dir: dir }
     }
 

@@ -118,13 +118,13 @@ const fn origin(origin: Origin) -> &'static str {
 }
 
 /// `2026-11-24T07:08:09Z`; the last second of the calendar for what lies beyond it.
-fn iso(at: Timestamp) -> String {
+pub fn iso(at: Timestamp) -> String {
     let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// A stranger may have chosen the text: what would steer a terminal is written out.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let plain = |c: char| c == '"' || c == '\'' || c == '\\';
     text.chars().flat_map(|c| if plain(c) { vec![c] } else { c.escape_debug().collect() }).collect()
 }

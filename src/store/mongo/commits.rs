@@ -53,14 +53,18 @@ async fn update_one(sessions: &Collection<RawDocumentBuf>, filter: Document, upd
     }
 }
 
-async fn insert_many(sessions: &Collection<RawDocumentBuf>, documents: Vec<Document>) -> Vec<Outcome> {
+/// Inserts documents, each on its own; one outcome for each.
+pub(super) async fn insert_many(
+    collection: &Collection<RawDocumentBuf>,
+    documents: Vec<Document>,
+) -> Vec<Outcome> {
     let count = documents.len();
     if count == 0 {
         return Vec::new();
     }
     // Every document goes on its own: one that is refused does not stop those behind it.
-    let sessions = sessions.clone_with_type::<Document>();
-    let inserting = async { sessions.insert_many(documents).ordered(false).await };
+    let collection = collection.clone_with_type::<Document>();
+    let inserting = async { collection.insert_many(documents).ordered(false).await };
     match tokio::time::timeout(DEADLINE, inserting).await {
         Ok(Ok(_)) => vec![Ok(Written::Applied); count],
         Ok(Err(error)) => insert_outcomes(&error, count),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::base::audit::KEPT_FOR;
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
@@ -26,6 +27,10 @@ pub(super) fn sessions() -> [IndexModel; 4] {
         index("purge", doc! { "purge_at": 1 }, deleted_after(Duration::ZERO)),
         index(BY_CHANGED, doc! { "changed": 1, "rev": 1, "_id": 1 }, updated),
     ]
+}
+
+pub(super) fn audit() -> [IndexModel; 1] {
+    [index("year", doc! { "at": 1 }, deleted_after(KEPT_FOR))]
 }
 
 pub(super) fn claims() -> [IndexModel; 1] {

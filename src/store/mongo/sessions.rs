@@ -24,7 +24,7 @@ use super::changes::{self, Memory};
 use super::documents::{binary, live, next, record};
 use super::link::{Link, stopped};
 use super::shared_polls::SharedPolls;
-use super::{MongoMeters, MongoSettings, MongoTokens, commits, indexes};
+use super::{MongoAudit, MongoMeters, MongoSettings, MongoTokens, commits, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "device_sessions";
@@ -76,6 +76,11 @@ impl MongoStore {
     /// The cache of metering data in the same database, through the same connections. Makes its collection's indexes.
     pub async fn meters(&self) -> Result<MongoMeters, OpenError> {
         MongoMeters::on(Arc::clone(&self.link)).await
+    }
+
+    /// The audit record in the same database, through the same connections. Makes its collection's index.
+    pub async fn audit(&self) -> Result<MongoAudit, OpenError> {
+        MongoAudit::on(Arc::clone(&self.link)).await
     }
 }
 

@@ -31,7 +31,7 @@ use super::documents::{binary, fields, live, next, record};
 use super::errors::is_duplicate;
 use super::indexes::{BY_ACCESS, BY_OWNER, UNPROVEN};
 use super::link::Link;
-use super::{MongoSettings, indexes};
+use super::{MongoAudit, MongoSettings, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_grants";
@@ -65,6 +65,11 @@ impl MongoTokens {
         };
         link.prepare(prepare).await?;
         Ok(Self { link, grants, claims })
+    }
+
+    /// The audit record in the same database, through the same connections.
+    pub async fn audit(&self) -> Result<MongoAudit, OpenError> {
+        MongoAudit::on(Arc::clone(&self.link)).await
     }
 
     /// Finds grants, without their access tokens, by an index of ours.

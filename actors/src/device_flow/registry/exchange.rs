@@ -245,10 +245,10 @@ pub enum Refusal {
 }
 
 /// The answer to a refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DenyAnswer {
-    /// The device will be told `access_denied`.
-    Denied,
+    /// The device will be told `access_denied`; which one it is and its client, if it was not refused before.
+    Denied(Option<(DeviceHash, Arc<str>)>),
     /// Not recorded.
     No(ReturnError),
     /// The store did not answer: come back.
@@ -295,11 +295,14 @@ impl SessionRequest for Deny {
             }),
         };
         match next {
-            Ok(next) => shard.commit(next, attempt, ctx, |shard, _| {
-                shard.stats.denied += 1;
-                DenyAnswer::Denied
-            }),
-            Err(ReturnError::Decided(Decision::Denied)) => attempt.answer(DenyAnswer::Denied),
+            Ok(next) => {
+                let denied = (session.device, Arc::clone(&session.request.client_id));
+                shard.commit(next, attempt, ctx, |shard, _| {
+                    shard.stats.denied += 1;
+                    DenyAnswer::Denied(Some(denied))
+                });
+            }
+            Err(ReturnError::Decided(Decision::Denied)) => attempt.answer(DenyAnswer::Denied(None)),
             Err(error) => attempt.answer(DenyAnswer::No(error)),
         }
     }

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::{OptionFuture, join};
 use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::{ACCESS_LIFE, Access, Claim, MeterGrant, Origin, TokenStore, sealed_meters};
+use crate::base::audit::{Act, Audit, Note};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::code::BearerToken;
 use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, StateHash, TokenHash};
@@ -32,6 +34,8 @@ const OF_METER_LIVE: usize = 16;
 /// Gives, renews and checks.
 pub struct TokenService {
     store: Arc<dyn TokenStore>,
+    /// Where what comes of consents is recorded.
+    pub(crate) audit: Arc<Audit>,
     keys: Arc<Keyring>,
     clock: SharedClock,
     life: Duration,
@@ -146,13 +150,14 @@ impl TokenService {
     /// A service whose grants live as long as a consent of the length `life`.
     pub fn new(
         store: Arc<dyn TokenStore>,
+        audit: Arc<Audit>,
         keys: Arc<Keyring>,
         clock: SharedClock,
         life: Duration,
         seed: [u8; 32],
     ) -> Arc<Self> {
         let (rng, second_claims) = (Mutex::new(StdRng::from_seed(seed)), AtomicU64::new(0));
-        Arc::new(Self { store, keys, clock, life, rng, second_claims })
+        Arc::new(Self { store, audit, keys, clock, life, rng, second_claims })
     }
 
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
@@ -189,7 +194,11 @@ impl TokenService {
             used_at: None,
         };
         let record = self.access(&access, &grant, now);
-        match self.store.add(grant, Some(record)).await? {
+        let added = self.store.add(grant, Some(record)).await?;
+        // Also if it was stored before: that process may have ended before it came to its lines.
+        let claimed = consented.authorised.is_some().then(|| self.note(Act::Claimed, hash, consented));
+        join(OptionFuture::from(claimed), self.note(Act::Granted, hash, consented)).await;
+        match added {
             Written::Applied => {
                 Ok(Given::Tokens(answer(&access, &refresh, &text, record.expires_at.since(now))))
             }
@@ -206,18 +215,40 @@ impl TokenService {
     /// Takes the tokens of a consent back: nobody will ever receive them.
     pub async fn withdraw(&self, state: &StateHash, grant: &GrantHash) -> Result<(), StoreError> {
         let (refresh, _) = self.keys.consent_tokens(state, grant);
-        self.store.revoke(self.keys.refresh(&refresh)).await.map(drop)
+        self.end(self.keys.refresh(&refresh), Note::of(Act::RevokedUndelivered)).await.map(drop)
     }
 
-    /// Ends the grant of a token, access or refresh, that was given to this client. Durable before the answer.
-    pub async fn revoke(&self, token: &BearerToken, client_id: &Arc<str>) -> Revoked {
-        self.end_grant(token, client_id).await.unwrap_or_else(|error| {
+    /// Ends a grant, and records it.
+    async fn end(&self, refresh: TokenHash, note: Note) -> Result<bool, StoreError> {
+        let ended = self.store.revoke(refresh).await?;
+        if ended {
+            self.audit.note(note.about(refresh)).await;
+        }
+        Ok(ended)
+    }
+
+    /// Records what came of a consent, and which grant.
+    async fn note(&self, act: Act, refresh: TokenHash, consented: &Consented) {
+        let Consented { client_id, network, meters, .. } = consented;
+        let note = Note::of(act).about(refresh).client(Some(client_id)).from(*network);
+        self.audit.note(note.count(meters.len())).await;
+    }
+
+    /// Ends the grant of a token, access or refresh, that was given to this client, which asks from `network`. Durable
+    /// before the answer.
+    pub async fn revoke(&self, token: &BearerToken, client_id: &Arc<str>, network: Network) -> Revoked {
+        self.end_grant(token, client_id, network).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "a token could not be revoked");
             Revoked::Unavailable
         })
     }
 
-    async fn end_grant(&self, token: &BearerToken, client_id: &Arc<str>) -> Result<Revoked, StoreError> {
+    async fn end_grant(
+        &self,
+        token: &BearerToken,
+        client_id: &Arc<str>,
+        network: Network,
+    ) -> Result<Revoked, StoreError> {
         let now = self.clock.now();
         let found = match self.store.find_refresh(self.keys.refresh(token), now).await? {
             None => self.store.find_access(self.keys.access(token), now).await?,
@@ -227,7 +258,9 @@ impl TokenService {
         else {
             return Ok(Revoked::Nothing);
         };
-        self.store.revoke(grant.refresh).await?;
+        let note =
+            Note::of(Act::RevokedByBox).client(Some(client_id)).from(network).count(grant.owners.len());
+        self.end(grant.refresh, note).await?;
         let mut uncovered = parse_meters(&self.meters_of(&grant)?).unwrap_or_default();
         for (meter, owner) in uncovered.clone().iter().zip(&grant.owners) {
             if !self.store.of_meter(*owner, now).await?.is_empty() {
@@ -301,7 +334,7 @@ impl TokenService {
         if first.is_some_and(|first| first.used_at.is_some()) {
             return Ok(false);
         }
-        self.store.revoke(stands.refresh).await?;
+        self.end(stands.refresh, Note::of(Act::RevokedStartedOver)).await?;
         Ok(self.store.claim(claim, Some(stands.refresh)).await?.refresh == refresh)
     }
 
@@ -323,15 +356,17 @@ impl TokenService {
             let excess = (grants.len() + 1).saturating_sub(OF_METER_LIVE);
             for grant in grants.iter().take(excess) {
                 tracing::warn!(grant = ?grant.refresh, "a meter has too many grants; the longest unused one ends");
-                self.store.revoke(grant.refresh).await?;
+                let note = Note::of(Act::RevokedForRoom).client(grant.client_id.as_deref());
+                self.end(grant.refresh, note.count(grant.owners.len())).await?;
             }
         }
         Ok(())
     }
 
     /// A meter that a box holds was claimed once more by the v1 page.
-    pub(crate) fn note_second_claim(&self) {
+    pub(crate) async fn note_second_claim(&self, consented: &Consented) {
         self.second_claims.fetch_add(1, Ordering::Relaxed);
+        self.note(Act::ClaimedAgain, self.own(consented), consented).await;
     }
 
     /// How often that has happened since the start.
@@ -339,10 +374,14 @@ impl TokenService {
         self.second_claims.load(Ordering::Relaxed)
     }
 
+    /// The grant that a consent is given.
+    fn own(&self, Consented { state, grant, .. }: &Consented) -> TokenHash {
+        self.keys.refresh(&self.keys.consent_tokens(state, grant).0)
+    }
+
     /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
     pub async fn is_held(&self, consented: &Consented) -> Result<bool, StoreError> {
-        let (own, _) = self.keys.consent_tokens(&consented.state, &consented.grant);
-        let own = self.keys.refresh(&own);
+        let own = self.own(consented);
         for meter in &consented.meters {
             let grants = self.store.of_meter(self.keys.meter(*meter), self.clock.now()).await?;
             if grants.iter().any(|grant| grant.refresh != own) {

@@ -35,7 +35,7 @@ fn a_command_works_beside_a_server() {
         let nowhere = std::path::Path::new("/nonexistent");
         let server = Stores::open(&config, nowhere, true).await.expect("stores");
         let MeteringStores { tokens, meters } = server.metering.expect("asked for");
-        let command = open_tokens(&config, nowhere).await.expect("the tokens");
+        let (command, _) = open_tokens(&config, nowhere).await.expect("the tokens");
         let mut samples = Samples::new(141);
         let grant = samples.meter_grant();
         let access = samples.access(&grant, NOW);
