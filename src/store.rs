@@ -115,7 +115,7 @@ pub async fn open_audit(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn
 /// found, and each would be told that its token is unknown.
 pub async fn opens_with(tokens: &dyn TokenStore, keys: &Keyring, now: Timestamp) -> Result<bool, StoreError> {
     let page = tokens.grants(None, now).await?;
-    let opens = |grant: &MeterGrant| keys.open(&grant.refresh, &grant.meters).is_some();
+    let opens = |grant: &MeterGrant| grant.covered(keys).is_some();
     Ok(page.grants.is_empty() || page.grants.iter().any(opens))
 }
 

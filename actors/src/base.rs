@@ -10,6 +10,7 @@ pub(crate) mod identity_hash;
 pub mod keyring;
 pub mod meter;
 pub mod network;
+pub mod sealed;
 pub mod store;
 pub mod timer;
 pub mod token_set;

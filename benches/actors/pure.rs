@@ -8,6 +8,7 @@ use std::time::Duration;
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, StateToken, UserCode};
 use actors::base::keyring::{CacheKey, Keyring};
 use actors::base::meter::Meter;
+use actors::base::sealed::Purpose;
 use actors::device_flow::session::{Consent, Presentation, Session};
 use actors::limits::fair_queue::{FairQueue, Next, Priority};
 use actors::limits::quota::{Quota, QuotaSettings};
@@ -52,10 +53,13 @@ pub fn codes(c: &mut Criterion) {
     });
     group.bench_function("user code parsed as typed", |b| b.iter(|| UserCode::parse(black_box(&typed))));
     let mut rng = StdRng::seed_from_u64(8);
-    group.bench_function("token sealed", |b| b.iter(|| keys.seal(&mut rng, &owner, black_box(&[7; 400]))));
-    let sealed = keys.seal(&mut rng, &owner, &[7; 400]);
-    assert_eq!(keys.open(&owner, &sealed).as_deref(), Some([7; 400].as_slice()));
-    group.bench_function("token opened", |b| b.iter(|| keys.open(&owner, black_box(&sealed))));
+    group.bench_function("token sealed", |b| {
+        b.iter(|| keys.seal(&mut rng, Purpose::Token, &owner, black_box(&[7; 400])))
+    });
+    let sealed = keys.seal(&mut rng, Purpose::Token, &owner, &[7; 400]);
+    assert_eq!(keys.open(Purpose::Token, &owner, &sealed).as_deref(), Some([7; 400].as_slice()));
+    group
+        .bench_function("token opened", |b| b.iter(|| keys.open(Purpose::Token, &owner, black_box(&sealed))));
     group.finish();
 }
 
@@ -68,13 +72,13 @@ pub fn sessions(c: &mut Criterion) {
     let consent = Consent {
         browser: keys.browser(&BrowserToken::generate(&mut rng)),
         state: keys.state(&StateToken::generate(&mut rng, &StateSuffix::default())),
-        verifier: Some(keys.seal(&mut rng, &device, &[7; 64])),
+        verifier: Some(keys.seal(&mut rng, Purpose::Verifier, &device, &[7; 64])),
         confirmed_at: START,
     };
     let grant = keys.grant("qLuJBCWkyHAHpvTPAOECBsiQpSivvQ");
     let until = START + Duration::from_secs(60);
     let presentation = Presentation { grant, until, repeatable: false };
-    let sealed = keys.seal(&mut rng, &device, &[7; 400]);
+    let sealed = keys.seal(&mut rng, Purpose::Token, &device, &[7; 400]);
     let walk = || {
         let confirmed = pending.confirm(consent.clone(), START, &LIFE).ok()?;
         let begun = confirmed.begin(&consent.browser, &consent.state, presentation, START, &LIFE).ok()?;

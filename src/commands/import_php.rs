@@ -25,7 +25,7 @@ use actors::base::audit::{Act, Note};
 use actors::base::clock::{Clock, SharedClock, Timestamp};
 use actors::base::keyring::Keyring;
 use actors::base::store::{StoreError, Written};
-use actors::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, sealed_meters};
+use actors::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, Terms};
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered, LocalBoxStream};
 use rand::SeedableRng;
@@ -194,12 +194,12 @@ impl Importer {
         });
         async move {
             let Some((store, grant, access)) = step else { return (kind, Ok(Written::Applied)) };
-            let found = match access {
+            let is_here = match access {
                 access if !dry_run => return (kind, store.add(grant, access).await),
-                None => store.find_refresh(grant.refresh, now).await,
-                Some(access) => store.find_access(access.token, now).await,
+                None => store.find_refresh(grant.refresh, now).await.map(|found| found.is_some()),
+                Some(access) => store.find_access(access.token, now).await.map(|found| found.is_some()),
             };
-            (kind, found.map(|found| found.map_or(Written::Applied, |_| Written::Conflict)))
+            (kind, is_here.map(|is_here| if is_here { Written::Conflict } else { Written::Applied }))
         }
     }
 }
@@ -214,25 +214,11 @@ fn grant(keys: &Keyring, rng: &mut StdRng, token: &Token) -> (MeterGrant, Option
     };
     let began = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
     let began = Timestamp::from_millis(expires_at.as_millis().saturating_sub(began));
-    let (meters, owners) = sealed_meters(keys, rng, &refresh, &token.meters);
-    let grant = MeterGrant {
-        refresh,
-        client_id: None,
-        meters,
-        owners,
-        consented_at: began,
-        expires_at,
-        origin: Origin::Import,
-        network: None,
-        unproven: false,
-        used_at: None,
-    };
-    let access = (token.kind == Kind::Access).then(|| Access {
-        token: keys.access(&token.bearer),
-        refresh,
-        issued_at: began,
-        expires_at,
-    });
+    let (client_id, origin) = (None, Origin::Import);
+    let terms = Terms { refresh, client_id, consented_at: began, ends_at: expires_at, origin };
+    let grant = terms.grant(keys, rng, &token.meters);
+    let access = (token.kind == Kind::Access)
+        .then(|| Access::new(keys, keys.access(&token.bearer), refresh, began, expires_at));
     (grant, access)
 }
 

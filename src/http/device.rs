@@ -7,9 +7,11 @@ use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{StateSuffix, UserCode};
 use actors::base::keyring::ShownPage;
+use actors::base::sealed::Purpose;
 use actors::device_flow::registry::{FindAnswer, IssueAnswer, PendingCode};
 use actors::device_flow::session::Request;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::browser::{self, Bound};
 use super::client::Client;
@@ -52,7 +54,10 @@ pub async fn authorize(
     let (code, device) = app.draw_code();
     // With a secret of our own the device's is not needed, and not kept.
     let own_secret = client.secret.filter(|_| app.settings.enedis.client.client_secret.is_none());
-    let client_secret = own_secret.map(|secret| app.keys().seal(&mut *app.rng(), &device, secret.as_bytes()));
+    let seal = |secret: Zeroizing<String>| {
+        app.keys().seal(&mut *app.rng(), Purpose::ClientSecret, &device, secret.as_bytes())
+    };
+    let client_secret = own_secret.map(seal);
     let request = Request {
         client_id: client.id,
         client_secret,

@@ -1,5 +1,6 @@
 //! `FLOW=CLIENT_CREDENTIALS`: consents on both of Enedis' pages, tokens of our own, metering data from both of its APIs.
 
+mod altered;
 mod consent;
 mod data;
 mod directions;

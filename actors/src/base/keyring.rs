@@ -3,26 +3,22 @@
 //!
 //! Nothing a stranger sends or Enedis returns is stored in clear. Codes are found again by a 128-bit keyed
 //! BLAKE3 hash (one key per purpose, so a user code cannot be confused with a state); tokens, device-supplied
-//! secrets and PKCE verifiers are sealed with XChaCha20-Poly1305, bound to what they belong to.
+//! secrets and PKCE verifiers are sealed ([`super::sealed`]), bound to what they are and belong to.
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use derive_more::{AsRef, Debug, From};
-use rand::{Rng, RngExt};
+use rand::Rng;
 use subtle::ConstantTimeEq;
 use zeroize::ZeroizeOnDrop;
 
 use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
 use crate::base::meter::Meter;
+use crate::base::sealed::{Purpose, RowMark, Sealed, SecretKeys, derive};
 
 /// Shard slots. Codes of one session are drawn until they share a slot, so that one message finds the
 /// session by any of them, whatever `SHARDS` is today or was when the session was stored.
 pub const SLOTS: usize = 64;
 
 const HASH_LEN: usize = 16;
-const KEY_ID_LEN: usize = 4;
-const NONCE_LEN: usize = 24;
-const FORMAT: u8 = 1;
 
 macro_rules! hashes {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
@@ -101,26 +97,9 @@ impl ShownProof {
 #[debug("CacheKey({:02x}{:02x}…)", _0[0], _0[1])]
 pub struct CacheKey(pub [u8; 32]);
 
-/// A sealed secret: format, key id, nonce, ciphertext and tag. Opaque to every store.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[debug("Sealed({} bytes)", _0.len())]
-pub struct Sealed(Box<[u8]>);
-
-impl Sealed {
-    /// The stored form.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// From the stored form; damage is found when it is opened.
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes.into_boxed_slice())
-    }
-}
-
 /// All keys of one installation. Instances that share a store share the secret and thus the keyring.
 #[derive(Clone, ZeroizeOnDrop, Debug)]
-#[debug("Keyring({})", hex::encode(id))]
+#[debug("Keyring({:?})", secret.id)]
 pub struct Keyring {
     device: [u8; 32],
     user: [u8; 32],
@@ -134,18 +113,13 @@ pub struct Keyring {
     proof: [u8; 32],
     meter: [u8; 32],
     cache: [u8; 32],
-    // Overwrites itself, as `wiped` below has the compiler check.
-    #[zeroize(skip)]
-    cipher: XChaCha20Poly1305,
-    id: [u8; KEY_ID_LEN],
+    secret: SecretKeys,
 }
 
 impl Keyring {
     /// Derives every key from the installation's 256-bit secret.
     pub fn new(secret: &[u8; 32]) -> Self {
-        let derive = |purpose: &str| blake3::derive_key(&format!("device-flow-proxy 2026 {purpose}"), secret);
-        let mut id = [0; KEY_ID_LEN];
-        id.copy_from_slice(&derive("key id")[..KEY_ID_LEN]);
+        let derive = |purpose: &str| derive(purpose, secret);
         Self {
             device: derive("device code hash"),
             user: derive("user code hash"),
@@ -159,8 +133,7 @@ impl Keyring {
             proof: derive("proof of the page that was shown"),
             meter: derive("meter hash"),
             cache: derive("meter cache key"),
-            cipher: XChaCha20Poly1305::new(&Key::from(derive("seal"))),
-            id,
+            secret: SecretKeys::new(secret),
         }
     }
 
@@ -239,33 +212,33 @@ impl Keyring {
         CacheKey(*blake3::keyed_hash(&self.cache, text.as_bytes()).as_bytes())
     }
 
-    /// Seals `secret` so that it opens only for `owner`: a session, a token, a cache key.
-    pub fn seal(&self, rng: &mut impl Rng, owner: &impl AsRef<[u8]>, secret: &[u8]) -> Sealed {
-        let nonce: [u8; NONCE_LEN] = rng.random();
-        let mut out = Vec::with_capacity(1 + KEY_ID_LEN + NONCE_LEN + secret.len() + 16);
-        out.push(FORMAT);
-        out.extend_from_slice(&self.id);
-        out.extend_from_slice(&nonce);
-        let payload = Payload { msg: secret, aad: owner.as_ref() };
-        // The only documented failure is a message of 256 GiB; the bodies here are bounded by the HTTP layer.
-        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
-        out.extend_from_slice(&sealed);
-        Sealed(out.into_boxed_slice())
+    /// Seals `secret` so that it opens only as what it is, for `owner`: a session, a grant, a cache key.
+    pub fn seal(
+        &self,
+        rng: &mut impl Rng,
+        purpose: Purpose<'_>,
+        owner: &impl AsRef<[u8]>,
+        secret: &[u8],
+    ) -> Sealed {
+        self.secret.seal(rng, purpose, owner.as_ref(), secret)
     }
 
-    /// Opens what [`Keyring::seal`] made for the same `owner`; `None` if it was made under another `SECRET_KEY` or for
-    /// another owner, or is damaged.
-    pub fn open(&self, owner: &impl AsRef<[u8]>, sealed: &Sealed) -> Option<Vec<u8>> {
-        let rest = sealed.0.strip_prefix(&[FORMAT])?.strip_prefix(&self.id)?;
-        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>()?;
-        let payload = Payload { msg: body, aad: owner.as_ref() };
-        self.cipher.decrypt(&XNonce::from(*nonce), payload).ok()
+    /// Opens what [`Keyring::seal`] made for the same purpose and owner; `None` if it was made under another `SECRET_KEY`
+    /// or for something else, or is damaged.
+    pub fn open(&self, purpose: Purpose<'_>, owner: &impl AsRef<[u8]>, sealed: &Sealed) -> Option<Vec<u8>> {
+        self.secret.open(purpose, owner.as_ref(), sealed)
+    }
+
+    /// Marks a row of the store as written here.
+    pub fn mark(&self, row: &[u8]) -> RowMark {
+        self.secret.mark(row)
+    }
+
+    /// Whether [`Keyring::mark`] gave this mark to this row.
+    pub fn has_marked(&self, row: &[u8], mark: RowMark) -> bool {
+        self.secret.has_marked(row, mark)
     }
 }
-
-/// Takes what overwrites itself when dropped.
-const fn wiped<T: ZeroizeOnDrop>() {}
-const _: () = wiped::<XChaCha20Poly1305>();
 
 fn keyed(key: &[u8; 32], data: &[u8]) -> [u8; HASH_LEN] {
     let mut out = [0; HASH_LEN];
@@ -279,22 +252,6 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-
-    #[test]
-    fn sealed_secrets_open_only_at_home() {
-        let mut rng = StdRng::seed_from_u64(5);
-        let keys = Keyring::new(&[7; 32]);
-        let owner = keys.device(&DeviceCode::generate(&mut rng));
-        let other = keys.device(&DeviceCode::generate(&mut rng));
-        let sealed = keys.seal(&mut rng, &owner, b"refresh me");
-        assert_eq!(keys.open(&owner, &sealed).unwrap(), b"refresh me");
-        assert_eq!(keys.open(&other, &sealed), None);
-        assert_eq!(Keyring::new(&[8; 32]).open(&owner, &sealed), None);
-        for cut in 0..sealed.as_bytes().len() {
-            let cut = Sealed::from_bytes(sealed.as_bytes()[..cut].to_vec());
-            assert_eq!(keys.open(&owner, &cut), None);
-        }
-    }
 
     #[test]
     fn a_consent_has_its_own_two_tokens() {

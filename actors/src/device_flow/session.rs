@@ -21,8 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
 use crate::base::network::Network;
+use crate::base::sealed::Sealed;
 
 /// Events of one flow after which no browser may confirm its code any more: a person who begins ten times over has about
 /// thirty.

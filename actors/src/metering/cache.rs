@@ -6,12 +6,14 @@
 use async_trait::async_trait;
 use jiff::civil::Date;
 use lru::LruCache;
+use rand::Rng;
 
 use super::request::{Direction, Resource};
 use crate::base::clock::Timestamp;
-use crate::base::keyring::CacheKey;
+use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
-use crate::base::store::StoreError;
+use crate::base::sealed::{Purpose, Sealed};
+use crate::base::store::{StoreError, millis};
 
 /// What is remembered of a meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +59,31 @@ pub struct CacheEntry {
     pub fetched: Timestamp,
     /// Not to be answered from then on.
     pub expires: Timestamp,
+}
+
+impl CacheEntry {
+    /// An entry whose value opens only together with its key and owner, and with when it was fetched and expires.
+    pub fn seal(
+        keys: &Keyring,
+        rng: &mut impl Rng,
+        [key, owner]: [CacheKey; 2],
+        [fetched, expires]: [Timestamp; 2],
+        plain: &[u8],
+    ) -> Self {
+        let bound = bound(owner, fetched, expires);
+        let sealed = keys.seal(rng, Purpose::Remembered(&bound), &key, plain).as_bytes().to_vec();
+        Self { key, owner, sealed, fetched, expires }
+    }
+
+    /// The value; `None` if anything of the entry is not as it was made, or it was made under another key.
+    pub fn open(&self, keys: &Keyring) -> Option<Vec<u8>> {
+        let bound = bound(self.owner, self.fetched, self.expires);
+        keys.open(Purpose::Remembered(&bound), &self.key, &Sealed::from_bytes(self.sealed.clone()))
+    }
+}
+
+fn bound(owner: CacheKey, fetched: Timestamp, expires: Timestamp) -> Vec<u8> {
+    [owner.as_ref(), &millis(fetched).to_be_bytes(), &millis(expires).to_be_bytes()].concat()
 }
 
 /// Most entries read or stored in one call: the days of the longest request

@@ -20,10 +20,11 @@ use async_trait::async_trait;
 use rand::Rng;
 
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, Sealed, TokenHash};
-use crate::base::meter::{Meter, meters_text};
+use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, TokenHash};
+use crate::base::meter::{Meter, meters_text, parse_meters};
 use crate::base::network::Network;
-use crate::base::store::{StoreError, Written};
+use crate::base::sealed::{Purpose, RowMark, Sealed};
+use crate::base::store::{StoreError, Written, millis, timestamp};
 
 /// Life of an access token. The PHP server's and Enedis' own; the plugin refreshes once a day with it.
 pub const ACCESS_LIFE: Duration = Duration::from_secs(12_600);
@@ -53,7 +54,7 @@ pub struct MeterGrant {
     pub refresh: TokenHash,
     /// The client it was issued to; `None` if that is not known (imported): any accepted client.
     pub client_id: Option<Arc<str>>,
-    /// The meters, as [`meters_text`], sealed for `refresh`.
+    /// The meters and the end of the consent, sealed; see [`Terms::grant`].
     pub meters: Sealed,
     /// Keyed hash of each meter, to find the grants of one. Not empty, at most [`METERS_MAX`](crate::base::meter::METERS_MAX).
     pub owners: Vec<MeterHash>,
@@ -84,6 +85,30 @@ pub struct Claim {
     pub until: Timestamp,
 }
 
+/// What never changes of a grant, and is bound to its meters.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// See [`MeterGrant`], as of those below.
+    pub refresh: TokenHash,
+    #[expect(missing_docs, reason = "as above")]
+    pub client_id: Option<Arc<str>>,
+    #[expect(missing_docs, reason = "as above")]
+    pub consented_at: Timestamp,
+    /// When the consent ends; the grant may end before.
+    pub ends_at: Timestamp,
+    #[expect(missing_docs, reason = "as above")]
+    pub origin: Origin,
+}
+
+/// What is sealed in a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// The meters, in the grant's order.
+    pub meters: Vec<Meter>,
+    /// When the consent ends; `None` in a grant of version 0.1.0, which did not seal it.
+    pub ends_at: Option<Timestamp>,
+}
+
 /// An access token of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
@@ -95,6 +120,8 @@ pub struct Access {
     pub issued_at: Timestamp,
     /// When it ends; never after its grant.
     pub expires_at: Timestamp,
+    /// Says that all this was written here; `None`: by version 0.1.0, which did not say so.
+    pub mark: Option<RowMark>,
 }
 
 /// One page of grants, in an order of the backend's own choosing.
@@ -124,8 +151,12 @@ pub trait TokenStore: Send + Sync + 'static {
     /// The grant of a refresh token, by its hash.
     async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError>;
 
-    /// The grant of an access token, by its hash, if both are live.
-    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError>;
+    /// An access token by its hash, with its grant, if both are live.
+    async fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(MeterGrant, Access)>, StoreError>;
 
     /// The live grants that cover a meter, newest consent first, at most [`OF_METER_MAX`].
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError>;
@@ -158,13 +189,104 @@ pub trait TokenStore: Send + Sync + 'static {
     }
 }
 
-/// What a grant keeps of its meters: all of them sealed for `refresh`, and a keyed hash of each.
-pub fn sealed_meters(
-    keys: &Keyring,
-    rng: &mut impl Rng,
-    refresh: &TokenHash,
-    meters: &[Meter],
-) -> (Sealed, Vec<MeterHash>) {
-    let sealed = keys.seal(rng, refresh, meters_text(meters).as_bytes());
-    (sealed, meters.iter().map(|meter| keys.meter(*meter)).collect())
+impl Terms {
+    /// The grant of these terms for some meters. The meters and the end are sealed, bound to all other terms, so that
+    /// nobody without the key can alter any.
+    pub fn grant(self, keys: &Keyring, rng: &mut impl Rng, meters: &[Meter]) -> MeterGrant {
+        let Self { refresh, client_id, consented_at, ends_at, origin } = self;
+        let text = format!("{}|{}", millis(ends_at), meters_text(meters));
+        let bound = bound(client_id.as_deref(), consented_at, origin);
+        MeterGrant {
+            refresh,
+            client_id,
+            meters: keys.seal(rng, Purpose::Meters(&bound), &refresh, text.as_bytes()),
+            owners: meters.iter().map(|meter| keys.meter(*meter)).collect(),
+            consented_at,
+            expires_at: ends_at,
+            origin,
+            network: None,
+            unproven: false,
+            used_at: None,
+        }
+    }
+}
+
+impl MeterGrant {
+    /// What is sealed in it; `None` if the grant is not as it was made: sealed under another key, its terms or meters
+    /// altered, or living longer than the consent.
+    pub fn covered(&self, keys: &Keyring) -> Option<Covered> {
+        let bound = bound(self.client_id.as_deref(), self.consented_at, self.origin);
+        let text = keys.open(Purpose::Meters(&bound), &self.refresh, &self.meters)?;
+        let text = str::from_utf8(&text).ok()?;
+        let (ends_at, meters) = match text.split_once('|') {
+            Some((ends_ms, meters)) => (Some(timestamp(ends_ms.parse().ok()?)), meters),
+            None => (None, text),
+        };
+        let meters = parse_meters(meters)?;
+        let is_whole = self.owners.iter().copied().eq(meters.iter().map(|meter| keys.meter(*meter)))
+            && ends_at.is_none_or(|ends_at| self.expires_at <= ends_at);
+        is_whole.then_some(Covered { meters, ends_at })
+    }
+}
+
+/// Terms as bytes; no two have the same.
+fn bound(client_id: Option<&str>, consented_at: Timestamp, origin: Origin) -> Vec<u8> {
+    let client = client_id.map_or_else(Vec::new, |id| [b"c", id.as_bytes()].concat());
+    [&millis(consented_at).to_be_bytes(), &(origin as i32).to_be_bytes()[..], &client].concat()
+}
+
+impl Access {
+    /// A row that is marked as ours.
+    pub fn new(
+        keys: &Keyring,
+        token: TokenHash,
+        refresh: TokenHash,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Self {
+        let row = Self { token, refresh, issued_at, expires_at, mark: None };
+        Self { mark: Some(keys.mark(&row.bytes())), ..row }
+    }
+
+    /// Whether it is as it was made. Not where it was made by version 0.1.0: its box hears 401, and refreshes by itself.
+    pub fn is_ours(&self, keys: &Keyring) -> bool {
+        self.mark.is_some_and(|mark| keys.has_marked(&self.bytes(), mark))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let times = [self.issued_at, self.expires_at].map(|time| millis(time).to_be_bytes());
+        [self.token.as_ref(), self.refresh.as_ref(), &times[0], &times[1]].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_of_before_opens_with_the_meters_it_was_made_for() {
+        // The same bytes as in `base::sealed`: version 0.1.0 sealed the meters for `03…03`, and nothing else.
+        let sealed = "016e1bd19761644a25da5ad31754e23bc1eca8c766a61ceaa8c60ddc65c775308e02b0c2a96ef713c386c7e0fabccc22ea\
+            7930aa3180cbcaf6a375";
+        let (keys, meter) = (Keyring::new(&[7; 32]), Meter::parse("12345678901234").expect("a meter"));
+        let grant = MeterGrant {
+            refresh: TokenHash::from([3; 16]),
+            client_id: Some("box".into()),
+            meters: Sealed::from_bytes(hex::decode(sealed).expect("digits")),
+            owners: vec![keys.meter(meter)],
+            consented_at: Timestamp::from_millis(5),
+            expires_at: Timestamp::from_millis(9),
+            origin: Origin::ConsentV2,
+            network: None,
+            unproven: false,
+            used_at: None,
+        };
+        assert_eq!(grant.covered(&keys), Some(Covered { meters: vec![meter], ends_at: None }));
+        for other in [
+            MeterGrant { refresh: TokenHash::from([4; 16]), ..grant.clone() },
+            MeterGrant { owners: vec![MeterHash::from([1; 16])], ..grant.clone() },
+        ] {
+            assert_eq!(other.covered(&keys), None);
+        }
+    }
 }

@@ -10,11 +10,10 @@ use rand::{RngExt, SeedableRng};
 
 use crate::base::clock::Timestamp;
 use crate::base::keyring::CacheKey;
-use crate::base::keyring::{
-    BrowserHash, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash,
-};
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, MeterHash, StateHash, TokenHash, UserHash};
 use crate::base::meter::Meter;
 use crate::base::network::Network;
+use crate::base::sealed::{RowMark, Sealed};
 use crate::device_flow::session::{Consent, Lifetimes, Phase, Request, Session};
 use crate::device_flow::store::record::PhaseTag;
 use crate::metering::cache::CacheEntry;
@@ -165,7 +164,8 @@ impl Samples {
     /// An access token of `grant`, issued at `issued_at`.
     pub fn access(&mut self, grant: &MeterGrant, issued_at: Timestamp) -> Access {
         let expires_at = (issued_at + ACCESS_LIFE).min(grant.expires_at);
-        Access { token: self.token(), refresh: grant.refresh, issued_at, expires_at }
+        let mark = Some(RowMark::from(self.rng.random::<[u8; 16]>()));
+        Access { token: self.token(), refresh: grant.refresh, issued_at, expires_at, mark }
     }
 
     /// A grant of [`NOW`] with an access token.

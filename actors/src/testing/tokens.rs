@@ -16,8 +16,9 @@ pub use self::races::{
 };
 use super::{NOW, Place, before, drain};
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{MeterHash, Sealed, TokenHash};
+use crate::base::keyring::{MeterHash, TokenHash};
 use crate::base::meter::METERS_MAX;
+use crate::base::sealed::Sealed;
 use crate::base::store::Written;
 use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX, Origin, TokenStore};
 
@@ -46,7 +47,11 @@ async fn by_refresh(store: &Store, refresh: TokenHash) -> Option<MeterGrant> {
 }
 
 async fn by_access_at(store: &Store, token: TokenHash, now: Timestamp) -> Option<MeterGrant> {
-    store.find_access(token, now).await.expect("the store can be read").map(as_stored)
+    let found = store.find_access(token, now).await.expect("the store can be read");
+    found.map(|(grant, access)| {
+        assert_eq!((access.token, access.refresh), (token, grant.refresh));
+        as_stored(grant)
+    })
 }
 
 async fn by_access(store: &Store, token: TokenHash) -> Option<MeterGrant> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use actors::base::admission::AskError;
 use actors::base::code::{StateSuffix, StateToken, UserCode};
 use actors::base::keyring::{BrowserHash, DeviceHash, StateHash};
+use actors::base::sealed::Purpose;
 use actors::base::token_set::TokenSet;
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
 use actors::device_flow::registry::{
@@ -426,7 +427,7 @@ fn only_the_right_client_learns_anything() {
     universe(async |universe| {
         let registry = universe.registry();
         let device = universe.device();
-        let secret = universe.draw(|rng| universe.keys.seal(rng, &device, b"secret"));
+        let secret = universe.draw(|rng| universe.keys.seal(rng, Purpose::ClientSecret, &device, b"secret"));
         let asked = actors::device_flow::session::Request { client_secret: Some(secret), ..request() };
         assert!(matches!(registry.issue(device, asked).await, Ok(IssueAnswer::Issued(_))));
         let poll = |client: &str, secret: Option<&str>| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actors::base::clock::ManualClock;
 use actors::base::code::BearerToken;
 use actors::base::meter::parse_meters;
+use actors::metering::tokens::Covered;
 use futures_util::future::ready;
 
 use super::report::Counts;
@@ -48,12 +49,11 @@ fn a_token_becomes_a_grant_that_lives_as_long() {
         let token = Token { kind, bearer: bearer.clone(), meters: meters.clone(), expires_at: END };
         let (grant, access) = grant(&keys, &mut rng, &token);
         assert_eq!(grant.refresh, hash, "{kind:?}");
-        assert_eq!(keys.open(&hash, &grant.meters).unwrap(), METERS.as_bytes());
+        assert_eq!(grant.covered(&keys).unwrap(), Covered { meters: meters.clone(), ends_at: Some(END) });
         assert_eq!((grant.owners, grant.client_id, grant.origin), (owners.clone(), None, Origin::Import));
         assert_eq!(grant.expires_at, END);
         assert_eq!(END.since(grant.consented_at), Duration::from_secs(life), "{kind:?}");
-        let (token, refresh, issued_at) = (keys.access(&bearer), hash, grant.consented_at);
-        let alone = Access { token, refresh, issued_at, expires_at: END };
+        let alone = Access::new(&keys, keys.access(&bearer), hash, grant.consented_at, END);
         assert_eq!(access, (kind == Kind::Access).then_some(alone));
     }
 }

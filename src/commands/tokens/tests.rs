@@ -7,7 +7,7 @@ use actors::base::clock::{ManualClock, Timestamp};
 use actors::base::code::BearerToken;
 use actors::base::keyring::{Keyring, TokenHash};
 use actors::base::meter::parse_meters;
-use actors::metering::tokens::{Origin, TokenStore, sealed_meters};
+use actors::metering::tokens::{Origin, Terms, TokenStore};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
@@ -55,20 +55,10 @@ impl World {
         let keys = &self.installation.keys;
         let refresh = keys.refresh(&BearerToken::generate(&mut rng));
         let meters = parse_meters(meters).unwrap();
-        let (meters, owners) = sealed_meters(keys, &mut rng, &refresh, &meters);
-        let grant = MeterGrant {
-            refresh,
-            client_id: client.map(Into::into),
-            meters,
-            owners,
-            consented_at: NOW,
-            expires_at,
-            origin: if client.is_some() { Origin::ConsentV2 } else { Origin::Import },
-            network: None,
-            unproven: false,
-            used_at: None,
-        };
-        self.store.add(grant, None).await.unwrap();
+        let origin = if client.is_some() { Origin::ConsentV2 } else { Origin::Import };
+        let (client_id, consented_at) = (client.map(Into::into), NOW);
+        let terms = Terms { refresh, client_id, consented_at, ends_at: expires_at, origin };
+        self.store.add(terms.grant(keys, &mut rng, &meters), None).await.unwrap();
         hex::encode(refresh.as_bytes())
     }
 

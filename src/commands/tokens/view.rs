@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use actors::base::clock::Timestamp;
 use actors::base::keyring::Keyring;
-use actors::base::meter::{Meter, parse_meters};
+use actors::base::meter::Meter;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX, Origin};
 use serde::Serialize;
 
@@ -52,9 +52,9 @@ impl View {
     /// One grant; answers whether its meters could be read.
     pub fn grant(self, grant: &MeterGrant, keys: &Keyring, out: &mut impl Write) -> io::Result<bool> {
         let id = hex::encode(&grant.refresh.as_bytes()[..ID_SHOWN / 2]);
-        let opened = keys.open(&grant.refresh, &grant.meters);
-        let meters = opened.and_then(|text| parse_meters(std::str::from_utf8(&text).ok()?));
-        let meters = meters.map(|meters| meters.iter().map(|meter| self.meter(*meter)).collect::<Vec<_>>());
+        let covered = grant.covered(keys);
+        let meters =
+            covered.map(|covered| covered.meters.iter().map(|meter| self.meter(*meter)).collect::<Vec<_>>());
         let is_readable = meters.is_some();
         let shown = Object {
             id: &id,
@@ -93,7 +93,7 @@ impl View {
         if n > 0 {
             writeln!(
                 out,
-                "the meters of {n} cannot be read: they are sealed under another SECRET_KEY, or damaged"
+                "the meters of {n} cannot be read: they are sealed under another SECRET_KEY, or not as they were made"
             )?;
         }
         Ok(())

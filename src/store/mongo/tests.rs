@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use actors::base::keyring::{
-    BrowserHash, CacheKey, DeviceHash, GrantHash, MeterHash, Sealed, StateHash, TokenHash, UserHash,
+    BrowserHash, CacheKey, DeviceHash, GrantHash, MeterHash, StateHash, TokenHash, UserHash,
 };
 use actors::base::network::Network;
+use actors::base::sealed::Sealed;
 use actors::base::store::Damaged;
 use actors::device_flow::session::{Consent, Phase, Request, Session};
 use actors::metering::cache::CacheEntry;
@@ -133,11 +134,12 @@ fn grants_are_inserted_and_read_field_by_field() {
         refresh: grant.refresh,
         issued_at: at(2),
         expires_at: at(2) + Duration::from_secs(1),
+        mark: Some([6; 16].into()),
     };
     let mut document = doc! {
         "_id": bytes(1), "client_id": "box", "meters": binary([2; 40]), "owners": [bytes(3), bytes(4)],
         "consented_ms": MS, "expires_at": DateTime::from_millis(MS + 1), "origin": 3_i32, "unproven": false,
-        "access": [{ "token": bytes(5), "issued_ms": MS + 2, "expires_ms": MS + 1_002 }],
+        "access": [{ "token": bytes(5), "issued_ms": MS + 2, "expires_ms": MS + 1_002, "mark": bytes(6) }],
     };
     assert_eq!(tokens::insertion(&grant, Some(access)), document);
     document.remove("access");

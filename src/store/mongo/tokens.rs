@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   { _id: refresh, client_id, meters, owners: [...], consented_ms, expires_at, origin,
-//!     access: [ { token, issued_ms, expires_ms }, ... ] }                        (hashes and sealed bytes only)
+//!     access: [ { token, issued_ms, expires_ms, mark }, ... ] }                        (hashes and sealed bytes only)
 //! ```
 //!
 //! and, in `claims`, which grant an authorisation of the v2 page belongs to: `{ _id: authorisation, refresh, browser, until }`.
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{BrowserHash, GrantHash, MeterHash, TokenHash};
 use actors::base::network::Network;
+use actors::base::sealed::RowMark;
 use actors::base::store::{Damaged, StoreError, Written, millis, timestamp};
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
@@ -142,10 +143,19 @@ impl TokenStore for MongoTokens {
         self.find_one(filter, by_id()).await
     }
 
-    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+    async fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(MeterGrant, Access)>, StoreError> {
         let access = doc! { "token": binary(token), "expires_ms": { "$gt": millis(now) } };
         let filter = doc! { "access": { "$elemMatch": access }, "expires_at": live(now) };
-        self.find_one(filter, Hint::Name(BY_ACCESS.into())).await
+        let (grants, hint) = (self.grants.clone(), Hint::Name(BY_ACCESS.into()));
+        let found = self.link.ask(async move { grants.find_one(filter).hint(hint).await }).await?;
+        let Some(found) = found else { return Ok(None) };
+        let grant = grant(&found)?;
+        let access = access_of(&found, grant.refresh, token).ok_or(Damaged("access"))?;
+        Ok(Some((grant, access)))
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
@@ -246,8 +256,24 @@ pub(super) fn insertion(grant: &MeterGrant, access: Option<Access>) -> Document 
 
 /// An access token in its grant's document.
 fn token(access: Access) -> Document {
-    let Access { token, refresh: _, issued_at, expires_at } = access;
-    doc! { "token": binary(token), "issued_ms": millis(issued_at), "expires_ms": millis(expires_at) }
+    let Access { token, refresh: _, issued_at, expires_at, mark } = access;
+    let mut token =
+        doc! { "token": binary(token), "issued_ms": millis(issued_at), "expires_ms": millis(expires_at) };
+    if let Some(mark) = mark {
+        token.insert("mark", binary(mark.as_bytes()));
+    }
+    token
+}
+
+/// An access token in the document of its grant.
+fn access_of(document: &RawDocumentBuf, refresh: TokenHash, token: TokenHash) -> Option<Access> {
+    let tokens = document.get_array("access").ok()?;
+    let mut tokens = tokens.into_iter().filter_map(|element| element.ok()?.as_document());
+    let found =
+        tokens.find(|found| found.get_binary("token").is_ok_and(|id| id.bytes == token.as_bytes()))?;
+    let mark = found.get_binary("mark").ok().and_then(|mark| RowMark::from_slice(mark.bytes));
+    let [issued_at, expires_at] = ["issued_ms", "expires_ms"].map(|name| found.get_i64(name).map(timestamp));
+    Some(Access { token, refresh, issued_at: issued_at.ok()?, expires_at: expires_at.ok()?, mark })
 }
 
 pub(super) fn grant(document: &RawDocumentBuf) -> Result<MeterGrant, Damaged> {

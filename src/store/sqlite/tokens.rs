@@ -49,19 +49,6 @@ impl SqliteTokens {
     }
 }
 
-impl SqliteTokens {
-    async fn find(
-        &self,
-        sql: &'static str,
-        token: TokenHash,
-        now: Timestamp,
-    ) -> Result<Option<MeterGrant>, StoreError> {
-        let found =
-            self.workers.read(move |db| GrantRecord::find_one(db, sql, token.as_bytes(), now)).await?;
-        Ok(found.map(sql::grant).transpose()?)
-    }
-}
-
 #[async_trait]
 impl TokenStore for SqliteTokens {
     async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError> {
@@ -73,11 +60,18 @@ impl TokenStore for SqliteTokens {
     }
 
     async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
-        self.find(&sql::BY_REFRESH, token, now).await
+        let find = move |db: &_| GrantRecord::find_one(db, &sql::BY_REFRESH, token.as_bytes(), now);
+        Ok(self.workers.read(find).await?.map(sql::grant).transpose()?)
     }
 
-    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
-        self.find(&sql::BY_ACCESS, token, now).await
+    async fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(MeterGrant, Access)>, StoreError> {
+        let found = self.workers.read(move |db| sql::find_access(db, token, now)).await?;
+        let Some((record, access)) = found else { return Ok(None) };
+        Ok(Some((sql::grant(record)?, access)))
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {

@@ -12,6 +12,7 @@ use crate::base::clock::Timestamp;
 use crate::base::code::{PkceVerifier, StateSuffix, StateToken};
 use crate::base::keyring::{BrowserHash, UserHash};
 use crate::base::network::Network;
+use crate::base::sealed::Purpose;
 use crate::device_flow::session::{ConfirmError, Consent, Request};
 use crate::device_flow::store::SessionKey;
 
@@ -167,8 +168,9 @@ impl SessionRequest for Confirm {
             }
         };
         let verifier = pkce.then(|| PkceVerifier::generate(rng));
-        let sealed =
-            verifier.as_ref().map(|verifier| keys.seal(rng, &session.device, verifier.expose().as_bytes()));
+        let sealed = verifier
+            .as_ref()
+            .map(|verifier| keys.seal(rng, Purpose::Verifier, &session.device, verifier.expose().as_bytes()));
         let now = shard.ports.clock.now();
         let consent = Consent { browser: *browser, state: hash, verifier: sealed, confirmed_at: now };
         let next = match session.confirm(consent, now, &shard.ports.life) {

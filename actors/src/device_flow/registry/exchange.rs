@@ -11,7 +11,8 @@ use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::code::PkceVerifier;
-use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
+use crate::base::sealed::{Purpose, Sealed};
 use crate::base::token_set::TokenSet;
 use crate::device_flow::session::{ConfirmError, Decision, Presentation, ReturnError, Session};
 use crate::device_flow::store::SessionKey;
@@ -124,14 +125,19 @@ impl SessionRequest for BeginExchange {
                     };
                 }
             };
-        let open = |sealed: &Sealed| String::from_utf8(keys.open(&device, sealed)?).ok().map(Zeroizing::new);
+        let open = |purpose: Purpose<'_>, sealed: &Sealed| {
+            String::from_utf8(keys.open(purpose, &device, sealed)?).ok().map(Zeroizing::new)
+        };
+        let secret = session.request.client_secret.as_ref();
         let verifier = session.consent.as_ref().and_then(|consent| consent.verifier.as_ref());
         let lease = Lease {
             device,
             grant: presentation.grant,
             client_id: Arc::clone(&session.request.client_id),
-            client_secret: session.request.client_secret.as_ref().and_then(open),
-            verifier: verifier.and_then(open).and_then(|text| PkceVerifier::parse(&text)),
+            client_secret: secret.and_then(|sealed| open(Purpose::ClientSecret, sealed)),
+            verifier: verifier
+                .and_then(|sealed| open(Purpose::Verifier, sealed))
+                .and_then(|text| PkceVerifier::parse(&text)),
         };
         let marked = next.clone();
         shard.commit(next, attempt, ctx, move |shard, begin| {
@@ -207,7 +213,7 @@ impl SessionRequest for FinishExchange {
         let (now, life) = (shard.ports.clock.now(), &shard.ports.life);
         let next = match outcome {
             Outcome::Token(token) => {
-                let sealed = shard.ports.keys.seal(&mut shard.rng, device, &token.to_bytes());
+                let sealed = shard.ports.keys.seal(&mut shard.rng, Purpose::Token, device, &token.to_bytes());
                 session.approve(grant, sealed, now, life)
             }
             Outcome::Failed { consumed } => session.fail(grant, *consumed, now, life),

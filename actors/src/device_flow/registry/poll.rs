@@ -11,6 +11,7 @@ use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::keyring::DeviceHash;
+use crate::base::sealed::Purpose;
 use crate::base::token_set::TokenSet;
 use crate::device_flow::poll::{AuthStyle, PollAnswer};
 use crate::device_flow::session::{Phase, PollFinding, Session};
@@ -74,7 +75,8 @@ impl SessionRequest for Poll {
         }
         // What the device brought to `/device/code` it brings here too (RFC 6749 section 3.2.1).
         if let Some(sealed) = &session.request.client_secret {
-            let known = Zeroizing::new(keys.open(&session.device, sealed).unwrap_or_default());
+            let known =
+                Zeroizing::new(keys.open(Purpose::ClientSecret, &session.device, sealed).unwrap_or_default());
             let sent = poll.client_secret.as_ref().map_or(&[][..], |secret| secret.as_bytes());
             if !bool::from(known.ct_eq(sent)) {
                 return attempt.answer(PollAnswer::BadSecret);
@@ -89,13 +91,13 @@ impl SessionRequest for Poll {
                 return shard.throttler.do_send(PacePoll { device, style, at: now, reply });
             }
             PollFinding::Claim { token, issued_at } => {
-                let opened = keys.open(&session.device, token).map(Zeroizing::new);
+                let opened = keys.open(Purpose::Token, &session.device, token).map(Zeroizing::new);
                 let token = opened.and_then(|bytes| TokenSet::from_bytes(&bytes));
                 let Some(body) = token.map(|token| token.body_after(now.since(issued_at))) else {
                     tracing::error!(session = ?session.device, "an approved token cannot be opened");
                     return attempt.answer(PollAnswer::Unavailable);
                 };
-                let sealed = keys.seal(&mut shard.rng, &session.device, body.as_bytes());
+                let sealed = keys.seal(&mut shard.rng, Purpose::Delivered, &session.device, body.as_bytes());
                 let Some(next) = session.claim(sealed, now, &shard.ports.life) else {
                     return attempt.answer(PollAnswer::Invalid);
                 };
@@ -106,7 +108,7 @@ impl SessionRequest for Poll {
             }
             PollFinding::Repeat(body) => {
                 shard.stats.repeated += 1;
-                let opened = keys.open(&session.device, body);
+                let opened = keys.open(Purpose::Delivered, &session.device, body);
                 let body = opened.and_then(|body| String::from_utf8(body).ok());
                 body.map_or(PollAnswer::Unavailable, PollAnswer::Token)
             }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, Sealed, StateHash, UserHash};
+use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
 use crate::base::network::Network;
+use crate::base::sealed::Sealed;
 use crate::base::store::{Damaged, millis, timestamp};
 use crate::device_flow::session::{Consent, Phase, Request, Session};
 

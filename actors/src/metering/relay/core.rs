@@ -188,7 +188,7 @@ impl Core {
     pub fn resume(&mut self, entries: Vec<CacheEntry>) {
         for entry in entries {
             let api = Api::ALL.into_iter().find(|api| self.cache.usage_key(*api) == entry.key);
-            if let (Some(api), Some(usage)) = (api, self.cache.usage(entry)) {
+            if let (Some(api), Some(usage)) = (api, self.cache.usage(&entry)) {
                 self.allowances[api as usize].resume(usage);
             }
         }

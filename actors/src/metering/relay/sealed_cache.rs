@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Timestamp;
-use crate::base::keyring::{CacheKey, Keyring, Sealed};
+use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
 use crate::metering::api_choice::Api;
 use crate::metering::cache::{CacheEntry, HotCache, Subject, key_text, owner_text};
@@ -118,8 +118,8 @@ impl SealedCache {
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
             let Some(entry) = entries.remove(&key) else { continue };
-            // Sealed under another key, or damaged: as good as missing.
-            let Some(plain) = self.keys.open(&key, &Sealed::from_bytes(entry.sealed)) else { continue };
+            // Sealed under another key, altered or damaged: as good as missing.
+            let Some(plain) = entry.open(&self.keys) else { continue };
             match self.hot.get(key, now) {
                 // A call may have ended meanwhile.
                 Some(newer) if newer.fetched > entry.fetched => remembered.note(subject, &newer.plain, now),
@@ -203,8 +203,13 @@ impl SealedCache {
     pub fn keep_usage(&mut self, api: Api, usage: (u64, u32), now: Timestamp) {
         let key = self.usage_key(api);
         let plain = serde_json::to_vec(&usage).unwrap_or_default();
-        let sealed = self.keys.seal(&mut self.rng, &key, &plain).as_bytes().to_vec();
-        self.fresh.push(CacheEntry { key, owner: key, sealed, fetched: now, expires: now + USAGE_KEPT });
+        self.fresh.push(CacheEntry::seal(
+            &self.keys,
+            &mut self.rng,
+            [key, key],
+            [now, now + USAGE_KEPT],
+            &plain,
+        ));
     }
 
     /// The key of [`Self::keep_usage`].
@@ -216,9 +221,8 @@ impl SealedCache {
     }
 
     /// What [`Self::keep_usage`] kept.
-    pub fn usage(&self, entry: CacheEntry) -> Option<(u64, u32)> {
-        let plain = self.keys.open(&entry.key, &Sealed::from_bytes(entry.sealed))?;
-        serde_json::from_slice(&plain).ok()
+    pub fn usage(&self, entry: &CacheEntry) -> Option<(u64, u32)> {
+        serde_json::from_slice(&entry.open(&self.keys)?).ok()
     }
 
     /// Forgets a meter in memory; whose entries are to be deleted from the store.
@@ -236,8 +240,7 @@ impl SealedCache {
 
     fn keep(&mut self, meter: Meter, subject: Subject, plain: &[u8], now: Timestamp, expires: Timestamp) {
         let (key, owner) = (self.key(meter, subject), self.keys.cache(&owner_text(meter)));
-        let sealed = self.keys.seal(&mut self.rng, &key, plain).as_bytes().to_vec();
-        self.fresh.push(CacheEntry { key, owner, sealed, fetched: now, expires });
+        self.fresh.push(CacheEntry::seal(&self.keys, &mut self.rng, [key, owner], [now, expires], plain));
         self.hot.put(key, Kept { owner, fetched: now, plain: plain.into() }, plain.len(), expires);
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{MeterGrant, Origin};
-use crate::base::keyring::{MeterHash, Sealed, TokenHash};
+use crate::base::keyring::{MeterHash, TokenHash};
 use crate::base::meter::METERS_MAX;
 use crate::base::network::Network;
+use crate::base::sealed::Sealed;
 use crate::base::store::{Damaged, millis, timestamp};
 
 /// Bytes of a hash.

@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{ACCESS_LIFE, Access, Claim, MeterGrant, Origin, TokenStore, sealed_meters};
+use super::{ACCESS_LIFE, Access, Claim, Covered, MeterGrant, Origin, Terms, TokenStore};
 use crate::base::audit::{Act, Audit, Note};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::code::BearerToken;
@@ -129,7 +129,8 @@ pub enum Opened {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unproven {
     refresh: TokenHash,
-    consented_at: Timestamp,
+    /// The end of the consent.
+    ends_at: Timestamp,
 }
 
 /// What came of a wish to give a token up.
@@ -168,7 +169,6 @@ impl TokenService {
         let text = meters_text(meters);
         let (refresh, access) = self.keys.consent_tokens(state, grant);
         let hash = self.keys.refresh(&refresh);
-        let (sealed, owners) = sealed_meters(&self.keys, &mut *self.rng(), &hash, meters);
         if !self.claim(hash, consented, now).await? {
             return Ok(Given::Anothers);
         }
@@ -177,22 +177,19 @@ impl TokenService {
         if !is_known && unproven && self.is_crowded(*network, now).await? {
             return Ok(Given::TooMany);
         }
-        if !is_known {
-            self.make_room(&owners, now).await?;
-        }
-        let life = if unproven { self.life.min(PROBATION) } else { self.life };
-        let grant = MeterGrant {
+        let terms = Terms {
             refresh: hash,
             client_id: Some(Arc::clone(client_id)),
-            meters: sealed,
-            owners,
             consented_at: now,
-            expires_at: now + life,
+            ends_at: now + self.life,
             origin: *origin,
-            network: Some(network.widest()),
-            unproven,
-            used_at: None,
         };
+        let grant = terms.grant(&self.keys, &mut *self.rng(), meters);
+        if !is_known {
+            self.make_room(&grant.owners, now).await?;
+        }
+        let life = if unproven { self.life.min(PROBATION) } else { self.life };
+        let grant = MeterGrant { expires_at: now + life, network: Some(network.widest()), unproven, ..grant };
         let record = self.access(&access, &grant, now);
         let added = self.store.add(grant, Some(record)).await?;
         // Also if it was stored before: that process may have ended before it came to its lines.
@@ -251,7 +248,7 @@ impl TokenService {
     ) -> Result<Revoked, StoreError> {
         let now = self.clock.now();
         let found = match self.store.find_refresh(self.keys.refresh(token), now).await? {
-            None => self.store.find_access(self.keys.access(token), now).await?,
+            None => self.find_access(token, now).await?,
             found => found,
         };
         let Some(grant) = found.filter(|grant| grant.client_id.as_ref().is_none_or(|id| id == client_id))
@@ -261,7 +258,7 @@ impl TokenService {
         let note =
             Note::of(Act::RevokedByBox).client(Some(client_id)).from(network).count(grant.owners.len());
         self.end(grant.refresh, note).await?;
-        let mut uncovered = parse_meters(&self.meters_of(&grant)?).unwrap_or_default();
+        let mut uncovered = self.covered(&grant)?.meters;
         for (meter, owner) in uncovered.clone().iter().zip(&grant.owners) {
             if !self.store.of_meter(*owner, now).await?.is_empty() {
                 uncovered.retain(|other| other != meter);
@@ -270,11 +267,29 @@ impl TokenService {
         Ok(Revoked::Grant { uncovered })
     }
 
-    /// The meters of a grant, as text.
-    fn meters_of(&self, grant: &MeterGrant) -> Result<String, StoreError> {
-        let opened = self.keys.open(&grant.refresh, &grant.meters);
-        let text = opened.and_then(|text| String::from_utf8(text.clone()).ok());
-        text.ok_or_else(|| StoreError::Aborted("a grant cannot be opened; was SECRET_KEY changed?".into()))
+    /// The live grant of an access token. A row that was not written here is as good as absent: one that was altered, or
+    /// copied to another grant, opens nothing.
+    async fn find_access(
+        &self,
+        token: &BearerToken,
+        now: Timestamp,
+    ) -> Result<Option<MeterGrant>, StoreError> {
+        let found = self.store.find_access(self.keys.access(token), now).await?;
+        Ok(found.and_then(|(grant, access)| {
+            let is_ours = access.is_ours(&self.keys);
+            if !is_ours && access.mark.is_some() {
+                tracing::warn!(token = ?access.token, "an access token's row was not written here; ignored");
+            }
+            is_ours.then_some(grant)
+        }))
+    }
+
+    /// What a grant covers; an error, and thus no final answer, if it was altered.
+    fn covered(&self, grant: &MeterGrant) -> Result<Covered, StoreError> {
+        grant.covered(&self.keys).ok_or_else(|| {
+            tracing::warn!(grant = ?grant.refresh, "a grant is not as it was made; was the store, or SECRET_KEY, changed?");
+            StoreError::Aborted("a grant cannot be opened".into())
+        })
     }
 
     /// Answers a refresh. The refresh token stays the same: a box whose answer was lost asks again with it.
@@ -291,26 +306,30 @@ impl TokenService {
 
     /// What an access token says about a meter.
     pub async fn open(&self, token: &BearerToken, meter: Meter) -> Opened {
-        match self.store.find_access(self.keys.access(token), self.clock.now()).await {
-            Ok(Some(grant)) if grant.owners.contains(&self.keys.meter(meter)) => {
-                let MeterGrant { refresh, consented_at, .. } = grant;
-                let unproven = grant.unproven.then_some(Unproven { refresh, consented_at });
-                Opened::Meter { consented_at, unproven }
-            }
-            Ok(Some(_)) => Opened::OtherMeters,
-            Ok(None) => Opened::Nothing,
-            Err(error) => {
-                tracing::warn!(%error, "an access token could not be looked up");
-                Opened::Unavailable
-            }
+        self.look_at(token, meter).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "an access token could not be looked up");
+            Opened::Unavailable
+        })
+    }
+
+    async fn look_at(&self, token: &BearerToken, meter: Meter) -> Result<Opened, StoreError> {
+        let Some(grant) = self.find_access(token, self.clock.now()).await? else {
+            return Ok(Opened::Nothing);
+        };
+        let Covered { meters, ends_at } = self.covered(&grant)?;
+        if !meters.contains(&meter) {
+            return Ok(Opened::OtherMeters);
         }
+        let MeterGrant { refresh, consented_at, .. } = grant;
+        let ends_at = ends_at.unwrap_or(consented_at + self.life);
+        Ok(Opened::Meter { consented_at, unproven: grant.unproven.then_some(Unproven { refresh, ends_at }) })
     }
 
     /// Enedis has answered for a meter of a grant on probation, which is good for its whole life from now on. Best effort:
     /// the next answer proves it as well.
     pub async fn prove(&self, grant: Unproven) {
-        let Unproven { refresh, consented_at } = grant;
-        if let Err(error) = self.store.prove(refresh, self.clock.now(), consented_at + self.life).await {
+        let Unproven { refresh, ends_at } = grant;
+        if let Err(error) = self.store.prove(refresh, self.clock.now(), ends_at).await {
             tracing::warn!(%error, "a grant could not be taken off probation");
         }
     }
@@ -402,19 +421,20 @@ impl TokenService {
         let Some(grant) = self.store.find_refresh(self.keys.refresh(&token), now).await? else {
             return Ok(None);
         };
+        // First, as what was altered must bring no final answer.
+        let meters = self.covered(&grant)?.meters;
         if grant.client_id.as_ref().is_some_and(|client| *client != refresh.client_id) {
             return Ok(None);
         }
-        let text = self.meters_of(&grant)?;
-        let set = |text: &str| parse_meters(text).map(BTreeSet::from_iter);
-        if refresh.meters.is_some_and(|sent| set(&sent) != set(&text)) {
+        let set = BTreeSet::from_iter;
+        if refresh.meters.is_some_and(|sent| parse_meters(&sent).map(set) != Some(set(meters.clone()))) {
             return Ok(None);
         }
         let access = BearerToken::generate(&mut *self.rng());
         let record = self.access(&access, &grant, now);
         Ok(match self.store.issue(record).await? {
             Written::Applied => {
-                let answer = answer(&access, &token, &text, record.expires_at.since(now));
+                let answer = answer(&access, &token, &meters_text(&meters), record.expires_at.since(now));
                 Some(answer.body_after(Duration::ZERO))
             }
             // Revoked, or ended, in between.
@@ -427,9 +447,8 @@ impl TokenService {
     }
 
     fn access(&self, token: &BearerToken, grant: &MeterGrant, now: Timestamp) -> Access {
-        let token: TokenHash = self.keys.access(token);
         let expires_at = (now + ACCESS_LIFE).min(grant.expires_at);
-        Access { token, refresh: grant.refresh, issued_at: now, expires_at }
+        Access::new(&self.keys, self.keys.access(token), grant.refresh, now, expires_at)
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Store, Trial, live};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, GrantHash, MeterHash, TokenHash};
 use crate::base::network::Network;
+use crate::base::sealed::RowMark;
 use crate::base::store::{StoreError, Written};
 use crate::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use crate::testing::{Kept, NOW, Place, drain, same};
@@ -145,10 +146,14 @@ impl TokenStore for Model {
         Ok(self.0.lock()?.grant(refresh, now).cloned())
     }
 
-    async fn find_access(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+    async fn find_access(
+        &self,
+        token: TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<(MeterGrant, Access)>, StoreError> {
         let inner = self.0.lock()?;
         let live = inner.access.get(&token).filter(|access| access.expires_at > now);
-        Ok(live.and_then(|access| inner.grant(access.refresh, now)).cloned())
+        Ok(live.and_then(|access| Some((inner.grant(access.refresh, now)?.clone(), *access))))
     }
 
     async fn of_meter(&self, owner: MeterHash, now: Timestamp) -> Result<Vec<MeterGrant>, StoreError> {
@@ -198,7 +203,9 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
         now = now + Duration::from_millis(1);
         let (refresh, token) =
             (token(rng.random_range(0..REFRESH)), token(100 + rng.random_range(0..ACCESS)));
-        let access = Access { token, refresh, issued_at: now, expires_at: now + Duration::from_secs(20) };
+        let expires_at = now + Duration::from_secs(20);
+        let mark = rng.random_bool(0.9).then(|| RowMark::from(rng.random::<[u8; 16]>()));
+        let access = Access { token, refresh, issued_at: now, expires_at, mark };
         match rng.random_range(0..24) {
             0..=3 => {
                 let owners: Vec<_> = (0..2).map(|_| meter(rng.random_range(0..METERS))).collect();

@@ -5,10 +5,11 @@ use std::convert::identity;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::TokenHash;
 use actors::base::network::Network;
+use actors::base::sealed::RowMark;
 use actors::base::store::{Damaged, Written, millis, timestamp};
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, Claim, MeterGrant};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::sqlite::columns::{Columns, Sql, columns};
 use crate::store::sqlite::schema::Schema;
@@ -60,6 +61,8 @@ pub(super) const SCHEMA: Schema = Schema {
             until_ms      INTEGER NOT NULL
          ) STRICT, WITHOUT ROWID;
          CREATE INDEX claim_until ON claim (until_ms);",
+        // Says that a row was written here.
+        "ALTER TABLE access_token ADD COLUMN mark BLOB;",
     ],
     synchronous: "FULL",
     cache_kib: 8_192,
@@ -72,12 +75,8 @@ columns!(GrantRecord as "meter_grant":
 // A CROSS JOIN is done in the order it is written in, and a sign before a column keeps its index out of the plan.
 pub(super) static BY_REFRESH: Sql =
     Sql::new(|| GrantRecord::select("meter_grant t WHERE t.refresh = ?1 AND +t.expires_ms > ?2"));
-pub(super) static BY_ACCESS: Sql = Sql::new(|| {
-    GrantRecord::select(
-        "access_token a CROSS JOIN meter_grant t ON t.refresh = a.refresh \
-         WHERE a.token = ?1 AND +a.expires_ms > ?2 AND +t.expires_ms > ?2",
-    )
-});
+pub(super) const BY_TOKEN: &str =
+    "SELECT refresh, issued_ms, expires_ms, mark FROM access_token WHERE token = ?1 AND +expires_ms > ?2";
 pub(super) static OF_METER: Sql = Sql::new(|| {
     GrantRecord::select(
         "grant_owner o CROSS JOIN meter_grant t ON t.refresh = o.refresh \
@@ -95,8 +94,8 @@ static INSERT_GRANT: Sql = Sql::new(|| GrantRecord::insert(""));
 // A meter may be named twice.
 const INSERT_OWNER: &str =
     "INSERT INTO grant_owner (owner, consented_ms, refresh) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-const INSERT_ACCESS: &str = "INSERT INTO access_token (token, refresh, issued_ms, expires_ms) \
-    VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+const INSERT_ACCESS: &str = "INSERT INTO access_token (token, refresh, issued_ms, expires_ms, mark) \
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
 /// All but the newest; the one just issued stays, whatever the clocks of two processes say.
 pub(super) const TRIM_ACCESS: &str = "DELETE FROM access_token WHERE token IN (SELECT token FROM access_token \
     WHERE refresh = ?1 AND token <> ?2 ORDER BY issued_ms DESC LIMIT -1 OFFSET ?3)";
@@ -154,15 +153,36 @@ pub(super) fn issue(db: &Connection, access: Access) -> rusqlite::Result<Written
 
 /// `false` if the token is stored already.
 fn insert_access(db: &Connection, access: Access) -> rusqlite::Result<bool> {
-    let Access { token, refresh, issued_at, expires_at } = access;
+    let Access { token, refresh, issued_at, expires_at, mark } = access;
     let mut insert = db.prepare_cached(INSERT_ACCESS)?;
     let rows = insert.execute(params![
         token.as_bytes(),
         refresh.as_bytes(),
         millis(issued_at),
-        millis(expires_at)
+        millis(expires_at),
+        mark.as_ref().map(RowMark::as_bytes),
     ])?;
     Ok(rows == 1)
+}
+
+/// A live access token with its live grant.
+pub(super) fn find_access(
+    db: &Connection,
+    token: TokenHash,
+    now: Timestamp,
+) -> rusqlite::Result<Option<(GrantRecord, Access)>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let (refresh, mark): ([u8; 16], Option<Vec<u8>>) = (row.get(0)?, row.get(3)?);
+        let [issued_at, expires_at] = [timestamp(row.get(1)?), timestamp(row.get(2)?)];
+        let mark = mark.as_deref().and_then(RowMark::from_slice);
+        Ok(Access { token, refresh: refresh.into(), issued_at, expires_at, mark })
+    };
+    let mut by_token = db.prepare_cached(BY_TOKEN)?;
+    let Some(access) = by_token.query_row(params![token.as_bytes(), millis(now)], read).optional()? else {
+        return Ok(None);
+    };
+    let grant = GrantRecord::find_one(db, &BY_REFRESH, access.refresh.as_bytes(), now)?;
+    Ok(grant.map(|grant| (grant, access)))
 }
 
 /// Stores a claim, unless there is another; the one that stands.

@@ -113,7 +113,7 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2, 2);
+    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2, 3);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn every_statement_uses_an_index() {
         |store| &store.workers,
         [
             (&sql::BY_REFRESH, &["PRIMARY KEY (refresh=?)"]),
-            (&sql::BY_ACCESS, &["PRIMARY KEY (token=?)", "PRIMARY KEY (refresh=?)"]),
+            (sql::BY_TOKEN, &["PRIMARY KEY (token=?)"]),
             (&sql::OF_METER, &["PRIMARY KEY (owner=?)", "PRIMARY KEY (refresh=?)"]),
             (&sql::PAGE_AFTER, &["PRIMARY KEY (refresh>?)"]),
             (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
