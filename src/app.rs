@@ -13,10 +13,16 @@ use actors::base::audit::AuditLog;
 use actors::base::clock::{SharedClock, ShiftedClock};
 use actors::base::keyring::Keyring;
 use actors::base::store::StoreError;
+use actors::device_flow::reseal::reseal;
 use actors::device_flow::store::SessionStore;
 use actors::enedis::port::AuthorizationServer;
+use actors::metering::cache::MeterCache;
 use actors::metering::resource_server::ResourceServer;
+use actors::metering::tokens::TokenStore;
+use actors::metering::tokens::installation::{Installation, InstallationError};
 use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Config, Flow};
@@ -27,7 +33,8 @@ use crate::http::connections::{Connection, Terms};
 use crate::http::error::ApiError;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
-use crate::store::{self, Counted, MeteringStores, OpenError, Stores};
+use crate::store::mongo::{BEAT_EVERY, Instances};
+use crate::store::{Counted, OpenError, Stores};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
@@ -49,12 +56,9 @@ pub enum StartError {
     /// The store's content.
     #[error("stored sessions cannot be read: {0}")]
     Sessions(#[from] StoreError),
-    /// Our own tokens are sealed under another key: boxes would be told that their tokens are unknown, and erase them.
-    #[error(
-        "the stored tokens were made with another SECRET_KEY: restore it, or DATA_DIR/secret.key; if it is lost, every \
-         owner has to consent again: delete DATA_DIR/tokens.sqlite, or MongoDB's collection meter_grants, and start anew"
-    )]
-    OtherKey,
+    /// The installation's keys.
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
     /// The operating system's random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Entropy(rand::rngs::SysError),
@@ -68,6 +72,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether the server is configured wrongly, as opposed to being kept from its work.
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Installation(InstallationError::OtherKey) | Self::Store(OpenError::Disagrees(_)))
+    }
+}
+
 /// A server whose sockets are bound. Nothing is answered before [`Application::run_until`].
 pub struct Application {
     addr: SocketAddr,
@@ -79,6 +90,7 @@ pub struct Application {
     launcher: Arc<ShardLauncher>,
     shared: Arc<Shared>,
     shutdown_delay: Duration,
+    instances: Option<Arc<Instances>>,
     shutdown: Duration,
 }
 
@@ -97,26 +109,37 @@ impl Application {
         );
         let config = Arc::new(config);
         let clock: SharedClock = Arc::new(ShiftedClock(config.clock_offset));
-        let key = secret::load(config.storage.secret_key.as_ref(), &config.storage.data_dir, entropy)?;
-        let keys = Arc::new(Keyring::new(&key));
+        let secrets = config.storage.load_keys(entropy)?;
         let metering = matches!(config.enedis.flow, Flow::ClientCredentials(_));
-        let Stores { sessions, audit, metering } =
-            Stores::open(&config.storage.store, &config.storage.data_dir, metering).await?;
-        let store = Arc::new(Counted::new(sessions));
-        if let Some(metering) = &metering
-            && !store::opens_with(metering.tokens.as_ref(), &keys, clock.now()).await?
-        {
-            return Err(StartError::OtherKey);
+        let stores = Stores::open(&config.storage.store, &config.storage.data_dir, metering).await?;
+        let mut rng = StdRng::from_seed(entropy());
+        let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.now(), &mut rng).await?;
+        let keys = Arc::new(keys);
+        let instances = stores.join(&config.shared()).await?;
+        if secrets.len() > 1 {
+            reseal(stores.sessions.as_ref(), &keys, clock.now(), &mut rng).await?;
         }
-        let system = start_actors(&config, &clock, &keys, &store, audit, metering).await?;
+        let store = Arc::new(Counted::new(stores.sessions));
+        let metering = stores.meters.map(|meters| (stores.tokens, meters));
+        let system = start_actors(&config, &clock, &keys, &store, stores.audit, metering).await?;
         let launcher = Arc::clone(&system.launcher);
         let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
         let shared = Arc::new(shared);
         let server = serve(&config, &shared, &launcher, listener)?;
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let admin = admin_listener.map(|listener| serve_admin(listener, &shared)).transpose()?;
-        let (shutdown_delay, shutdown) = (config.server.shutdown_delay, config.server.shutdown);
-        Ok(Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown_delay, shutdown })
+        Ok(Self {
+            addr,
+            admin_addr,
+            listening,
+            server,
+            admin,
+            launcher,
+            shared,
+            instances: instances.map(Arc::new),
+            shutdown_delay: config.server.shutdown_delay,
+            shutdown: config.server.shutdown,
+        })
     }
 
     /// Where the server listens.
@@ -132,8 +155,7 @@ impl Application {
     /// Serves until `stop` is ready, goes on for `SHUTDOWN_DELAY_SECS` as not ready, then drains: no new connections, the requests and consents under way are
     /// finished, writes are committed. Answers whether all that was done in time.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { addr, admin_addr, listening, server, admin, launcher, shared, shutdown_delay, shutdown } =
-            self;
+        let Self { addr, admin_addr, listening, server, admin, launcher, shared, instances, .. } = self;
         let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
         for server in admin.into_iter().chain([server]) {
             actix_rt::spawn(server);
@@ -141,9 +163,10 @@ impl Application {
         launcher.ready().await;
         let admin = admin_addr.map(|addr| addr.to_string()).unwrap_or_default();
         tracing::info!(listen = %addr, admin, "ready");
+        let beating = instances.clone().map(|instances| actix_rt::spawn(beat(instances)));
         stop.await;
         shared.leave();
-        tokio::time::sleep(shutdown_delay).await;
+        tokio::time::sleep(self.shutdown_delay).await;
         tracing::info!(in_flight = shared.in_flight(), "draining");
         shared.drain();
         // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
@@ -154,12 +177,29 @@ impl Application {
         for handle in &handles {
             handle.pause().await;
         }
-        let drained = tokio::time::timeout(shutdown, drain(&shared)).await.unwrap_or(false);
+        let drained = tokio::time::timeout(self.shutdown, drain(&shared)).await.unwrap_or(false);
         for handle in handles {
             handle.stop(false).await;
         }
+        if let (Some(beating), Some(instances)) = (beating, instances) {
+            beating.abort();
+            instances.leave().await;
+        }
         tracing::info!(drained, "stopped");
         drained
+    }
+}
+
+/// Tells the other instances that this one is running.
+async fn beat(instances: Arc<Instances>) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(BEAT_EVERY).await;
+        let beaten = instances.beat().await;
+        if let (Err(error), false) = (&beaten, failing) {
+            tracing::warn!(%error, "the other instances cannot be told that this one is running");
+        }
+        failing = beaten.is_err();
     }
 }
 
@@ -275,14 +315,14 @@ async fn start_actors(
     keys: &Arc<Keyring>,
     sessions: &Arc<Counted>,
     audit: Arc<dyn AuditLog>,
-    metering: Option<MeteringStores>,
+    metering: Option<(Arc<dyn TokenStore>, Arc<dyn MeterCache>)>,
 ) -> Result<System, StoreError> {
     let attempt = config.enedis.exchanger.attempt;
     let (upstream, flow, server_clock) =
         (config.enedis.upstream.clone(), config.enedis.flow.clone(), SharedClock::clone(clock));
     let metering = match (&config.enedis.flow, metering) {
         (Flow::Device, _) | (_, None) => None,
-        (Flow::ClientCredentials(metering), Some(MeteringStores { tokens, meters })) => {
+        (Flow::ClientCredentials(metering), Some((tokens, meters))) => {
             let (endpoint, data_clock) = (metering.data.clone(), SharedClock::clone(clock));
             Some(MeteringPorts {
                 tokens,

@@ -1,4 +1,4 @@
-//! The operator's commands that work on what is stored: `import-php`, `tokens` and `audit`.
+//! The operator's commands that work on what is stored: `import-php`, `tokens`, `keys` and `audit`.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
 //! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
@@ -7,6 +7,7 @@
 pub mod audit;
 mod error;
 pub mod import_php;
+pub mod keys;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -15,12 +16,14 @@ use std::time::Duration;
 use actors::base::audit::{Audit, AuditLog, Note};
 use actors::base::clock::SharedClock;
 use actors::base::keyring::Keyring;
-use actors::metering::tokens::TokenStore;
+use actors::metering::tokens::{TokenStore, installation};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 pub use self::error::{CommandError, SourceError};
 use crate::config::Config;
-use crate::secret;
-use crate::store::{open_tokens, opens_with};
+use crate::secret::{self, Key};
+use crate::store::open_tokens;
 
 /// How long a command waits for the audit record.
 const RECORD_PATIENCE: Duration = Duration::from_secs(5);
@@ -36,8 +39,8 @@ struct Installation {
 impl Installation {
     /// Opens the installation's token store under its key, `None` if there is no key and thus no installation.
     async fn find(config: &Config, clock: SharedClock) -> Result<Option<Self>, CommandError> {
-        match secret::find(config.storage.secret_key.as_ref(), &config.storage.data_dir)? {
-            Some(key) => Self::open(config, clock, &key).await.map(Some),
+        match config.storage.find_keys()? {
+            Some(secrets) => Self::open(config, clock, &secrets).await.map(Some),
             None => Ok(None),
         }
     }
@@ -45,16 +48,14 @@ impl Installation {
     /// The same, with a key that is made if there is none.
     async fn make(config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
         let fresh = secret::random()?;
-        let key = secret::load(config.storage.secret_key.as_ref(), &config.storage.data_dir, || fresh)?;
-        Self::open(config, clock, &key).await
+        let secrets = config.storage.load_keys(|| fresh)?;
+        Self::open(config, clock, &secrets).await
     }
 
-    async fn open(config: &Config, clock: SharedClock, key: &[u8; 32]) -> Result<Self, CommandError> {
+    async fn open(config: &Config, clock: SharedClock, secrets: &[Key]) -> Result<Self, CommandError> {
         let (store, log) = open_tokens(&config.storage.store, &config.storage.data_dir).await?;
-        let keys = Keyring::new(key);
-        if !opens_with(store.as_ref(), &keys, clock.now()).await? {
-            return Err(CommandError::OtherKey);
-        }
+        let mut rng = StdRng::from_seed(secret::random()?);
+        let keys = installation::Installation::open(store.as_ref(), secrets, clock.now(), &mut rng).await?;
         Ok(Self { store, log, keys, clock })
     }
 

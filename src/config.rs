@@ -76,6 +76,19 @@ impl Config {
         r.finish()?;
         Ok(config)
     }
+
+    /// The settings that have to be the same for all instances on one store, by name.
+    pub fn shared(&self) -> [(&'static str, String); 5] {
+        let (enedis, quota) = (&self.enedis, self.enedis.exchanger.quota);
+        let flow = if enedis.flow == Flow::Device { "DEVICE" } else { "CLIENT_CREDENTIALS" };
+        [
+            ("FLOW", flow.to_owned()),
+            ("BASE_URL", self.server.base_url.clone()),
+            ("CLIENT_ID", enedis.client.client_id.as_deref().unwrap_or_default().to_owned()),
+            ("ENEDIS_CALLS_PER_SECOND", quota.per_second.to_string()),
+            ("ENEDIS_CALLS_PER_HOUR", quota.per_hour.to_string()),
+        ]
+    }
 }
 
 #[cfg(test)]

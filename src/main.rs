@@ -9,7 +9,7 @@ use actors::base::clock::ShiftedClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
-use device_flow_proxy::commands::{CommandError, audit, import_php, tokens};
+use device_flow_proxy::commands::{CommandError, audit, import_php, keys, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
 
@@ -41,6 +41,7 @@ enum Command {
     ImportPhp(import_php::Arguments),
     Tokens(tokens::Arguments),
     Audit(audit::Arguments),
+    Keys(keys::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +91,9 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => {
             done(actix_rt::System::new().block_on(audit::run(&arguments, &config, out)))
         }
+        Command::Keys(arguments) => {
+            done(actix_rt::System::new().block_on(keys::run(&arguments, &config, clock, out)))
+        }
         Command::Serve => serve(config),
     }
 }
@@ -113,7 +117,7 @@ fn serve(config: Config) -> ExitCode {
         };
         let application = match Application::bind(config).await {
             Ok(application) => application,
-            Err(error) => return fail(&chain(&error), 1),
+            Err(error) => return fail(&chain(&error), if error.is_usage() { USAGE } else { 1 }),
         };
         if application.run_until(stop).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     });

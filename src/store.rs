@@ -7,8 +7,8 @@
 //! Every backend passes the suites in `actors::testing`. Both store flat records in which no code, token, meter or
 //! secret stands in clear. [`Counted`] wraps a store of sessions and counts what is asked of it.
 //!
-//! A server opens all of it ([`Stores::open`]); a command that is about tokens opens those and the record of what it does
-//! ([`open_tokens`]), or that record alone ([`open_audit`]), beside a server that runs.
+//! A server opens all of it ([`Stores::open`]); a command opens it beside a server that runs ([`Stores::beside`]), or the
+//! tokens and the record of what it does ([`open_tokens`]), or that record alone ([`open_audit`]).
 
 mod counted;
 pub mod mongo;
@@ -19,15 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::base::audit::AuditLog;
-use actors::base::clock::Timestamp;
-use actors::base::keyring::Keyring;
-use actors::base::store::{Damaged, StoreError};
+use actors::base::store::Damaged;
 use actors::device_flow::store::SessionStore;
 use actors::metering::cache::MeterCache;
-use actors::metering::tokens::{MeterGrant, TokenStore};
+use actors::metering::tokens::TokenStore;
 
 pub use self::counted::{Counted, StoreCounts};
-use self::mongo::{MongoAudit, MongoSettings, MongoStore, MongoTokens};
+use self::mongo::{Instances, MongoAudit, MongoSettings, MongoStore, MongoTokens};
 use self::sqlite::{SqliteAudit, SqliteStore, SqliteTokens};
 use crate::config::StoreConfig;
 
@@ -39,48 +37,58 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Who was given what.
     pub audit: Arc<dyn AuditLog>,
-    /// With `FLOW=CLIENT_CREDENTIALS`.
-    pub metering: Option<MeteringStores>,
-}
-
-/// What tokens of our own and relayed data need besides.
-#[derive(Clone)]
-pub struct MeteringStores {
-    /// Our own tokens.
+    /// Our own tokens, and the installation's record.
     pub tokens: Arc<dyn TokenStore>,
-    /// Metering data that was fetched before.
-    pub meters: Arc<dyn MeterCache>,
+    /// Metering data that was fetched before, with `FLOW=CLIENT_CREDENTIALS`.
+    pub meters: Option<Arc<dyn MeterCache>>,
+    /// Through which the server joins the other instances, if there may be any.
+    shared: Option<Arc<MongoStore>>,
 }
 
 impl Stores {
     /// Opens the stores of a server: those in `data_dir`, which it locks, or those in MongoDB, through one pool of
     /// connections. Blocks while files recover from a crash.
     pub async fn open(config: &StoreConfig, data_dir: &Path, metering: bool) -> Result<Self, OpenError> {
+        Self::with(config, data_dir, metering, SqliteStore::open).await
+    }
+
+    /// The same without the lock, for an operator's command. A server may run meanwhile.
+    pub async fn beside(config: &StoreConfig, data_dir: &Path) -> Result<Self, OpenError> {
+        Self::with(config, data_dir, true, SqliteStore::beside).await
+    }
+
+    async fn with(
+        config: &StoreConfig,
+        data_dir: &Path,
+        metering: bool,
+        open: fn(&Path) -> Result<SqliteStore, OpenError>,
+    ) -> Result<Self, OpenError> {
         Ok(match config {
             StoreConfig::Embedded => {
                 // Sessions first: they take the lock.
-                let sessions = SqliteStore::open(data_dir)?;
+                let sessions = open(data_dir)?;
                 let audit = Arc::new(SqliteAudit::open(data_dir)?);
-                let metering = if metering {
-                    let tokens = Arc::new(SqliteTokens::open(data_dir)?);
-                    Some(MeteringStores { tokens, meters: Arc::new(sessions.meters()?) })
-                } else {
-                    None
-                };
-                Self { sessions: Arc::new(sessions), audit, metering }
+                let tokens = Arc::new(SqliteTokens::open(data_dir)?);
+                let meters = if metering { Some(Arc::new(sessions.meters()?) as _) } else { None };
+                Self { sessions: Arc::new(sessions), audit, tokens, meters, shared: None }
             }
             StoreConfig::Mongo { uri, pool_size } => {
-                let sessions = MongoStore::connect(mongo_settings(uri, *pool_size)).await?;
+                let sessions = Arc::new(MongoStore::connect(mongo_settings(uri, *pool_size)).await?);
                 let audit = Arc::new(sessions.audit().await?);
-                let metering = if metering {
-                    let tokens = Arc::new(sessions.tokens().await?);
-                    Some(MeteringStores { tokens, meters: Arc::new(sessions.meters().await?) })
-                } else {
-                    None
-                };
-                Self { sessions: Arc::new(sessions), audit, metering }
+                let tokens = Arc::new(sessions.tokens().await?);
+                let meters = if metering { Some(Arc::new(sessions.meters().await?) as _) } else { None };
+                let shared = Some(Arc::clone(&sessions));
+                Self { sessions, audit, tokens, meters, shared }
             }
         })
+    }
+
+    /// Joins the other instances, whose `settings` have to be the same. `None`: there can be no other.
+    pub async fn join(&self, settings: &[(&'static str, String)]) -> Result<Option<Instances>, OpenError> {
+        match &self.shared {
+            Some(sessions) => sessions.join(settings).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -109,14 +117,6 @@ pub async fn open_audit(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn
             Arc::new(MongoAudit::connect(mongo_settings(uri, *pool_size)).await?)
         }
     })
-}
-
-/// Whether the stored grants were made with these keys; also if there are none. With others no token of any box would be
-/// found, and each would be told that its token is unknown.
-pub async fn opens_with(tokens: &dyn TokenStore, keys: &Keyring, now: Timestamp) -> Result<bool, StoreError> {
-    let page = tokens.grants(None, now).await?;
-    let opens = |grant: &MeterGrant| grant.covered(keys).is_some();
-    Ok(page.grants.is_empty() || page.grants.iter().any(opens))
 }
 
 fn mongo_settings(uri: &str, pool_size: u32) -> MongoSettings {
@@ -165,6 +165,12 @@ pub enum OpenError {
     /// Correct the user, the password or the rights of the user.
     #[error("MongoDB refuses this user: {0}")]
     Refused(String),
+    /// Give all instances the same.
+    #[error(
+        "another instance is running on this database with another {0}: it has to be the same for all (one that was \
+         killed counts for half a minute)"
+    )]
+    Disagrees(&'static str),
     /// MongoDB is too old, or a collection or its indexes are not as this program makes them.
     #[error("MongoDB cannot hold what this program keeps: {0}")]
     Layout(String),

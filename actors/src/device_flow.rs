@@ -2,11 +2,12 @@
 //!
 //! [`session`] is what can happen to one, as a pure state machine; [`registry`] owns all that are pending and writes them
 //! through to the [`store`]; [`throttler`] keeps devices to their interval; [`consent`] takes what a browser brings back
-//! from Enedis to a decision. Nothing here knows of metering data.
+//! from Enedis to a decision; [`reseal`] brings stored sessions under another key. Nothing here knows of metering data.
 
 pub mod consent;
 pub mod poll;
 pub mod registry;
+pub mod reseal;
 pub mod session;
 pub mod store;
 pub mod throttler;

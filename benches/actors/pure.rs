@@ -54,7 +54,7 @@ pub fn codes(c: &mut Criterion) {
     group.bench_function("user code parsed as typed", |b| b.iter(|| UserCode::parse(black_box(&typed))));
     let mut rng = StdRng::seed_from_u64(8);
     group.bench_function("token sealed", |b| {
-        b.iter(|| keys.seal(&mut rng, Purpose::Token, &owner, black_box(&[7; 400])))
+        b.iter(|| keys.seal(&mut rng, Purpose::Token, &owner, black_box(&[7; 400])));
     });
     let sealed = keys.seal(&mut rng, Purpose::Token, &owner, &[7; 400]);
     assert_eq!(keys.open(Purpose::Token, &owner, &sealed).as_deref(), Some([7; 400].as_slice()));

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use actors::base::store::StoreError;
+use actors::metering::tokens::installation::InstallationError;
 use rand::rngs::SysError;
 
 use crate::secret::SecretError;
@@ -25,8 +26,8 @@ pub enum CommandError {
     #[error("the token store cannot be opened")]
     Open(#[from] OpenError),
     /// Use the `SECRET_KEY` or the `DATA_DIR` of the server.
-    #[error("the stored tokens were made with another SECRET_KEY than this one")]
-    OtherKey,
+    #[error(transparent)]
+    Installation(#[from] InstallationError),
     /// Try again; what was done before stays.
     #[error("the token store failed; what was done before stays, and the command can be repeated")]
     Store(#[from] StoreError),
@@ -50,7 +51,12 @@ pub enum CommandError {
 impl CommandError {
     /// Whether the command was called or configured wrongly, as opposed to having failed.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage(_) | Self::Source(SourceError::NoDatabase))
+        matches!(
+            self,
+            Self::Usage(_)
+                | Self::Source(SourceError::NoDatabase)
+                | Self::Installation(InstallationError::OtherKey)
+        )
     }
 }
 

@@ -16,9 +16,10 @@ use super::source::EnvSource;
 
 /// Secrets that may stand in a file of their own, as orchestrators and systemd hand them over: the variable of the value,
 /// and the one of the file.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("CLIENT_SECRET", "CLIENT_SECRET_FILE"),
     ("SECRET_KEY", "SECRET_KEY_FILE"),
+    ("SECRET_KEYS_OLD", "SECRET_KEYS_OLD_FILE"),
     ("MONGODB_URI", "MONGODB_URI_FILE"),
 ];
 /// Longest such file, bytes.

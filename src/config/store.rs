@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::secret::{self, Key};
+use crate::secret::{self, Key, SecretError};
 
 use super::parse::{Reader, is_this_machine};
 
@@ -19,16 +19,38 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// `SECRET_KEY`; `None`: kept in `DATA_DIR`.
     pub secret_key: Option<Key>,
+    /// `SECRET_KEYS_OLD`: keys of before, which still open what was sealed under them.
+    pub old_keys: Vec<Key>,
     /// `WRITE_BATCH_MAX`.
     pub write_batch_max: usize,
 }
 
 impl StorageConfig {
+    /// Today's key, as [`secret::find`] has it, then those of before; `None` if there is none today.
+    pub fn find_keys(&self) -> Result<Option<Vec<Key>>, SecretError> {
+        Ok(secret::find(self.secret_key.as_ref(), &self.data_dir)?.map(|today| self.with_old(today)))
+    }
+
+    /// Today's key, as [`secret::load`] has it, then those of before.
+    pub fn load_keys(&self, fresh: impl FnOnce() -> [u8; 32]) -> Result<Vec<Key>, SecretError> {
+        Ok(self.with_old(secret::load(self.secret_key.as_ref(), &self.data_dir, fresh)?))
+    }
+
+    fn with_old(&self, today: Key) -> Vec<Key> {
+        [today].into_iter().chain(self.old_keys.iter().cloned()).collect()
+    }
+
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         let store = store(r);
         Self {
             data_dir: r.text("DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
             secret_key: secret_key(r, &store),
+            old_keys: r.value(
+                "SECRET_KEYS_OLD",
+                "keys of 64 hex digits, separated by commas",
+                Vec::new(),
+                |text| text.split(',').map(secret::parse).collect(),
+            ),
             write_batch_max: r.number("WRITE_BATCH_MAX", 512, 1..=10_000),
             store,
         }

@@ -23,6 +23,7 @@ mod commits;
 mod documents;
 pub(crate) mod errors;
 mod indexes;
+mod instances;
 mod link;
 mod meters;
 mod sessions;
@@ -32,6 +33,7 @@ mod tokens;
 use std::time::Duration;
 
 pub use self::audit::MongoAudit;
+pub use self::instances::{BEAT_EVERY, Instances};
 pub use self::meters::MongoMeters;
 pub use self::sessions::MongoStore;
 pub use self::tokens::MongoTokens;

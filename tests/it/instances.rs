@@ -147,20 +147,26 @@ async fn tokens_and_values_of_one_instance_are_good_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_with_another_key_does_not_start() {
-    let (world, second) = two_metering_instances().await;
-    let device = world.device().await;
-    assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
+async fn instances_have_to_agree() {
+    let (mut world, second) = two_instances("60").await;
     drop(second);
-    let wrong =
-        world.builder.clone().port(testkit::net::free_port().unwrap()).env("SECRET_KEY", "ab".repeat(32));
-    let refused = wrong.start().await.map(drop).unwrap_err().to_string();
-    assert!(refused.contains("another SECRET_KEY") && refused.contains("exit status: 1"), "{refused}");
-    let table = wrong.data_path().join("cache.csv");
-    std::fs::write(&table, "key,meters,expires_at\nclient_credentials,x,1893456000\n").unwrap();
-    for command in [&["tokens", "list"][..], &["import-php", "--file", table.to_str().unwrap()]] {
-        let refused = wrong.run(command).unwrap();
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("SECRET_KEY"), "{command:?} {refused:?}");
+    for (name, value) in [
+        ("FLOW", "CLIENT_CREDENTIALS"),
+        ("BASE_URL", "http://elsewhere"),
+        ("CLIENT_ID", "another"),
+        ("ENEDIS_CALLS_PER_SECOND", "7"),
+        ("ENEDIS_CALLS_PER_HOUR", "7"),
+    ] {
+        let builder = world.builder.clone().env("LISTEN", "127.0.0.1:0").env(name, value);
+        let refused = builder.start().await.map(drop).unwrap_err().to_string();
+        assert!(refused.contains(&format!("another {name}:")), "{refused}");
+        assert!(refused.contains("exit status: 64"), "{refused}");
     }
+    // Who stops is gone at once, and nobody has to agree with it.
+    world.server.end(crate::fixture::PATIENCE).await.unwrap();
+    world.builder = world.builder.clone().env("ENEDIS_CALLS_PER_HOUR", "7");
+    eventually("those that were killed are forgotten", || async {
+        world.builder.start().await.ok().map(drop)
+    })
+    .await;
 }

@@ -11,6 +11,7 @@ mod foreign;
 mod import;
 mod instances;
 mod journey;
+mod keys;
 mod lifecycle;
 mod metering;
 mod modes;

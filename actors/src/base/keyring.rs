@@ -1,5 +1,7 @@
-//! Keys derived from `SECRET_KEY`: keyed hashes for everything that is looked up, sealing for everything
-//! that must be read back.
+//! Keyed hashes for everything that is looked up, sealing for everything that must be read back.
+//!
+//! The keys of the hashes come of one root, which stays the same for the life of an installation: a hash cannot be made
+//! anew without what it is of. Sealing is under `SECRET_KEY`, and what was sealed under one of `SECRET_KEYS_OLD` still opens.
 //!
 //! Nothing a stranger sends or Enedis returns is stored in clear. Codes are found again by a 128-bit keyed
 //! BLAKE3 hash (one key per purpose, so a user code cannot be confused with a state); tokens, device-supplied
@@ -8,11 +10,11 @@
 use derive_more::{AsRef, Debug, From};
 use rand::Rng;
 use subtle::ConstantTimeEq;
-use zeroize::ZeroizeOnDrop;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
 use crate::base::meter::Meter;
-use crate::base::sealed::{Purpose, RowMark, Sealed, SecretKeys, derive};
+use crate::base::sealed::{KeyId, Purpose, RowMark, Sealed, SecretKeys, derive};
 
 /// Shard slots. Codes of one session are drawn until they share a slot, so that one message finds the
 /// session by any of them, whatever `SHARDS` is today or was when the session was stored.
@@ -99,7 +101,7 @@ pub struct CacheKey(pub [u8; 32]);
 
 /// All keys of one installation. Instances that share a store share the secret and thus the keyring.
 #[derive(Clone, ZeroizeOnDrop, Debug)]
-#[debug("Keyring({:?})", secret.id)]
+#[debug("Keyring({secret:?}, {old:?})")]
 pub struct Keyring {
     device: [u8; 32],
     user: [u8; 32],
@@ -113,13 +115,26 @@ pub struct Keyring {
     proof: [u8; 32],
     meter: [u8; 32],
     cache: [u8; 32],
+    // They overwrite themselves.
+    #[zeroize(skip)]
     secret: SecretKeys,
+    #[zeroize(skip)]
+    old: Vec<SecretKeys>,
 }
 
 impl Keyring {
-    /// Derives every key from the installation's 256-bit secret.
+    /// The keys of an installation that never had another secret: the root is the secret.
     pub fn new(secret: &[u8; 32]) -> Self {
-        let derive = |purpose: &str| derive(purpose, secret);
+        Self::with(secret, secret, &[])
+    }
+
+    /// The keys of hashes from `root`; those of sealing from `secret`, and from `old` for what was sealed under them.
+    pub fn with<'a>(
+        root: &[u8; 32],
+        secret: &'a [u8; 32],
+        old: impl IntoIterator<Item = &'a [u8; 32]>,
+    ) -> Self {
+        let derive = |purpose: &str| derive(purpose, root);
         Self {
             device: derive("device code hash"),
             user: derive("user code hash"),
@@ -134,6 +149,7 @@ impl Keyring {
             meter: derive("meter hash"),
             cache: derive("meter cache key"),
             secret: SecretKeys::new(secret),
+            old: old.into_iter().map(SecretKeys::new).collect(),
         }
     }
 
@@ -223,10 +239,39 @@ impl Keyring {
         self.secret.seal(rng, purpose, owner.as_ref(), secret)
     }
 
-    /// Opens what [`Keyring::seal`] made for the same purpose and owner; `None` if it was made under another `SECRET_KEY`
-    /// or for something else, or is damaged.
+    /// Opens what [`Keyring::seal`] made for the same purpose and owner; `None` if it was made under a secret that is none
+    /// of ours, or for something else, or is damaged.
     pub fn open(&self, purpose: Purpose<'_>, owner: &impl AsRef<[u8]>, sealed: &Sealed) -> Option<Vec<u8>> {
-        self.secret.open(purpose, owner.as_ref(), sealed)
+        self.secrets().find_map(|secret| secret.open(purpose, owner.as_ref(), sealed))
+    }
+
+    /// The same sealed under today's secret; `None` if it is already, or cannot be opened.
+    pub fn reseal(
+        &self,
+        rng: &mut impl Rng,
+        purpose: Purpose<'_>,
+        owner: &impl AsRef<[u8]>,
+        sealed: &Sealed,
+    ) -> Option<Sealed> {
+        if sealed.key() == Some(self.key()) {
+            return None;
+        }
+        let plain = Zeroizing::new(self.open(purpose, owner, sealed)?);
+        Some(self.seal(rng, purpose, owner, &plain))
+    }
+
+    /// The secret that is sealed under.
+    pub fn key(&self) -> KeyId {
+        self.secret.id
+    }
+
+    /// All secrets that are known, today's first.
+    pub fn known(&self) -> impl Iterator<Item = KeyId> {
+        self.secrets().map(|secret| secret.id)
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &SecretKeys> {
+        [&self.secret].into_iter().chain(&self.old)
     }
 
     /// Marks a row of the store as written here.
@@ -236,7 +281,7 @@ impl Keyring {
 
     /// Whether [`Keyring::mark`] gave this mark to this row.
     pub fn has_marked(&self, row: &[u8], mark: RowMark) -> bool {
-        self.secret.has_marked(row, mark)
+        self.secrets().any(|secret| secret.has_marked(row, mark))
     }
 }
 

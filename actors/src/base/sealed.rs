@@ -6,7 +6,7 @@
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
-use derive_more::{Debug, From};
+use derive_more::{Debug, Display, From};
 use rand::{Rng, RngExt};
 use subtle::ConstantTimeEq;
 use zeroize::ZeroizeOnDrop;
@@ -34,6 +34,8 @@ pub enum Purpose<'a> {
     Meters(&'a [u8]),
     /// What is remembered of a meter, bound to whose it is and to its times.
     Remembered(&'a [u8]),
+    /// The root of all keyed hashes, bound to the rest of the installation's record.
+    Root(&'a [u8]),
 }
 
 impl Purpose<'_> {
@@ -46,22 +48,24 @@ impl Purpose<'_> {
             Self::Delivered => 4,
             Self::Meters(_) => 5,
             Self::Remembered(_) => 6,
+            Self::Root(_) => 7,
         }
     }
 
     /// What is authenticated beside the secret. The owners of one purpose have one length, so that no two read alike.
     fn bound(self, owner: &[u8]) -> Vec<u8> {
         let terms = match self {
-            Self::Meters(terms) | Self::Remembered(terms) => terms,
+            Self::Meters(terms) | Self::Remembered(terms) | Self::Root(terms) => terms,
             Self::ClientSecret | Self::Verifier | Self::Token | Self::Delivered => &[],
         };
         [&[FORMAT, self.number()], owner, terms].concat()
     }
 }
 
-/// Names the secret that something is sealed under.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// Names the secret that something is sealed under: 8 hex digits, from which nothing can be told of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Display)]
 #[debug("{}", hex::encode(_0))]
+#[display("{}", hex::encode(_0))]
 pub struct KeyId([u8; KEY_ID_LEN]);
 
 /// A sealed secret: format, key id, nonce, ciphertext and tag. Opaque to every store.
@@ -78,6 +82,11 @@ impl Sealed {
     /// From the stored form; damage is found when it is opened.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes.into_boxed_slice())
+    }
+
+    /// The secret it is sealed under; `None` if it is damaged.
+    pub fn key(&self) -> Option<KeyId> {
+        self.0.get(1..)?.first_chunk().copied().map(KeyId)
     }
 }
 
@@ -99,7 +108,8 @@ impl RowMark {
 }
 
 /// The keys that come of one secret.
-#[derive(Clone, ZeroizeOnDrop)]
+#[derive(Clone, ZeroizeOnDrop, Debug)]
+#[debug("{id}")]
 pub(super) struct SecretKeys {
     #[zeroize(skip)]
     pub(super) id: KeyId,
@@ -187,6 +197,7 @@ mod tests {
             Purpose::Delivered,
             Purpose::Meters(&[]),
             Purpose::Remembered(&[]),
+            Purpose::Root(&[]),
         ] {
             assert_eq!(keys.open(other, &OWNER, &sealed), None, "{other:?}");
         }

@@ -80,6 +80,14 @@ impl CacheEntry {
         let bound = bound(self.owner, self.fetched, self.expires);
         keys.open(Purpose::Remembered(&bound), &self.key, &Sealed::from_bytes(self.sealed.clone()))
     }
+
+    /// The same sealed under today's key; `None` if it is already, or cannot be opened.
+    pub fn resealed(&self, keys: &Keyring, rng: &mut impl Rng) -> Option<Self> {
+        let bound = bound(self.owner, self.fetched, self.expires);
+        let sealed = Sealed::from_bytes(self.sealed.clone());
+        let sealed = keys.reseal(rng, Purpose::Remembered(&bound), &self.key, &sealed)?;
+        Some(Self { sealed: sealed.as_bytes().to_vec(), ..self.clone() })
+    }
 }
 
 fn bound(owner: CacheKey, fetched: Timestamp, expires: Timestamp) -> Vec<u8> {
@@ -108,6 +116,12 @@ pub trait MeterCache: Send + Sync + 'static {
     /// Deletes what has expired at `now`; then, while more than `max_bytes` of sealed values are stored, those that
     /// were fetched first. A bounded number a call; answers how many went. 0 means: done.
     async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError>;
+
+    /// Live entries behind `after`, in the order of their keys, some hundred a call; empty at the end.
+    async fn page(&self, after: Option<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError>;
+
+    /// Seals values anew: each second one takes the first one's place, unless another has taken it, or it is gone.
+    async fn reseal(&self, entries: Vec<(CacheEntry, CacheEntry)>) -> Result<(), StoreError>;
 
     /// Deletes every entry of one owner: its consent was withdrawn, or given anew.
     async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError>;

@@ -10,6 +10,7 @@
 //! hashes. A refresh token stays the same for life, because the plugin sends a refresh again whose answer was lost, and
 //! strict rotation would lock it out. Access tokens given before stay good until they end.
 
+pub mod installation;
 pub mod record;
 pub mod service;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::Rng;
 
+use self::installation::Installation;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, TokenHash};
 use crate::base::meter::{Meter, meters_text, parse_meters};
@@ -182,6 +184,20 @@ pub trait TokenStore: Send + Sync + 'static {
     /// How many live grants are unproven, of one network or of all.
     async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError>;
 
+    /// Seals the meters of a grant anew. `Conflict` unless they are sealed as `before`.
+    async fn reseal(&self, refresh: TokenHash, before: Sealed, meters: Sealed)
+    -> Result<Written, StoreError>;
+
+    /// The record of the installation, if it has one.
+    async fn installation(&self) -> Result<Option<Installation>, StoreError>;
+
+    /// Stores the record. `Conflict` unless the stored one has the root `before`; `None`: unless there is none.
+    async fn put_installation(
+        &self,
+        before: Option<Sealed>,
+        record: Installation,
+    ) -> Result<Written, StoreError>;
+
     /// Deletes what has expired at `now`, a bounded number a call; answers how much went. A backend that deletes by
     /// itself answers 0.
     async fn purge(&self, _now: Timestamp) -> Result<u64, StoreError> {
@@ -212,6 +228,12 @@ impl Terms {
 }
 
 impl MeterGrant {
+    /// Its meters sealed under today's key; `None` if they are already, or cannot be opened.
+    pub fn resealed(&self, keys: &Keyring, rng: &mut impl Rng) -> Option<Sealed> {
+        let bound = bound(self.client_id.as_deref(), self.consented_at, self.origin);
+        keys.reseal(rng, Purpose::Meters(&bound), &self.refresh, &self.meters)
+    }
+
     /// What is sealed in it; `None` if the grant is not as it was made: sealed under another key, its terms or meters
     /// altered, or living longer than the consent.
     pub fn covered(&self, keys: &Keyring) -> Option<Covered> {

@@ -20,6 +20,7 @@ use crate::metering::cache::CacheEntry;
 use crate::metering::civil::moment_text;
 use crate::metering::request::{DayRange, MeterRequest, Resource};
 use crate::metering::resource_server::{Point, Reading};
+use crate::metering::tokens::installation::Installation;
 use crate::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
 
 /// The present of every sample. Far ahead of any database's own clock, so that no database deletes a sample as
@@ -159,6 +160,12 @@ impl Samples {
             unproven: self.rng.random_bool(0.4),
             used_at: None,
         }
+    }
+
+    /// A record of an installation; it cannot be opened.
+    pub fn installation(&mut self) -> Installation {
+        let accepted_at = self.rng.random_bool(0.5).then_some(NOW);
+        Installation { id: self.rng.random(), made_at: NOW, accepted_at, root: self.sealed() }
     }
 
     /// An access token of `grant`, issued at `issued_at`.

@@ -58,6 +58,10 @@ pub(super) fn meters() -> [IndexModel; 3] {
     ]
 }
 
+pub(super) fn instances(life: Duration) -> [IndexModel; 1] {
+    [index("seen", doc! { "seen": 1 }, deleted_after(life))]
+}
+
 pub(super) fn polls(life: Duration) -> [IndexModel; 1] {
     [index("life", doc! { "at": 1 }, deleted_after(life))]
 }

@@ -35,6 +35,9 @@ use crate::store::{OpenError, undamaged};
 const COLLECTION: &str = "meter_cache";
 /// Entries read, stored or evicted with one command.
 const CHUNK: u32 = 1_200;
+/// Entries of one page, of 64 KiB at most, and how many are sealed anew with one command.
+const PAGE: u32 = 200;
+const RESEALED: usize = 50;
 /// Bytes of values stored with one command, which is a document and as such has 16 MiB at most.
 const CHUNK_BYTES: usize = 4 << 20;
 
@@ -92,6 +95,36 @@ impl MeterCache for MongoMeters {
         self.link.change(async move { evict(&entries, now, max_bytes).await }).await
     }
 
+    async fn page(&self, after: Option<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
+        let entries = self.entries.clone();
+        // An empty key is below every other.
+        let after = after.map_or_else(|| binary(b""), binary);
+        let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };
+        let page = async move {
+            let found = entries.find(filter).sort(doc! { "_id": 1 }).hint(Hint::Keys(doc! { "_id": 1 }));
+            found.limit(PAGE.into()).batch_size(PAGE).await?.try_collect::<Vec<_>>().await
+        };
+        Ok(undamaged(self.link.ask(page).await?.iter().map(entry)))
+    }
+
+    async fn reseal(&self, entries: Vec<(CacheEntry, CacheEntry)>) -> Result<(), StoreError> {
+        let resealed = |(before, after): (CacheEntry, CacheEntry)| {
+            let filter = doc! { "_id": binary(before.key), "sealed": binary(before.sealed) };
+            doc! { "q": filter, "u": { "$set": { "sealed": binary(after.sealed) } } }
+        };
+        let (database, mut chunks) = (self.link.database().clone(), Vec::new());
+        for chunk in entries.chunks(RESEALED) {
+            chunks.push(chunk.iter().cloned().map(resealed).collect::<Vec<_>>());
+        }
+        let reseal = async move {
+            for chunk in chunks {
+                run_updates(&database, chunk).await?;
+            }
+            Ok(())
+        };
+        self.link.write(reseal).await
+    }
+
     async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {
         // With the database's own write concern.
         let entries = self.link.database().collection::<RawDocumentBuf>(COLLECTION);
@@ -114,22 +147,22 @@ async fn store(database: &Database, entries: Vec<CacheEntry>) -> Result<(), Stor
     store_chunk(database, chunk).await
 }
 
-async fn store_chunk(database: &Database, upserts: Vec<Document>) -> Result<(), StoreError> {
-    let again = run_upserts(database, upserts).await?;
+async fn store_chunk(database: &Database, updates: Vec<Document>) -> Result<(), StoreError> {
+    let again = run_updates(database, updates).await?;
     // An upsert that meets a document it did not match has met one that was fetched later, or one that was stored at
     // the same instant. The second time the document is there, so that only the former meets it again.
-    run_upserts(database, again).await.map(drop)
+    run_updates(database, again).await.map(drop)
 }
 
 /// Answers those that met another document.
-async fn run_upserts(database: &Database, upserts: Vec<Document>) -> Result<Vec<Document>, StoreError> {
-    if upserts.is_empty() {
+async fn run_updates(database: &Database, updates: Vec<Document>) -> Result<Vec<Document>, StoreError> {
+    if updates.is_empty() {
         return Ok(Vec::new());
     }
     // Each entry is on its own: one that is refused does not stop those behind it.
     let command = doc! {
         "update": COLLECTION,
-        "updates": upserts.clone(),
+        "updates": updates.clone(),
         "ordered": false,
         "writeConcern": { "w": 1 },
     };
@@ -141,7 +174,7 @@ async fn run_upserts(database: &Database, upserts: Vec<Document>) -> Result<Vec<
             return Err(failed_document(code, error.get_str("codeName").ok()));
         }
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
-        again.extend(index.and_then(|index| upserts.get(index)).cloned());
+        again.extend(index.and_then(|index| updates.get(index)).cloned());
     }
     Ok(again)
 }

@@ -24,7 +24,7 @@ use super::changes::{self, Memory};
 use super::documents::{binary, live, next, record};
 use super::link::{Link, stopped};
 use super::shared_polls::SharedPolls;
-use super::{MongoAudit, MongoMeters, MongoSettings, MongoTokens, commits, indexes};
+use super::{Instances, MongoAudit, MongoMeters, MongoSettings, MongoTokens, commits, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "device_sessions";
@@ -71,6 +71,11 @@ impl MongoStore {
     /// The tokens in the same database, through the same connections. Makes their collection's indexes.
     pub async fn tokens(&self) -> Result<MongoTokens, OpenError> {
         MongoTokens::on(Arc::clone(&self.link)).await
+    }
+
+    /// Joins the other instances on the same database, by settings that have to be the same. Refuses if one differs.
+    pub async fn join(&self, settings: &[(&'static str, String)]) -> Result<Instances, OpenError> {
+        Instances::join(Arc::clone(&self.link), settings).await
     }
 
     /// The cache of metering data in the same database, through the same connections. Makes its collection's indexes.

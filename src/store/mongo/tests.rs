@@ -102,7 +102,7 @@ fn an_update_sets_what_an_event_can_change_and_removes_the_rest() {
     let set = doc! {
         "rev": 2_i64, "phase": 2_i32, "expires_ms": MS + 1, "purge_at": DateTime::from_millis(MS + 2),
         "browser": bytes(4), "state": bytes(5), "verifier": binary([6; 60]), "confirmed_ms": MS + 3,
-        "grant": bytes(7), "mark_ms": MS + 4,
+        "grant": bytes(7), "mark_ms": MS + 4, "client_secret": binary([3; 50]),
     };
     let changed = doc! { "changed": true };
     let update = doc! { "$set": set, "$currentDate": changed.clone(), "$unset": { "sealed": "" } };
@@ -110,6 +110,7 @@ fn an_update_sets_what_an_event_can_change_and_removes_the_rest() {
     let set = doc! { "rev": 0_i64, "phase": 0_i32, "expires_ms": MS + 1, "purge_at": DateTime::from_millis(MS + 2) };
     let unset = doc! {
         "browser": "", "state": "", "verifier": "", "confirmed_ms": "", "grant": "", "mark_ms": "", "sealed": "",
+        "client_secret": "",
     };
     let update = doc! { "$set": set, "$currentDate": changed, "$unset": unset };
     assert_eq!(commits::update(&pending().0), update);

@@ -7,6 +7,8 @@
 //!
 //! and, in `claims`, which grant an authorisation of the v2 page belongs to: `{ _id: authorisation, refresh, browser, until }`.
 //!
+//! and, in `installation`, its record: `{ _id: "installation", id, made_ms, accepted_ms, root }`.
+//!
 //! A grant is one document with its access tokens, of which there are [`ACCESS_MAX`] at most: a server without
 //! transactions still changes one document as a whole. So a grant is stored with its first token or not at all, a token
 //! is issued to a grant that is there or not at all, and a revocation takes all tokens with it; a crash leaves nothing
@@ -18,8 +20,9 @@ use std::sync::Arc;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{BrowserHash, GrantHash, MeterHash, TokenHash};
 use actors::base::network::Network;
-use actors::base::sealed::RowMark;
+use actors::base::sealed::{RowMark, Sealed};
 use actors::base::store::{Damaged, StoreError, Written, millis, timestamp};
+use actors::metering::tokens::installation::Installation;
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
@@ -27,6 +30,7 @@ use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::Hint;
+use mongodb::results::UpdateResult;
 
 use super::documents::{binary, fields, live, next, record};
 use super::errors::is_duplicate;
@@ -37,6 +41,7 @@ use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_grants";
 const CLAIMS: &str = "claims";
+const INSTALLATION: &str = "installation";
 /// Grants of one page.
 const PAGE: u32 = 1000;
 
@@ -47,6 +52,7 @@ pub struct MongoTokens {
     link: Arc<Link>,
     grants: Collection<RawDocumentBuf>,
     claims: Collection<Document>,
+    installation: Collection<Document>,
 }
 
 impl MongoTokens {
@@ -65,7 +71,8 @@ impl MongoTokens {
             prepared.1.create_indexes(indexes::claims()).await.map(drop)
         };
         link.prepare(prepare).await?;
-        Ok(Self { link, grants, claims })
+        let installation = link.database().collection(INSTALLATION);
+        Ok(Self { link, grants, claims, installation })
     }
 
     /// The audit record in the same database, through the same connections.
@@ -131,10 +138,7 @@ impl TokenStore for MongoTokens {
             "$push": { "access": { "$each": [token(access)], "$slice": keep } },
             "$set": { "used_ms": millis(access.issued_at) },
         };
-        let issue = async move {
-            let updated = grants.update_one(filter, update).await?;
-            Ok(if updated.matched_count == 1 { Written::Applied } else { Written::Conflict })
-        };
+        let issue = async move { grants.update_one(filter, update).await.map(|done| written(&done)) };
         self.change(issue).await
     }
 
@@ -219,6 +223,49 @@ impl TokenStore for MongoTokens {
         self.link.change(prove).await
     }
 
+    async fn reseal(
+        &self,
+        refresh: TokenHash,
+        before: Sealed,
+        meters: Sealed,
+    ) -> Result<Written, StoreError> {
+        let grants = self.grants.clone();
+        let filter = doc! { "_id": binary(refresh), "meters": binary(before.as_bytes()) };
+        let update = doc! { "$set": { "meters": binary(meters.as_bytes()) } };
+        self.change(async move { grants.update_one(filter, update).await.map(|done| written(&done)) }).await
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        let installation = self.installation.clone();
+        let found = self.link.ask(async move { installation.find_one(the_one()).await }).await?;
+        Ok(found.as_ref().map(read_installation).transpose()?)
+    }
+
+    async fn put_installation(
+        &self,
+        before: Option<Sealed>,
+        record: Installation,
+    ) -> Result<Written, StoreError> {
+        let installation = self.installation.clone();
+        let Installation { id, made_at, accepted_at, root } = record;
+        let mut document = the_one();
+        document.extend(doc! {
+            "id": binary(id),
+            "made_ms": millis(made_at),
+            "accepted_ms": accepted_at.map(millis),
+            "root": binary(root.as_bytes()),
+        });
+        let put = async move {
+            let Some(before) = before else {
+                return installation.insert_one(document).await.map(|_| Written::Applied);
+            };
+            let mut filter = the_one();
+            filter.insert("root", binary(before.as_bytes()));
+            installation.replace_one(filter, document).await.map(|done| written(&done))
+        };
+        self.change(put).await
+    }
+
     async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError> {
         let grants = self.grants.clone();
         let mut filter = doc! { "unproven": true, "expires_at": live(now) };
@@ -228,6 +275,24 @@ impl TokenStore for MongoTokens {
         let hint = Hint::Name(UNPROVEN.into());
         self.link.ask(async move { grants.count_documents(filter).hint(hint).await }).await
     }
+}
+
+fn written(done: &UpdateResult) -> Written {
+    if done.matched_count == 1 { Written::Applied } else { Written::Conflict }
+}
+
+fn the_one() -> Document {
+    doc! { "_id": INSTALLATION }
+}
+
+fn read_installation(document: &Document) -> Result<Installation, Damaged> {
+    let bytes = |name| document.get_binary_generic(name).map_err(|_| Damaged("installation"));
+    Ok(Installation {
+        id: bytes("id")?.as_slice().try_into().map_err(|_| Damaged("installation"))?,
+        made_at: timestamp(document.get_i64("made_ms").map_err(|_| Damaged("installation"))?),
+        accepted_at: document.get_i64("accepted_ms").ok().map(timestamp),
+        root: Sealed::from_bytes(bytes("root")?.clone()),
+    })
 }
 
 fn by_id() -> Hint {

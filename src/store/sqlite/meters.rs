@@ -35,15 +35,16 @@ pub struct SqliteMeters {
     // Dropped before the lock.
     workers: Workers,
     path: PathBuf,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl SqliteMeters {
-    /// Opens the cache in `dir`, which `lock` holds.
-    pub(super) fn open(dir: &Path, lock: Lock) -> Result<Self, OpenError> {
+    /// Opens the cache in `dir`, which `lock` holds; without one, beside the process that has it.
+    pub(super) fn open(dir: &Path, lock: Option<Lock>) -> Result<Self, OpenError> {
         let path = dir.join(FILE);
         let open = || Workers::open(&path, &sql::SCHEMA, THREADS, WRITES_QUEUED);
         let workers = match open() {
+            refused @ Err(_) if lock.is_none() => refused?,
             Err(error @ (OpenError::Damaged { .. } | OpenError::Newer { .. })) => {
                 let aside = files::set_aside(&path)
                     .map_err(|source| OpenError::Directory { path: path.clone(), source: source.into() })?;
@@ -95,6 +96,14 @@ impl MeterCache for SqliteMeters {
 
     async fn evict(&self, now: Timestamp, max_bytes: u64) -> Result<u64, StoreError> {
         self.write(move |db| delete_some(db, |db| sql::evict(db, now, max_bytes))).await
+    }
+
+    async fn page(&self, after: Option<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
+        self.read(move |db| sql::page(db, after, now)).await
+    }
+
+    async fn reseal(&self, entries: Vec<(CacheEntry, CacheEntry)>) -> Result<(), StoreError> {
+        self.write(move |db| transact(db, |db| sql::reseal(db, &entries))).await
     }
 
     async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {

@@ -41,7 +41,7 @@ pub struct SqliteStore {
     // Dropped before the lock.
     workers: Workers,
     dir: PathBuf,
-    lock: Lock,
+    lock: Option<Lock>,
 }
 
 impl SqliteStore {
@@ -49,7 +49,16 @@ impl SqliteStore {
     /// Blocks while it recovers what a crash left in the write-ahead log.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         files::make_directory(dir)?;
-        let lock = Lock::take(dir)?;
+        Self::with(dir, Some(Lock::take(dir)?))
+    }
+
+    /// The same beside the process that holds the lock, for an operator's command.
+    pub fn beside(dir: &Path) -> Result<Self, OpenError> {
+        files::make_directory(dir)?;
+        Self::with(dir, None)
+    }
+
+    fn with(dir: &Path, lock: Option<Lock>) -> Result<Self, OpenError> {
         let workers = Workers::open(&dir.join(FILE), &sql::SCHEMA, THREADS, WRITES_QUEUED)?;
         files::make_durable(dir)?;
         Ok(Self { workers, dir: dir.into(), lock })

@@ -1,4 +1,4 @@
-//! Grants and access tokens in `tokens.sqlite`.
+//! Grants, access tokens and the installation's record in `tokens.sqlite`.
 //!
 //! Promises: each method is one transaction; what was
 //! acknowledged survives `kill -9` and a power cut (`synchronous=FULL`); nothing is remembered between calls, so that
@@ -14,7 +14,9 @@ use std::path::Path;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::{MeterHash, TokenHash};
 use actors::base::network::Network;
+use actors::base::sealed::Sealed;
 use actors::base::store::{StoreError, Written, millis};
+use actors::metering::tokens::installation::Installation;
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
@@ -108,6 +110,28 @@ impl TokenStore for SqliteTokens {
 
     async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError> {
         self.workers.read(move |db| sql::count_unproven(db, network, now)).await
+    }
+
+    async fn reseal(
+        &self,
+        refresh: TokenHash,
+        before: Sealed,
+        meters: Sealed,
+    ) -> Result<Written, StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::reseal(db, refresh, &before, &meters))).await
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        self.workers.read(sql::installation).await
+    }
+
+    async fn put_installation(
+        &self,
+        before: Option<Sealed>,
+        record: Installation,
+    ) -> Result<Written, StoreError> {
+        let put = move |db: &_| transact(db, |db| sql::put_installation(db, before.as_ref(), &record));
+        self.workers.write(put).await
     }
 
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {

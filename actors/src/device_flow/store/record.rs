@@ -26,8 +26,7 @@ pub enum PhaseTag {
 }
 
 /// Fields that no event changes: an update leaves them as they were inserted.
-pub const FIXED: [&str; 8] =
-    ["_id", "user", "client_id", "client_secret", "scope", "agent", "network", "requested_ms"];
+pub const FIXED: [&str; 7] = ["_id", "user", "client_id", "scope", "agent", "network", "requested_ms"];
 
 /// A session as fields. Times are milliseconds since the epoch; hashes have 16 bytes. `Date` is what the backend keeps
 /// a date in by which it can delete. The names that serde sees are on disk: never rename.

@@ -1,5 +1,6 @@
 //! What a meter cache means, as a map behind a lock; and any sequence of operations, which ends as it does there.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,23 @@ impl MeterCache for Model {
         Ok(gone as u64)
     }
 
+    async fn page(&self, after: Option<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
+        let entries = self.0.lock()?;
+        let rest = entries.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let live = rest.map(|(_, entry)| entry).filter(|entry| entry.expires > now);
+        Ok(live.take(CHUNK).cloned().collect())
+    }
+
+    async fn reseal(&self, pairs: Vec<(CacheEntry, CacheEntry)>) -> Result<(), StoreError> {
+        let mut entries = self.0.lock()?;
+        for (before, after) in pairs {
+            if let Some(entry) = entries.get_mut(&before.key).filter(|entry| entry.sealed == before.sealed) {
+                entry.sealed = after.sealed;
+            }
+        }
+        Ok(())
+    }
+
     async fn forget(&self, owner: CacheKey) -> Result<u64, StoreError> {
         let mut entries = self.0.lock()?;
         let before = entries.len();
@@ -93,7 +111,7 @@ pub async fn agrees_with_a_model<P: Place<dyn MeterCache>>((_, cache, _): Trial<
     let (mut now, mut answers) = (NOW, 0);
     let all = (0..KEYS).map(key);
     for n in 0..STEPS {
-        match rng.random_range(0..12) {
+        match rng.random_range(0..13) {
             0..=5 => {
                 let mut batch = Vec::new();
                 for _ in 0..rng.random_range(1..12) {
@@ -119,15 +137,39 @@ pub async fn agrees_with_a_model<P: Place<dyn MeterCache>>((_, cache, _): Trial<
                 let (got, want) = tokio::join!(evict(&cache, now, max_bytes), evict(&model, now, max_bytes));
                 assert_eq!(got, want, "evict at step {n}");
             }
+            10 => {
+                let mut pairs = Vec::new();
+                for before in get_at(&model, all.clone(), now).await.into_values() {
+                    let sealed = vec![8; before.sealed.len()];
+                    let after = CacheEntry { sealed, ..before.clone() };
+                    let before = CacheEntry { sealed: vec![7; before.sealed.len()], ..before };
+                    // Some were changed meanwhile.
+                    pairs.push(if rng.random_bool(0.7) { (before, after) } else { (after.clone(), after) });
+                }
+                same!(n, [cache, model].reseal(pairs));
+            }
             9 => now = now + Duration::from_secs(rng.random_range(0..20)),
             _ => {
                 let (got, want) =
                     tokio::join!(get_at(&cache, all.clone(), now), get_at(&model, all.clone(), now));
                 assert_eq!(got, want, "entries at step {n}");
+                assert_eq!(pages(&cache, now).await, want, "pages at step {n}");
             }
         }
     }
     assert_eq!(get_at(&cache, all.clone(), now).await, get_at(&model, all, now).await);
+}
+
+async fn pages(cache: &Cache, now: Timestamp) -> Entries {
+    let mut all = Entries::new();
+    loop {
+        let after = all.keys().next_back().copied();
+        let page = cache.page(after, now).await.expect("the cache can be read");
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page.into_iter().map(|entry| (entry.key, entry)));
+    }
 }
 
 fn key(slot: u8) -> CacheKey {

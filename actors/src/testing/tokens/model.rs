@@ -14,8 +14,9 @@ use super::{Store, Trial, live};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, GrantHash, MeterHash, TokenHash};
 use crate::base::network::Network;
-use crate::base::sealed::RowMark;
+use crate::base::sealed::{RowMark, Sealed};
 use crate::base::store::{StoreError, Written};
+use crate::metering::tokens::installation::Installation;
 use crate::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use crate::testing::{Kept, NOW, Place, drain, same};
 
@@ -39,6 +40,7 @@ struct Inner {
     grants: BTreeMap<TokenHash, MeterGrant>,
     access: BTreeMap<TokenHash, Access>,
     claims: BTreeMap<GrantHash, Claim>,
+    installation: Option<Installation>,
 }
 
 impl Model {
@@ -188,6 +190,37 @@ impl TokenStore for Model {
         Ok(self.0.lock()?.count_unproven(network, now))
     }
 
+    async fn reseal(
+        &self,
+        refresh: TokenHash,
+        before: Sealed,
+        meters: Sealed,
+    ) -> Result<Written, StoreError> {
+        let mut inner = self.0.lock()?;
+        let grant = inner.grants.get_mut(&refresh).filter(|grant| grant.meters == before);
+        Ok(grant.map_or(Written::Conflict, |grant| {
+            grant.meters = meters;
+            Written::Applied
+        }))
+    }
+
+    async fn installation(&self) -> Result<Option<Installation>, StoreError> {
+        Ok(self.0.lock()?.installation.clone())
+    }
+
+    async fn put_installation(
+        &self,
+        before: Option<Sealed>,
+        record: Installation,
+    ) -> Result<Written, StoreError> {
+        let mut inner = self.0.lock()?;
+        if inner.installation.as_ref().map(|record| &record.root) != before.as_ref() {
+            return Ok(Written::Conflict);
+        }
+        inner.installation = Some(record);
+        Ok(Written::Applied)
+    }
+
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
         Ok(self.0.lock()?.purge(now))
     }
@@ -206,7 +239,7 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
         let expires_at = now + Duration::from_secs(20);
         let mark = rng.random_bool(0.9).then(|| RowMark::from(rng.random::<[u8; 16]>()));
         let access = Access { token, refresh, issued_at: now, expires_at, mark };
-        match rng.random_range(0..24) {
+        match rng.random_range(0..26) {
             0..=3 => {
                 let owners: Vec<_> = (0..2).map(|_| meter(rng.random_range(0..METERS))).collect();
                 let expires_at = now + Duration::from_secs(rng.random_range(5..90));
@@ -238,6 +271,19 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
             23 => {
                 let network = rng.random_bool(0.7).then(|| Network::from_number(rng.random_range(1..4)));
                 same!(n, [store, model].count_unproven(network, now));
+            }
+            24 => {
+                let stored = model.find_refresh(refresh, now).await.expect("a model");
+                let before = stored.map_or_else(|| samples.sealed(), |grant| grant.meters);
+                let meters = samples.sealed();
+                same!(n, [store, model].reseal(refresh, before, meters));
+            }
+            25 => {
+                let stored = model.installation().await.expect("a model").map(|record| record.root);
+                let before = if rng.random_bool(0.7) { stored } else { Some(samples.sealed()) };
+                let record = samples.installation();
+                same!(n, [store, model].put_installation(before, record));
+                same!(n, [store, model].installation());
             }
             17 | 18 => now = now + Duration::from_secs(rng.random_range(0..8)),
             _ => compare(&store, &model, now, n).await,

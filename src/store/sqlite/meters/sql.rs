@@ -4,12 +4,14 @@ use actors::base::clock::Timestamp;
 use actors::base::keyring::CacheKey;
 use actors::base::store::{millis, timestamp};
 use actors::metering::cache::CacheEntry;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::store::sqlite::schema::Schema;
 
 /// Entries evicted by one call: what waits behind it waits a tenth of a second when there are millions.
 const CHUNK: u32 = 1_000;
+/// Entries of one page.
+const PAGE_ROWS: u32 = 500;
 
 pub(super) const SCHEMA: Schema = Schema {
     // "DfPm"
@@ -48,6 +50,9 @@ pub(super) const SCHEMA: Schema = Schema {
 // A sign before a column keeps its index out of the plan.
 pub(super) const GET: &str =
     "SELECT owner, sealed, fetched_ms, expires_ms FROM entry WHERE key = ?1 AND +expires_ms > ?2";
+const PAGE: &str = "SELECT owner, sealed, fetched_ms, expires_ms, key FROM entry \
+    WHERE key > ?1 AND +expires_ms > ?2 ORDER BY key LIMIT ?3";
+const RESEAL: &str = "UPDATE entry SET sealed = ?3 WHERE key = ?1 AND sealed = ?2";
 const PUT: &str = "INSERT INTO entry (key, owner, sealed, fetched_ms, expires_ms) VALUES (?1, ?2, ?3, ?4, ?5) \
     ON CONFLICT (key) DO UPDATE SET owner = excluded.owner, sealed = excluded.sealed, \
     fetched_ms = excluded.fetched_ms, expires_ms = excluded.expires_ms \
@@ -72,18 +77,36 @@ pub(super) fn get(
     let mut statement = view.prepare_cached(GET)?;
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
-        let entry = statement.query_row(params![key.0, millis(now)], |row| {
-            Ok(CacheEntry {
-                key,
-                owner: CacheKey(row.get(0)?),
-                sealed: row.get(1)?,
-                fetched: timestamp(row.get(2)?),
-                expires: timestamp(row.get(3)?),
-            })
-        });
+        let entry = statement.query_row(params![key.0, millis(now)], |row| read(key, row));
         found.extend(entry.optional()?);
     }
     Ok(found)
+}
+
+fn read(key: CacheKey, row: &Row<'_>) -> rusqlite::Result<CacheEntry> {
+    let (owner, sealed) = (CacheKey(row.get(0)?), row.get(1)?);
+    Ok(CacheEntry { key, owner, sealed, fetched: timestamp(row.get(2)?), expires: timestamp(row.get(3)?) })
+}
+
+/// Some live entries behind a key.
+pub(super) fn page(
+    db: &Connection,
+    after: Option<CacheKey>,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<CacheEntry>> {
+    // An empty key is below every other.
+    let after = after.as_ref().map_or(&[][..], AsRef::as_ref);
+    let mut page = db.prepare_cached(PAGE)?;
+    page.query_map(params![after, millis(now), PAGE_ROWS], |row| read(CacheKey(row.get(4)?), row))?.collect()
+}
+
+/// Seals values anew that are still sealed as before.
+pub(super) fn reseal(db: &Connection, entries: &[(CacheEntry, CacheEntry)]) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(RESEAL)?;
+    for (before, after) in entries {
+        statement.execute(params![before.key.0, before.sealed, after.sealed])?;
+    }
+    Ok(())
 }
 
 /// Stores entries, unless what is stored was fetched later.

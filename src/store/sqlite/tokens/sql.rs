@@ -5,8 +5,9 @@ use std::convert::identity;
 use actors::base::clock::Timestamp;
 use actors::base::keyring::TokenHash;
 use actors::base::network::Network;
-use actors::base::sealed::RowMark;
+use actors::base::sealed::{RowMark, Sealed};
 use actors::base::store::{Damaged, Written, millis, timestamp};
+use actors::metering::tokens::installation::Installation;
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, Claim, MeterGrant};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -63,6 +64,13 @@ pub(super) const SCHEMA: Schema = Schema {
          CREATE INDEX claim_until ON claim (until_ms);",
         // Says that a row was written here.
         "ALTER TABLE access_token ADD COLUMN mark BLOB;",
+        // At most one row.
+        "CREATE TABLE installation (
+            id          BLOB    NOT NULL PRIMARY KEY,
+            made_ms     INTEGER NOT NULL,
+            accepted_ms INTEGER,
+            root        BLOB    NOT NULL
+         ) STRICT, WITHOUT ROWID;",
     ],
     synchronous: "FULL",
     cache_kib: 8_192,
@@ -114,6 +122,12 @@ pub(super) const COUNT_UNPROVEN: &str =
     "SELECT count(*) FROM meter_grant WHERE unproven = 1 AND expires_ms > ?1";
 pub(super) const COUNT_UNPROVEN_OF: &str =
     "SELECT count(*) FROM meter_grant WHERE unproven = 1 AND expires_ms > ?1 AND network = ?2";
+const RESEAL: &str = "UPDATE meter_grant SET meters = ?3 WHERE refresh = ?1 AND meters = ?2";
+const INSTALLATION: &str = "SELECT id, made_ms, accepted_ms, root FROM installation";
+const INSTALL: &str = "INSERT INTO installation (id, made_ms, accepted_ms, root) \
+    SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM installation)";
+const REINSTALL: &str =
+    "UPDATE installation SET id = ?1, made_ms = ?2, accepted_ms = ?3, root = ?4 WHERE root = ?5";
 pub(super) const CLAIM: &str = "INSERT INTO claim (authorisation, refresh, browser, until_ms) \
     VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET refresh = ?2, browser = ?3, until_ms = ?4 WHERE refresh = ?5";
 pub(super) const CLAIMED: &str = "SELECT refresh, browser, until_ms FROM claim WHERE authorisation = ?1";
@@ -216,6 +230,49 @@ pub(super) fn prove(
 ) -> rusqlite::Result<()> {
     let prove = params![refresh.as_bytes(), millis(expires_at), millis(now)];
     db.prepare_cached(PROVE_GRANT)?.execute(prove).map(drop)
+}
+
+/// Seals the meters of a grant anew, if they are still sealed as `before`.
+pub(super) fn reseal(
+    db: &Connection,
+    refresh: TokenHash,
+    before: &Sealed,
+    meters: &Sealed,
+) -> rusqlite::Result<Written> {
+    let reseal = params![refresh.as_bytes(), before.as_bytes(), meters.as_bytes()];
+    db.execute(RESEAL, reseal).map(written)
+}
+
+pub(super) fn installation(db: &Connection) -> rusqlite::Result<Option<Installation>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let accepted: Option<i64> = row.get(2)?;
+        Ok(Installation {
+            id: row.get(0)?,
+            made_at: timestamp(row.get(1)?),
+            accepted_at: accepted.map(timestamp),
+            root: Sealed::from_bytes(row.get(3)?),
+        })
+    };
+    db.query_row(INSTALLATION, [], read).optional()
+}
+
+/// Stores the record, if the stored one still has the root `before`.
+pub(super) fn put_installation(
+    db: &Connection,
+    before: Option<&Sealed>,
+    record: &Installation,
+) -> rusqlite::Result<Written> {
+    let Installation { id, made_at, accepted_at, root } = record;
+    let (made_ms, accepted_ms, root) = (millis(*made_at), accepted_at.map(millis), root.as_bytes());
+    match before {
+        None => db.execute(INSTALL, params![id, made_ms, accepted_ms, root]),
+        Some(before) => db.execute(REINSTALL, params![id, made_ms, accepted_ms, root, before.as_bytes()]),
+    }
+    .map(written)
+}
+
+const fn written(rows: usize) -> Written {
+    if rows == 1 { Written::Applied } else { Written::Conflict }
 }
 
 /// Unproven live grants, of one network or of all.

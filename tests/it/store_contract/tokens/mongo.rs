@@ -7,7 +7,7 @@ use actors::metering::tokens::TokenStore;
 use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::mongo::{MongoSettings, MongoTokens};
-use device_flow_proxy::store::{MeteringStores, Stores, open_tokens};
+use device_flow_proxy::store::{Stores, open_tokens};
 use testkit::mongod::{Kind, Mongod};
 
 use crate::store_contract::mongo::{
@@ -34,7 +34,7 @@ fn a_command_works_beside_a_server() {
         let config = StoreConfig::Mongo { uri: mongod.uri(&name), pool_size: 4 };
         let nowhere = std::path::Path::new("/nonexistent");
         let server = Stores::open(&config, nowhere, true).await.expect("stores");
-        let MeteringStores { tokens, meters } = server.metering.expect("asked for");
+        let (tokens, meters) = (server.tokens, server.meters.expect("asked for"));
         let (command, _) = open_tokens(&config, nowhere).await.expect("the tokens");
         let mut samples = Samples::new(141);
         let grant = samples.meter_grant();
