@@ -10,7 +10,8 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpResponse, HttpServer, ResponseError};
 use actors::base::audit::AuditLog;
-use actors::base::clock::{SharedClock, ShiftedClock};
+use actors::base::clock::SharedClock;
+use actors::base::clock::machine::MachineClock;
 use actors::base::keyring::Keyring;
 use actors::base::store::StoreError;
 use actors::device_flow::reseal::reseal;
@@ -24,7 +25,9 @@ use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::task::JoinHandle;
 
+use crate::clock;
 use crate::config::{Config, Flow};
 use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::enedis::authorization::EnedisAuthorization;
@@ -92,6 +95,7 @@ pub struct Application {
     shutdown_delay: Duration,
     instances: Option<Arc<Instances>>,
     shutdown: Duration,
+    watch: JoinHandle<()>,
 }
 
 impl Application {
@@ -108,14 +112,17 @@ impl Application {
                 .map_err(|source| StartError::Listen { address: config.server.listen, source })?,
         );
         let config = Arc::new(config);
-        let clock: SharedClock = Arc::new(ShiftedClock(config.clock_offset));
+        let machine_clock = Arc::new(MachineClock::new(config.clock_offset));
+        let clock = Arc::clone(&machine_clock) as SharedClock;
         let secrets = config.storage.load_keys(entropy)?;
         let metering = matches!(config.enedis.flow, Flow::ClientCredentials(_));
         let stores = Stores::open(&config.storage.store, &config.storage.data_dir, metering).await?;
         let mut rng = StdRng::from_seed(entropy());
-        let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.now(), &mut rng).await?;
+        let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.wall(), &mut rng).await?;
         let keys = Arc::new(keys);
         let instances = stores.join(&config.shared()).await?;
+        clock::begin(&machine_clock, stores.ledger.as_ref(), stores.sessions.as_ref()).await?;
+        let watch = actix_rt::spawn(clock::watch(Arc::clone(&machine_clock), Arc::clone(&stores.ledger)));
         if secrets.len() > 1 {
             reseal(stores.sessions.as_ref(), &keys, clock.now(), &mut rng).await?;
         }
@@ -123,7 +130,7 @@ impl Application {
         let metering = stores.meters.map(|meters| (stores.tokens, meters));
         let system = start_actors(&config, &clock, &keys, &store, stores.audit, metering).await?;
         let launcher = Arc::clone(&system.launcher);
-        let shared = Shared::new(&config, system, Arc::clone(&keys), clock, store);
+        let shared = Shared::new(&config, system, Arc::clone(&keys), machine_clock, store);
         let shared = Arc::new(shared);
         let server = serve(&config, &shared, &launcher, listener)?;
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -139,6 +146,7 @@ impl Application {
             instances: instances.map(Arc::new),
             shutdown_delay: config.server.shutdown_delay,
             shutdown: config.server.shutdown,
+            watch,
         })
     }
 
@@ -155,7 +163,8 @@ impl Application {
     /// Serves until `stop` is ready, goes on for `SHUTDOWN_DELAY_SECS` as not ready, then drains: no new connections, the requests and consents under way are
     /// finished, writes are committed. Answers whether all that was done in time.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { addr, admin_addr, listening, server, admin, launcher, shared, instances, .. } = self;
+        let Self { addr, admin_addr, listening, server, admin, launcher, shared, instances, watch, .. } =
+            self;
         let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
         for server in admin.into_iter().chain([server]) {
             actix_rt::spawn(server);
@@ -185,6 +194,8 @@ impl Application {
             beating.abort();
             instances.leave().await;
         }
+        // It holds the store.
+        watch.abort();
         tracing::info!(drained, "stopped");
         drained
     }

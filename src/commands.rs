@@ -55,7 +55,7 @@ impl Installation {
     async fn open(config: &Config, clock: SharedClock, secrets: &[Key]) -> Result<Self, CommandError> {
         let (store, log) = open_tokens(&config.storage.store, &config.storage.data_dir).await?;
         let mut rng = StdRng::from_seed(secret::random()?);
-        let keys = installation::Installation::open(store.as_ref(), secrets, clock.now(), &mut rng).await?;
+        let keys = installation::Installation::open(store.as_ref(), secrets, clock.wall(), &mut rng).await?;
         Ok(Self { store, log, keys, clock })
     }
 

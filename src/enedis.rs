@@ -74,10 +74,11 @@ async fn receive(
         let status = response.status().as_u16();
         let content_type =
             response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let after = retry_after(response.headers(), clock.now());
+        let (now, wall) = (clock.now(), clock.wall());
+        let after = retry_after(response.headers(), wall);
         let body = response.body().limit(body_max).await;
         let body = body.map_err(|_| CallError::Lost("the answer broke off".to_owned()))?.to_vec();
-        let retry_at = after.into_iter().chain(next_access_time(&body)).max();
+        let retry_at = after.into_iter().chain(next_access_time(&body)).max().map(|at| now + at.since(wall));
         Ok(Response { status, content_type, body, retry_at })
     };
     let late = |_| Err(CallError::Lost("no whole answer in time".to_owned()));

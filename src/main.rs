@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use actors::base::clock::ShiftedClock;
+use actors::base::clock::machine::MachineClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Err(faults) => return fail(&faults.to_string(), USAGE),
     };
     // The server's clock: what has ended for it has ended for a command.
-    let (clock, out) = (Arc::new(ShiftedClock(config.clock_offset)), &mut std::io::stdout());
+    let (clock, out) = (Arc::new(MachineClock::new(config.clock_offset)), &mut std::io::stdout());
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
             for Warning { name, danger } in config.warnings() {

@@ -4,6 +4,7 @@
 //! metric is a line of `rows`, with its name and help. Knows nothing of HTTP: the HTTP side says by the enums below how
 //! something ended.
 
+use actors::base::clock::machine::ClockSnapshot;
 use actors::base::grant_issuer::NotIssued;
 use actors::device_flow::consent::ConsentOutcome;
 use actors::device_flow::registry::RegistrySnapshot;
@@ -156,6 +157,8 @@ pub struct Observed {
     pub polls: PollCounts,
     /// The store.
     pub store: StoreCounts,
+    /// The clock.
+    pub clock: ClockSnapshot,
     /// The registry, if it answers.
     pub registry: Option<RegistrySnapshot>,
     /// The store's writer, if it answers.
@@ -234,6 +237,10 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("store_writes", "Writes sent to the store", store(|it| it.writes)),
         counter("store_finds", "Sessions looked up in the store", store(|it| it.finds)),
         counter("store_errors", "Store operations that failed", store(|it| it.errors)),
+
+        counter("clock_jumps", "Jumps of the machine's clock", Samples::One(Some(observed.clock.jumps))),
+        gauge("clock_reliable", "1 if the machine's clock has kept pace for two days", Samples::One(Some(observed.clock.is_reliable.into()))),
+        gauge("clock_skew_ms", "Between the machine's clock and MongoDB's, either way", Samples::One(observed.clock.skew_ms.map(i64::unsigned_abs))),
 
         gauge("sessions", "Sessions in memory, tombstones included", registry(|it| it.sessions as u64)),
         gauge("paced_sessions", "Sessions whose pacing is remembered", registry(|it| it.throttler.paced as u64)),

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::base::audit::AuditLog;
+use actors::base::ledger::Ledger;
 use actors::base::store::Damaged;
 use actors::device_flow::store::SessionStore;
 use actors::metering::cache::MeterCache;
@@ -37,6 +38,8 @@ pub struct Stores {
     pub sessions: Arc<dyn SessionStore>,
     /// Who was given what.
     pub audit: Arc<dyn AuditLog>,
+    /// Numbers that outlive a process.
+    pub ledger: Arc<dyn Ledger>,
     /// Our own tokens, and the installation's record.
     pub tokens: Arc<dyn TokenStore>,
     /// Metering data that was fetched before, with `FLOW=CLIENT_CREDENTIALS`.
@@ -70,7 +73,15 @@ impl Stores {
                 let audit = Arc::new(SqliteAudit::open(data_dir)?);
                 let tokens = Arc::new(SqliteTokens::open(data_dir)?);
                 let meters = if metering { Some(Arc::new(sessions.meters()?) as _) } else { None };
-                Self { sessions: Arc::new(sessions), audit, tokens, meters, shared: None }
+                let sessions = Arc::new(sessions);
+                Self {
+                    ledger: Arc::clone(&sessions) as Arc<dyn Ledger>,
+                    sessions,
+                    audit,
+                    tokens,
+                    meters,
+                    shared: None,
+                }
             }
             StoreConfig::Mongo { uri, pool_size } => {
                 let sessions = Arc::new(MongoStore::connect(mongo_settings(uri, *pool_size)).await?);
@@ -78,7 +89,7 @@ impl Stores {
                 let tokens = Arc::new(sessions.tokens().await?);
                 let meters = if metering { Some(Arc::new(sessions.meters().await?) as _) } else { None };
                 let shared = Some(Arc::clone(&sessions));
-                Self { sessions, audit, tokens, meters, shared }
+                Self { ledger: Arc::new(sessions.ledger()), sessions, audit, tokens, meters, shared }
             }
         })
     }

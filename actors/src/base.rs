@@ -8,6 +8,7 @@ pub mod code;
 pub mod grant_issuer;
 pub(crate) mod identity_hash;
 pub mod keyring;
+pub mod ledger;
 pub mod meter;
 pub mod network;
 pub mod sealed;

@@ -103,7 +103,7 @@ pub async fn run(
     };
     let mut importer = Importer { installation, rng: StdRng::from_seed(secret::random()?), dry_run };
     let mut report = Report::default();
-    let done = import(entries, &*clock, &mut report, |token| importer.step(token, clock.now())).await;
+    let done = import(entries, &*clock, &mut report, |token| importer.step(token, clock.wall())).await;
     report.write(out, dry_run)?;
     let taken = report.refresh.taken + report.access.taken;
     if let Some(installation) = importer.installation.filter(|_| !dry_run && taken > 0) {
@@ -163,7 +163,7 @@ async fn import<F: Future<Output = Added>>(
                 Some(Err(error)) => failure = Some(CommandError::from(error)),
                 // Each entry at its own time: an access token may end while many others are imported.
                 Some(Ok(entry)) => {
-                    under_way.extend(report.count(&entry, clock.now()).map(|token| step(&token)));
+                    under_way.extend(report.count(&entry, clock.wall()).map(|token| step(&token)));
                 }
             }
         }

@@ -145,7 +145,7 @@ impl Installation {
         view.begin(out)?;
         let mut grants = match meter {
             Some(meter) => {
-                let of_meter = self.store.of_meter(self.keys.meter(meter), self.clock.now()).await?;
+                let of_meter = self.store.of_meter(self.keys.meter(meter), self.clock.wall()).await?;
                 stream::iter(of_meter.into_iter().map(Ok)).boxed()
             }
             None => self.live().boxed(),
@@ -161,7 +161,7 @@ impl Installation {
 
     /// All live grants, read page by page.
     fn live(&self) -> impl Stream<Item = Result<MeterGrant, StoreError>> + Send {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let pages = stream::try_unfold(Some(None), move |after| async move {
             let Some(after) = after else { return Ok::<_, StoreError>(None) };
             let page = self.store.grants(after, now).await?;
@@ -188,7 +188,7 @@ impl Installation {
     async fn revoke_meter(&self, meter: Meter, done: &mut Vec<Note>) -> Result<(), CommandError> {
         let owner = self.keys.meter(meter);
         loop {
-            let grants = self.store.of_meter(owner, self.clock.now()).await?;
+            let grants = self.store.of_meter(owner, self.clock.wall()).await?;
             let before = done.len();
             for grant in grants {
                 if self.store.revoke(grant.refresh).await? {

@@ -94,7 +94,7 @@ fn parse(app: &App, request: &HttpRequest) -> Result<MeterRequest, ApiError> {
     let below = path.strip_prefix(app.site.path.as_str()).and_then(|path| path.strip_prefix(PREFIX));
     let path = below.or_else(|| path.strip_prefix(PREFIX)).ok_or(ApiError::NotFound)?;
     let Query(pairs) = Query::parse(request);
-    MeterRequest::parse(path, pairs, today(app.clock().now())).map_err(|error| match error {
+    MeterRequest::parse(path, pairs, today(app.clock().wall())).map_err(|error| match error {
         RequestError::UnknownPath => ApiError::NotFound,
         error => ApiError::InvalidRequest(error.to_string()),
     })

@@ -11,6 +11,7 @@ use actix_web::web::Payload;
 use actors::base::admission::AskError;
 use actors::base::audit::{Act, Note};
 use actors::base::clock::Clock;
+use actors::base::clock::machine::MachineClock;
 use actors::base::code::{BearerToken, DeviceCode};
 use actors::base::keyring::{DeviceHash, Keyring};
 use actors::base::network::Network;
@@ -58,8 +59,8 @@ pub struct Shared {
     pub system: System,
     /// Hashes and seals.
     pub keys: Arc<Keyring>,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
+    /// The server's clock.
+    pub clock: Arc<MachineClock>,
     /// The store, for readiness and metrics.
     pub store: Arc<Counted>,
     /// Connections of devices and people.
@@ -90,7 +91,7 @@ impl Shared {
         config: &Config,
         system: System,
         keys: Arc<Keyring>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<MachineClock>,
         store: Arc<Counted>,
     ) -> Self {
         Self {
@@ -150,6 +151,7 @@ impl Shared {
             connections: self.connections.counts(),
             polls: self.counts.polls(),
             store: self.store.counts(),
+            clock: self.clock.snapshot(),
             registry: self.system.registry.snapshot().await.ok(),
             writer: self.system.writer.snapshot().await.ok(),
             exchanger: self.system.exchanger.snapshot().await.ok(),

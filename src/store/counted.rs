@@ -77,6 +77,10 @@ impl SessionStore for Counted {
         self.watch(self.store.purge(now)).await
     }
 
+    async fn move_times(&self, by_ms: i64) -> Result<(), StoreError> {
+        self.watch(self.store.move_times(by_ms)).await
+    }
+
     async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
         self.watch(self.store.changes(cursor)).await
     }

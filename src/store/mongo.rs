@@ -15,7 +15,8 @@
 //!
 //! What was changed by any instance is found by the time the *server* noted when it applied the change
 //! (`mongo/changes.rs`); no clock of an instance is compared with another's. Outdated documents are deleted by the server's
-//! TTL monitor, late and unhurriedly; every question tests the purge time itself.
+//! TTL monitor, late and unhurriedly, but for grants, which a server whose clock is wrong must not delete; every question
+//! tests the purge time itself.
 
 mod audit;
 mod changes;
@@ -24,6 +25,7 @@ mod documents;
 pub(crate) mod errors;
 mod indexes;
 mod instances;
+mod ledger;
 mod link;
 mod meters;
 mod sessions;
@@ -34,6 +36,7 @@ use std::time::Duration;
 
 pub use self::audit::MongoAudit;
 pub use self::instances::{BEAT_EVERY, Instances};
+pub use self::ledger::MongoLedger;
 pub use self::meters::MongoMeters;
 pub use self::sessions::MongoStore;
 pub use self::tokens::MongoTokens;

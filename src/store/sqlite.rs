@@ -17,6 +17,7 @@ mod columns;
 mod files;
 #[cfg(test)]
 mod inspect;
+mod ledger;
 mod meters;
 mod schema;
 mod sessions;

@@ -4,6 +4,7 @@
 
 mod audit;
 mod browser;
+mod clock;
 mod contract;
 mod fixture;
 mod fleet;

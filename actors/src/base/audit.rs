@@ -224,13 +224,13 @@ impl Audit {
 
     /// Logs, and makes the line that is to be stored, if it is.
     fn line(&self, Note { act, subject, client_id, network, meters }: Note) -> Option<AuditLine> {
-        let ((what, how), now) = (act.words(), self.clock.now());
+        let ((what, how), now) = (act.words(), self.clock.wall());
         // A stranger may have chosen the client's name: what would break a line is written out.
         let client = client_id.as_deref().map(tracing::field::debug);
         let (id, from) = (subject.as_deref(), network.as_deref());
         tracing::info!(target: "audit", act = what, how, id, client, network = from, meters);
         let mut state = self.state();
-        if act.is_refusal() && !state.takes_refusal(now) {
+        if act.is_refusal() && !state.takes_refusal(self.clock.now()) {
             return None;
         }
         state.serial = state.serial.wrapping_add(1);
@@ -291,8 +291,9 @@ async fn keep(
                 }
             }
             _ = purge.tick() => {
-                let end = Timestamp::EPOCH + clock.now().since(Timestamp::EPOCH + KEPT_FOR);
-                while log.purge(end).await.is_ok_and(|gone| gone > 0) {}
+                if let Some(ended) = clock.forgotten_before() {
+                    while log.purge(ended - KEPT_FOR).await.is_ok_and(|gone| gone > 0) {}
+                }
             }
         }
     }

@@ -1,13 +1,17 @@
-//! Wall time as the stores and the pure cores see it.
+//! Time as the stores and the pure cores see it.
 //!
-//! Whatever is persisted (expiry, leases, redelivery windows) is a [`Timestamp`] taken from an injected
-//! [`Clock`], because an `Instant` means nothing after a restart. Waits inside the process use tokio's timers.
+//! A [`Clock`] tells two times, both as a [`Timestamp`]. Its [`now`](Clock::now) never jumps: pauses, quotas, deadlines
+//! and the life of pending sessions go by it, so that a step of the machine's wall clock freezes no breaker and ends no
+//! session. Its [`wall`](Clock::wall) is the calendar's: tokens, remembered values and days go by it, because they outlive
+//! the process. [`machine`] has the clock of a server, and what it makes of a wall clock that jumps.
 
-use std::ops::Add;
+pub mod machine;
+
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 #[cfg(feature = "testing")]
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +67,17 @@ impl Timestamp {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
+
+    /// How far this is ahead of `other`, in milliseconds; below zero if it is behind.
+    pub const fn ahead_of(self, other: Self) -> i64 {
+        self.0.cast_signed().saturating_sub(other.0.cast_signed())
+    }
+
+    /// Moved by so many milliseconds, either way.
+    #[must_use]
+    pub const fn moved(self, ms: i64) -> Self {
+        Self(self.0.saturating_add_signed(ms))
+    }
 }
 
 impl Add<Duration> for Timestamp {
@@ -74,51 +89,93 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-/// Source of wall time. Cheap to call: a poll reads it once.
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, rhs: Duration) -> Self {
+        let ms = u64::try_from(rhs.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(ms))
+    }
+}
+
+/// How long what has ended is kept before it may be deleted: no error of a clock that goes unnoticed is as large.
+const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 86_400);
+
+/// Source of time. Cheap to call: a poll reads it once.
 pub trait Clock: Send + Sync + 'static {
-    /// The current wall time.
+    /// The time of this process. It does not jump, whatever becomes of the wall clock.
     fn now(&self) -> Timestamp;
+
+    /// The wall clock, as it is: for what outlives the process, and for the calendar.
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
+
+    /// Whether the wall clock has been right for so long that what it calls ended has ended. Else nothing that outlives the
+    /// process is deleted or called ended for good.
+    fn is_reliable(&self) -> bool {
+        true
+    }
+
+    /// What ended before this may be deleted for good; `None`: nothing, for now. The one place that decides it.
+    fn forgotten_before(&self) -> Option<Timestamp> {
+        self.is_reliable().then(|| self.wall() - KEPT_AFTER_END)
+    }
 }
 
 /// A clock shared by the actors.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's wall clock, put forward for rehearsals of another day.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ShiftedClock(pub Duration);
-
-impl Clock for ShiftedClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
-    fn now(&self) -> Timestamp {
-        // A machine set before 1970 reads as the epoch: codes then never expire, which beats a panic.
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::EPOCH + elapsed + self.0
-    }
-}
-
 /// A clock that moves only when a test says so.
 #[cfg(feature = "testing")]
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now: AtomicU64,
+    wall_ahead: AtomicI64,
+    in_doubt: AtomicBool,
+}
 
 #[cfg(feature = "testing")]
 impl ManualClock {
     /// A clock that stands at `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(AtomicU64::new(start.as_millis()))
+        Self {
+            now: AtomicU64::new(start.as_millis()),
+            wall_ahead: AtomicI64::new(0),
+            in_doubt: AtomicBool::new(false),
+        }
     }
 
     /// Moves the clock forward by `by`.
     pub fn advance(&self, by: Duration) {
         let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.now.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// The wall clock jumps by so many milliseconds, and cannot be relied on from then on.
+    pub fn jump(&self, ms: i64) {
+        self.wall_ahead.fetch_add(ms, Ordering::SeqCst);
+        self.in_doubt.store(true, Ordering::SeqCst);
+    }
+
+    /// The wall clock has kept pace for long enough.
+    pub fn settle(&self) {
+        self.in_doubt.store(false, Ordering::SeqCst);
     }
 }
 
 #[cfg(feature = "testing")]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.now.load(Ordering::SeqCst))
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.now().moved(self.wall_ahead.load(Ordering::SeqCst))
+    }
+
+    fn is_reliable(&self) -> bool {
+        !self.in_doubt.load(Ordering::SeqCst)
     }
 }
 
@@ -131,6 +188,9 @@ mod tests {
         let late = Timestamp::from_millis(u64::MAX);
         assert_eq!(late + Duration::from_secs(1), late);
         assert_eq!(Timestamp::EPOCH.since(late), Duration::ZERO);
+        assert_eq!(Timestamp::EPOCH - Duration::from_secs(1), Timestamp::EPOCH);
+        assert_eq!(Timestamp::EPOCH.moved(-5), Timestamp::EPOCH);
+        assert_eq!(Timestamp::from_millis(3).ahead_of(Timestamp::from_millis(5)), -2);
         assert_eq!((Timestamp::from_millis(1_500) + Duration::from_millis(500)).as_secs(), 2);
     }
 }

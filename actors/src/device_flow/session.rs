@@ -380,7 +380,8 @@ impl Session {
     /// The device claims its token; `body` is what it is about to receive. `None` unless a token waits.
     pub fn claim(&self, body: Sealed, now: Timestamp, life: &Lifetimes) -> Option<Self> {
         let Phase::Approved { .. } = self.phase else { return None };
-        let until = now + life.redelivery;
+        // No window is none by any instance's clock.
+        let until = if life.redelivery.is_zero() { Timestamp::EPOCH } else { now + life.redelivery };
         let purge_at = until.max(now + life.tombstone);
         Some(self.advance(Phase::Redeemed { body, until }, self.expires_at, purge_at))
     }

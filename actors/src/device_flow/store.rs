@@ -79,6 +79,12 @@ pub trait SessionStore: Send + Sync + 'static {
         Ok(0)
     }
 
+    /// Moves every time of every session by so many milliseconds: the clock by which they were dated has jumped since the
+    /// process before. Nothing to do for a store with a clock of its own.
+    async fn move_times(&self, _by_ms: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Sessions updated since `cursor` by any instance, with the cursor to pass next time. An update is
     /// reported at least once; it may be reported again. Without a cursor nothing is reported: the answer marks
     /// where to begin. Fresh sessions are not reported; whoever misses one looks it up. A store that is not shared has

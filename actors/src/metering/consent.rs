@@ -84,7 +84,7 @@ impl MeterGrantIssuer {
             ConsentSubject::Authorisation(id) => {
                 let asked = tokio::time::timeout(PATIENCE, self.ask_meters(network, id)).await;
                 let Subscription { meters, since } = asked.unwrap_or(Err(NotIssued::NotListed))?;
-                let now = self.clock.now();
+                let now = self.clock.wall();
                 let (today, until) = (today(now), now + CLAIMED_FOR);
                 let is_fresh = since.is_some_and(|since| days_between(since, today) <= FRESH_DAYS);
                 (meters, Origin::ConsentV2, is_fresh, since.map(|since| Authorised { id, since, until }))

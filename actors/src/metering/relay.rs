@@ -151,9 +151,9 @@ impl MeterRelay {
                 self.callers.remove(id);
             }
             // Nothing is to be done about them.
-            self.core.handle(now, Event::HungUp(gone));
+            self.core.handle(now, self.clock.wall(), Event::HungUp(gone));
         }
-        for effect in self.core.handle(now, event) {
+        for effect in self.core.handle(now, self.clock.wall(), event) {
             self.perform(now, effect, ctx);
         }
     }
@@ -177,7 +177,7 @@ impl MeterRelay {
                 }
             }
             Effect::Look { id, keys } => {
-                let look = look(Arc::clone(&self.store), keys, now);
+                let look = look(Arc::clone(&self.store), keys, self.clock.wall());
                 let found = async move { Event::Found { id, entries: look.await.unwrap_or_default() } };
                 Self::follow(ctx, found);
             }
@@ -239,7 +239,7 @@ impl Actor for MeterRelay {
     fn started(&mut self, ctx: &mut Self::Context) {
         every(EVICT_EVERY, ctx.address().downgrade(), || Evict);
         // Before the first question: the hour may have been begun by a process before this one.
-        let found = look(Arc::clone(&self.store), self.core.usage_keys(), self.clock.now());
+        let found = look(Arc::clone(&self.store), self.core.usage_keys(), self.clock.wall());
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             if found.is_none() {
                 tracing::warn!("the quota used before the start is not known");
@@ -312,7 +312,9 @@ impl Handler<Evict> for MeterRelay {
         let bound = self.settings.cache_max_bytes;
         let evict = async move {
             for _ in 0..EVICT_STEPS {
-                match store.evict(clock.now(), bound).await {
+                // While the wall clock is in doubt, only what is beyond the bound goes.
+                let now = if clock.is_reliable() { clock.wall() } else { Timestamp::EPOCH };
+                match store.evict(now, bound).await {
                     Ok(0) => break,
                     Ok(_) => {}
                     Err(error) => {

@@ -198,8 +198,8 @@ pub trait TokenStore: Send + Sync + 'static {
         record: Installation,
     ) -> Result<Written, StoreError>;
 
-    /// Deletes what has expired at `now`, a bounded number a call; answers how much went. A backend that deletes by
-    /// itself answers 0.
+    /// Deletes grants that have expired at `now`, with their access tokens, a bounded number a call, and claims; answers how
+    /// much went. Access tokens of other grants stay: there are [`ACCESS_MAX`] of each at most.
     async fn purge(&self, _now: Timestamp) -> Result<u64, StoreError> {
         Ok(0)
     }

@@ -4,15 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::base::clock::{ManualClock, SharedClock, Timestamp};
 use actors::base::code::BearerToken;
 use actors::base::keyring::{BrowserHash, StateHash};
 use actors::base::meter::Meter;
 use actors::base::network::Network;
 use actors::base::token_set::TokenSet;
-use actors::metering::tokens::Origin;
 use actors::metering::tokens::service::{
     Authorised, Consented, Given, Opened, Refresh, Refreshed, TokenService,
 };
+use actors::metering::tokens::{Origin, TokenStore};
 use actors::testing::{CONSENT_LIFE, TokenModel, meter};
 use jiff::civil::Date;
 use serde_json::Value;
@@ -21,7 +22,11 @@ use crate::universe::{START, Universe, pass, universe};
 
 /// The service on `store`.
 pub fn service(universe: &Universe, store: &TokenModel, seed: u8) -> Arc<TokenService> {
-    let (keys, clock) = (Arc::clone(&universe.keys), Arc::clone(&universe.clock));
+    service_by(universe, store, Arc::clone(&universe.clock), seed)
+}
+
+fn service_by(universe: &Universe, store: &TokenModel, clock: SharedClock, seed: u8) -> Arc<TokenService> {
+    let keys = Arc::clone(&universe.keys);
     TokenService::new(Arc::new(store.clone()), universe.audit(), keys, clock, CONSENT_LIFE, [seed; 32])
 }
 
@@ -194,6 +199,38 @@ fn a_store_that_is_away_is_no_final_answer() {
         assert!(tokens.withdraw(&consent.state, &consent.grant).await.is_err());
         store.set_away(false);
         assert_eq!(tokens.open(&given.access, meter(1)).await, OPEN);
+    });
+}
+
+#[test]
+fn a_grant_is_deleted_long_after_its_end_by_a_clock_that_kept_pace() {
+    universe(async |universe| {
+        let (store, clock) = (TokenModel::default(), Arc::new(ManualClock::new(START)));
+        let tokens = service_by(universe, &store, Arc::clone(&clock) as SharedClock, 1);
+        let given = give(&tokens, &consented(universe, 1, &[meter(1)])).await;
+        let years = Duration::from_secs(4 * 365 * 86_400);
+        clock.jump(i64::try_from(years.as_millis()).unwrap());
+        // It has ended by the clock, and the clock is in doubt: no final answer, and it stays.
+        assert_eq!(refresh(&tokens, &given.refresh, "c", None).await, Refreshed::Unavailable);
+        assert_eq!(
+            refresh(&tokens, &given.access, "c", None).await,
+            Refreshed::Invalid,
+            "was never a refresh token"
+        );
+        let hash = universe.keys.refresh(&given.refresh);
+        let is_stored = async || {
+            tokens.purge().await.unwrap();
+            store.find_refresh(hash, Timestamp::EPOCH).await.unwrap().is_some()
+        };
+        assert!(is_stored().await);
+        clock.jump(-i64::try_from(years.as_millis()).unwrap());
+        renewed(&tokens, &given.refresh).await;
+        clock.settle();
+        clock.advance(CONSENT_LIFE);
+        assert_eq!(refresh(&tokens, &given.refresh, "c", None).await, Refreshed::Invalid);
+        assert!(is_stored().await, "well after its end only");
+        clock.advance(Duration::from_secs(30 * 86_400));
+        assert!(!is_stored().await);
     });
 }
 

@@ -20,6 +20,7 @@ use mongodb::{Collection, Database};
 
 use super::documents::{binary, device};
 use super::indexes::BY_CHANGED;
+use super::ledger::server_time;
 
 /// How far behind its cursor a question reaches; more than an update may take to reach a majority.
 const OVERLAP: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ pub(super) async fn changes(
     cursor: Option<Cursor>,
 ) -> Result<(Vec<RawDocumentBuf>, Cursor)> {
     // Asked before the question itself, so that nothing falls between two questions.
-    let next = server_time(database).await?;
+    let next = Cursor(server_time(database).await?);
     let Some(cursor) = cursor else { return Ok((Vec::new(), next)) };
     // A server that took over may be behind the one before it.
     let since = cursor.min(next).0.saturating_sub(i64::try_from(OVERLAP.as_millis()).unwrap_or(i64::MAX));
@@ -76,13 +77,4 @@ async fn stamped_since(
 fn take_memory(memory: &Mutex<Memory>, cursor: Cursor) -> HashMap<DeviceHash, i64> {
     let taken = std::mem::take(&mut *memory.lock().unwrap_or_else(PoisonError::into_inner));
     if taken.cursor == Some(cursor) { taken.reported } else { HashMap::new() }
-}
-
-/// The server's own clock.
-async fn server_time(database: &Database) -> Result<Cursor> {
-    let hello = database.run_command(doc! { "hello": 1 }).await?;
-    let time = hello
-        .get_datetime("localTime")
-        .map_err(|_| mongodb::error::Error::custom("no server time".to_owned()));
-    time.map(|time| Cursor(time.timestamp_millis()))
 }

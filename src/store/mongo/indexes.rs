@@ -37,13 +37,16 @@ pub(super) fn claims() -> [IndexModel; 1] {
     [index("until", doc! { "until": 1 }, deleted_after(Duration::ZERO))]
 }
 
+/// By its index of this name the server deleted grants by its own clock.
+pub(super) const GRANTS_BEFORE: &str = "expires";
+
 pub(super) fn grants() -> [IndexModel; 4] {
     let unproven = doc! { "unproven": true };
     let unproven = IndexOptions::builder().partial_filter_expression(unproven).build();
     // Sparse: grants without an access token do not clash.
     let access = IndexOptions::builder().unique(true).sparse(true).build();
     [
-        index("expires", doc! { "expires_at": 1 }, deleted_after(Duration::ZERO)),
+        index("ended", doc! { "expires_at": 1 }, IndexOptions::default()),
         index(BY_OWNER, doc! { "owners": 1, "consented_ms": -1 }, IndexOptions::default()),
         index(BY_ACCESS, doc! { "access.token": 1 }, access),
         index(UNPROVEN, doc! { "network": 1 }, unproven),

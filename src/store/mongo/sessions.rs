@@ -24,7 +24,7 @@ use super::changes::{self, Memory};
 use super::documents::{binary, live, next, record};
 use super::link::{Link, stopped};
 use super::shared_polls::SharedPolls;
-use super::{Instances, MongoAudit, MongoMeters, MongoSettings, MongoTokens, commits, indexes};
+use super::{Instances, MongoAudit, MongoLedger, MongoMeters, MongoSettings, MongoTokens, commits, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "device_sessions";
@@ -76,6 +76,11 @@ impl MongoStore {
     /// Joins the other instances on the same database, by settings that have to be the same. Refuses if one differs.
     pub async fn join(&self, settings: &[(&'static str, String)]) -> Result<Instances, OpenError> {
         Instances::join(Arc::clone(&self.link), settings).await
+    }
+
+    /// The numbers in the same database, through the same connections.
+    pub fn ledger(&self) -> MongoLedger {
+        MongoLedger::on(Arc::clone(&self.link))
     }
 
     /// The cache of metering data in the same database, through the same connections. Makes its collection's indexes.

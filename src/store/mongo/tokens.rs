@@ -28,11 +28,11 @@ use actors::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant,
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
-use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::Hint;
 use mongodb::results::UpdateResult;
 
-use super::documents::{binary, fields, live, next, record};
+use super::documents::{binary, date, fields, key, live, next, record};
 use super::errors::is_duplicate;
 use super::indexes::{BY_ACCESS, BY_OWNER, UNPROVEN};
 use super::link::Link;
@@ -44,6 +44,8 @@ const CLAIMS: &str = "claims";
 const INSTALLATION: &str = "installation";
 /// Grants of one page.
 const PAGE: u32 = 1000;
+/// Grants deleted by one purge.
+const PURGE: u32 = 200;
 
 /// The store of tokens. See the module.
 #[derive(derive_more::Debug)]
@@ -67,6 +69,8 @@ impl MongoTokens {
         let claims: Collection<Document> = link.database().collection(CLAIMS);
         let prepared = (grants.clone(), claims.clone());
         let prepare = async move {
+            // Gone before, or never there.
+            let _ = prepared.0.drop_index(indexes::GRANTS_BEFORE).await;
             prepared.0.create_indexes(indexes::grants()).await?;
             prepared.1.create_indexes(indexes::claims()).await.map(drop)
         };
@@ -274,6 +278,24 @@ impl TokenStore for MongoTokens {
         }
         let hint = Hint::Name(UNPROVEN.into());
         self.link.ask(async move { grants.count_documents(filter).hint(hint).await }).await
+    }
+
+    async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let (grants, claims) = (self.grants.clone(), self.claims.clone());
+        let ended = doc! { "expires_at": { "$lte": date(now) } };
+        let purge = async move {
+            let mut gone = claims.delete_many(doc! { "until": { "$lte": date(now) } }).await?.deleted_count;
+            let found = grants.find(ended.clone()).projection(doc! { "_id": 1 }).limit(PURGE.into()).await?;
+            let found: Vec<RawDocumentBuf> = found.try_collect().await?;
+            let ids: Vec<_> = found.iter().filter_map(key).map(|id| Bson::Binary(binary(id))).collect();
+            if !ids.is_empty() {
+                let mut filter = doc! { "_id": { "$in": ids } };
+                filter.extend(ended);
+                gone += grants.delete_many(filter).await?.deleted_count;
+            }
+            Ok(gone)
+        };
+        self.link.change(purge).await
     }
 }
 

@@ -39,7 +39,7 @@ const PURGE_CHUNKS: u32 = 40;
 #[derive(Debug)]
 pub struct SqliteStore {
     // Dropped before the lock.
-    workers: Workers,
+    pub(super) workers: Workers,
     dir: PathBuf,
     lock: Option<Lock>,
 }
@@ -115,6 +115,10 @@ impl SessionStore for SqliteStore {
             Ok(gone)
         };
         self.workers.write(tidy).await
+    }
+
+    async fn move_times(&self, by_ms: i64) -> Result<(), StoreError> {
+        self.workers.write(move |db| transact(db, |db| db.execute(sql::MOVE_TIMES, [by_ms]).map(drop))).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

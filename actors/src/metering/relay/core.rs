@@ -104,6 +104,7 @@ struct Waiting {
 
 /// The decisions and their state.
 pub struct Core {
+    wall: Timestamp,
     chooser: ApiChooser,
     allowances: [Allowance; 2],
     queue: FairQueue<Meter, MeterRequest, u64>,
@@ -121,6 +122,7 @@ pub struct Core {
 impl Core {
     pub fn new(settings: RelaySettings, keys: Arc<Keyring>, seed: [u8; 32], now: Timestamp) -> Self {
         Self {
+            wall: now,
             chooser: ApiChooser::new(settings.mode),
             allowances: Api::ALL.map(|_| Allowance::new(settings.quota, now)),
             queue: FairQueue::new(queue::settings(settings.quota)),
@@ -135,11 +137,13 @@ impl Core {
         }
     }
 
-    /// Takes an event in, and says what is to be done, in this order.
-    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+    /// Takes an event in, and says what is to be done, in this order. Waits and the quota go by `now`; days, and what is
+    /// remembered of them and of consents, by the wall clock.
+    pub fn handle(&mut self, now: Timestamp, wall: Timestamp, event: Event) -> Vec<Effect> {
+        self.wall = wall;
         match event {
             Event::Asked { id, question } => {
-                let (remembered, missing) = self.cache.look(question, now);
+                let (remembered, missing) = self.cache.look(question, self.wall);
                 if missing.is_empty() {
                     self.proceed(now, id, question, remembered);
                 } else {
@@ -149,7 +153,7 @@ impl Core {
             }
             Event::Found { id, entries } => {
                 if let Some((question, mut remembered)) = self.looking.remove(&id) {
-                    self.cache.take_in(entries, &mut remembered, question, now);
+                    self.cache.take_in(entries, &mut remembered, question, self.wall);
                     self.proceed(now, id, question, remembered);
                 }
             }
@@ -213,7 +217,7 @@ impl Core {
 
     /// Decides what a request needs, now that what is remembered of it is at hand.
     fn proceed(&mut self, now: Timestamp, id: u64, question: Question, remembered: Remembered) {
-        let (Question { request, consented }, today) = (question, today(now));
+        let (Question { request, consented }, today) = (question, today(self.wall));
         let Remembered { days, error: lasting, refusals, since } = remembered;
         let direction = request.resource.direction();
         let [own, other] = [direction, direction.other()].map(|direction| refusals[direction as usize]);
@@ -223,8 +227,8 @@ impl Core {
         }
         let (errors, troubles) = (Vec::new(), Vec::new());
         let mut waiting = Waiting { question, days, errors, troubles, outstanding: 0 };
-        match own.judge(&other, now, consented) {
-            Judgement::Withdrawn if !self.outages.is_outage(now) => {
+        match own.judge(&other, self.wall, consented) {
+            Judgement::Withdrawn if !self.outages.is_outage(self.wall) => {
                 waiting.errors.push(DataError::no_consent());
                 return self.settle(now, id, &waiting);
             }
@@ -243,10 +247,11 @@ impl Core {
             Judgement::Ask | Judgement::AskLater(_) | Judgement::Withdrawn => {}
         }
         // Nothing shows that Enedis opens this meter, and most of what was tried of that kind today was in vain.
-        let is_stranger =
-            waiting.days.is_empty() && lasting.is_none() && !self.outages.has_answered(request.meter, now);
+        let is_stranger = waiting.days.is_empty()
+            && lasting.is_none()
+            && !self.outages.has_answered(request.meter, self.wall);
         let wait = if is_stranger { self.shares.strangers_wait(now) } else { None };
-        if let Some(wait) = wait.filter(|_| is_young(now, consented)) {
+        if let Some(wait) = wait.filter(|_| is_young(self.wall, consented)) {
             waiting.troubles.push(Trouble::Busy(now + wait));
             return self.settle(now, id, &waiting);
         }
@@ -282,7 +287,7 @@ impl Core {
 
     /// Puts a call in line for a caller; else the trouble it is told.
     fn offer(&mut self, now: Timestamp, id: u64, call: MeterRequest) -> Result<Offered, Trouble> {
-        let priority = queue::priority(call, today(now));
+        let priority = queue::priority(call, today(self.wall));
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
         let wait = |ahead, limit| allowance.look_ahead(now, ahead, limit);
         let offered = self.queue.offer(now, &call.meter, &call, priority, id, wait);

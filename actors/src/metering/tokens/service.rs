@@ -164,7 +164,7 @@ impl TokenService {
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
     /// the same consent, they are the same.
     pub async fn give(&self, consented: &Consented) -> Result<Given, StoreError> {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let Consented { state, grant, client_id, meters, origin, network, .. } = consented;
         let text = meters_text(meters);
         let (refresh, access) = self.keys.consent_tokens(state, grant);
@@ -246,7 +246,7 @@ impl TokenService {
         client_id: &Arc<str>,
         network: Network,
     ) -> Result<Revoked, StoreError> {
-        let now = self.clock.now();
+        let now = self.clock.wall();
         let found = match self.store.find_refresh(self.keys.refresh(token), now).await? {
             None => self.find_access(token, now).await?,
             found => found,
@@ -313,7 +313,7 @@ impl TokenService {
     }
 
     async fn look_at(&self, token: &BearerToken, meter: Meter) -> Result<Opened, StoreError> {
-        let Some(grant) = self.find_access(token, self.clock.now()).await? else {
+        let Some(grant) = self.find_access(token, self.clock.wall()).await? else {
             return Ok(Opened::Nothing);
         };
         let Covered { meters, ends_at } = self.covered(&grant)?;
@@ -329,7 +329,7 @@ impl TokenService {
     /// the next answer proves it as well.
     pub async fn prove(&self, grant: Unproven) {
         let Unproven { refresh, ends_at } = grant;
-        if let Err(error) = self.store.prove(refresh, self.clock.now(), ends_at).await {
+        if let Err(error) = self.store.prove(refresh, self.clock.wall(), ends_at).await {
             tracing::warn!(%error, "a grant could not be taken off probation");
         }
     }
@@ -402,7 +402,7 @@ impl TokenService {
     pub async fn is_held(&self, consented: &Consented) -> Result<bool, StoreError> {
         let own = self.own(consented);
         for meter in &consented.meters {
-            let grants = self.store.of_meter(self.keys.meter(*meter), self.clock.now()).await?;
+            let grants = self.store.of_meter(self.keys.meter(*meter), self.clock.wall()).await?;
             if grants.iter().any(|grant| grant.refresh != own) {
                 return Ok(true);
             }
@@ -410,15 +410,29 @@ impl TokenService {
         Ok(false)
     }
 
-    /// Deletes some of what has expired.
+    /// Deletes some of what has expired long ago, by a clock that can be relied on.
     pub async fn purge(&self) -> Result<u64, StoreError> {
-        self.store.purge(self.clock.now()).await
+        match self.clock.forgotten_before() {
+            Some(ended) => self.store.purge(ended).await,
+            None => Ok(0),
+        }
+    }
+
+    /// The live grant of a refresh token. `None` is final for its box, so that it is not said of one that is there, but has
+    /// ended by a clock that is in doubt.
+    async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {
+        let found = self.store.find_refresh(token, now).await?;
+        let in_doubt = found.is_none() && !self.clock.is_reliable();
+        if in_doubt && self.store.find_refresh(token, Timestamp::EPOCH).await?.is_some() {
+            return Err(StoreError::Aborted("a token has ended by a clock that is in doubt".into()));
+        }
+        Ok(found)
     }
 
     async fn renew(&self, refresh: Refresh) -> Result<Option<String>, StoreError> {
         let Some(token) = refresh.token else { return Ok(None) };
-        let now = self.clock.now();
-        let Some(grant) = self.store.find_refresh(self.keys.refresh(&token), now).await? else {
+        let now = self.clock.wall();
+        let Some(grant) = self.find_refresh(self.keys.refresh(&token), now).await? else {
             return Ok(None);
         };
         // First, as what was altered must bring no final answer.

@@ -123,7 +123,7 @@ impl Inner {
     fn purge(&mut self, now: Timestamp) -> u64 {
         let before = self.grants.len() + self.access.len();
         self.grants.retain(|_, grant| grant.expires_at > now);
-        self.access.retain(|_, access| access.expires_at > now && self.grants.contains_key(&access.refresh));
+        self.access.retain(|_, access| self.grants.contains_key(&access.refresh));
         let claims = self.claims.len();
         self.claims.retain(|_, claim| claim.until > now);
         (before - self.grants.len() - self.access.len() + claims - self.claims.len()) as u64

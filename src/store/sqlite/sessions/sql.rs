@@ -45,6 +45,10 @@ pub(super) const SCHEMA: Schema = Schema {
          CREATE INDEX session_purge ON session (purge_ms);",
         // Where the device is: an IPv4 address or an IPv6 /64, in 64 bits.
         "ALTER TABLE session ADD COLUMN network INTEGER;",
+        "CREATE TABLE ledger (
+            name   TEXT    NOT NULL PRIMARY KEY,
+            number INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;",
     ],
     synchronous: "FULL",
     cache_kib: 2_048,
@@ -75,6 +79,9 @@ pub(super) static PAGE_AFTER: Sql = Sql::new(|| {
 });
 pub(super) const PURGE: &str = "DELETE FROM session WHERE device IN \
     (SELECT device FROM session WHERE purge_ms <= ?1 ORDER BY purge_ms LIMIT ?2)";
+
+pub(super) const MOVE_TIMES: &str = "UPDATE session SET requested_ms = requested_ms + ?1, \
+    expires_ms = expires_ms + ?1, purge_ms = purge_ms + ?1, confirmed_ms = confirmed_ms + ?1, mark_ms = mark_ms + ?1";
 
 /// Applies each write of a group on its own terms.
 pub(super) fn apply(db: &Connection, writes: &[Write]) -> rusqlite::Result<Vec<Written>> {

@@ -15,9 +15,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::store::sqlite::columns::{Columns, Sql, columns};
 use crate::store::sqlite::schema::Schema;
 
-/// Grants and access tokens deleted by one purge: a change that waits behind it waits some milliseconds.
+/// Grants deleted by one purge, with their access tokens: a change that waits behind it waits some milliseconds.
 const PURGE_GRANTS: u32 = 200;
-const PURGE_ACCESS: u32 = 2_000;
 
 pub(super) const SCHEMA: Schema = Schema {
     // "DfPt"
@@ -112,8 +111,6 @@ pub(super) const DELETE_OWNERS: &str = "DELETE FROM grant_owner WHERE refresh = 
 pub(super) const DELETE_ACCESS: &str = "DELETE FROM access_token WHERE refresh = ?1";
 pub(super) const EXPIRED_GRANTS: &str =
     "SELECT refresh FROM meter_grant WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
-pub(super) const PURGE_EXPIRED_ACCESS: &str = "DELETE FROM access_token WHERE token IN \
-    (SELECT token FROM access_token WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)";
 
 const USE_GRANT: &str = "UPDATE meter_grant SET used_ms = ?2 WHERE refresh = ?1";
 const PROVE_GRANT: &str =
@@ -306,7 +303,6 @@ pub(super) fn purge(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         let (grants, access) = delete(db, &refresh)?;
         gone += grants + access;
     }
-    gone += db.prepare_cached(PURGE_EXPIRED_ACCESS)?.execute(params![millis(now), PURGE_ACCESS])?;
     gone += db.prepare_cached(PURGE_CLAIMS)?.execute(params![millis(now)])?;
     Ok(gone as u64)
 }

@@ -132,7 +132,6 @@ fn every_statement_uses_an_index() {
             (sql::DELETE_OWNERS, &["grant_owner_refresh (refresh=?)"]),
             (sql::DELETE_ACCESS, &["access_token_refresh (refresh=?)"]),
             (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),
-            (sql::PURGE_EXPIRED_ACCESS, &["access_token_expires (expires_ms<?)"]),
         ],
     );
 }

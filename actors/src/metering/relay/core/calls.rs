@@ -104,7 +104,7 @@ impl Core {
     fn send(&mut self, now: Timestamp, call: Call) {
         let allowance = &mut self.allowances[call.api as usize];
         allowance.begin(now);
-        self.cache.keep_usage(call.api, allowance.usage(), now);
+        self.cache.keep_usage(call.api, allowance.usage(), self.wall);
         self.stats.apis[call.api as usize].calls += 1;
         self.shares.count(call.request.meter, now);
         self.write();
@@ -214,10 +214,10 @@ impl Core {
         let narrow = asked().map(|waiting| waiting.question.request.range.start()).min();
         let narrow = narrow.filter(|start| *start > call.range.start());
         let consented = asked().map(|waiting| waiting.question.consented).max().unwrap_or_default();
-        let outcome = self.remember(now, Question { request: call, consented }, narrow, verdict);
+        let outcome = self.remember(Question { request: call, consented }, narrow, verdict);
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {
-            if is_young(now, consented) && !self.outages.has_answered(call.meter, now) {
+            if is_young(self.wall, consented) && !self.outages.has_answered(call.meter, self.wall) {
                 self.shares.refused(now);
             }
             // Its other calls would end like this one.
@@ -235,9 +235,9 @@ impl Core {
                     Err(busy) => waiting.troubles.push(busy),
                 },
                 Outcome::ConsentRefused([own, other]) => {
-                    match own.judge(other, now, waiting.question.consented) {
+                    match own.judge(other, self.wall, waiting.question.consented) {
                         Judgement::OneSided => waiting.errors.push(DataError::no_data()),
-                        Judgement::Withdrawn if !self.outages.is_outage(now) => {
+                        Judgement::Withdrawn if !self.outages.is_outage(self.wall) => {
                             waiting.errors.push(DataError::no_consent());
                         }
                         _ => waiting.troubles.push(Trouble::Down),
@@ -253,48 +253,42 @@ impl Core {
         }
     }
 
-    fn remember(
-        &mut self,
-        now: Timestamp,
-        asked: Question,
-        narrow: Option<Date>,
-        verdict: Verdict,
-    ) -> Outcome {
+    fn remember(&mut self, asked: Question, narrow: Option<Date>, verdict: Verdict) -> Outcome {
         let call = asked.request;
         match verdict {
             Verdict::Values(reading) => {
-                self.consent_stands(asked, now);
+                self.consent_stands(asked);
                 let days = days_of(call.resource, call.range, &reading);
-                self.cache.keep_days(asked, &days, now);
+                self.cache.keep_days(asked, &days, self.wall);
                 Outcome::Days(days)
             }
             Verdict::DataError(error) => {
-                self.consent_stands(asked, now);
+                self.consent_stands(asked);
                 let of_days = !matches!(error.cause, Cause::NoData | Cause::NoDirection);
                 let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
                 if let Some(range) = narrowed.filter(|_| of_days) {
-                    self.cache.set_since(call, range.start(), now);
+                    self.cache.set_since(call, range.start(), self.wall);
                     return Outcome::OfOtherDays(call.with_range(range));
                 }
                 if error.cause == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
-                    self.cache.keep_days(asked, &empty, now);
+                    self.cache.keep_days(asked, &empty, self.wall);
                 }
-                self.cache.keep_error(asked, &error, now);
+                self.cache.keep_error(asked, &error, self.wall);
                 Outcome::Error(error)
             }
             Verdict::ConsentRefused { code } => {
                 let (meter, direction) = (call.meter, call.resource.direction());
                 let [mut own, other] = [direction, direction.other()]
-                    .map(|direction| self.cache.history(meter, direction, asked.consented, now));
+                    .map(|direction| self.cache.history(meter, direction, asked.consented, self.wall));
                 let before = own;
-                own.refused(now);
+                own.refused(self.wall);
                 let one_sided = own.is_one_sided(&other);
                 if !one_sided {
-                    self.outages.refused(meter, now);
-                    if self.outages.is_outage(now) {
+                    self.outages.refused(meter, self.wall);
+                    if self.outages.is_outage(self.wall) {
                         own = before;
-                        own.put_off(now);
+                        own.put_off(self.wall);
                     }
                 }
                 tracing::warn!(
@@ -305,7 +299,7 @@ impl Core {
                     "Enedis says that a consent is not there"
                 );
                 // Whether it is believed depends on the age of each box's consent.
-                self.cache.set_history(meter, direction, &own, now);
+                self.cache.set_history(meter, direction, &own, self.wall);
                 Outcome::ConsentRefused([own, other])
             }
             Verdict::Busy { until } => Outcome::Trouble(Trouble::Busy(until)),
@@ -314,13 +308,13 @@ impl Core {
         }
     }
 
-    fn consent_stands(&mut self, asked: Question, now: Timestamp) {
+    fn consent_stands(&mut self, asked: Question) {
         let (meter, direction) = (asked.request.meter, asked.request.resource.direction());
-        self.outages.answered(meter, now);
-        let mut history = self.cache.history(meter, direction, asked.consented, now);
-        if history.is_news(now) {
-            history.answered(now);
-            self.cache.set_history(meter, direction, &history, now);
+        self.outages.answered(meter, self.wall);
+        let mut history = self.cache.history(meter, direction, asked.consented, self.wall);
+        if history.is_news(self.wall) {
+            history.answered(self.wall);
+            self.cache.set_history(meter, direction, &history, self.wall);
         }
     }
 

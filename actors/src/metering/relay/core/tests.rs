@@ -56,7 +56,7 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
-        for effect in self.core.handle(self.now, event) {
+        for effect in self.core.handle(self.now, self.now, event) {
             match effect {
                 Effect::Answer { id, relayed } => self.answers.push((id, relayed)),
                 Effect::Look { id, keys } => {
