@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle, Service};
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse, Url};
+use actix_web::http::Uri;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpResponse, HttpServer, ResponseError};
@@ -266,7 +268,7 @@ fn serve(
                             .set_connection_type(actix_web::http::ConnectionType::Close);
                     }
                     drop(in_flight);
-                    Ok(answer)
+                    Ok(forget_request(answer))
                 }
             })
             .configure(|services| routes(services, &base_url))
@@ -280,6 +282,19 @@ fn serve(
         .listen(listener)
         .map_err(|source| StartError::Listen { address, source })?;
     Ok(server.run())
+}
+
+/// Lets go of what came with a request: the framework keeps the rest of it until another is put there, which may be never,
+/// and with it the buffer in which codes and tokens were received.
+fn forget_request(answer: ServiceResponse<impl MessageBody>) -> ServiceResponse<impl MessageBody> {
+    let (request, response) = answer.into_parts();
+    let mut request = ServiceRequest::from_request(request);
+    if request.uri().query().is_some() {
+        request.head_mut().uri = Uri::default();
+        request.match_info_mut().set(Url::default());
+    }
+    request.head_mut().headers.clear();
+    request.into_response(response)
 }
 
 /// The operator's listener: metrics.

@@ -12,10 +12,12 @@ use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{CommandError, audit, import_php, keys, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
 
-// Cheaper for the many small pieces of a request than the system's.
+// Cheaper for the many small pieces of a request than the system's; what is given back is overwritten.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// Bad configuration or usage (sysexits `EX_USAGE`).
 const USAGE: u8 = 64;

@@ -1,6 +1,8 @@
 //! Secrets stay out of logs and stores: a whole journey with every kind of trouble, logged at the finest level, and
 //! then a search for each secret that took part.
 
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use ::mongodb::Client;
@@ -11,7 +13,7 @@ use testkit::enedis::{Endpoint, Fault, GeneratedMeters, Meters, Options, Resourc
 use testkit::http::Answer;
 use testkit::person::{Choice, Person};
 
-use crate::fixture::{CLIENT, Plan, SECRET, Store, World};
+use crate::fixture::{CLIENT, Plan, SECRET, Store, World, eventually};
 use crate::journey::on_both_stores;
 
 on_both_stores!(no_secret_is_logged_or_stored, no_meter_and_no_token_of_ours_is_logged_or_stored);
@@ -104,6 +106,61 @@ async fn no_meter_and_no_token_of_ours_is_logged_or_stored(store: Store) {
     search(&world, secrets).await;
 }
 
+/// Buffers of HTTP, TLS and the database hold codes and tokens too: what they give back is overwritten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(target_os = "linux")]
+async fn memory_forgets_codes_and_tokens_whose_time_is_over() {
+    let plan =
+        Plan::new(Store::Sqlite).await.env("TOKEN_REDELIVERY_SECS", "1").env("CODE_LIFETIME_SECS", "30");
+    let world = plan.start().await;
+    let mut secrets = Vec::new();
+    for _ in 0..3 {
+        let device = world.device().await;
+        secrets.extend([device.code().device_code.clone(), device.code().user_code.clone()]);
+        let tokens = Tokens::read(&world.link(&device).await.json).unwrap();
+        assert_eq!(device.refresh(&tokens.refresh, &[]).await.unwrap().status, 200);
+        secrets.extend([tokens.access, tokens.refresh]);
+    }
+    secrets.extend(world.enedis.seen().secrets());
+    let Ok(_) = memory_of(world.server.pid()) else {
+        // Past the test runner, which hides what a test that passes writes.
+        writeln!(std::io::stderr(), "NOT RUN: only root reads the server's memory").unwrap();
+        return;
+    };
+    eventually("memory without the secrets", async || {
+        // Others are served meanwhile: what stands on a thread's stack is overwritten by its next work.
+        let other = world.device().await;
+        other.poll_once().await.unwrap();
+        Person::new().open(other.code().link()).await.unwrap();
+        let memory = text(&memory_of(world.server.pid()).unwrap());
+        found(&secrets, &memory).is_none().then_some(())
+    })
+    .await;
+}
+
+/// All that the process has written.
+fn memory_of(pid: u32) -> std::io::Result<Vec<u8>> {
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem"))?;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut bytes = Vec::new();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-')).unwrap();
+        let address = |hex| u64::from_str_radix(hex, 16).unwrap();
+        let (from, to) = (address(range.0), address(range.1));
+        let mut page = [0; 4_096];
+        for at in (from..to).step_by(page.len()) {
+            // Some of what the kernel maps cannot be read, and most of it was never written to.
+            if memory.read_exact_at(&mut page, at).is_err() {
+                break;
+            }
+            if page != [0; 4_096] {
+                bytes.extend(page);
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 /// Looks for each secret in the logs, on the disk and in the database.
 async fn search(world: &World, mut secrets: Vec<String>) {
     secrets.sort();
@@ -123,15 +180,23 @@ async fn search(world: &World, mut secrets: Vec<String>) {
 }
 
 fn assert_absent(secrets: &[String], haystack: &[u8], place: &str) {
-    // Any case, and any bytes: each becomes the character of its number, as text is searched fastest.
-    let text = |bytes: &[u8]| bytes.iter().map(|b| char::from(b.to_ascii_lowercase())).collect::<String>();
-    let haystack = text(haystack);
-    for secret in secrets {
-        let hex = hex::decode(secret).unwrap_or_default();
-        for form in [secret.as_bytes(), &hex].into_iter().filter(|form| form.len() >= 8) {
-            assert!(!haystack.contains(&text(form)), "{secret} stands in {place}");
-        }
+    if let Some(secret) = found(secrets, &text(haystack)) {
+        panic!("{secret} stands in {place}");
     }
+}
+
+/// A secret that stands in the text, as it is or as the bytes of its hex digits.
+fn found<'s>(secrets: &'s [String], haystack: &str) -> Option<&'s String> {
+    secrets.iter().find(|secret| {
+        let hex = hex::decode(secret).unwrap_or_default();
+        let mut forms = [secret.as_bytes(), &hex].into_iter().filter(|form| form.len() >= 8);
+        forms.any(|form| haystack.contains(&text(form)))
+    })
+}
+
+/// Any case, and any bytes: each becomes the character of its number, as text is searched fastest.
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(b.to_ascii_lowercase())).collect()
 }
 
 fn search_files(secrets: &[String], dir: &Path) {
