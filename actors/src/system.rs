@@ -122,6 +122,8 @@ impl System {
     /// Reads the stored sessions and starts everything but the shards. Must run on the main actix thread.
     pub async fn start(ports: Ports, settings: Settings) -> Result<Self, StoreError> {
         let registry = CodeRegistryHandle::new(settings.shards.clamp(1, SLOTS));
+        // Taken before the sessions are read: what is changed meanwhile is reported afterwards.
+        let (_, cursor) = ports.store.changes(None).await?;
         let stored = stored::read_all(ports.store.as_ref(), &registry, ports.clock.now()).await?;
         let writer =
             StoreWriter::launch(Arc::clone(&ports.store), Arc::clone(&ports.clock), settings.write_batch_max);
@@ -174,10 +176,7 @@ impl System {
             issuer,
             settings.exchanger.deadline,
         );
-        if ports.store.is_shared() {
-            let follow = background::follow(Arc::clone(&ports.store), registry.clone());
-            background.push(actix_rt::spawn(follow));
-        }
+        let followed = ports.store.is_shared().then(|| Arc::clone(&ports.store));
         let shard = ShardPorts {
             writer: writer.clone(),
             store: ports.store,
@@ -194,6 +193,14 @@ impl System {
             settings.workers,
             stored,
         );
+        if let Some(store) = followed {
+            let (launcher, registry) = (Arc::clone(&launcher), registry.clone());
+            background.push(actix_rt::spawn(async move {
+                // Who is told must be there.
+                launcher.ready().await;
+                background::follow(store, registry, cursor).await;
+            }));
+        }
         Ok(Self {
             registry,
             exchanger,

@@ -1,14 +1,17 @@
 //! Several instances on one MongoDB: any of them answers any request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use mongodb::bson::{DateTime, Document, doc};
 use testkit::device::Device;
 use testkit::enedis::{Options, Resource};
 use testkit::http::Answer;
+use testkit::mongod::{Kind, Mongod};
 use testkit::person::Choice;
 use testkit::server::Server;
 
-use crate::fixture::{CLIENT, Plan, Store, World, eventually};
+use crate::fixture::{CLIENT, Plan, Store, World, each, eventually};
 
 /// The key both instances share.
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -36,21 +39,13 @@ async fn a_decision_taken_on_one_is_seen_by_the_other() {
         let other = if choice == Choice::Allow { via(&second) } else { via(&world.server) };
         assert_eq!(other.poll_code(&code).await.unwrap().error(), Some("authorization_pending"));
         world.consent(&device, choice).await;
-        let answer = eventually("the other instance knows", || async {
-            let answer = other.poll_code(&code).await.unwrap();
-            (!matches!(answer.error(), Some("authorization_pending" | "slow_down"))).then_some(answer)
-        })
-        .await;
+        let answer = decided(&other, &code).await;
         match choice {
             Choice::Allow => assert_eq!(answer.status, 200, "{}", answer.body),
             Choice::Refuse => assert_eq!(answer.error(), Some("access_denied")),
         }
         // And the one repeats what the other delivered.
-        let repeated = eventually("the instance it came from knows", || async {
-            let answer = device.poll_once().await.unwrap();
-            (!matches!(answer.error(), Some("authorization_pending" | "slow_down"))).then_some(answer)
-        })
-        .await;
+        let repeated = decided(&device, &code).await;
         assert_eq!(repeated.body, answer.body);
     }
 }
@@ -69,19 +64,70 @@ async fn a_token_is_redeemed_once_across_all() {
         let polls = (0..12).map(|n| {
             let racer = if n % 2 == 0 { via(&world.server) } else { via(&second) };
             let code = code.clone();
-            async move {
-                eventually("a final answer", || async {
-                    let answer = racer.poll_code(&code).await.unwrap();
-                    (!matches!(answer.error(), Some("authorization_pending" | "slow_down"))).then_some(answer)
-                })
-                .await
-            }
+            async move { decided(&racer, &code).await }
         });
         let answers = futures_util::future::join_all(polls).await;
         let tokens = answers.iter().filter(|answer| answer.status == 200).count();
         let refused = answers.iter().filter(|answer| answer.error() == Some("invalid_grant")).count();
         assert_eq!((tokens, refused), (1, 11));
     }
+}
+
+/// Another instance refuses the one session that is stored, and the others hear of it only by `changed`.
+async fn refuse_elsewhere(uri: &str, changed: Option<DateTime>) {
+    let client = mongodb::Client::with_uri_str(uri).await.unwrap();
+    let sessions = client.default_database().unwrap().collection::<Document>("device_sessions");
+    let mut denied = doc! { "phase": 4 };
+    denied.extend(changed.map(|at| ("changed".to_owned(), at.into())));
+    let update = doc! { "$set": denied, "$inc": { "rev": 1_i64 } };
+    assert_eq!(sessions.update_one(doc! {}, update).await.unwrap().matched_count, 1);
+}
+
+/// A session that both of two instances know as pending, for `life` seconds, on a server that stands alone or is a
+/// replica set: the instances, the server with the database, and the code.
+async fn known_to_both(kind: Kind, life: &str) -> (World, Server, (Arc<Mongod>, String), String) {
+    let mongod = Mongod::shared(kind);
+    let uri = mongod.uri(&format!("stale_{}_{kind:?}_{life}", std::process::id()));
+    let plan = Plan::new(Store::Mongodb).await.env("SECRET_KEY", KEY).env("MONGODB_URI", &uri);
+    let world = plan.env("CODE_LIFETIME_SECS", life).start().await;
+    let second = world.second(&[]).await;
+    let device = world.device().await;
+    let code = device.code().device_code.clone();
+    assert_eq!(via(&second).poll_code(&code).await.unwrap().error(), Some("authorization_pending"));
+    (world, second, (mongod, uri), code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_can_be_read_long_after_it_was_stamped_is_found() {
+    each([Kind::Standalone, Kind::ReplicaSet], async |kind| {
+        let (_world, second, (_mongod, uri), code) = known_to_both(kind, "300").await;
+        // Ten minutes ago, as it took so long to reach a majority.
+        refuse_elsewhere(&uri, Some(DateTime::from_millis(DateTime::now().timestamp_millis() - 600_000)))
+            .await;
+        let answer = decided(&via(&second), &code).await;
+        assert_eq!(answer.error(), Some("access_denied"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_was_missed_is_found_before_the_code_is_called_expired() {
+    each([Kind::Standalone, Kind::ReplicaSet], async |kind| {
+        let (_world, second, (_mongod, uri), code) = known_to_both(kind, "3").await;
+        refuse_elsewhere(&uri, None).await;
+        let answer = decided(&via(&second), &code).await;
+        assert_eq!(answer.error(), Some("access_denied"));
+    })
+    .await;
+}
+
+/// The first answer to polls of `code` that is not about waiting.
+async fn decided(device: &Device, code: &str) -> Answer {
+    eventually("a decision", || async {
+        let answer = device.poll_code(code).await.unwrap();
+        (!matches!(answer.error(), Some("authorization_pending" | "slow_down"))).then_some(answer)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,8 @@
 //!
 //! If the store's answer to a write is lost, the shard forgets what it believed and reads the session again
 //! before it says anything more about it. Where several instances share a store, a session unknown here is
-//! looked up there, and decisions taken elsewhere arrive through [`CodeRegistryHandle::learn`].
+//! looked up there, and decisions taken elsewhere arrive through [`CodeRegistryHandle::learn`]. What did not
+//! arrive is found before it is too late: no session is called expired that was not read again.
 
 mod check;
 mod confirm;

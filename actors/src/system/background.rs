@@ -7,7 +7,7 @@ use futures_util::future::join;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::device_flow::registry::CodeRegistryHandle;
-use crate::device_flow::store::SessionStore;
+use crate::device_flow::store::{Cursor, SessionStore};
 use crate::metering::tokens::service::TokenService;
 
 /// How often instances tell each other what they did.
@@ -19,20 +19,19 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 const PURGE_STEPS: usize = 100;
 
 /// Brings what other instances did to the shards: their decisions, and the polls they answered.
-pub(super) async fn follow(store: Arc<dyn SessionStore>, registry: CodeRegistryHandle) {
-    let mut cursor = None;
+pub(super) async fn follow(store: Arc<dyn SessionStore>, registry: CodeRegistryHandle, mut cursor: Cursor) {
     let mut tick = every(FOLLOW_EVERY);
     let mut failing = false;
     loop {
         tick.tick().await;
         // Pacing may be lost; whether the store answers is told by the question for decisions.
         let polled = registry.take_polls().await;
-        let (polled, changed) = join(store.share_polls(polled), store.changes(cursor)).await;
+        let (polled, changed) = join(store.share_polls(polled), store.changes(Some(cursor))).await;
         registry.note_polls(polled.unwrap_or_default());
         match changed {
             Ok((changed, next)) => {
                 failing = false;
-                cursor = Some(next);
+                cursor = next;
                 for session in changed {
                     registry.learn(session);
                 }

@@ -65,7 +65,7 @@ impl AuditLog for Model {
 fn line(samples: &mut Samples, at: Timestamp, n: usize) -> AuditLine {
     let tail = samples.token();
     let key = [&at.as_millis().to_be_bytes()[..], &tail.as_bytes()[8..]].concat();
-    let known = |text: &str| (n % 2 == 0).then(|| text.to_owned());
+    let known = |text: &str| n.is_multiple_of(2).then(|| text.to_owned());
     AuditLine {
         key,
         at_ms: millis(at),

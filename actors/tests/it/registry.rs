@@ -387,6 +387,60 @@ fn an_unknown_device_code_is_looked_up_once_a_second_at_most() {
 }
 
 #[test]
+fn an_end_is_looked_up_before_it_is_told() {
+    shared_universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        let confirmed = confirmed_elsewhere(universe, &stored(universe, flow.device).await);
+        // Another instance has stored it, and nothing was heard of it here.
+        let write = Write::Update { to: confirmed.clone() };
+        assert!(universe.store.model.commit(vec![write]).await[0].is_ok());
+        pass(Lifetimes::default().code.as_secs() + 1).await;
+        universe.store.go_blind();
+        assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Unavailable, "nobody can tell");
+        universe.store.heal();
+        assert!(matches!(poll(&flow.registry, flow.device).await, PollAnswer::Pending { .. }));
+        // Its own end comes, and is looked up once a second.
+        pass(Lifetimes::default().consent.as_secs() - Lifetimes::default().code.as_secs()).await;
+        let finds = universe.store.finds();
+        for _ in 0..5 {
+            assert_eq!(poll(&flow.registry, flow.device).await, PollAnswer::Expired);
+        }
+        assert_eq!(universe.store.finds(), finds + 1);
+    });
+}
+
+#[test]
+fn news_is_not_lost_while_the_store_is_asked_or_written() {
+    shared_universe(async |universe| {
+        let mut flow = Flow::start(universe).await;
+        let confirmed = confirmed_elsewhere(universe, &stored(universe, flow.device).await);
+        let denied = confirmed.decline(universe.clock.now(), &Lifetimes::default()).unwrap();
+        // What a look-up finds may be older than the news that comes meanwhile.
+        let other = universe.registry();
+        universe.store.slow_down(Duration::from_millis(100));
+        let (_, ()) = join(poll(&other, flow.device), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            other.learn(denied.clone());
+        })
+        .await;
+        assert_eq!(poll(&other, flow.device).await, PollAnswer::Denied);
+        // A write that came to nothing finds nothing out.
+        for to in [confirmed, denied.clone()] {
+            assert!(universe.store.model.commit(vec![Write::Update { to }]).await[0].is_ok());
+        }
+        universe.store.fail_once(Fault::Aborts);
+        let registry = flow.registry.clone();
+        let (done, ()) = join(flow.take(Step::Confirm), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            registry.learn(denied);
+        })
+        .await;
+        assert!(!done);
+        assert_eq!(poll(&registry, flow.device).await, PollAnswer::Denied);
+    });
+}
+
+#[test]
 fn what_other_instances_decide_is_learned_if_it_is_news() {
     shared_universe(async |universe| {
         let flow = Flow::start(universe).await;

@@ -2,13 +2,13 @@
 //!
 //! The server stamps each update with its own time. A follower asks for all that was stamped since its cursor, which
 //! is the server's time of the question before, and a while further back: a stamp is set when an update is applied,
-//! but it can be read only once a majority has it, and the clocks of two servers of a set may differ. An index holds
-//! all that this question needs; only documents whose revision was not reported last time are fetched. So a question
-//! costs what was decided of late, not what is stored.
+//! but it can be read only once a majority has it, and the clocks of two servers of a set may differ. However late that is,
+//! now and then the question reaches back to the beginning. An index holds all that a question needs; only documents
+//! whose revision was not reported before are fetched. So a question costs what was decided of late, not what is stored.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actors::base::keyring::DeviceHash;
 use actors::device_flow::store::Cursor;
@@ -22,16 +22,21 @@ use super::documents::{binary, device};
 use super::indexes::BY_CHANGED;
 use super::ledger::server_time;
 
-/// How far behind its cursor a question reaches; more than an update may take to reach a majority.
+/// How far behind its cursor a question reaches; more than an update takes to reach a majority, as a rule.
 const OVERLAP: Duration = Duration::from_secs(10);
+/// How often all sessions that were ever updated are asked for: what was stamped long before it could be read is reported
+/// so late at most.
+const ALL_EVERY: Duration = Duration::from_secs(10);
 /// Documents fetched at a time.
 const FETCH: usize = 500;
 
-/// What the last answer reported. Holds for the cursor that came with it and for no other: a follower that lost the
+/// What the answers reported. Holds for the cursor that came with it and for no other: a follower that lost the
 /// answer, or a second follower, is told everything again.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     cursor: Option<Cursor>,
+    /// When all was asked for.
+    all_at: Option<Instant>,
     reported: HashMap<DeviceHash, i64>,
 }
 
@@ -45,10 +50,12 @@ pub(super) async fn changes(
     // Asked before the question itself, so that nothing falls between two questions.
     let next = Cursor(server_time(database).await?);
     let Some(cursor) = cursor else { return Ok((Vec::new(), next)) };
+    let Memory { all_at, reported: mut known, .. } = take_memory(memory, cursor);
+    let recent = all_at.filter(|at| at.elapsed() < ALL_EVERY);
     // A server that took over may be behind the one before it.
-    let since = cursor.min(next).0.saturating_sub(i64::try_from(OVERLAP.as_millis()).unwrap_or(i64::MAX));
-    let stamped = stamped_since(sessions, since).await?;
-    let known = take_memory(memory, cursor);
+    let lately = || cursor.min(next).0.saturating_sub(i64::try_from(OVERLAP.as_millis()).unwrap_or(i64::MAX));
+    let asked_at = Instant::now();
+    let stamped = stamped_since(sessions, recent.map_or(0, |_| lately())).await?;
     let fresh: Vec<_> =
         stamped.iter().filter(|(id, rev)| known.get(id) != Some(rev)).map(|(id, _)| *id).collect();
     let mut changed = Vec::with_capacity(fresh.len());
@@ -57,7 +64,16 @@ pub(super) async fn changes(
         let found = sessions.find(doc! { "_id": { "$in": ids } }).await?;
         changed.extend(found.try_collect::<Vec<_>>().await?);
     }
-    *memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory { cursor: Some(next), reported: stamped };
+    let reported = match recent {
+        // What is not among all of them is gone.
+        None => stamped,
+        Some(_) => {
+            known.extend(stamped);
+            known
+        }
+    };
+    let (cursor, all_at) = (Some(next), recent.or(Some(asked_at)));
+    *memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory { cursor, all_at, reported };
     Ok((changed, next))
 }
 
@@ -74,7 +90,7 @@ async fn stamped_since(
     Ok(found.iter().filter_map(|found| Some((device(found)?, found.get_i64("rev").ok()?))).collect())
 }
 
-fn take_memory(memory: &Mutex<Memory>, cursor: Cursor) -> HashMap<DeviceHash, i64> {
+fn take_memory(memory: &Mutex<Memory>, cursor: Cursor) -> Memory {
     let taken = std::mem::take(&mut *memory.lock().unwrap_or_else(PoisonError::into_inner));
-    if taken.cursor == Some(cursor) { taken.reported } else { HashMap::new() }
+    if taken.cursor == Some(cursor) { taken } else { Memory::default() }
 }

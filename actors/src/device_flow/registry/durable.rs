@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::shard::{Attempt, CodeRegistry, SessionRequest, Waiting};
+use crate::base::keyring::DeviceHash;
 use crate::base::store::{StoreError, Written};
 use crate::device_flow::session::{Phase, Session};
 use crate::device_flow::store::{SessionKey, Write};
@@ -13,8 +14,8 @@ use crate::device_flow::store::{SessionKey, Write};
 /// Times a request is begun anew after another instance was faster.
 const CONFLICTS_MAX: u8 = 3;
 
-/// Unknown device codes remembered at a time.
-const MISSING_MAX: usize = 100_000;
+/// Device codes without news remembered at a time.
+const NO_NEWS_MAX: usize = 100_000;
 
 /// How a change ended.
 enum Ended {
@@ -178,15 +179,20 @@ impl CodeRegistry {
                 {
                     self.table.put(session);
                 }
+                self.note_no_news(device);
             }
             (None, SessionKey::Device(device)) => {
-                if self.missing.len() < MISSING_MAX {
-                    self.missing.insert(device);
-                }
+                self.note_no_news(device);
                 self.suspects.remove(&device);
                 self.table.remove(&device);
             }
             (None, SessionKey::User(_) | SessionKey::State(_)) => {}
+        }
+    }
+
+    fn note_no_news(&mut self, device: DeviceHash) {
+        if self.no_news.len() < NO_NEWS_MAX {
+            self.no_news.insert(device);
         }
     }
 }

@@ -63,8 +63,8 @@ pub struct CodeRegistry {
     // Codes marked as presented that were handed to nobody, because the store was too slow to say that they were
     // marked: given back before anything else is done with their sessions.
     pub(super) unpresented: HashMap<DeviceHash, Session, BuildIdentity>,
-    // Device codes that another instance does not know either, since the last sweep.
-    pub(super) missing: HashSet<DeviceHash, BuildIdentity>,
+    // Device codes of which the store had nothing, or nothing newer than this shard, since the last sweep.
+    pub(super) no_news: HashSet<DeviceHash, BuildIdentity>,
     pub(super) rng: StdRng,
     pub(super) stats: RegistrySnapshot,
 }
@@ -81,7 +81,7 @@ impl CodeRegistry {
             reading: HashMap::default(),
             exchanging: HashMap::default(),
             unpresented: HashMap::default(),
-            missing: HashSet::default(),
+            no_news: HashSet::default(),
             rng: StdRng::from_seed(seed),
             stats: RegistrySnapshot::default(),
         }
@@ -91,7 +91,7 @@ impl CodeRegistry {
     pub(super) fn serve<R: SessionRequest>(&mut self, attempt: Attempt<R>, ctx: &mut Context<Self>) {
         let key = attempt.key;
         let Some(row) = self.table.row(&key) else {
-            let is_missing = matches!(&key, SessionKey::Device(device) if self.missing.contains(device));
+            let is_missing = matches!(&key, SessionKey::Device(device) if self.no_news.contains(device));
             if self.ports.store.is_shared() && !attempt.looked_up && !is_missing {
                 return self.look_up(key, attempt, ctx);
             }
@@ -99,7 +99,10 @@ impl CodeRegistry {
         };
         let session = &self.table[row];
         let device = session.device;
-        if self.suspects.contains(&device) {
+        // Its end is final for the device: another instance may know of a decision that was not heard of here.
+        let may_have_news =
+            self.ports.store.is_shared() && !attempt.looked_up && !self.no_news.contains(&device);
+        if self.suspects.contains(&device) || (may_have_news && session.is_expired(self.ports.clock.now())) {
             return self.look_up(SessionKey::Device(device), attempt, ctx);
         }
         if let Some(marked) = self.unpresented.remove(&device) {
@@ -195,7 +198,7 @@ impl Handler<Sweep> for CodeRegistry {
 
     // Synchronous, in steps.
     fn handle(&mut self, _: Sweep, ctx: &mut Self::Context) {
-        self.missing.clear();
+        self.no_news.clear();
         if self.table.sweep(self.ports.clock.now(), SWEEP_LIMIT) {
             ctx.notify_later(Sweep, Duration::from_millis(1));
         }
@@ -217,8 +220,14 @@ impl Handler<Learn> for CodeRegistry {
     fn handle(&mut self, msg: Learn, _: &mut Self::Context) {
         let device = msg.session.device;
         let known = self.table.find(&SessionKey::Device(device)).map(|session| session.rev);
-        // Unknown here: looked up when somebody asks for it. Busy: our own write will find out.
-        if !self.busy.contains_key(&device) && known.is_some_and(|rev| rev < msg.session.rev) {
+        if known.is_some_and(|rev| rev >= msg.session.rev) {
+            return;
+        }
+        if self.busy.contains_key(&device) {
+            // Our own write will find out, unless it comes to nothing.
+            self.suspects.insert(device);
+        } else if known.is_some() || !self.reading.is_empty() {
+            // What is being looked up may be older than this. Else, what is unknown is looked up when somebody asks for it.
             self.table.put(msg.session);
         }
     }
