@@ -18,6 +18,11 @@ impl Meter {
         let digits = text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse().ok().map(Self)).flatten()
     }
+
+    /// The rest of its number divided by `n`, to give meters different days.
+    pub const fn modulo(self, n: u64) -> u64 {
+        self.0 % n
+    }
 }
 
 /// Meters as the plugin writes them, `usage_points_id`: separated by commas.

@@ -3,6 +3,7 @@
 //!
 //! A load curve dates its steps by their **end**: the step that ends at 00:00:00 is the last of the day before.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::civil::{Date, DateTime};
@@ -37,14 +38,33 @@ impl Day {
     /// nobody says which: 24 hours are enough on any day but the short one.
     pub fn fullness(&self, resource: Resource, date: Date) -> Fullness {
         if self.points.is_empty() {
-            return Fullness::Empty;
-        }
-        let step = |p: &Point| p.interval_length.as_deref().and_then(step_minutes).unwrap_or(0);
-        let minutes: u32 = self.points.iter().map(step).sum();
-        if !resource.is_curve() || minutes >= hours_in(date).min(24) * 60 {
+            Fullness::Empty
+        } else if !resource.is_curve() || self.minutes() >= hours_in(date).min(24) * 60 {
             Fullness::Complete
         } else {
             Fullness::Partial
+        }
+    }
+
+    /// The minutes of a curve for which there are values.
+    fn minutes(&self) -> u32 {
+        let step = |p: &Point| p.interval_length.as_deref().and_then(step_minutes).unwrap_or(0);
+        self.points.iter().map(step).sum()
+    }
+
+    /// Whether its values may still be corrected.
+    pub fn is_raw(&self) -> bool {
+        !self.points.is_empty() && !matches!(self.quality.as_str(), "BEST" | "CORRIGE")
+    }
+
+    /// The better one of two answers about a day: the fuller; of two that are as full the `later`, which may be a
+    /// correction, but not a raw one after a corrected one.
+    pub fn or_better(self, later: Self) -> Self {
+        let fullness = |day: &Self| (day.minutes(), day.points.len());
+        match fullness(&later).cmp(&fullness(&self)) {
+            Ordering::Less => self,
+            Ordering::Equal if later.is_raw() && !self.is_raw() => self,
+            Ordering::Equal | Ordering::Greater => later,
         }
     }
 

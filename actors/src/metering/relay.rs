@@ -9,6 +9,7 @@
 
 mod core;
 mod counters;
+mod rechecks;
 mod sealed_cache;
 mod shares;
 

@@ -11,10 +11,10 @@ use actors::enedis::port::{Answer, Attempt, NoToken};
 use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::{Api, ApiMode};
 use actors::metering::cache::MeterCache;
-use actors::metering::civil::{plus, today};
+use actors::metering::civil::{paris, plus, today};
 use actors::metering::relay::{COME_BACK, MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings, Relayed};
 use actors::metering::request::{DayRange, MeterRequest, Resource};
-use actors::metering::resource_server::{Cause, DataError, Verdict};
+use actors::metering::resource_server::{Cause, DataError, Reading, Verdict};
 use actors::testing::{MeterModel, hourly_reading, meter};
 use futures_util::future::{join, join_all};
 use tokio::time::timeout;
@@ -332,7 +332,7 @@ fn that_there_is_no_production_is_learnt_across_restarts() {
 }
 
 /// The load curve of yesterday, in this direction.
-fn yesterday(universe: &Universe, resource: Resource) -> MeterRequest {
+fn yesterday_of(universe: &Universe, resource: Resource) -> MeterRequest {
     let today = today(universe.clock.now());
     MeterRequest { resource, meter: meter(1), range: DayRange::new(plus(today, -1), today).unwrap() }
 }
@@ -354,7 +354,7 @@ fn a_direction_that_is_refused_alone_has_no_data_and_costs_the_box_nothing() {
             for day in 0..12 {
                 // The plugin's order, and once more in an hour after a day on which it was told 503.
                 for hour in 0..2 {
-                    let told = [cons, prod].map(|resource| yesterday(universe, resource));
+                    let told = [cons, prod].map(|resource| yesterday_of(universe, resource));
                     let told = [flow.read(told[0]).await, flow.read(told[1]).await];
                     let [told, other] =
                         if refused == cons { told } else { [told[1].clone(), told[0].clone()] };
@@ -369,7 +369,7 @@ fn a_direction_that_is_refused_alone_has_no_data_and_costs_the_box_nothing() {
             // A new consent, which Enedis knows of: the next question of another day is answered.
             flow.enedis.recover();
             pass(24 * 3_600).await;
-            assert!(is_answer(&flow.read(yesterday(universe, refused)).await, 1));
+            assert!(is_answer(&flow.read(yesterday_of(universe, refused)).await, 1));
         });
     }
 }
@@ -381,20 +381,113 @@ fn a_consent_that_is_missing_in_one_api_only_is_no_refusal() {
         let refused = Verdict::ConsentRefused { code: "ADAM-DC-0007".into() };
         flow.enedis.always(&[Api::New], &refused);
         for day in 0..8 {
-            let told = flow.read(yesterday(universe, Resource::ConsumptionCurve)).await;
+            let told = flow.read(yesterday_of(universe, Resource::ConsumptionCurve)).await;
             assert!(is_answer(&told, 1), "day {day}: {told:?}");
             pass(86_400).await;
         }
         // While the other one has trouble, nothing is counted.
         flow.enedis.to(&[Api::Legacy], |_| true, &Verdict::Down { retry_at: None });
         for _ in 0..8 {
-            let told = flow.read(yesterday(universe, Resource::ConsumptionCurve)).await;
+            let told = flow.read(yesterday_of(universe, Resource::ConsumptionCurve)).await;
             assert!(matches!(told, Relayed::Busy { .. } | Relayed::Unavailable { .. }), "{told:?}");
             pass(86_400).await;
         }
         flow.enedis.recover();
         flow.enedis.always(&[Api::New], &refused);
-        assert!(is_answer(&flow.read(yesterday(universe, Resource::ConsumptionCurve)).await, 1));
+        assert!(is_answer(&flow.read(yesterday_of(universe, Resource::ConsumptionCurve)).await, 1));
+    });
+}
+
+/// Values of a call, as `change` makes them.
+fn changed(request: MeterRequest, change: impl FnOnce(&mut Reading)) -> Verdict {
+    let mut reading = hourly_reading(request.range);
+    change(&mut reading);
+    Verdict::Values(reading)
+}
+
+#[test]
+fn a_worse_answer_never_replaces_a_better_one() {
+    let worse: [fn(MeterRequest) -> Verdict; 3] = [
+        |_| Verdict::DataError(DataError::no_data()),
+        // A curve full of nulls.
+        |call| changed(call, |reading| reading.points.clear()),
+        // Ten hours of each day.
+        |call| {
+            changed(call, |reading| {
+                let mut n = 0;
+                reading.points.retain(|_| {
+                    n += 1;
+                    (n - 1) % 24 < 10
+                });
+            })
+        },
+    ];
+    for (case, worse) in worse.into_iter().enumerate() {
+        universe(async |universe| {
+            let (flow, week) = (Flow::start(universe), days(1, 7));
+            assert!(is_answer(&flow.read(week).await, 7));
+            for day in 0..4 {
+                pass(86_400).await;
+                // What is asked anew brings days of that week along.
+                let yesterday = yesterday_of(universe, Resource::ConsumptionCurve);
+                let range = DayRange::new(plus(yesterday.range.end(), -7), yesterday.range.end()).unwrap();
+                flow.enedis.will_say(AT_ONCE, [worse(yesterday.with_range(range))]);
+                let told = flow.read(yesterday).await;
+                let points = if let Relayed::Answer(body) = &told { body.matches("540").count() } else { 0 };
+                assert_eq!(points, if case == 2 { 10 } else { 0 }, "case {case}: {told:?}");
+                let calls = flow.calls();
+                assert!(is_answer(&flow.read(week).await, 7), "case {case}, day {day}");
+                assert_eq!(flow.calls(), calls, "they are known");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_correction_replaces_but_nothing_raw_replaces_it() {
+    universe(async |universe| {
+        let flow = Flow::start(universe);
+        assert!(is_answer(&flow.read(days(1, 1)).await, 1));
+        let mut flow = flow;
+        for (quality, value, told) in [("BEST", "541", "541"), ("BRUT", "542", "541")] {
+            pass(21 * 3_600).await;
+            flow = flow.restarted(SETTINGS).await;
+            let request = days(1, 1);
+            flow.enedis.will_say(
+                AT_ONCE,
+                [changed(request, |reading| {
+                    reading.quality = quality.to_owned();
+                    for point in &mut reading.points {
+                        point.value = value.to_owned();
+                    }
+                })],
+            );
+            let Relayed::Answer(body) = flow.read(request).await else { panic!("no values") };
+            assert_eq!(body.matches(told).count(), 24, "{quality} {value}: {body}");
+        }
+    });
+}
+
+#[test]
+fn raw_values_are_asked_for_once_more_after_a_month_at_night() {
+    universe(async |universe| {
+        let mut flow = Flow::start(universe);
+        let first = today(START);
+        for _ in 0..38 {
+            // A box asks at noon for yesterday, and there is a restart in the evening.
+            assert!(is_answer(&flow.read(yesterday_of(universe, Resource::ConsumptionCurve)).await, 1));
+            pass(86_400).await;
+            flow = flow.restarted(SETTINGS).await;
+        }
+        let asked: Vec<_> = flow.enedis.asked().into_iter().zip(flow.enedis.asked_at()).collect();
+        let again: Vec<_> =
+            asked.iter().filter(|(call, at)| plus(call.range.end(), 25) < today(START + *at)).collect();
+        assert_eq!(again.len(), 1, "{again:?}");
+        let (call, at) = again[0];
+        let hour = paris(START + *at).hour();
+        assert!(!(6..22).contains(&hour), "{hour}");
+        assert!(call.range.start() >= plus(first, -1) && call.range.day_count() <= 7, "{call:?}");
+        assert_eq!(asked.len(), 39);
     });
 }
 

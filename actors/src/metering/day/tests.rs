@@ -95,6 +95,30 @@ fn short_days_need_no_more_than_they_have() {
 }
 
 #[test]
+fn the_fuller_and_then_the_later_is_better() {
+    let date = date(2026, 11, 1);
+    let day = |quality: &str, value: &str, steps: usize| {
+        let points = step_ends(date, 30).take(steps).map(|end| point(value, &end, Some("PT30M")));
+        Day { quality: quality.to_owned(), points: points.collect() }
+    };
+    let (none, part, whole) = (Day::default(), day("BRUT", "1", 9), day("BRUT", "1", 48));
+    for (before, later, is_later) in [
+        (&none, &part, true),
+        (&part, &whole, true),
+        (&whole, &part, false),
+        (&whole, &none, false),
+        (&whole, &day("BRUT", "2", 48), true),
+        (&whole, &day("BEST", "2", 48), true),
+        (&day("BEST", "2", 48), &whole, false),
+        (&day("BEST", "2", 48), &day("CORRIGE", "3", 48), true),
+        (&part, &day("BRUT", "2", 9), true),
+    ] {
+        let better = before.clone().or_better(later.clone());
+        assert_eq!(better, if is_later { later.clone() } else { before.clone() }, "{before:?} {later:?}");
+    }
+}
+
+#[test]
 fn packed_days_are_small() {
     let day = date(2026, 11, 1);
     let range = DayRange::new(day, plus(day, 1)).unwrap();

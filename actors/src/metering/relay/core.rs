@@ -14,6 +14,7 @@ use jiff::civil::Date;
 
 pub use self::calls::Call;
 use self::token::HeldToken;
+use super::rechecks::Rechecks;
 pub use super::sealed_cache::Question;
 use super::sealed_cache::{Remembered, SealedCache};
 use super::shares::Shares;
@@ -46,10 +47,14 @@ const DOWN_RETRY: Duration = Duration::from_secs(60);
 /// What a box is told to wait whose consent is believed withdrawn while Enedis refuses everybody.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// In place of a caller: the relay's own question for days of a month ago.
+const RECHECK: u64 = 0;
+
 /// What the relay hears.
 #[derive(Debug)]
 pub enum Event {
     Asked {
+        /// Not 0.
         id: u64,
         question: Question,
     },
@@ -114,6 +119,9 @@ pub struct Core {
     cache: SealedCache,
     outages: OutageDetector,
     shares: Shares,
+    rechecks: Rechecks,
+    /// The one that is under way.
+    rechecking: Option<Question>,
     token: HeldToken,
     stats: RelaySnapshot,
     effects: Vec<Effect>,
@@ -131,6 +139,8 @@ impl Core {
             cache: SealedCache::new(keys, settings.memory_max_bytes, seed),
             outages: OutageDetector::default(),
             shares: Shares::new(settings.quota.per_hour),
+            rechecks: Rechecks::default(),
+            rechecking: None,
             token: HeldToken::default(),
             stats: RelaySnapshot::default(),
             effects: Vec::new(),
@@ -143,18 +153,18 @@ impl Core {
         self.wall = wall;
         match event {
             Event::Asked { id, question } => {
-                let (remembered, missing) = self.cache.look(question, self.wall);
-                if missing.is_empty() {
-                    self.proceed(now, id, question, remembered);
-                } else {
-                    self.looking.insert(id, (question, remembered));
-                    self.effects.push(Effect::Look { id, keys: missing });
+                self.look(now, id, question);
+                if self.rechecks.note(question, today(self.wall)) {
+                    self.pump(now);
                 }
             }
             Event::Found { id, entries } => {
                 if let Some((question, mut remembered)) = self.looking.remove(&id) {
                     self.cache.take_in(entries, &mut remembered, question, self.wall);
                     self.proceed(now, id, question, remembered);
+                }
+                if id == RECHECK {
+                    self.pump(now);
                 }
             }
             Event::Ended { call, verdict } => {
@@ -215,13 +225,42 @@ impl Core {
         }
     }
 
+    fn look(&mut self, now: Timestamp, id: u64, question: Question) {
+        let (remembered, missing) = self.cache.look(question, self.wall);
+        if missing.is_empty() {
+            self.proceed(now, id, question, remembered);
+        } else {
+            self.looking.insert(id, (question, remembered));
+            self.effects.push(Effect::Look { id, keys: missing });
+        }
+    }
+
+    /// Asks what is to be asked once more, if it is time for it; else when to look again.
+    fn recheck(&mut self, now: Timestamp) -> Option<Timestamp> {
+        while self.rechecking.is_none() {
+            match self.rechecks.next(now, self.wall) {
+                Ok(question) => {
+                    self.rechecking = Some(question);
+                    self.look(now, RECHECK, question);
+                }
+                Err(later) => return later,
+            }
+        }
+        None
+    }
+
     /// Decides what a request needs, now that what is remembered of it is at hand.
     fn proceed(&mut self, now: Timestamp, id: u64, question: Question, remembered: Remembered) {
         let (Question { request, consented }, today) = (question, today(self.wall));
-        let Remembered { days, error: lasting, refusals, since } = remembered;
+        let Remembered { days, due, error: lasting, refusals, since } = remembered;
         let direction = request.resource.direction();
         let [own, other] = [direction, direction.other()].map(|direction| refusals[direction as usize]);
-        let mut calls = split::calls(request, today, |day| days.contains_key(&day));
+        let known = |day: Date| days.contains_key(&day) && !due.contains(&day);
+        let mut calls = if id == RECHECK {
+            split::calls(request, today, |day| !days.get(&day).is_some_and(Day::is_raw))
+        } else {
+            split::calls(request, today, known)
+        };
         if let (Some(call), Some(since), None) = (calls.first_mut(), since, &lasting) {
             *call = split::widened(*call, since, today);
         }
@@ -239,10 +278,10 @@ impl Core {
                 return self.settle(now, id, &waiting);
             }
             Judgement::AskLater(retry_after) if !calls.is_empty() => {
-                return self.answer(id, Relayed::Unavailable { retry_after });
+                return self.answer(now, id, Relayed::Unavailable { retry_after });
             }
             Judgement::Withdrawn if !calls.is_empty() => {
-                return self.answer(id, Relayed::Unavailable { retry_after: OUTAGE_PAUSE });
+                return self.answer(now, id, Relayed::Unavailable { retry_after: OUTAGE_PAUSE });
             }
             Judgement::Ask | Judgement::AskLater(_) | Judgement::Withdrawn => {}
         }
@@ -278,7 +317,7 @@ impl Core {
             }
         }
         if waiting.outstanding == 0 {
-            self.stats.from_memory += u64::from(waiting.troubles.is_empty());
+            self.stats.from_memory += u64::from(waiting.troubles.is_empty() && id != RECHECK);
             return self.settle(now, id, &waiting);
         }
         self.waiting.insert(id, waiting);
@@ -311,11 +350,16 @@ impl Core {
                 Relayed::Unavailable { retry_after: DOWN_RETRY }
             }
         };
-        self.answer(id, relayed);
+        self.answer(now, id, relayed);
     }
 
-    fn answer(&mut self, id: u64, relayed: Relayed) {
-        self.effects.push(Effect::Answer { id, relayed });
+    fn answer(&mut self, now: Timestamp, id: u64, relayed: Relayed) {
+        if id != RECHECK {
+            return self.effects.push(Effect::Answer { id, relayed });
+        }
+        if let (Some(question), Relayed::Busy { retry_after }) = (self.rechecking.take(), relayed) {
+            self.rechecks.put_off(question, now, now + retry_after);
+        }
     }
 
     /// The allowance of the API that calls go to at `now`.

@@ -2,7 +2,7 @@
 //! key; here they are opened, once, and kept in memory with their ends. Writes are collected for the store; nothing is
 //! done here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
 use crate::metering::api_choice::Api;
 use crate::metering::cache::{CacheEntry, HotCache, Subject, key_text, owner_text};
-use crate::metering::civil::{parse_date, today};
-use crate::metering::day::Day;
+use crate::metering::civil::{parse_date, plus, today};
+use crate::metering::day::{Day, Fullness};
 use crate::metering::policy::{FOR_GOOD, LastingError, day_life};
 use crate::metering::refusals::RefusalHistory;
-use crate::metering::request::{Direction, MeterRequest};
+use crate::metering::request::{DayRange, Direction, MeterRequest};
 use crate::metering::resource_server::DataError;
+use crate::metering::split::CURVE_CALL_DAYS;
 
 pub struct SealedCache {
     hot: HotCache<Kept>,
@@ -55,6 +56,8 @@ struct KeptError {
 #[derive(Debug, Default)]
 pub struct Remembered {
     pub days: BTreeMap<Date, Day>,
+    /// Those of them that are to be asked for again.
+    pub due: BTreeSet<Date>,
     pub error: Option<LastingError>,
     /// By [`Direction`].
     pub refusals: [RefusalHistory; 2],
@@ -132,20 +135,39 @@ impl SealedCache {
         }
     }
 
-    /// Keeps the days a call brought, each for as long as it is good.
-    pub fn keep_days(&mut self, asked: Question, days: &BTreeMap<Date, Day>, now: Timestamp) {
+    /// Keeps the days a call brought, where nothing better is `known` of them or in memory; answers the better ones. Each is
+    /// asked for again in its time, and kept all the same: what is said of it then may be worse.
+    pub fn keep_days(
+        &mut self,
+        asked: Question,
+        days: BTreeMap<Date, Day>,
+        known: &BTreeMap<Date, Day>,
+        now: Timestamp,
+    ) -> BTreeMap<Date, Day> {
         let (call, today) = (asked.request, today(now));
-        for (date, day) in days {
-            let fullness = day.fullness(call.resource, *date);
-            if let Some(life) = day_life(*date, fullness, today) {
-                self.keep(call.meter, Subject::Day(call.resource, *date), &day.pack(*date), now, now + life);
+        let mut kept = BTreeMap::new();
+        for (date, mut day) in days {
+            let subject = Subject::Day(call.resource, date);
+            let memory = self.peek(call.meter, subject, asked.consented, now);
+            let memory = memory.and_then(|plain| Day::unpack(due_of(plain).1, date));
+            for before in memory.into_iter().chain(known.get(&date).cloned()) {
+                day = before.or_better(day);
             }
+            let fullness = day.fullness(call.resource, date);
+            if let Some(life) = day_life(date, fullness, today) {
+                let due = now + life;
+                let expires = if fullness == Fullness::Empty { due } else { now + FOR_GOOD };
+                self.keep(call.meter, subject, &with_due(due, &day.pack(date)), now, expires);
+            }
+            kept.insert(date, day);
         }
+        let days = &kept;
         let first = days.iter().find(|(_, day)| !day.points.is_empty()).map(|(date, _)| *date);
         let before = self.since(asked, now);
         if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
             self.set_since(call, first, now);
         }
+        kept
     }
 
     /// Keeps an error that Enedis would repeat.
@@ -265,8 +287,15 @@ impl Remembered {
     fn note(&mut self, subject: Subject, plain: &[u8], now: Timestamp) {
         match subject {
             Subject::Day(_, date) => {
-                if let Some(day) = Day::unpack(plain, date) {
+                let (due, packed) = due_of(plain);
+                if let Some(day) = Day::unpack(packed, date) {
                     self.days.insert(date, day);
+                    let is_due = due.is_some_and(|due| due <= now);
+                    if is_due {
+                        self.due.insert(date)
+                    } else {
+                        self.due.remove(&date)
+                    };
                 }
             }
             Subject::Error(_) => {
@@ -281,11 +310,30 @@ impl Remembered {
     }
 }
 
-/// What may be remembered of a request: its days that are over, and what goes beyond days.
+/// When a day is to be asked for again, in front of the packed day.
+fn with_due(due: Timestamp, packed: &[u8]) -> Vec<u8> {
+    [&due.as_millis().to_be_bytes(), packed].concat()
+}
+
+/// Both again. Packed days begin with a brace, times with a zero; days that were stored without one are good until they
+/// expire.
+fn due_of(plain: &[u8]) -> (Option<Timestamp>, &[u8]) {
+    match plain.split_first_chunk::<8>() {
+        Some((due, packed)) if due[0] == 0 => {
+            (Some(Timestamp::from_millis(u64::from_be_bytes(*due))), packed)
+        }
+        _ => (None, plain),
+    }
+}
+
+/// What may be remembered of a request: its days that are over, those before them that a call about yesterday
+/// brings along, and what goes beyond days.
 fn subjects(request: MeterRequest, now: Timestamp) -> impl Iterator<Item = Subject> {
-    let (resource, today) = (request.resource, today(now));
-    let days =
-        request.range.days().take_while(move |day| *day < today).map(move |day| Subject::Day(resource, day));
+    let (resource, range, today) = (request.resource, request.range, today(now));
+    let along = if range.end() < today { range.start() } else { plus(range.end(), -CURVE_CALL_DAYS) };
+    let along = DayRange::new(along, range.start()).into_iter().flat_map(DayRange::days);
+    let days = along.chain(range.days().take_while(move |day| *day < today));
+    let days = days.map(move |day| Subject::Day(resource, day));
     let direction = resource.direction();
     let consents = [direction, direction.other()].map(Subject::Consent);
     days.chain([Subject::Error(resource), Subject::Since(resource)]).chain(consents)

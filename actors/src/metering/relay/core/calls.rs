@@ -62,6 +62,7 @@ impl Core {
             let why = if self.is_down(now) { Trouble::Down } else { Trouble::Busy(now + COME_BACK) };
             self.give_up(now, late, why);
         }
+        let recheck = self.recheck(now);
         let wake = if let Some(bearer) = self.token.get(now) {
             self.send_due(now, &bearer)
         } else if self.queue.waiting() == 0 {
@@ -74,7 +75,8 @@ impl Core {
             }
             None
         };
-        self.effects.push(Effect::WakeAt(wake.into_iter().chain(self.queue.next_wake()).min()));
+        let wake = wake.into_iter().chain(recheck).chain(self.queue.next_wake());
+        self.effects.push(Effect::WakeAt(wake.min()));
     }
 
     /// Sends in turn what the quota allows; when there is more to do.
@@ -214,7 +216,14 @@ impl Core {
         let narrow = asked().map(|waiting| waiting.question.request.range.start()).min();
         let narrow = narrow.filter(|start| *start > call.range.start());
         let consented = asked().map(|waiting| waiting.question.consented).max().unwrap_or_default();
-        let outcome = self.remember(Question { request: call, consented }, narrow, verdict);
+        let mut known: BTreeMap<Date, Day> = BTreeMap::new();
+        for (date, day) in
+            asked().flat_map(|waiting| waiting.days.range(call.range.start()..call.range.end()))
+        {
+            let better = known.remove(date).unwrap_or_default().or_better(day.clone());
+            known.insert(*date, better);
+        }
+        let outcome = self.remember(Question { request: call, consented }, narrow, &known, verdict);
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {
             if is_young(self.wall, consented) && !self.outages.has_answered(call.meter, self.wall) {
@@ -253,14 +262,19 @@ impl Core {
         }
     }
 
-    fn remember(&mut self, asked: Question, narrow: Option<Date>, verdict: Verdict) -> Outcome {
+    fn remember(
+        &mut self,
+        asked: Question,
+        narrow: Option<Date>,
+        known: &BTreeMap<Date, Day>,
+        verdict: Verdict,
+    ) -> Outcome {
         let call = asked.request;
         match verdict {
             Verdict::Values(reading) => {
                 self.consent_stands(asked);
                 let days = days_of(call.resource, call.range, &reading);
-                self.cache.keep_days(asked, &days, self.wall);
-                Outcome::Days(days)
+                Outcome::Days(self.cache.keep_days(asked, days, known, self.wall))
             }
             Verdict::DataError(error) => {
                 self.consent_stands(asked);
@@ -272,7 +286,7 @@ impl Core {
                 }
                 if error.cause == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
-                    self.cache.keep_days(asked, &empty, self.wall);
+                    self.cache.keep_days(asked, empty, known, self.wall);
                 }
                 self.cache.keep_error(asked, &error, self.wall);
                 Outcome::Error(error)
