@@ -58,9 +58,9 @@ impl Allowance {
         self.breaker.answered();
     }
 
-    /// It did not, or only to say that it cannot.
-    pub fn failed(&mut self, now: Timestamp) {
-        self.breaker.failed(now, &BREAKER);
+    /// It did not, or only to say that it cannot; `is_news` as in [`Breaker::failed`].
+    pub fn failed(&mut self, now: Timestamp, is_news: bool) {
+        self.breaker.failed(now, &BREAKER, is_news);
     }
 
     /// A call that was begun did not go out after all.
@@ -83,6 +83,11 @@ impl Allowance {
     /// Whether the breaker holds calls back.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.breaker.is_open(now)
+    }
+
+    /// Whether it was held back, and has not answered since.
+    pub const fn is_tripped(&self) -> bool {
+        self.breaker.open_until().is_some()
     }
 
     /// How long there has been trouble, without an answer in between.

@@ -58,10 +58,13 @@ impl Breaker {
     }
 
     /// There was no answer, or only one that it cannot answer. What kind of failure it is decides when it opens the
-    /// breaker and for how long.
-    pub fn failed(&mut self, now: Timestamp, settings: &BreakerSettings) {
-        self.failures = self.failures.saturating_add(1);
+    /// breaker and for how long. One that is no news, as it may be the trouble of who asked, counts only as a probe's.
+    pub fn failed(&mut self, now: Timestamp, settings: &BreakerSettings, is_news: bool) {
         self.probe = None;
+        if !is_news && self.open_until.is_none() {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
         // A call that was under way when the breaker opened is no failed probe.
         if self.failures >= settings.trip_after && !self.is_open(now) {
             self.pause = (self.pause * 2).clamp(settings.first_pause, settings.longest_pause);
@@ -115,7 +118,7 @@ mod tests {
         for _ in 0..SETTINGS.trip_after {
             assert!(breaker.check(now).is_ok());
             breaker.begin(now);
-            breaker.failed(now, &SETTINGS);
+            breaker.failed(now, &SETTINGS, true);
         }
         breaker
     }
@@ -124,13 +127,13 @@ mod tests {
     fn opens_probes_and_closes() {
         let mut breaker = opened(at(0));
         // Calls that were under way when it opened.
-        breaker.failed(at(0), &SETTINGS);
+        breaker.failed(at(0), &SETTINGS, true);
         assert!(breaker.is_open(at(0)));
         assert_eq!(breaker.check(at(0)), Err(Duration::from_secs(5)));
         assert!(breaker.check(at(5)).is_ok(), "one probe");
         breaker.begin(at(5));
         assert!(breaker.check(at(5)).is_err(), "and only one");
-        breaker.failed(at(5), &SETTINGS);
+        breaker.failed(at(5), &SETTINGS, true);
         assert_eq!(breaker.check(at(5)), Err(Duration::from_secs(10)));
         breaker.begin(at(15));
         assert!(breaker.check(at(74)).is_err());
@@ -143,13 +146,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_news_opens_nothing_but_fails_a_probe() {
+        let mut breaker = Breaker::default();
+        for _ in 0..99 {
+            breaker.begin(at(0));
+            breaker.failed(at(0), &SETTINGS, false);
+            assert_eq!((breaker.check(at(0)), breaker.in_trouble_for(at(9))), (Ok(()), Duration::ZERO));
+        }
+        let mut breaker = opened(at(0));
+        breaker.begin(at(5));
+        breaker.failed(at(5), &SETTINGS, false);
+        assert_eq!(breaker.check(at(5)), Err(Duration::from_secs(10)));
+    }
+
+    #[test]
     fn an_hour_of_outage_costs_few_calls() {
         let (mut breaker, mut calls) = (Breaker::default(), 0);
         for now in (0..3_600).map(at) {
             if breaker.check(now).is_ok() {
                 breaker.begin(now);
                 calls += 1;
-                breaker.failed(now, &SETTINGS);
+                breaker.failed(now, &SETTINGS, true);
             }
         }
         assert!(calls < 80, "{calls}");
@@ -158,12 +175,12 @@ mod tests {
     #[test]
     fn trouble_of_another_day_is_not_this_one() {
         let mut breaker = Breaker::default();
-        breaker.failed(at(0), &SETTINGS);
+        breaker.failed(at(0), &SETTINGS, true);
         assert_eq!(breaker.in_trouble_for(at(60)).as_secs(), 60);
         breaker.note_trouble(at(130));
         assert_eq!(breaker.in_trouble_for(at(130)).as_secs(), 130);
         // Ten hours later, with nothing asked in between.
-        breaker.failed(at(36_000), &SETTINGS);
+        breaker.failed(at(36_000), &SETTINGS, true);
         assert_eq!(breaker.in_trouble_for(at(36_000)), Duration::ZERO);
         breaker.answered();
         assert_eq!(breaker.in_trouble_for(at(36_200)), Duration::ZERO);

@@ -101,13 +101,13 @@ impl ApiChooser {
         }
     }
 
-    /// A call to `api` told this about it.
-    pub fn report(&mut self, now: Timestamp, api: Api, report: Report) {
+    /// A call to `api` told this about it; a failure that is no news may be the trouble of the meter.
+    pub fn report(&mut self, now: Timestamp, api: Api, report: Report, is_news: bool) {
         let breaker = &mut self.breakers[api as usize];
         match report {
             Report::Works => breaker.answered(),
-            Report::Trouble => breaker.failed(now, &TROUBLE),
-            Report::NotThere => breaker.failed(now, &NOT_THERE),
+            Report::Trouble => breaker.failed(now, &TROUBLE, is_news),
+            Report::NotThere => breaker.failed(now, &NOT_THERE, is_news),
         }
     }
 
@@ -136,7 +136,7 @@ mod tests {
             let mut chooser = ApiChooser::new(mode);
             for secs in 0..20 {
                 assert_eq!(chooser.route(at(secs)), Route { first: api, second: None });
-                chooser.report(at(secs), api, Report::NotThere);
+                chooser.report(at(secs), api, Report::NotThere, true);
             }
         }
     }
@@ -145,18 +145,18 @@ mod tests {
     fn a_closed_api_is_left_alone_and_probed() {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         assert_eq!(chooser.route(at(0)), BOTH);
-        chooser.report(at(0), Api::New, Report::NotThere);
+        chooser.report(at(0), Api::New, Report::NotThere, true);
         assert_eq!(chooser.route(at(0)), BOTH, "once is not enough");
-        chooser.report(at(0), Api::New, Report::NotThere);
-        chooser.report(at(1), Api::Legacy, Report::Works);
+        chooser.report(at(0), Api::New, Report::NotThere, true);
+        chooser.report(at(1), Api::Legacy, Report::Works, true);
         assert_eq!(chooser.route(at(2)), OLD, "remembered");
         assert_eq!(chooser.route(at(3_599)), OLD);
         assert_eq!(chooser.route(at(3_600)), BOTH, "one probe");
         assert_eq!(chooser.route(at(3_601)), OLD, "and only one");
-        chooser.report(at(3_602), Api::New, Report::NotThere);
+        chooser.report(at(3_602), Api::New, Report::NotThere, true);
         assert_eq!(chooser.route(at(2 * 3_600 + 10)), OLD, "twice as long");
         assert_eq!(chooser.route(at(3 * 3_600 + 10)), BOTH);
-        chooser.report(at(3 * 3_600 + 11), Api::New, Report::Works);
+        chooser.report(at(3 * 3_600 + 11), Api::New, Report::Works, true);
         assert_eq!(chooser.route(at(3 * 3_600 + 12)), BOTH);
         assert_eq!(chooser.preferred(at(3 * 3_600 + 13)), Api::New);
     }
@@ -164,17 +164,17 @@ mod tests {
     #[test]
     fn what_is_closed_is_no_second_choice_unless_neither_works() {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
-        chooser.report(at(0), Api::Legacy, Report::NotThere);
-        chooser.report(at(0), Api::Legacy, Report::NotThere);
+        chooser.report(at(0), Api::Legacy, Report::NotThere, true);
+        chooser.report(at(0), Api::Legacy, Report::NotThere, true);
         assert_eq!(chooser.route(at(1)), Route { first: Api::New, second: None });
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         for _ in 0..3 {
-            chooser.report(at(0), Api::New, Report::NotThere);
-            chooser.report(at(0), Api::Legacy, Report::Trouble);
+            chooser.report(at(0), Api::New, Report::NotThere, true);
+            chooser.report(at(0), Api::Legacy, Report::Trouble, true);
         }
         // The new one for an hour, the old one for minutes: the new one is asked all the same.
         assert_eq!(chooser.route(at(1)), Route { first: Api::Legacy, second: Some(Api::New) });
-        chooser.report(at(2), Api::New, Report::Works);
+        chooser.report(at(2), Api::New, Report::Works, true);
         assert_eq!(chooser.route(at(3)).first, Api::New);
     }
 
@@ -182,7 +182,12 @@ mod tests {
     fn single_failures_change_nothing() {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         for secs in 0..50 {
-            chooser.report(at(secs), Api::New, if secs % 3 == 2 { Report::Works } else { Report::Trouble });
+            chooser.report(
+                at(secs),
+                Api::New,
+                if secs % 3 == 2 { Report::Works } else { Report::Trouble },
+                true,
+            );
             assert_eq!(chooser.route(at(secs)), BOTH);
         }
     }
@@ -198,11 +203,11 @@ mod tests {
                 chooser.route(at(secs));
                 let api = if new { Api::New } else { Api::Legacy };
                 let report = [Report::Works, Report::Trouble, Report::NotThere][usize::from(what)];
-                chooser.report(at(secs), api, report);
+                chooser.report(at(secs), api, report, true);
             }
             secs += PAUSE_MAX.as_secs() + 60;
             prop_assert_eq!(chooser.route(at(secs)).first, Api::New);
-            chooser.report(at(secs), Api::New, Report::Works);
+            chooser.report(at(secs), Api::New, Report::Works, true);
             prop_assert_eq!(chooser.route(at(secs + 1)).first, Api::New);
         }
     }

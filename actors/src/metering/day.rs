@@ -4,7 +4,7 @@
 //! A load curve dates its steps by their **end**: the step that ends at 00:00:00 is the last of the day before.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::{Date, DateTime};
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,7 @@ impl Day {
 
     /// The better one of two answers about a day: the fuller; of two that are as full the `later`, which may be a
     /// correction, but not a raw one after a corrected one.
+    #[must_use]
     pub fn or_better(self, later: Self) -> Self {
         let fullness = |day: &Self| (day.minutes(), day.points.len());
         match fullness(&later).cmp(&fullness(&self)) {
@@ -123,10 +124,11 @@ pub fn days_of(resource: Resource, range: DayRange, reading: &Reading) -> BTreeM
     }
     let day = |date: Date| {
         let mut points = dated.remove(&date).unwrap_or_default();
-        if !(hours_in(date) == 25 && repeats_an_hour(&points)) {
-            points.sort_by_key(|(at, _)| *at);
-            points.dedup_by_key(|(at, _)| *at);
+        if resource.is_curve() && hours_in(date) == 25 {
+            part_hours(date, &mut points);
         }
+        points.sort_by_key(|(at, _)| *at);
+        points.dedup_by_key(|(at, _)| *at);
         if !resource.is_curve() {
             points.truncate(1);
         }
@@ -181,13 +183,28 @@ fn step_ends(date: Date, minutes: u32) -> impl Iterator<Item = String> {
     (1..=24 * 60 / minutes).map(move |n| moment_text(end(n)))
 }
 
-/// Whether points are in order but for the one step back of an hour at most that the change to winter time
-/// makes: sorting by local time would then mix the two hours, and dropping equal dates lose one.
-fn repeats_an_hour(points: &[(DateTime, &Point)]) -> bool {
-    let backward = |pair: &[(DateTime, &Point)]| pair[1].0 <= pair[0].0;
-    let an_hour = |pair: &[(DateTime, &Point)]| pair[1].0.duration_until(pair[0].0).as_secs() <= 3_600;
-    points.windows(2).filter(|pair| backward(pair)).count() == 1
-        && points.windows(2).all(|pair| !backward(pair) || an_hour(pair))
+/// Moves what comes after the change to winter time on by an hour, so that the two hours of one name stay apart whatever
+/// order they came in. Of two points at one time the first is of the first hour; where other times are doubled as well,
+/// it is a mistake.
+fn part_hours(date: Date, points: &mut [(DateTime, &Point)]) {
+    let [two, three] = [2, 3].map(|hour| date.at(hour, 0, 0, 0));
+    let (mut seen, mut doubled) = (BTreeSet::new(), BTreeSet::new());
+    let mut second = Vec::new();
+    for (at, _) in &*points {
+        let again = !seen.insert(*at);
+        if again {
+            doubled.insert(*at);
+        }
+        second.push(again);
+    }
+    if doubled.is_empty() || doubled.iter().any(|at| *at < two || *at > three) {
+        return;
+    }
+    for ((at, _), second) in points.iter_mut().zip(second) {
+        if second || *at > three || *at == three && !doubled.contains(at) {
+            *at = at.saturating_add(jiff::SignedDuration::from_hours(1));
+        }
+    }
 }
 
 #[cfg(test)]

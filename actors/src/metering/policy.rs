@@ -24,6 +24,10 @@ const COMPLETE_RECENT: Duration = hours(20);
 /// Yesterday arrives from about 8 o'clock, or in the course of the day; the plugin asks again each hour.
 const EMPTY_YESTERDAY: Duration = Duration::from_secs(50 * 60);
 
+/// Longest time for which a direction is taken to be none. Panels may be installed, and a box asks for a week: the days
+/// since it was last asked for.
+const A_WEEK: Duration = hours(6 * 24 + 20);
+
 /// How long a day is remembered, by its age on `today`; `None`: not at all (it is not over yet).
 pub fn day_life(day: Date, fullness: Fullness, today: Date) -> Option<Duration> {
     let life = match (days_between(day, today), fullness) {
@@ -70,7 +74,7 @@ impl LastingError {
         let whole_week = call.range.day_count() >= 7;
         let recent = call.range.end() >= plus(today, -1);
         let (latest_start, life) = match error.cause {
-            Cause::NoDirection => (None, days(14)),
+            Cause::NoDirection => (None, A_WEEK),
             // Nothing for a week until yesterday, and nothing ever: there are no panels. Less than that may be a
             // day that is late.
             Cause::NoData if call.resource.is_production() && recent && !had_data => {
@@ -95,8 +99,7 @@ const fn never_produced(strikes: u8, whole_week: bool) -> Duration {
     match (strikes, whole_week) {
         (0..=1, false) => hours(20),
         (2, false) => days(3),
-        (0..=1, true) | (3, false) => days(7),
-        _ => days(14),
+        _ => A_WEEK,
     }
 }
 
@@ -148,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn no_panels_is_remembered_for_two_weeks() {
+    fn no_panels_is_remembered_for_a_week() {
         let none = error(Cause::NoDirection);
         let (lasting, life) = remember(None, &none, call(Resource::ProductionCurve, 1, 1)).unwrap();
-        assert_eq!(life, days(14));
+        assert_eq!(life, A_WEEK);
         assert_eq!(lasting.answers(call(Resource::ProductionCurve, 300, 7)), Some(&none));
     }
 
@@ -165,9 +168,9 @@ mod tests {
             lives.push(life);
             before = Some(lasting);
         }
-        assert_eq!(lives, [hours(20), days(3), days(7), days(14), days(14)]);
+        assert_eq!(lives, [hours(20), days(3), A_WEEK, A_WEEK, A_WEEK]);
         let week = call(Resource::ProductionCurve, 7, 7);
-        assert_eq!(remember(None, &none, week).unwrap().1, days(7));
+        assert_eq!(remember(None, &none, week).unwrap().1, A_WEEK);
         // Panels that are known, an old week, and consumption: only the days are remembered.
         assert_eq!(LastingError::remember(None, &none, week, true, TODAY), None);
         for other in [call(Resource::ProductionCurve, 90, 7), call(Resource::ConsumptionCurve, 7, 7)] {

@@ -12,6 +12,7 @@ mod counters;
 mod rechecks;
 mod sealed_cache;
 mod shares;
+mod troubles;
 
 use std::collections::HashMap;
 use std::rc::Rc;

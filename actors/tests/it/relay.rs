@@ -325,9 +325,10 @@ fn that_there_is_no_production_is_learnt_across_restarts() {
             flow = flow.restarted(SETTINGS).await;
             pass(86_400).await;
         }
-        // After a week, three days and two weeks.
+        // Once a week: a box that asks for the last seven days loses none when panels are installed.
         assert_eq!(calls[0], 1);
-        assert!(calls[1..].iter().sum::<usize>() <= 3, "{calls:?}");
+        assert!(calls[1..].iter().sum::<usize>() <= 4, "{calls:?}");
+        assert!(calls.windows(7).all(|week| week.iter().sum::<usize>() >= 1), "{calls:?}");
     });
 }
 
@@ -488,6 +489,65 @@ fn raw_values_are_asked_for_once_more_after_a_month_at_night() {
         assert!(!(6..22).contains(&hour), "{hour}");
         assert!(call.range.start() >= plus(first, -1) && call.range.day_count() <= 7, "{call:?}");
         assert_eq!(asked.len(), 39);
+    });
+}
+
+#[test]
+fn an_answer_without_values_is_remembered_as_none() {
+    universe(async |universe| {
+        let flow = Flow::start(universe);
+        flow.enedis.to(&Api::ALL, |r| r.resource.is_production(), &Verdict::Values(Reading::default()));
+        for _ in 0..6 {
+            let range = days(1, 7).range;
+            let asked = yesterday_of(universe, Resource::ProductionCurve).with_range(range);
+            assert_eq!(flow.read(asked).await, Relayed::Error(DataError::no_data()));
+            pass(3_600).await;
+        }
+        assert_eq!(flow.calls(), 1);
+    });
+}
+
+#[test]
+fn one_meters_trouble_is_its_own() {
+    for mode in [ApiMode::New, ApiMode::Auto] {
+        universe(async |universe| {
+            let flow = Flow::with(universe, RelaySettings { mode, ..SETTINGS });
+            flow.enedis.to(&Api::ALL, |r| r.meter == meter(1), &Verdict::Down { retry_at: None });
+            for n in 0..30 {
+                let told = flow.read(days(1, 1)).await;
+                assert!(matches!(told, Relayed::Busy { .. } | Relayed::Unavailable { .. }), "{told:?}");
+                // Another one is served at once, by the API that is preferred.
+                let before = (universe.elapsed(), flow.calls());
+                assert!(is_answer(&flow.read(days(2 + n, 1)).await, 1), "{mode:?}");
+                assert_eq!((universe.elapsed(), flow.calls()), (before.0, before.1 + 1), "{mode:?}");
+                pass(10).await;
+            }
+            let in_vain = flow.calls() - 30;
+            assert!(in_vain <= if mode == ApiMode::New { 5 } else { 10 }, "{mode:?}: {in_vain}");
+            // For days: minutes, then hours.
+            let before = flow.calls();
+            for _ in 0..48 {
+                flow.read(days(1, 1)).await;
+                pass(3_600).await;
+            }
+            assert!(flow.calls() - before <= 30, "{mode:?}: {}", flow.calls() - before);
+            // It is over within hours of its end.
+            flow.enedis.recover();
+            pass(6 * 3_600).await;
+            assert!(is_answer(&flow.read(days(1, 1)).await, 1), "{mode:?}");
+        });
+    }
+    // Alone as well: nobody else is answered in between.
+    universe(async |universe| {
+        let flow = Flow::with(universe, RelaySettings { mode: ApiMode::Auto, ..SETTINGS });
+        flow.enedis.to(&Api::ALL, |r| r.meter == meter(1), &Verdict::Down { retry_at: None });
+        for _ in 0..30 {
+            flow.read(days(1, 1)).await;
+            flow.read(MeterRequest { resource: Resource::DailyMaxPower, ..days(1, 1) }).await;
+        }
+        assert!(flow.calls() <= 8, "{}", flow.calls());
+        assert!(is_answer(&flow.read(days(2, 1)).await, 1));
+        assert_eq!(universe.elapsed(), AT_ONCE);
     });
 }
 

@@ -154,7 +154,7 @@ impl Calls {
     pub fn ended(&mut self, now: Timestamp, id: u64, attempt: Attempt, rng: &mut impl Rng) -> Option<Step> {
         match attempt {
             Attempt::Answered(_) | Attempt::Busy(_) => self.allowance.answered(),
-            Attempt::Failed(_) | Attempt::Down(_) | Attempt::Lost => self.allowance.failed(now),
+            Attempt::Failed(_) | Attempt::Down(_) | Attempt::Lost => self.allowance.failed(now, true),
         }
         let (why, retry_at) = match attempt {
             Attempt::Answered(answer) | Attempt::Failed(answer) => {

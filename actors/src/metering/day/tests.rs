@@ -78,6 +78,30 @@ fn the_hour_that_comes_twice_is_kept() {
     let days = days_of(ask.resource, ask.range, &reading);
     assert_eq!(days[&day].points, reading.points, "50 half hours, order kept");
     assert_eq!(Day::unpack(&days[&day].pack(day), day).unwrap(), days[&day]);
+    // Side by side, or in two lists of which the second has the second hour alone: the same.
+    let in_order = reading.points.clone();
+    let mut beside = reading.clone();
+    beside.points.sort_by_key(|point| point.date.clone());
+    let mut apart = reading.clone();
+    let second: Vec<Point> = apart.points.drain(6..8).collect();
+    apart.points.extend(second);
+    for mixed in [beside, apart] {
+        assert_eq!(days_of(ask.resource, ask.range, &mixed)[&day].points, in_order);
+    }
+    // The end of the first hour may be called two o'clock.
+    let mut reading = curve(ask.range);
+    let again =
+        [point("7", "2026-10-25 02:00:00", Some("PT30M")), point("8", "2026-10-25 02:30:00", Some("PT30M"))];
+    reading.points.splice(5..5, again);
+    let mut beside = reading.clone();
+    beside.points.sort_by_key(|point| point.date.clone());
+    for mixed in [&reading, &beside] {
+        assert_eq!(days_of(ask.resource, ask.range, mixed)[&day].points, reading.points);
+    }
+    // What is sent twice is one day.
+    let mut twice = curve(ask.range);
+    twice.points.extend(curve(ask.range).points);
+    assert_eq!(days_of(ask.resource, ask.range, &twice)[&day].points.len(), 48);
     // On any other day a repeated date is a mistake.
     let ask = request(Resource::ConsumptionCurve, date(2026, 10, 26), date(2026, 10, 27));
     let mut reading = curve(ask.range);

@@ -18,6 +18,7 @@ use super::rechecks::Rechecks;
 pub use super::sealed_cache::Question;
 use super::sealed_cache::{Remembered, SealedCache};
 use super::shares::Shares;
+use super::troubles::Troubles;
 use super::{ApiSnapshot, COME_BACK, RelaySettings, RelaySnapshot, Relayed};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{CacheKey, Keyring};
@@ -119,6 +120,7 @@ pub struct Core {
     cache: SealedCache,
     outages: OutageDetector,
     shares: Shares,
+    troubles: Troubles,
     rechecks: Rechecks,
     /// The one that is under way.
     rechecking: Option<Question>,
@@ -139,6 +141,7 @@ impl Core {
             cache: SealedCache::new(keys, settings.memory_max_bytes, seed),
             outages: OutageDetector::default(),
             shares: Shares::new(settings.quota.per_hour),
+            troubles: Troubles::new(),
             rechecks: Rechecks::default(),
             rechecking: None,
             token: HeldToken::default(),
@@ -284,6 +287,16 @@ impl Core {
                 return self.answer(now, id, Relayed::Unavailable { retry_after: OUTAGE_PAUSE });
             }
             Judgement::Ask | Judgement::AskLater(_) | Judgement::Withdrawn => {}
+        }
+        match self.troubles.pause(request, now) {
+            Some(retry_after) if !calls.is_empty() && retry_after >= SHORT => {
+                return self.answer(now, id, Relayed::Unavailable { retry_after });
+            }
+            Some(retry_after) if !calls.is_empty() => {
+                waiting.troubles.push(Trouble::Busy(now + retry_after));
+                return self.settle(now, id, &waiting);
+            }
+            Some(_) | None => {}
         }
         // Nothing shows that Enedis opens this meter, and most of what was tried of that kind today was in vain.
         let is_stranger = waiting.days.is_empty()

@@ -156,10 +156,13 @@ impl Core {
             }
         }
         let (report, trouble) = match verdict {
-            // A consent that is missing in one API only is none that was withdrawn: the other one is asked.
-            Verdict::ConsentRefused { ref code } if let Some(other) = second => {
-                self.chooser.report(now, api, Report::Works);
-                allowance.answered();
+            Verdict::Values(_) | Verdict::DataError(_) | Verdict::ConsentRefused { .. } => {
+                self.works(now, api);
+                self.troubles.ended(request);
+                // A consent that is missing in one API only is none that was withdrawn: the other one is asked.
+                let (Verdict::ConsentRefused { code }, Some(other)) = (&verdict, second) else {
+                    return self.finish(now, request, verdict);
+                };
                 return match self.allowances[other as usize].take(now, 0) {
                     Ok(()) => {
                         let refused = Some(code.clone());
@@ -168,16 +171,12 @@ impl Core {
                     Err(wait) => self.finish(now, request, Verdict::Busy { until: now + wait }),
                 };
             }
-            Verdict::Values(_) | Verdict::DataError(_) | Verdict::ConsentRefused { .. } => {
-                self.chooser.report(now, api, Report::Works);
-                allowance.answered();
-                return self.finish(now, request, verdict);
-            }
             Verdict::Busy { until } => (Report::Works, Trouble::Busy(until)),
             Verdict::Closed => (Report::NotThere, Trouble::Closed),
             Verdict::TokenRejected | Verdict::Down { .. } => (Report::Trouble, Trouble::Down),
         };
-        self.chooser.report(now, api, report);
+        let is_news = verdict == Verdict::TokenRejected || self.troubles.is_news(api, request.meter);
+        self.chooser.report(now, api, report, is_news);
         self.stats.apis[api as usize].failed += 1;
         // The other API, but never because of the quota: that is one reason to leave Enedis alone, not two to ask twice.
         let other = second.filter(|other| {
@@ -187,16 +186,16 @@ impl Core {
         let allowance = &mut self.allowances[api as usize];
         match (&verdict, trouble) {
             (_, Trouble::Busy(until)) => {
-                allowance.answered();
                 allowance.close_until(until);
+                self.works(now, api);
             }
             // Closed, and known to be so where another serves: no trouble.
             (_, Trouble::Closed) if other.is_some() => allowance.withdrawn(),
             (Verdict::Down { retry_at: Some(at) }, _) => {
-                allowance.failed(now);
+                allowance.failed(now, is_news);
                 allowance.close_until((*at).min(now + CLOSED_MAX));
             }
-            _ => allowance.failed(now),
+            _ => allowance.failed(now, is_news),
         }
         match (other, refused) {
             (Some(api), _) => self.send(now, Call { request, api, bearer, second: None, refused: None }),
@@ -204,8 +203,21 @@ impl Core {
             (None, Some(code)) if matches!(trouble, Trouble::Closed) => {
                 self.finish(now, request, Verdict::ConsentRefused { code });
             }
-            (None, _) => self.finish(now, request, verdict),
+            (None, _) => {
+                if matches!(verdict, Verdict::Down { .. }) {
+                    self.troubles.failed(request, now);
+                }
+                self.finish(now, request, verdict);
+            }
         }
+    }
+
+    /// An API has answered, whatever it said.
+    fn works(&mut self, now: Timestamp, api: Api) {
+        let allowance = &mut self.allowances[api as usize];
+        self.troubles.answered(api, allowance.is_tripped());
+        allowance.answered();
+        self.chooser.report(now, api, Report::Works, true);
     }
 
     /// Remembers what a call brought, and hands it to those who wait.
@@ -232,6 +244,9 @@ impl Core {
             // Its other calls would end like this one.
             let direction = call.resource.direction();
             waiters.extend(self.queue.cancel(&call.meter, |call| call.resource.direction() == direction));
+        }
+        if matches!(outcome, Outcome::Trouble(_)) && self.troubles.pause(call, now).is_some() {
+            waiters.extend(self.queue.cancel(&call.meter, |other| other.resource == call.resource));
         }
         for id in waiters {
             let Some(mut waiting) = self.waiting.remove(&id) else { continue };
@@ -272,8 +287,12 @@ impl Core {
         let call = asked.request;
         match verdict {
             Verdict::Values(reading) => {
-                self.consent_stands(asked);
                 let days = days_of(call.resource, call.range, &reading);
+                // An empty list says the same in other words.
+                if days.values().all(|day| day.points.is_empty()) {
+                    return self.remember(asked, narrow, known, Verdict::DataError(DataError::no_data()));
+                }
+                self.consent_stands(asked);
                 Outcome::Days(self.cache.keep_days(asked, days, known, self.wall))
             }
             Verdict::DataError(error) => {
