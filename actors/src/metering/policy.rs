@@ -81,6 +81,8 @@ impl LastingError {
                 (None, never_produced(strikes, whole_week))
             }
             Cause::NotRecorded => (None, hours(20)),
+            // Where values begin does not change; but Enedis' own date may be wrong for a while.
+            Cause::TooEarly if strikes > 1 => (latest_start, A_WEEK),
             Cause::TooEarly | Cause::TooOld => (latest_start, hours(24)),
             Cause::NoData | Cause::Other => return None,
         };
@@ -92,6 +94,12 @@ impl LastingError {
     pub fn answers(&self, call: MeterRequest) -> Option<&DataError> {
         let start = days_between(civil::FIRST, call.range.start());
         self.latest_start.is_none_or(|latest| start <= latest).then_some(&self.error)
+    }
+
+    /// The last day known to be too early for the beginning of a call.
+    pub fn too_early(&self) -> Option<Date> {
+        let days = self.latest_start.filter(|_| self.error.cause == Cause::TooEarly)?;
+        Some(plus(civil::FIRST, days))
     }
 }
 
@@ -186,7 +194,8 @@ mod tests {
         assert_eq!(life, hours(24));
         assert!(first.answers(call(60, 7)).is_some() && first.answers(call(61, 3)).is_some());
         assert_eq!(first.answers(call(59, 7)), None, "a later start may do");
-        let (second, _) = remember(Some(&first), &early, call(53, 7)).unwrap();
+        let (second, life) = remember(Some(&first), &early, call(53, 7)).unwrap();
+        assert_eq!((second.too_early(), life), (Some(plus(TODAY, -53)), A_WEEK));
         let (third, _) = remember(Some(&second), &early, call(90, 7)).unwrap();
         assert!(third.answers(call(53, 7)).is_some(), "the latest start counts");
         assert_eq!(remember(None, &error(Cause::Other), call(7, 7)), None);

@@ -126,6 +126,16 @@ impl DataError {
         Self { status: 403, code: "ADAM-DC-0008".to_owned(), description, cause: Cause::Other }
     }
 
+    /// The error as a box is told it. The plugin takes the codes of a missing direction, and of days before the meter's
+    /// activation, for lasting and never asks again; it is told that there is no data, in the supplier's words.
+    #[must_use]
+    pub fn told(self) -> Self {
+        match self.cause {
+            Cause::NoDirection | Cause::TooEarly => Self { description: self.description, ..Self::no_data() },
+            _ => self,
+        }
+    }
+
     /// The body for the box.
     pub fn to_body(&self) -> String {
         serde_json::json!({"error": self.code, "error_description": self.description}).to_string()

@@ -48,6 +48,15 @@ pub fn widened(call: MeterRequest, since: Date, today: Date) -> MeterRequest {
     DayRange::new(start, range.end()).map_or(call, |range| call.with_range(range))
 }
 
+/// The part of a call to ask for, where it begins before the meter's activation: after `early`, the last day known to be too
+/// early, from the first day that had values if that is `since`, else the later half of what is left.
+pub fn later_half(call: MeterRequest, early: Date, since: Option<Date>) -> Option<MeterRequest> {
+    let end = call.range.end();
+    let half = plus(early, (days_between(early, end) + 1) / 2);
+    let start = since.filter(|since| early < *since).unwrap_or(half);
+    (start > early).then(|| DayRange::new(start, end)).flatten().map(|range| call.with_range(range))
+}
+
 /// Most days in one call.
 pub const fn call_days(resource: Resource) -> i64 {
     if resource.is_curve() { CURVE_CALL_DAYS } else { DAILY_CALL_DAYS }
@@ -166,6 +175,31 @@ mod tests {
         ] {
             let widened = widened(request(resource, start, end), since, TODAY);
             assert_eq!(widened, request(resource, expected, end), "{start} to {end} since {since}");
+        }
+    }
+
+    #[test]
+    fn the_day_of_activation_is_found_by_halves() {
+        for active in 0..9 {
+            let (start, mut calls) = (date(2026, 11, 16), 0);
+            let active = plus(start, active);
+            let (mut early, mut end) = (start, TODAY);
+            let whole = request(Resource::ConsumptionCurve, start, TODAY);
+            while let Some(half) =
+                later_half(whole.with_range(DayRange::new(early, end).unwrap()), early, None)
+            {
+                calls += 1;
+                if half.range.start() < active {
+                    early = half.range.start();
+                } else {
+                    end = half.range.start();
+                }
+            }
+            let found = if active > start { active.min(TODAY) } else { plus(start, 1) };
+            assert_eq!((plus(early, 1), end), (found, found));
+            assert!(calls <= 3);
+            let known = later_half(whole, start, Some(active).filter(|active| *active > start));
+            assert_eq!(known.is_none(), active >= TODAY, "{active}");
         }
     }
 

@@ -19,7 +19,7 @@ use actors::testing::{MeterModel, hourly_reading, meter};
 use futures_util::future::{join, join_all};
 use tokio::time::timeout;
 
-use crate::fake_enedis::{FakeEnedis, secs};
+use crate::fake_enedis::{FakeEnedis, Kind, secs};
 use crate::universe::{START, Universe, pass, universe};
 
 pub const SETTINGS: RelaySettings = RelaySettings {
@@ -175,7 +175,7 @@ fn trouble_is_never_told_as_a_refusal() {
         (vec![Verdict::Busy { until: START + secs(300) }], busy(300)),
         (vec![Verdict::TokenRejected, Verdict::TokenRejected], busy(10)),
         (vec![Verdict::Closed], unavailable.clone()),
-        (vec![Verdict::DataError(error.clone())], Relayed::Error(error)),
+        (vec![Verdict::DataError(error)], Relayed::Error(DataError::no_data())),
     ] {
         universe(async |universe| {
             let flow = Flow::start(universe);
@@ -549,6 +549,57 @@ fn one_meters_trouble_is_its_own() {
         assert!(is_answer(&flow.read(days(2, 1)).await, 1));
         assert_eq!(universe.elapsed(), AT_ONCE);
     });
+}
+
+#[test]
+fn a_history_longer_than_the_meters_life_ends_with_every_day_there_is() {
+    let early = DataError {
+        status: 400,
+        code: "ADAM-ERR0123".into(),
+        cause: Cause::TooEarly,
+        ..DataError::no_data()
+    };
+    for (resource, kind) in [
+        (Resource::ConsumptionCurve, (|r| r.range.start() < plus(today(START), -20)) as Kind),
+        (Resource::ProductionCurve, |r| r.range.start() < plus(today(START), -1)),
+        (Resource::ProductionCurve, |r| r.range.start() < plus(today(START), -14)),
+        (Resource::ConsumptionCurve, |_| true),
+    ] {
+        universe(async |universe| {
+            let mut flow = Flow::start(universe);
+            flow.enedis.to(&Api::ALL, kind, &Verdict::DataError(early.clone()));
+            let mut costs = Vec::new();
+            for _ in 0..3 {
+                let before = flow.calls();
+                let (mut end, mut found) = (today(START), 0);
+                // Week by week into the past, as the plugin asks, until it is told that there is nothing.
+                loop {
+                    let range = DayRange::new(plus(end, -7), end).unwrap();
+                    let told = flow.read(MeterRequest { resource, meter: meter(1), range }).await;
+                    let Relayed::Answer(body) = told else {
+                        let DataError { status, code, .. } = DataError::no_data();
+                        assert!(
+                            matches!(&told, Relayed::Error(e) if e.status == status && e.code == code),
+                            "{told:?}"
+                        );
+                        break;
+                    };
+                    found += body.matches("540").count() / 24;
+                    end = range.start();
+                }
+                let there_is = (1..30).filter(|n| !kind(days(1, *n))).count();
+                assert_eq!(found, there_is);
+                costs.push(flow.calls() - before);
+                flow = flow.restarted(SETTINGS).await;
+            }
+            assert!(costs[0] <= 7 && costs[1..] == [0, 0], "{costs:?}");
+            // Another day costs one call, or four where there is nothing.
+            pass(86_400 + 3_600).await;
+            let before = flow.calls();
+            flow.read(yesterday_of(universe, resource)).await;
+            assert!(flow.calls() - before <= 1);
+        });
+    }
 }
 
 #[test]

@@ -72,7 +72,9 @@ async fn what_is_known_costs_nothing_after_a_restart_either(store: Store) {
     // That there are no panels is an answer that is remembered as well.
     for _ in 0..3 {
         let none = linked.read(&world, Resource::ProductionCurve, day.plus(-6), 7).await;
-        assert_eq!(none.outcome(), (400, Some("ADAM-ERR0069")), "Enedis' own words");
+        // Not Enedis' own code, by which the plugin would never ask again; its words.
+        assert_eq!(none.outcome(), (404, Some("no_data_found")));
+        assert!(none.text("error_description").unwrap().contains("direction"), "{}", none.body);
     }
     assert_eq!(world.enedis.counts().of_meter(METER, Resource::ProductionCurve), 1);
     // Only the days that are missing are asked for.
@@ -89,7 +91,7 @@ async fn what_is_known_costs_nothing_after_a_restart_either(store: Store) {
     let calls = world.enedis.counts().data_requests();
     assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day.plus(-6), 7).await.body, before.body);
     let none = linked.read(&world, Resource::ProductionCurve, day.plus(-6), 7).await;
-    assert_eq!(none.error(), Some("ADAM-ERR0069"));
+    assert_eq!(none.error(), Some("no_data_found"));
     assert_eq!(world.enedis.counts().data_requests(), calls);
 }
 

@@ -13,8 +13,8 @@
 //!                      └──────────────────────┴─► per meter: consumption, largest power, production ─► idle
 //! ```
 //!
-//! Not modelled: virtual counters that merge two meters, the dashboard, test mode, and a history of more days than a
-//! fresh installation wants.
+//! Not modelled: virtual counters that merge two meters, the dashboard, test mode, and that a long history is asked for
+//! again only after half of its length.
 
 mod clock;
 mod fetch;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub host: String,
     /// Decides the minutes drawn at random.
     pub seed: u64,
+    /// Days of load curves it wants: 7 unless its owner set more.
+    pub history_days: i64,
     /// Address that a reverse proxy in front of the server adds as `X-Forwarded-For`; boxes themselves send none.
     pub forwarded_for: Option<String>,
 }
@@ -62,7 +64,7 @@ pub struct Settings {
 impl Settings {
     /// The plugin as it is installed, towards `host`.
     pub fn new(host: impl Into<String>) -> Self {
-        Self { host: host.into(), seed: 0, forwarded_for: None }
+        Self { host: host.into(), seed: 0, history_days: 7, forwarded_for: None }
     }
 }
 

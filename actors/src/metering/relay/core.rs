@@ -30,11 +30,11 @@ use crate::limits::fair_queue::{FairQueue, Offered};
 use crate::metering::answer;
 use crate::metering::api_choice::{Api, ApiChooser};
 use crate::metering::cache::CacheEntry;
-use crate::metering::civil::today;
+use crate::metering::civil::{plus, today};
 use crate::metering::day::Day;
 use crate::metering::queue;
 use crate::metering::refusals::{Judgement, OutageDetector, is_young};
-use crate::metering::request::MeterRequest;
+use crate::metering::request::{DayRange, MeterRequest};
 use crate::metering::resource_server::{DataError, Verdict};
 use crate::metering::split::{self, Merged, Trouble};
 
@@ -106,6 +106,8 @@ struct Waiting {
     errors: Vec<DataError>,
     troubles: Vec<Trouble>,
     outstanding: usize,
+    /// Where a call begins that looks for the day of activation.
+    probing: Option<Date>,
 }
 
 /// The decisions and their state.
@@ -268,7 +270,8 @@ impl Core {
             *call = split::widened(*call, since, today);
         }
         let (errors, troubles) = (Vec::new(), Vec::new());
-        let mut waiting = Waiting { question, days, errors, troubles, outstanding: 0 };
+        let (outstanding, probing) = (0, None);
+        let mut waiting = Waiting { question, days, errors, troubles, outstanding, probing };
         match own.judge(&other, self.wall, consented) {
             Judgement::Withdrawn if !self.outages.is_outage(self.wall) => {
                 waiting.errors.push(DataError::no_consent());
@@ -308,9 +311,17 @@ impl Core {
             return self.settle(now, id, &waiting);
         }
         for call in calls {
-            if let Some(error) = lasting.as_ref().and_then(|lasting| lasting.answers(call)) {
-                waiting.errors.push(error.clone());
-                continue;
+            let mut call = call;
+            if let Some((lasting, error)) = lasting.as_ref().and_then(|l| Some((l, l.answers(call)?))) {
+                // The part of it after the day of activation, if there is one.
+                let early = lasting.too_early();
+                let later = early.and_then(|early| DayRange::new(plus(early, 1), call.range.end()));
+                let Some(later) = later else {
+                    waiting.errors.push(error.clone());
+                    continue;
+                };
+                call = call.with_range(later);
+                waiting.probing = Some(later.start());
             }
             if let Some(wait) = self.shares.wait(call.meter, now) {
                 waiting.troubles.push(Trouble::Busy(now + wait));
@@ -351,7 +362,7 @@ impl Core {
         let Waiting { question, days, errors, troubles, .. } = waiting;
         let relayed = match split::merge(question.request, days, errors, troubles) {
             Merged::Values(reading) => Relayed::Answer(answer::body(question.request, &reading)),
-            Merged::Error(error) => Relayed::Error(error),
+            Merged::Error(error) => Relayed::Error(error.told()),
             Merged::Trouble(Trouble::Busy(until)) => {
                 Relayed::Busy { retry_after: until.since(now).max(BUSY_MIN) }
             }

@@ -174,8 +174,7 @@ impl SealedCache {
     pub fn keep_error(&mut self, asked: Question, error: &DataError, now: Timestamp) {
         let (call, today) = (asked.request, today(now));
         let subject = Subject::Error(call.resource);
-        let before = self.peek(call.meter, subject, asked.consented, now);
-        let before = before.and_then(|plain| serde_json::from_slice::<KeptError>(plain).ok());
+        let before = self.kept_error(asked, now);
         let had_data = self.since(asked, now).is_some();
         let remembered =
             LastingError::remember(before.as_ref().map(|kept| &kept.error), error, call, had_data, today);
@@ -193,7 +192,20 @@ impl SealedCache {
         self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
     }
 
-    fn since(&mut self, Question { request, consented }: Question, now: Timestamp) -> Option<Date> {
+    /// What it has kept of a question's resource, valid or not.
+    fn kept_error(&mut self, Question { request, consented }: Question, now: Timestamp) -> Option<KeptError> {
+        let plain = self.peek(request.meter, Subject::Error(request.resource), consented, now)?;
+        serde_json::from_slice(plain).ok()
+    }
+
+    /// The last day on which a call about a question's resource is known to begin too early.
+    pub fn too_early(&mut self, question: Question, now: Timestamp) -> Option<Date> {
+        let kept = self.kept_error(question, now).filter(|kept| now < kept.until)?;
+        kept.error.too_early()
+    }
+
+    /// The earliest day that ever had values.
+    pub fn since(&mut self, Question { request, consented }: Question, now: Timestamp) -> Option<Date> {
         self.peek(request.meter, Subject::Since(request.resource), consented, now).and_then(date)
     }
 

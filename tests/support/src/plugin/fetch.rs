@@ -9,8 +9,9 @@ use super::message::{Crash, Kind, Next, Reply, Request, text};
 use super::{AWAKE, Plugin, Step};
 use crate::calendar::Day;
 
-/// Days of a load curve, and of largest powers, wanted by a fresh installation.
-const CURVE_DAYS: i64 = 7;
+/// Most days of a load curve in one request; a longer history is asked for batch by batch, back in time.
+const BATCH_DAYS: i64 = 7;
+/// Days of largest powers wanted by a fresh installation.
 const PEAK_DAYS: i64 = 1;
 
 /// Errors after which a direction is never asked again.
@@ -22,6 +23,10 @@ const NONE_FOR_GOOD: [&str; 2] = ["adam-err0069", "adam-err0123"];
 pub(super) struct Cycle {
     point: usize,
     production: bool,
+    /// The days of the batch at hand, the end excluded; the first one of its direction; days still to be asked for.
+    batch: Option<[Day; 2]>,
+    is_first_batch: bool,
+    days_left: i64,
     /// There is no consumption, no production.
     none: [bool; 2],
     /// The meter at hand, or a step before the first one, failed.
@@ -46,14 +51,14 @@ impl Plugin {
     fn next_point(&mut self) -> Option<Request> {
         self.cycle.failed_before |= std::mem::take(&mut self.cycle.failed);
         (self.cycle.production, self.cycle.none) = (false, [false; 2]);
-        self.ask_hours()
+        self.first_batch()
     }
 
     /// Done with consumption: production comes next, then another meter.
     fn next_direction(&mut self) -> Option<Request> {
         if !self.cycle.production {
             self.cycle.production = true;
-            return self.ask_hours();
+            return self.first_batch();
         }
         if !self.memory.knows(&self.usage_point()) {
             self.cycle.failed = true;
@@ -97,7 +102,10 @@ impl Plugin {
         let absent =
             status == 404 || (production && (matches!(status, 400 | 500) || error == "adam-err0123"));
         if absent || self.memory.has_none(&point, production) {
-            self.no_hours(&error);
+            // A later batch may be of a time before the meter was there.
+            if self.cycle.is_first_batch {
+                self.no_hours(&error);
+            }
             return Ok(self.next_direction());
         }
         match status {
@@ -160,15 +168,35 @@ impl Plugin {
             return self.next_direction();
         }
         let kind = if production { Kind::Production } else { Kind::Consumption };
-        let [start, end] = self.last_days(CURVE_DAYS);
+        let [start, end] = self.cycle.batch.unwrap_or_else(|| self.last_days(BATCH_DAYS));
         match self.memory.first_without_hours(&point, production, start, end) {
             Some(start) => self.send(Request::data(self, kind, &point, start, end)),
             None => self.after_hours(),
         }
     }
 
-    /// The days of this week are in memory.
+    /// The first batch of a direction: the latest days.
+    fn first_batch(&mut self) -> Option<Request> {
+        let [_, end] = self.last_days(0);
+        self.cycle.days_left = self.settings.history_days;
+        self.next_batch(end);
+        self.cycle.is_first_batch = true;
+        self.ask_hours()
+    }
+
+    fn next_batch(&mut self, end: Day) {
+        let days = self.cycle.days_left.min(BATCH_DAYS);
+        self.cycle.days_left -= days;
+        self.cycle.is_first_batch = false;
+        self.cycle.batch = Some([end.plus(-days), end]);
+    }
+
+    /// The days of this batch are in memory.
     fn after_hours(&mut self) -> Option<Request> {
+        if let Some([start, _]) = self.cycle.batch.filter(|_| self.cycle.days_left > 0) {
+            self.next_batch(start);
+            return self.ask_hours();
+        }
         if self.cycle.production { self.next_direction() } else { self.ask_peaks() }
     }
 

@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
-use super::{COME_BACK, Core, Effect, Question};
+use super::{COME_BACK, Core, Effect, Question, Waiting};
 use crate::base::clock::Timestamp;
 use crate::enedis::exchanger::{Acquired, NotDone};
 use crate::enedis::port::Bearer;
 use crate::limits::fair_queue::{Next, Priority};
 use crate::limits::quota::CLOSED_MAX;
 use crate::metering::api_choice::{Api, Report};
+use crate::metering::civil::today;
 use crate::metering::day::{Day, days_of};
 use crate::metering::queue::ADMIT;
 use crate::metering::refusals::{Judgement, RefusalHistory, is_young};
 use crate::metering::request::{DayRange, MeterRequest};
 use crate::metering::resource_server::{Cause, DataError, MeterCall, Verdict};
-use crate::metering::split::Trouble;
+use crate::metering::split::{self, Trouble};
 
 /// Bounds of the pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
 const NO_TOKEN_MIN: Duration = Duration::from_millis(100);
@@ -47,8 +48,8 @@ impl Call {
 enum Outcome {
     Days(BTreeMap<Date, Day>),
     Error(DataError),
-    /// An error that may be about days nobody asked for: this is asked in its place.
-    OfOtherDays(MeterRequest),
+    /// An error that may be about some of its days: this is asked in its place, unless it is known.
+    OfOtherDays(MeterRequest, DataError),
     /// With the history of its direction, and of the other one.
     ConsentRefused([RefusalHistory; 2]),
     Trouble(Trouble),
@@ -252,12 +253,20 @@ impl Core {
             let Some(mut waiting) = self.waiting.remove(&id) else { continue };
             waiting.outstanding -= 1;
             match &outcome {
-                Outcome::Days(days) => waiting.days.extend(days.clone()),
+                Outcome::Days(days) => {
+                    waiting.days.extend(days.clone());
+                    if let Some(earlier) = self.earlier(call, &waiting) {
+                        self.probe(now, id, &mut waiting, earlier);
+                    }
+                }
                 Outcome::Error(error) => waiting.errors.push(error.clone()),
-                Outcome::OfOtherDays(narrow) => match self.offer(now, id, *narrow) {
-                    Ok(_) => waiting.outstanding += 1,
-                    Err(busy) => waiting.troubles.push(busy),
-                },
+                Outcome::OfOtherDays(later, error) => {
+                    if later.range.days().all(|day| waiting.days.contains_key(&day)) {
+                        waiting.errors.push(error.clone());
+                    } else {
+                        self.probe(now, id, &mut waiting, *later);
+                    }
+                }
                 Outcome::ConsentRefused([own, other]) => {
                     match own.judge(other, self.wall, waiting.question.consented) {
                         Judgement::OneSided => waiting.errors.push(DataError::no_data()),
@@ -275,6 +284,28 @@ impl Core {
                 self.waiting.insert(id, waiting);
             }
         }
+    }
+
+    /// Puts a call in line that looks for the day of activation.
+    fn probe(&mut self, now: Timestamp, id: u64, waiting: &mut Waiting, call: MeterRequest) {
+        match self.offer(now, id, call) {
+            Ok(_) => {
+                waiting.outstanding += 1;
+                waiting.probing = Some(call.range.start());
+            }
+            Err(busy) => waiting.troubles.push(busy),
+        }
+    }
+
+    /// What lies between the last day known to be too early and the call that has just been answered.
+    fn earlier(&mut self, call: MeterRequest, waiting: &Waiting) -> Option<MeterRequest> {
+        let end = waiting.probing.filter(|start| *start == call.range.start())?;
+        let question = Question { request: call, ..waiting.question };
+        let early = self.cache.too_early(question, self.wall)?;
+        let asked = waiting.question.request.range.start();
+        let between = DayRange::new(early, end).filter(|_| asked < end)?;
+        let between = split::later_half(call.with_range(between), early, None)?;
+        between.range.days().any(|day| !waiting.days.contains_key(&day)).then_some(between)
     }
 
     fn remember(
@@ -301,7 +332,15 @@ impl Core {
                 let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
                 if let Some(range) = narrowed.filter(|_| of_days) {
                     self.cache.set_since(call, range.start(), self.wall);
-                    return Outcome::OfOtherDays(call.with_range(range));
+                    return Outcome::OfOtherDays(call.with_range(range), error);
+                }
+                if error.cause == Cause::TooEarly {
+                    self.cache.keep_error(asked, &error, self.wall);
+                    let later = self.after_activation(asked);
+                    return match later {
+                        Some(later) => Outcome::OfOtherDays(later, error),
+                        None => Outcome::Error(error),
+                    };
                 }
                 if error.cause == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
@@ -349,6 +388,18 @@ impl Core {
             history.answered(self.wall);
             self.cache.set_history(meter, direction, &history, self.wall);
         }
+    }
+
+    /// The part of a call that begins too early for which there may be values: only where the day after it is known to have
+    /// some, or is today, else the whole of it is.
+    fn after_activation(&mut self, asked: Question) -> Option<MeterRequest> {
+        let (call, since) = (asked.request, self.cache.since(asked, self.wall));
+        let end = call.range.end();
+        if end < today(self.wall) && since.is_none_or(|since| since > end) {
+            return None;
+        }
+        let early = self.cache.too_early(asked, self.wall)?.max(call.range.start());
+        split::later_half(call, early, since.filter(|since| *since < end))
     }
 
     /// Hands what is new to the store.
