@@ -151,7 +151,7 @@ pub enum OpenError {
     /// Upgrade the program, or start with an empty directory.
     #[error("{} has layout {found}, written by a newer version; this one knows {known}", path.display())]
     Newer {
-        /// The file.
+        /// The file, or the database of MongoDB.
         path: PathBuf,
         /// Its layout.
         found: u32,

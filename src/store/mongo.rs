@@ -26,6 +26,7 @@ pub(crate) mod errors;
 mod indexes;
 mod instances;
 mod ledger;
+mod layout;
 mod link;
 mod meters;
 mod sessions;

@@ -12,7 +12,7 @@ use mongodb::{Client, Database};
 use tokio::runtime::{Handle, Runtime};
 
 use super::errors::{aborted, failed_write, refused, unreadable};
-use super::{DATABASE, DEADLINE, MongoSettings, POOL_SIZE};
+use super::{DATABASE, DEADLINE, MongoSettings, POOL_SIZE, layout};
 use crate::store::OpenError;
 
 /// Wait for a server that takes writes. Shorter than [`DEADLINE`]: then it is certain that nothing was sent.
@@ -44,17 +44,22 @@ impl Link {
         &self.database
     }
 
-    /// Makes what a store needs on the server. Fails within some seconds if the server does not answer.
+    /// Makes what a store needs on the server, unless a newer version has written there. Fails within some seconds if the
+    /// server does not answer.
     pub(super) async fn prepare(
         &self,
         work: impl Future<Output = mongodb::error::Result<()>> + Send + 'static,
     ) -> Result<(), OpenError> {
+        let database = self.database.clone();
+        let work = async move {
+            layout::take(&database).await?;
+            work.await.map_err(|error| refused(&error))
+        };
         let prepared = self.run(async { Some(tokio::time::timeout(DEADLINE, work).await) }, || None).await;
         let unreachable = |text: &str| OpenError::Unreachable(text.into());
         prepared
             .ok_or_else(|| unreachable("the driver has stopped"))?
             .map_err(|_| unreachable("no answer in time"))?
-            .map_err(|error| refused(&error))
     }
 
     /// Runs `work` on the driver's threads; `lost` is the answer should they stop meanwhile.

@@ -333,6 +333,29 @@ fn an_index_that_others_made_differently_is_refused() {
     });
 }
 
+#[test]
+fn a_database_of_a_newer_version_is_left_alone() {
+    block_on(async {
+        let (mongod, name) = (Mongod::shared(Kind::Standalone), database());
+        drop(connect(mongod.uri(&name)).await);
+        let layout = peek(&mongod, &name, "installation").await;
+        let newer = doc! { "$set": { "version": 99_i64 } };
+        let written = layout.update_one(doc! { "_id": "layout" }, newer).await.expect("an answer");
+        assert_eq!(written.modified_count, 1);
+        let sessions = peek(&mongod, &name, "device_sessions").await;
+        sessions.drop_indexes().await.expect("an answer");
+        let settings = || MongoSettings::new(mongod.uri(&name));
+        for error in [
+            MongoStore::connect(settings()).await.map(drop).expect_err("a newer layout"),
+            MongoTokens::connect(settings()).await.map(drop).expect_err("a newer layout"),
+        ] {
+            assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error:?}");
+            assert!(error.to_string().contains(&name), "{error}");
+        }
+        assert_eq!(sessions.list_index_names().await.expect("an answer"), ["_id_"], "nothing is made");
+    });
+}
+
 /// What each of some clients does again and again through a line that breaks again and again, until some of their
 /// writes were taken and some were not. Returns every outcome, and a store to look for the truth in.
 pub(super) async fn outcomes_while_the_line_breaks<P: Port + ?Sized, T>(
