@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use actors::base::store::StoreError;
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, ffi};
 
 use super::files;
 use super::schema::BUSY;
@@ -31,10 +31,28 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-impl From<Failed> for StoreError {
-    fn from(Failed { error, unknown }: Failed) -> Self {
-        if unknown { Self::Unknown(error.to_string()) } else { Self::Aborted(error.to_string()) }
+impl Failed {
+    /// What the caller of the store is told.
+    pub(super) fn told(self, db: &Connection) -> StoreError {
+        let Self { error, unknown } = self;
+        end_if_not_synced(db, &error);
+        let text = format!("{}: {error}", name_of(db));
+        if unknown { StoreError::Unknown(text) } else { StoreError::Aborted(text) }
     }
+}
+
+/// Ends the process if the disk did not take what it was handed: the kernel may have dropped it, and the next call to
+/// sync would succeed and claim what is lost. A restart reads what is on the disk.
+fn end_if_not_synced(db: &Connection, error: &rusqlite::Error) {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+        tracing::error!(file = name_of(db), %error, "the disk may have lost what was written: the process ends");
+        std::process::abort();
+    }
+}
+
+fn name_of(db: &Connection) -> &str {
+    db.path().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
 }
 
 /// Does `work` in one transaction, which no other writer can come between.
@@ -91,6 +109,7 @@ pub(super) fn give_back(db: &Connection) {
         Ok::<_, rusqlite::Error>(())
     };
     if let Err(error) = hand_back() {
+        end_if_not_synced(db, &error);
         tracing::warn!(%error, "room of the database could not be handed back yet");
     }
 }

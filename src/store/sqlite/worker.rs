@@ -93,7 +93,7 @@ impl Worker {
         const STOPPED: &str = "the store has stopped";
         let (reply, answer) = oneshot::channel();
         // A caller that has gone is no error.
-        let job: Job = Box::new(move |db| drop(reply.send(work(db).map_err(StoreError::from))));
+        let job: Job = Box::new(move |db| drop(reply.send(work(db).map_err(|failed| failed.told(db)))));
         // `None` only while the store is being dropped, when nobody can call it.
         let Some(queue) = &self.queue else { return Err(StoreError::Aborted(STOPPED.into())) };
         queue.try_send(job).map_err(|refused| {
