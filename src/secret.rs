@@ -1,6 +1,6 @@
 //! The installation's secret: from `SECRET_KEY`, else kept in `DATA_DIR`, and in no memory dump.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -56,6 +56,11 @@ pub enum SecretError {
         /// Who we are.
         user: u32,
     },
+    /// The databases were made with a key that is gone: another would open nothing in them.
+    #[error(
+        "{0} is missing, and there are databases beside it: restore it from a backup; if it is lost, move them away"
+    )]
+    Missing(PathBuf),
     /// The file does not hold 64 hex digits.
     #[error("{0}: expected 64 hex digits; restore it from a backup, or delete it and lose pending sessions")]
     Malformed(PathBuf),
@@ -102,7 +107,25 @@ pub fn load(
     if let Some(key) = find(configured, data_dir)? {
         return Ok(key);
     }
+    let io = |source| SecretError::Io { path: data_dir.to_owned(), source };
+    let beside = match fs::read_dir(data_dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(io)?,
+    };
+    if beside.iter().any(|entry| entry.path().extension().is_some_and(|suffix| suffix == "sqlite")) {
+        return Err(SecretError::Missing(data_dir.join(FILE)));
+    }
     make(data_dir, fresh().into())
+}
+
+/// Refuses a directory that is neither ours nor root's: who owns it may exchange what is in it.
+pub fn check_owner(directory: &Path) -> Result<(), SecretError> {
+    let (path, user) = (directory.to_owned(), geteuid().as_raw());
+    match fs::metadata(directory).map(|about| about.uid()) {
+        Ok(owner) if owner != user && owner != 0 => Err(SecretError::Foreign { path, owner, user }),
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(SecretError::Io { path, source }),
+        _ => Ok(()),
+    }
 }
 
 /// Keeps `key` in `data_dir`, unless another process was first; then answers that one.
@@ -156,7 +179,6 @@ pub(crate) fn parse(text: &str) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

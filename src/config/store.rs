@@ -57,6 +57,13 @@ impl StorageConfig {
     }
 }
 
+impl StorageConfig {
+    /// Whether anything is kept in `DATA_DIR`.
+    pub fn uses_data_dir(&self) -> bool {
+        self.store == StoreConfig::Embedded || self.secret_key.is_none()
+    }
+}
+
 /// Which store holds the sessions.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreConfig {
