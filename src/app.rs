@@ -40,6 +40,7 @@ use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
 use crate::store::mongo::{BEAT_EVERY, Instances};
 use crate::store::{Counted, OpenError, Stores};
+use crate::systemd::{self, Sockets};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
@@ -88,8 +89,8 @@ impl StartError {
 pub struct Application {
     addr: SocketAddr,
     admin_addr: Option<SocketAddr>,
-    // To close it to newcomers while the server still answers.
-    listening: Socket,
+    // To close it to newcomers while the server still answers; not one that was handed over, which the next server serves.
+    listening: Option<Socket>,
     server: Server,
     admin: Option<Server>,
     launcher: Arc<ShardLauncher>,
@@ -101,18 +102,27 @@ pub struct Application {
 }
 
 impl Application {
-    /// Opens the store, starts the actors and binds the sockets. Must run in an actix system.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
+    /// Opens the store, starts the actors and binds the sockets that were not handed over. Must run in an actix system.
+    pub async fn bind(config: Config, sockets: Sockets) -> Result<Self, StartError> {
         check_entropy()?;
         // Sockets first: what can fail for want of a port fails before anything is opened or started.
-        let listener = listen(config.server.listen)?;
-        let admin_listener = config.server.admin_listen.map(listen).transpose()?;
-        let addr = local_addr(&listener, config.server.listen)?;
-        let listening = Socket::from(
-            listener
-                .try_clone()
-                .map_err(|source| StartError::Listen { address: config.server.listen, source })?,
-        );
+        let address = config.server.listen;
+        let (listener, listening) = match sockets.listen {
+            Some(listener) => (listener, None),
+            None => {
+                let listener = listen(address)?;
+                let clone = listener.try_clone().map_err(|source| StartError::Listen { address, source })?;
+                (listener, Some(Socket::from(clone)))
+            }
+        };
+        let admin_listener = match sockets.admin {
+            Some(listener) => Some(listener),
+            None => config.server.admin_listen.map(listen).transpose()?,
+        };
+        let addr = local_addr(&listener, address)?;
+        if config.storage.uses_data_dir() {
+            secret::check_owner(&config.storage.data_dir)?;
+        }
         let config = Arc::new(config);
         let machine_clock = Arc::new(MachineClock::new(config.clock_offset));
         let clock = Arc::clone(&machine_clock) as SharedClock;
@@ -162,8 +172,8 @@ impl Application {
         self.admin_addr
     }
 
-    /// Serves until `stop` is ready, goes on for `SHUTDOWN_DELAY_SECS` as not ready, then drains: no new connections, the requests and consents under way are
-    /// finished, writes are committed. Answers whether all that was done in time.
+    /// Serves until `stop` is ready, goes on for `SHUTDOWN_DELAY_SECS` as not ready, then drains: no new connections, the
+    /// requests and consents under way are finished, writes are committed. Answers whether all that was done in time.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
         let Self { addr, admin_addr, listening, server, admin, launcher, shared, instances, watch, .. } =
             self;
@@ -175,15 +185,20 @@ impl Application {
         let admin = admin_addr.map(|addr| addr.to_string()).unwrap_or_default();
         tracing::info!(listen = %addr, admin, "ready");
         let beating = instances.clone().map(|instances| actix_rt::spawn(beat(instances)));
+        systemd::ready(&format!("serving on {addr}"));
+        let signs_of_life = actix_rt::spawn(systemd::signs_of_life(Arc::clone(&shared)));
         stop.await;
+        systemd::stopping(self.shutdown_delay + self.shutdown);
         shared.leave();
         tokio::time::sleep(self.shutdown_delay).await;
         tracing::info!(in_flight = shared.in_flight(), "draining");
         shared.drain();
-        // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
-        crate::telemetry::listener_is_closed();
-        if let Err(error) = listening.shutdown(Shutdown::Read) {
-            tracing::warn!(%error, "the listening socket cannot be closed to newcomers");
+        if let Some(listening) = listening {
+            // Newcomers are refused at once and go elsewhere, instead of waiting in a queue that nobody serves.
+            crate::telemetry::listener_is_closed();
+            if let Err(error) = listening.shutdown(Shutdown::Read) {
+                tracing::warn!(%error, "the listening socket cannot be closed to newcomers");
+            }
         }
         for handle in &handles {
             handle.pause().await;
@@ -198,6 +213,7 @@ impl Application {
         }
         // It holds the store.
         watch.abort();
+        signs_of_life.abort();
         tracing::info!(drained, "stopped");
         drained
     }

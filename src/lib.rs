@@ -30,7 +30,7 @@
 //! | [`enedis`] | the clients of Enedis' authorization server and data APIs |
 //! | [`metrics`], [`telemetry`] | what operators see |
 //! | [`commands`] | what an operator does to our own tokens: take over, list, revoke |
-//! | [`secret`], [`descriptors`], [`shutdown`], [`healthcheck`] | the key file, the limit of open files, signals and panics, the probe |
+//! | [`secret`], [`descriptors`], [`shutdown`], [`systemd`], [`healthcheck`] | the key file, the limit of open files, signals and panics, the service manager, the probe |
 //!
 //! The domain and the actors are the crate `actors`, which knows none of these: read its front page next.
 
@@ -50,4 +50,5 @@ pub mod pages;
 pub mod secret;
 pub mod shutdown;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{CommandError, audit, import_php, keys, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
+use device_flow_proxy::systemd::Sockets;
 use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
@@ -101,6 +102,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
+    let sockets = match Sockets::take() {
+        Ok(sockets) => sockets,
+        Err(error) => return fail(&format!("the sockets that were handed over cannot be used: {error}"), 1),
+    };
     if let Err(error) = telemetry::install(&config.log) {
         return fail(&error.to_string(), 1);
     }
@@ -117,7 +122,7 @@ fn serve(config: Config) -> ExitCode {
             Ok(stop) => stop,
             Err(error) => return fail(&error.to_string(), 1),
         };
-        let application = match Application::bind(config).await {
+        let application = match Application::bind(config, sockets).await {
             Ok(application) => application,
             Err(error) => return fail(&chain(&error), if error.is_usage() { USAGE } else { 1 }),
         };

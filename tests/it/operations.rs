@@ -1,7 +1,11 @@
 //! What an operator meets: too few descriptors, a full disk, restarts, backups.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
@@ -173,4 +177,147 @@ fn a_disk_without_room_is_named_at_the_start() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("sessions.sqlite") && told.contains("have room"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_refuses_nobody_where_the_socket_outlives_the_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let builder = Server::builder(BINARY).port(address.rsplit(':').next().unwrap().parse().unwrap());
+    let builder = builder.listener(listener);
+    let mut server = builder.start().await.unwrap();
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|threads| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                threads.spawn(|| {
+                    while !stop.load(Ordering::SeqCst) {
+                        let answer = Line::open("127.0.0.1", &address).ask();
+                        assert!(answer.is_some_and(|(status, _)| status == 200), "{answer:?}");
+                        answered.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        let restart = async {
+            for _ in 0..3 {
+                let so_far = answered.load(Ordering::SeqCst);
+                eventually("answers", || async {
+                    (answered.load(Ordering::SeqCst) > so_far + 50).then_some(())
+                })
+                .await;
+                server.end(PATIENCE).await.unwrap();
+                server = builder.start().await.unwrap();
+            }
+            stop.store(true, Ordering::SeqCst);
+        };
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(restart));
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn systemd_is_told_how_the_server_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let told = UnixDatagram::bind(&path).unwrap();
+    told.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut message = [0; 1_024];
+        let length = told.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    let builder = Server::builder(BINARY).env("NOTIFY_SOCKET", path.to_str().unwrap());
+    let server = builder.env("WATCHDOG_USEC", "300000").start().await.unwrap();
+    assert_eq!(next(), format!("READY=1\nSTATUS=serving on {}\n", server.listen()));
+    assert_eq!((next(), next()), ("WATCHDOG=1\n".to_owned(), "WATCHDOG=1\n".to_owned()));
+    server.terminate().unwrap();
+    let mut last = next();
+    while last == "WATCHDOG=1\n" {
+        last = next();
+    }
+    assert!(last.starts_with("STOPPING=1\nSTATUS="), "{last}");
+    assert_eq!(server.wait(PATIENCE).await.unwrap().code(), Some(0));
+}
+
+/// What `serve` says that does not start.
+fn refused(builder: &testkit::server::Builder) -> String {
+    let output = builder.run(["serve"]).unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    told
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_left_alone() {
+    let builder = Server::builder(BINARY);
+    if chown(builder.data_path(), Some(65_534), None).is_err() {
+        // Past the test runner, which hides what a test that passes writes.
+        writeln!(std::io::stderr(), "NOT RUN: only root can make a directory another user's").unwrap();
+        return;
+    }
+    let told = refused(&builder);
+    assert!(
+        told.contains(builder.data_path().to_str().unwrap()) && told.contains("belongs to user 65534"),
+        "{told}"
+    );
+    assert_eq!(std::fs::read_dir(builder.data_path()).unwrap().count(), 0, "nothing is made in it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn databases_without_their_key_are_left_alone() {
+    let builder = Server::builder(BINARY);
+    builder.start().await.unwrap().end(PATIENCE).await.unwrap();
+    let key = builder.data_path().join("secret.key");
+    let content = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let told = refused(&builder);
+    assert!(told.contains("secret.key is missing"), "{told}");
+    assert!(!key.exists(), "no other key is made");
+    std::fs::write(&key, content).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    builder.start().await.unwrap().end(PATIENCE).await.unwrap();
+}
+
+/// A library that has the next call to sync fail once `FAIL_SYNC` exists.
+const FAIL_SYNC: &str = r#"
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static int sync_with(long call, int fd) {
+    if (access(getenv("FAIL_SYNC"), F_OK) == 0) { errno = EIO; return -1; }
+    return syscall(call, fd);
+}
+int fsync(int fd) { return sync_with(SYS_fsync, fd); }
+int fdatasync(int fd) { return sync_with(SYS_fdatasync, fd); }
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[cfg(target_os = "linux")]
+async fn a_disk_that_loses_what_it_was_handed_ends_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("sync.c"), FAIL_SYNC).unwrap();
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-o", &file("sync.so"), &file("sync.c")]).status();
+    assert!(built.unwrap().success());
+    let plan = Plan::new(Store::Sqlite).await.env("LD_PRELOAD", &file("sync.so"));
+    let mut world = plan.env("FAIL_SYNC", &file("fail")).start().await;
+    let pending = world.device().await;
+    std::fs::write(file("fail"), "").unwrap();
+    // It is answered by nobody, rather than by a promise that the disk did not make.
+    assert!(world.client(CLIENT).request_code(&[]).await.is_err());
+    let status = world.server.wait(PATIENCE).await.unwrap();
+    assert!(!status.success(), "{status}");
+    let logs = world.server.logs().join("\n");
+    assert!(
+        logs.contains("the disk may have lost what was written") && logs.contains("sessions.sqlite"),
+        "{logs}"
+    );
+    std::fs::remove_file(file("fail")).unwrap();
+    world.restart().await;
+    world.link(&pending).await;
 }

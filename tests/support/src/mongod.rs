@@ -8,7 +8,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -130,7 +130,7 @@ impl Mongod {
         if kind == Kind::ReplicaSet {
             command.args(["--replSet", REPLICA_SET, "--oplogSize", "64"]);
         }
-        let process = Process::spawn(&mut command, files.path())?;
+        let process = Process::spawn(command.stdin(Stdio::null()), files.path())?;
         let mongod = Self { process, port, kind, _files: files };
         let deadline = Instant::now() + START_WITHIN;
         mongod.wait_for(deadline, |_| true)?;

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `command`, with nothing to read and its output in a file of `directory`.
+    /// Runs `command`, with its output in a file of `directory`.
     pub fn spawn(command: &mut Command, directory: &Path) -> io::Result<Self> {
         let output = NamedTempFile::new_in(directory)?;
         // Both append, so that lines are in the order they were written in.
         let writer = File::options().append(true).open(output.path())?;
-        let child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;
+        let child = command.stdout(writer.try_clone()?).stderr(writer).spawn()?;
         Ok(Self { pid: child.id(), child: Mutex::new(child), output })
     }
 

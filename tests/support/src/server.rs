@@ -5,6 +5,8 @@
 //! One [`Builder`] can start its server again and again, on the same port and the same data.
 
 use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ const LINES_SHOWN: usize = 40;
 pub struct Builder {
     binary: PathBuf,
     before: Option<String>,
+    listener: Option<Arc<TcpListener>>,
     port: u16,
     env: Vec<(String, String)>,
     data_dir: PathBuf,
@@ -117,6 +120,14 @@ impl Builder {
         self
     }
 
+    /// Hands this socket over, which then outlives the server, as systemd does.
+    #[must_use]
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.listener = Some(Arc::new(listener));
+        // It becomes the standard input: a descriptor that every child process gets.
+        self.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0")
+    }
+
     /// Waits this long for the server to be ready, in place of [`READY_WITHIN`].
     #[must_use]
     pub fn ready_within(mut self, within: Duration) -> Self {
@@ -181,7 +192,11 @@ impl Builder {
         if let Some(before) = &self.before {
             command.arg("-c").arg(format!("{before} && exec \"$0\" \"$@\"")).arg(&self.binary);
         }
-        command.current_dir(&self.cwd).env_clear().stdin(Stdio::null());
+        command.current_dir(&self.cwd).env_clear();
+        match self.listener.as_ref().map(|listener| listener.try_clone()) {
+            Some(Ok(listener)) => command.stdin(OwnedFd::from(listener)),
+            _ => command.stdin(Stdio::null()),
+        };
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.env("DATA_DIR", &self.data_dir).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
@@ -206,6 +221,7 @@ impl Server {
             // It starts in another directory than ours.
             binary: std::path::absolute(&binary).unwrap_or(binary),
             before: None,
+            listener: None,
             port: 0,
             env: Vec::new(),
             data_dir,
