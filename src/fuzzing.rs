@@ -199,7 +199,7 @@ pub fn data_answer(input: &[u8]) {
 
 /// A CSV file of the PHP server's table: a live token has an end in the future and meters.
 pub fn import(input: &[u8]) {
-    let Ok(entries) = table::entries(input) else { return };
+    let Ok(entries) = table::entries(input, jiff::tz::TimeZone::UTC) else { return };
     for entry in entries.map_while(Result::ok) {
         if let Class::Live(token) = entry.classify(NOW) {
             assert!(token.expires_at > NOW && entry.key.to_lowercase().ends_with(&token.bearer.expose()));

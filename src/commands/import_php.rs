@@ -28,6 +28,7 @@ use actors::base::store::{StoreError, Written};
 use actors::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, Terms};
 use futures_util::StreamExt;
 use futures_util::stream::{self, FuturesUnordered, LocalBoxStream};
+use jiff::tz::TimeZone;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -69,7 +70,11 @@ To make one:
     select key, split_part(value, chr(34), 2) as meters, extract(epoch from expire_at)::bigint as expires_at
     from cache where key like '%_token:%'
   ) to stdout with csv header\" > tokens.csv
-That takes the times of the table as UTC. Delete the file afterwards: it holds tokens.";
+Delete the file afterwards: it holds tokens.";
+const TIME_ZONE: &str = "\
+Zone of the times in the table, which say none: UTC, Europe/Paris, or a rule as POSIX writes it
+
+PHP writes them by its setting date.timezone, which is UTC unless it was changed.";
 
 /// Take the live tokens of the PHP server over, so that nobody has to consent again
 #[derive(Clone, clap::Args)]
@@ -81,6 +86,9 @@ pub struct Arguments {
     /// The PHP server's PostgreSQL table `cache` as a CSV file, - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "from_mongodb", long_help = FILE)]
     file: Option<PathBuf>,
+    /// Zone of the times in the table: UTC, Europe/Paris, or a rule as POSIX writes it
+    #[arg(long, value_name = "ZONE", requires = "file", default_value = "UTC", value_parser = table::zone, long_help = TIME_ZONE)]
+    time_zone: TimeZone,
     /// Say what would be done, and add nothing
     #[arg(long)]
     dry_run: bool,
@@ -123,7 +131,9 @@ async fn source(
     out: &mut impl Write,
 ) -> Result<Entries, CommandError> {
     if let Some(path) = &arguments.file {
-        return Ok(stream::iter(table::entries(table::open(path)?)?).boxed_local());
+        return Ok(
+            stream::iter(table::entries(table::open(path)?, arguments.time_zone.clone())?).boxed_local()
+        );
     }
     let configured = match &config.storage.store {
         StoreConfig::Mongo { uri, .. } => Some(uri.as_str()),
@@ -212,13 +222,17 @@ fn grant(keys: &Keyring, rng: &mut StdRng, token: &Token) -> (MeterGrant, Option
         Kind::Refresh => (keys.refresh(&token.bearer), REFRESH_LIFE),
         Kind::Access => (keys.stand_in(&token.bearer), ACCESS_LIFE),
     };
-    let began = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-    let began = Timestamp::from_millis(expires_at.as_millis().saturating_sub(began));
+    let before = |life: Duration| {
+        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(expires_at.as_millis().saturating_sub(life))
+    };
     let (client_id, origin) = (None, Origin::Import);
-    let terms = Terms { refresh, client_id, consented_at: began, ends_at: expires_at, origin };
+    // Of an access token the consent is not known: no longer ago than this, or it would have ended.
+    let consented_at = before(REFRESH_LIFE);
+    let terms = Terms { refresh, client_id, consented_at, ends_at: expires_at, origin };
     let grant = terms.grant(keys, rng, &token.meters);
     let access = (token.kind == Kind::Access)
-        .then(|| Access::new(keys, keys.access(&token.bearer), refresh, began, expires_at));
+        .then(|| Access::new(keys, keys.access(&token.bearer), refresh, before(life), expires_at));
     (grant, access)
 }
 

@@ -35,12 +35,14 @@ mod tests {
             ("DomoticzLinkyPlugin/2.6.0", "2.6.0"),
             ("DomoticzLinkyPlugin/2.6.0", "2.6"),
             ("DomoticzLinkyPlugin/2.10.0 (x)", "2.9.3"),
+            ("DomoticzLinkyPlugin/2.7.0-beta", "2.6.0"),
             ("DomoticzLinkyPlugin/3", "2.99.99"),
         ] {
             assert!(passes(agent, least), "{agent} {least}");
         }
         for (agent, least) in [
             ("DomoticzLinkyPlugin/2.5.9", "2.6.0"),
+            ("DomoticzLinkyPlugin/2.7.0-beta", "2.7.0"),
             ("DomoticzLinkyPlugin", "2.6.0"),
             ("DomoticzLinkyPlugin/new", "2.6.0"),
             ("", "2.6.0"),

@@ -10,9 +10,10 @@ use crate::base::clock::Timestamp;
 
 /// The rule of the European Union (directive 2000/84/EC): summer time from the last Sunday of March to the last Sunday of
 /// October, both at 01:00 UTC. It spares the binary a time zone database.
-static PARIS: LazyLock<TimeZone> = LazyLock::new(|| {
-    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a POSIX rule; every test reads it")
-});
+pub const PARIS_RULE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+
+static PARIS: LazyLock<TimeZone> =
+    LazyLock::new(|| TimeZone::posix(PARIS_RULE).expect("a POSIX rule; every test reads it"));
 
 /// The earliest date handled: no Linky meter is older.
 pub const FIRST: Date = date(2010, 1, 1);

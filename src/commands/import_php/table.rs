@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use actors::base::clock::Timestamp;
+use actors::metering::civil::PARIS_RULE;
 use csv::Reader;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::entry::Entry;
@@ -21,15 +23,27 @@ const COLUMNS: [&[u8]; 3] = [b"key", b"meters", b"expires_at"];
 struct Row {
     key: String,
     meters: String,
-    /// Seconds since 1970.
+    /// Seconds since 1970 on a clock of the zone, as if it were UTC.
     expires_at: i64,
 }
 
-impl From<Row> for Entry {
-    fn from(Row { key, meters, expires_at }: Row) -> Self {
+impl Row {
+    fn entry(self, zone: &TimeZone) -> Entry {
+        let Self { key, meters, expires_at } = self;
+        let shown = jiff::Timestamp::from_second(expires_at).unwrap_or(jiff::Timestamp::MAX);
+        let expires_at = zone.to_timestamp(TimeZone::UTC.to_datetime(shown)).unwrap_or(jiff::Timestamp::MAX);
         // Before 1970 is expired, as is 1970.
-        let ms = u64::try_from(expires_at).unwrap_or_default().saturating_mul(1_000);
-        Self { key, value: Some(meters), expires_at: Some(Timestamp::from_millis(ms)) }
+        let ms = u64::try_from(expires_at.as_millisecond()).unwrap_or_default();
+        Entry { key, value: Some(meters), expires_at: Some(Timestamp::from_millis(ms)) }
+    }
+}
+
+/// Reads `UTC`, `Europe/Paris` or a rule as POSIX writes it, such as `EST5EDT,M3.2.0,M11.1.0`.
+pub fn zone(text: &str) -> Result<TimeZone, jiff::Error> {
+    match text {
+        "UTC" => Ok(TimeZone::UTC),
+        "Europe/Paris" => TimeZone::posix(PARIS_RULE),
+        rule => TimeZone::posix(rule),
     }
 }
 
@@ -42,9 +56,10 @@ pub fn open(path: &Path) -> Result<Box<dyn Read>, SourceError> {
     Ok(Box::new(opened))
 }
 
-/// The entries of a file.
+/// The entries of a file whose times are of `zone`.
 pub fn entries<R: Read>(
     input: R,
+    zone: TimeZone,
 ) -> Result<impl Iterator<Item = Result<Entry, SourceError>> + use<R>, SourceError> {
     let mut reader = Reader::from_reader(input);
     let header = reader.byte_headers().map_err(SourceError::Read)?;
@@ -54,7 +69,8 @@ pub fn entries<R: Read>(
     if COLUMNS.iter().any(|column| header.iter().all(|name| name != *column)) {
         return Err(SourceError::Columns);
     }
-    Ok(reader.into_deserialize::<Row>().map(|row| row.map(Entry::from).map_err(SourceError::Read)))
+    let entry = move |row: csv::Result<Row>| row.map(|row| row.entry(&zone)).map_err(SourceError::Read);
+    Ok(reader.into_deserialize().map(entry))
 }
 
 #[cfg(test)]
@@ -67,7 +83,7 @@ mod tests {
     fn read(text: &[u8]) -> (Vec<(String, String, u64)>, Option<SourceError>) {
         let mut rows = Vec::new();
         let mut read = || {
-            for entry in entries(text)? {
+            for entry in entries(text, TimeZone::UTC)? {
                 let Entry { key, value, expires_at } = entry?;
                 rows.push((key, value.unwrap(), expires_at.unwrap().as_millis()));
             }
@@ -89,6 +105,22 @@ mod tests {
             assert!(rows == [expected.clone()] && end.is_none(), "{text}: {end:?}");
         }
         assert_eq!(read(b"key,meters,expires_at\nk,,-1\n").0, [("k".to_owned(), String::new(), 0)]);
+    }
+
+    #[test]
+    fn times_are_those_of_the_zone() {
+        // 2028-02-29 10:54:56 and 2028-07-01 12:00:00, as the clock there shows.
+        let text = b"key,meters,expires_at\nwinter,1,1835434496\nsummer,1,1846065600\nold,1,0\nlast,1,9223372036854775807\n";
+        for (zone_text, behind) in [("UTC", [0, 0]), ("Europe/Paris", [3_600, 7_200]), ("EST5", [-18_000; 2])]
+        {
+            let read = entries(&text[..], zone(zone_text).unwrap()).unwrap();
+            let read: Vec<i64> = read
+                .map(|entry| i64::try_from(entry.unwrap().expires_at.unwrap().as_secs()).unwrap())
+                .collect();
+            assert_eq!(read[..2], [1_835_434_496 - behind[0], 1_846_065_600 - behind[1]], "{zone_text}");
+            assert!(read[2] <= 18_000 && read[3] > 200_000_000_000, "{read:?}");
+        }
+        assert!(zone("Paris").is_err() && zone("").is_err());
     }
 
     #[test]

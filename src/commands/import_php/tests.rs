@@ -41,10 +41,10 @@ fn a_token_becomes_a_grant_that_lives_as_long() {
     let bearer = BearerToken::parse(&"5a".repeat(32)).unwrap();
     let meters = parse_meters(METERS).unwrap();
     let owners: Vec<_> = meters.iter().map(|meter| keys.meter(*meter)).collect();
-    for (kind, hash, life) in [
-        (Kind::Refresh, keys.refresh(&bearer), 126_144_000),
-        // Stands alone: it is good for data and not for a refresh.
-        (Kind::Access, keys.stand_in(&bearer), 12_600),
+    for (kind, hash) in [
+        (Kind::Refresh, keys.refresh(&bearer)),
+        // Stands alone: it is good for data, of any time of its consent, and not for a refresh.
+        (Kind::Access, keys.stand_in(&bearer)),
     ] {
         let token = Token { kind, bearer: bearer.clone(), meters: meters.clone(), expires_at: END };
         let (grant, access) = grant(&keys, &mut rng, &token);
@@ -52,8 +52,9 @@ fn a_token_becomes_a_grant_that_lives_as_long() {
         assert_eq!(grant.covered(&keys).unwrap(), Covered { meters: meters.clone(), ends_at: Some(END) });
         assert_eq!((grant.owners, grant.client_id, grant.origin), (owners.clone(), None, Origin::Import));
         assert_eq!(grant.expires_at, END);
-        assert_eq!(END.since(grant.consented_at), Duration::from_secs(life), "{kind:?}");
-        let alone = Access::new(&keys, keys.access(&bearer), hash, grant.consented_at, END);
+        assert_eq!(END.since(grant.consented_at), Duration::from_secs(126_144_000), "{kind:?}");
+        let issued_at = Timestamp::from_millis(END.as_millis() - 12_600_000);
+        let alone = Access::new(&keys, keys.access(&bearer), hash, issued_at, END);
         assert_eq!(access, (kind == Kind::Access).then_some(alone));
     }
 }
