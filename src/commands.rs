@@ -1,4 +1,4 @@
-//! The operator's commands that work on what is stored: `import-php`, `tokens`, `keys` and `audit`.
+//! The operator's commands that work on what is stored: `import-php`, `tokens`, `meters`, `keys` and `audit`.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
 //! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
@@ -8,6 +8,7 @@ pub mod audit;
 mod error;
 pub mod import_php;
 pub mod keys;
+pub mod meters;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::time::Duration;
 use actors::base::audit::{Audit, AuditLog, Note};
 use actors::base::clock::SharedClock;
 use actors::base::keyring::Keyring;
+use actors::base::meter::Meter;
+use actors::metering::cache::{MeterCache, owner_text};
 use actors::metering::tokens::{TokenStore, installation};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -23,14 +26,15 @@ use rand::rngs::StdRng;
 pub use self::error::{CommandError, SourceError};
 use crate::config::Config;
 use crate::secret::{self, Key};
-use crate::store::open_tokens;
+use crate::store::Stores;
 
 /// How long a command waits for the audit record.
 const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a command works with: the key, the token store and the audit record of a server.
+/// What a command works with: the key, the token store, what is remembered of meters, and the audit record of a server.
 struct Installation {
     store: Arc<dyn TokenStore>,
+    cache: Option<Arc<dyn MeterCache>>,
     log: Arc<dyn AuditLog>,
     keys: Keyring,
     clock: SharedClock,
@@ -53,10 +57,17 @@ impl Installation {
     }
 
     async fn open(config: &Config, clock: SharedClock, secrets: &[Key]) -> Result<Self, CommandError> {
-        let (store, log) = open_tokens(&config.storage.store, &config.storage.data_dir).await?;
+        let stores = Stores::beside(&config.storage.store, &config.storage.data_dir).await?;
+        let Stores { tokens: store, audit: log, meters: cache, .. } = stores;
         let mut rng = StdRng::from_seed(secret::random()?);
         let keys = installation::Installation::open(store.as_ref(), secrets, clock.wall(), &mut rng).await?;
-        Ok(Self { store, log, keys, clock })
+        Ok(Self { store, cache, log, keys, clock })
+    }
+
+    /// Deletes what is remembered of a meter; how many values.
+    async fn forget(&self, meter: Meter) -> Result<u64, CommandError> {
+        let Some(cache) = &self.cache else { return Ok(0) };
+        Ok(cache.forget(self.keys.cache(&owner_text(meter))).await?)
     }
 
     /// Records what was done. It stays done if that fails; the operator is told.

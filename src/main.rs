@@ -9,7 +9,7 @@ use actors::base::clock::machine::MachineClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
-use device_flow_proxy::commands::{CommandError, audit, import_php, keys, tokens};
+use device_flow_proxy::commands::{CommandError, audit, import_php, keys, meters, tokens};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::systemd::Sockets;
 use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
@@ -43,6 +43,7 @@ enum Command {
     Healthcheck,
     ImportPhp(import_php::Arguments),
     Tokens(tokens::Arguments),
+    Meters(meters::Arguments),
     Audit(audit::Arguments),
     Keys(keys::Arguments),
 }
@@ -90,6 +91,9 @@ fn main() -> ExitCode {
         }
         Command::Tokens(arguments) => {
             done(actix_rt::System::new().block_on(tokens::run(&arguments, &config, clock, out)))
+        }
+        Command::Meters(arguments) => {
+            done(actix_rt::System::new().block_on(meters::run(&arguments, &config, clock, out)))
         }
         Command::Audit(arguments) => {
             done(actix_rt::System::new().block_on(audit::run(&arguments, &config, out)))

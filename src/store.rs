@@ -8,7 +8,7 @@
 //! secret stands in clear. [`Counted`] wraps a store of sessions and counts what is asked of it.
 //!
 //! A server opens all of it ([`Stores::open`]); a command opens it beside a server that runs ([`Stores::beside`]), or the
-//! tokens and the record of what it does ([`open_tokens`]), or that record alone ([`open_audit`]).
+//! record of what it does alone ([`open_audit`]).
 
 mod counted;
 pub mod mongo;
@@ -26,7 +26,7 @@ use actors::metering::cache::MeterCache;
 use actors::metering::tokens::TokenStore;
 
 pub use self::counted::{Counted, StoreCounts};
-use self::mongo::{Instances, MongoAudit, MongoSettings, MongoStore, MongoTokens};
+use self::mongo::{Instances, MongoAudit, MongoSettings, MongoStore};
 use self::sqlite::{SqliteAudit, SqliteStore, SqliteTokens};
 use crate::config::StoreConfig;
 
@@ -103,24 +103,7 @@ impl Stores {
     }
 }
 
-/// Opens the tokens and the audit record, for an operator's command. Takes no lock: a server may run meanwhile.
-pub async fn open_tokens(
-    config: &StoreConfig,
-    data_dir: &Path,
-) -> Result<(Arc<dyn TokenStore>, Arc<dyn AuditLog>), OpenError> {
-    Ok(match config {
-        StoreConfig::Embedded => {
-            (Arc::new(SqliteTokens::open(data_dir)?), Arc::new(SqliteAudit::open(data_dir)?))
-        }
-        StoreConfig::Mongo { uri, pool_size } => {
-            let tokens = MongoTokens::connect(mongo_settings(uri, *pool_size)).await?;
-            let audit = tokens.audit().await?;
-            (Arc::new(tokens), Arc::new(audit))
-        }
-    })
-}
-
-/// Opens the audit record alone, as [`open_tokens`] does.
+/// Opens the audit record alone, for an operator's command. Takes no lock: a server may run meanwhile.
 pub async fn open_audit(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn AuditLog>, OpenError> {
     Ok(match config {
         StoreConfig::Embedded => Arc::new(SqliteAudit::open(data_dir)?),

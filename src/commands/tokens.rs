@@ -7,6 +7,7 @@
 
 pub(super) mod view;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::pin::pin;
 
@@ -14,6 +15,7 @@ use actors::base::audit::{Act, Note};
 use actors::base::clock::SharedClock;
 use actors::base::meter::Meter;
 use actors::base::store::StoreError;
+use actors::metering::tokens::service::uncovered;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
@@ -116,7 +118,7 @@ impl Parsed {
     }
 }
 
-fn parse_meter(text: &str) -> Result<Meter, CommandError> {
+pub(super) fn parse_meter(text: &str) -> Result<Meter, CommandError> {
     Meter::parse(text.trim()).ok_or(CommandError::Usage("a meter has 14 digits"))
 }
 
@@ -130,13 +132,15 @@ impl Installation {
                     return Err(CommandError::NoGrant);
                 }
                 report_revoked(1, out)?;
-                self.record(vec![revoked(&grant)]).await
+                self.record(vec![revoked(&grant)]).await?;
+                self.forget_uncovered(&[grant]).await
             }
             Parsed::RevokeMeter(meter) => {
                 let mut done = Vec::new();
                 let ended = self.revoke_meter(meter, &mut done).await;
                 report_revoked(done.len(), out)?;
-                self.record(done).await.and(ended)
+                self.record(done.iter().map(revoked).collect()).await.and(ended)?;
+                self.forget_uncovered(&done).await
             }
         }
     }
@@ -184,15 +188,26 @@ impl Installation {
         found.ok_or(CommandError::NoGrant)
     }
 
+    /// Deletes what is remembered of meters that only these grants covered.
+    async fn forget_uncovered(&self, ended: &[MeterGrant]) -> Result<(), CommandError> {
+        let covered = ended.iter().filter_map(|grant| grant.covered(&self.keys));
+        let meters: BTreeSet<Meter> = covered.flat_map(|covered| covered.meters).collect();
+        let now = self.clock.wall();
+        for meter in uncovered(self.store.as_ref(), &self.keys, meters.into_iter().collect(), now).await? {
+            self.forget(meter).await?;
+        }
+        Ok(())
+    }
+
     /// Notes each grant that it ends. The store answers a bounded number at a time: asks until none is left.
-    async fn revoke_meter(&self, meter: Meter, done: &mut Vec<Note>) -> Result<(), CommandError> {
+    async fn revoke_meter(&self, meter: Meter, done: &mut Vec<MeterGrant>) -> Result<(), CommandError> {
         let owner = self.keys.meter(meter);
         loop {
             let grants = self.store.of_meter(owner, self.clock.wall()).await?;
             let before = done.len();
             for grant in grants {
                 if self.store.revoke(grant.refresh).await? {
-                    done.push(revoked(&grant));
+                    done.push(grant);
                 }
             }
             if done.len() == before {

@@ -13,7 +13,7 @@ use actors::base::clock::Timestamp;
 use actors::base::code::BearerToken;
 use actors::base::meter::Meter;
 use actors::metering::civil::today;
-use actors::metering::relay::{COME_BACK, Relayed};
+use actors::metering::relay::{COME_BACK, Consent, Relayed};
 use actors::metering::request::{MeterRequest, RequestError};
 use actors::metering::tokens::service::{Opened, Unproven};
 use actors::system::MeteringHandles;
@@ -68,14 +68,14 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     version::check(request, app.settings.devices.version_min.as_ref())?;
     let question = parse(app, request)?;
     // Without tokens there is no consent to go by: whatever is remembered counts.
-    let (consented, unproven) = if settings.open_to_all {
-        (Timestamp::EPOCH, None)
+    let (consent, unproven) = if settings.open_to_all {
+        (Timestamp::EPOCH.into(), None)
     } else {
         authorise(app, metering, request, question.meter).await?
     };
     let permit = app.shared.large.permit(question);
     let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
-    match metering.relay.read(question, consented).await {
+    match metering.relay.read(question, consent).await {
         Relayed::Answer(body) => {
             if let Some(grant) = unproven {
                 metering.tokens.prove(grant).await;
@@ -100,17 +100,19 @@ fn parse(app: &App, request: &HttpRequest) -> Result<MeterRequest, ApiError> {
     })
 }
 
-/// When the owner of `meter` consented, by the request's access token.
+/// The consent of the owner of `meter`, by the request's access token.
 async fn authorise(
     app: &App,
     metering: &MeteringHandles,
     request: &HttpRequest,
     meter: Meter,
-) -> Result<(Timestamp, Option<Unproven>), ApiError> {
+) -> Result<(Consent, Option<Unproven>), ApiError> {
     let token = bearer(request).ok_or(ApiError::InvalidToken)?;
     app.may_look_up(request)?;
     match metering.tokens.open(&token, meter).await {
-        Opened::Meter { consented_at, unproven } => Ok((consented_at, unproven)),
+        Opened::Meter { consented_at: given, expires_at: ends, unproven } => {
+            Ok((Consent { given, ends }, unproven))
+        }
         Opened::OtherMeters => Err(ApiError::OtherMeter),
         Opened::Nothing => {
             app.found_nothing(request);

@@ -96,9 +96,15 @@ impl MeterGrantIssuer {
             return Err(NotIssued::AlreadyLinked);
         }
         let given = self.give(&consented).await?;
-        if origin == Origin::ConsentV1 && self.is_held(&consented).await == Ok(true) {
-            tracing::warn!(%network, "a meter that a box holds was claimed once more by the v1 page");
-            self.tokens.note_second_claim(&consented).await;
+        if origin == Origin::ConsentV1 {
+            match self.is_held(&consented).await {
+                Ok(true) => {
+                    tracing::warn!(%network, "a meter that a box holds was claimed once more by the v1 page");
+                    self.tokens.note_second_claim(&consented).await;
+                }
+                Ok(false) => self.forget(&consented).await,
+                Err(_) => {}
+            }
         }
         Ok(given)
     }
@@ -112,12 +118,10 @@ impl MeterGrantIssuer {
     }
 
     async fn give(&self, consented: &Consented) -> Result<TokenSet, NotIssued> {
-        // What was remembered before this consent does not count for its tokens. It is deleted as well, unless only the
-        // browser says which meter it is: then a stranger could have another box's values deleted.
+        // What was remembered before this consent does not count for its tokens. It is deleted as well; where only the
+        // browser says which meter it is, once it is known that no other box holds it, whose values a stranger could have deleted.
         if consented.origin == Origin::ConsentV2 {
-            for meter in &consented.meters {
-                self.relay.forget(*meter).await;
-            }
+            self.forget(consented).await;
         }
         let end = self.clock.now() + STORE_PATIENCE;
         loop {
@@ -140,6 +144,12 @@ impl MeterGrantIssuer {
                 }
                 Err(_) => tokio::time::sleep(STORE_PAUSE).await,
             }
+        }
+    }
+
+    async fn forget(&self, consented: &Consented) {
+        for meter in &consented.meters {
+            self.relay.forget(*meter).await;
         }
     }
 

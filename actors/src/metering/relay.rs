@@ -194,7 +194,8 @@ impl MeterRelay {
                 let exchanger = self.exchanger.clone();
                 Self::follow(ctx, async move { Event::Token(exchanger.acquire(rejected).await) });
             }
-            Effect::Write(entries) => self.write(entries, ctx),
+            Effect::Write(entries) => self.write(None, entries, ctx),
+            Effect::Forget { owner, then } => self.write(Some(owner), then, ctx),
             Effect::WakeAt(at) => {
                 if let Some(alarm) = self.alarm.take() {
                     ctx.cancel_future(alarm);
@@ -212,9 +213,15 @@ impl MeterRelay {
         ctx.spawn(actix::fut::wrap_future::<_, Self>(event).map(|event, act, ctx| act.tell(event, ctx)));
     }
 
-    fn write(&mut self, entries: Vec<CacheEntry>, ctx: &mut Context<Self>) {
+    /// Writes, after what is stored of an owner was deleted, if one is named.
+    fn write(&mut self, forget: Option<CacheKey>, entries: Vec<CacheEntry>, ctx: &mut Context<Self>) {
         let store = Arc::clone(&self.store);
-        let put = async move { store.put(entries).await };
+        let put = async move {
+            if let Some(owner) = forget {
+                store.forget(owner).await?;
+            }
+            store.put(entries).await
+        };
         self.writing += 1;
         ctx.spawn(put.into_actor(self).map(|put, act, _| {
             act.writing -= 1;
@@ -346,10 +353,27 @@ pub struct MeterRelayHandle {
     admission: Admission,
 }
 
+/// From when until when an owner's consent is good. By the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// When it was given.
+    pub given: Timestamp,
+    /// When it ends, and what is remembered with it.
+    pub ends: Timestamp,
+}
+
+/// One whose end is not known.
+impl From<Timestamp> for Consent {
+    fn from(given: Timestamp) -> Self {
+        Self { given, ends: Timestamp::from_millis(u64::MAX) }
+    }
+}
+
 impl MeterRelayHandle {
-    /// Answers `request`, of a box whose owner consented at `consented`.
-    pub async fn read(&self, request: MeterRequest, consented: Timestamp) -> Relayed {
-        let question = Question { request, consented };
+    /// Answers `request`, of a box with this consent of its owner.
+    pub async fn read(&self, request: MeterRequest, consent: impl Into<Consent>) -> Relayed {
+        let Consent { given: consented, ends } = consent.into();
+        let question = Question { request, consented, ends };
         let asked = self.admission.ask(|reply| self.addr.do_send(ReadMeter { question, reply })).await;
         asked.unwrap_or_else(|error| match error {
             AskError::Overloaded | AskError::Timeout => Relayed::Busy { retry_after: WAIT },

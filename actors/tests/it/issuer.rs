@@ -89,7 +89,7 @@ fn a_consent_that_names_its_meters_asks_enedis_nothing() {
         assert!(flow.enedis.sent().is_empty());
         let access = Tokens::of(&issued).access;
         let open = || flow.issuer.tokens.open(&access, meter(1));
-        assert!(matches!(open().await, Opened::Meter { consented_at: START, unproven: Some(_) }));
+        assert!(matches!(open().await, Opened::Meter { consented_at: START, unproven: Some(_), .. }));
         flow.issuer.withdraw(consent.state, consent.grant).await;
         assert_eq!(open().await, Opened::Nothing);
     });
@@ -110,6 +110,24 @@ fn an_authorisation_is_asked_for_until_it_is_listed() {
         assert_eq!(flow.enedis.names(), ["own", "own", "meters", "meters", "meters"]);
         assert_eq!(universe.elapsed(), secs(1 + 3));
         assert_eq!(asked().await, 2, "what was remembered of the meter is forgotten");
+    });
+}
+
+#[test]
+fn a_consent_of_the_v1_page_forgets_what_no_other_box_holds() {
+    universe(async |universe| {
+        let flow = Flow::start(universe);
+        with_token(&flow).await;
+        let asked = async || {
+            flow.issuer.relay.read(relay::days(1, 1), START).await;
+            flow.enedis.asked().len()
+        };
+        assert_eq!((asked().await, asked().await), (1, 1));
+        assert!(flow.issue(1, named()).await.is_ok());
+        assert_eq!((asked().await, asked().await), (2, 2), "it is forgotten");
+        // A second claim: the values are those of the box that holds it.
+        assert!(flow.issue(2, named()).await.is_ok());
+        assert_eq!(asked().await, 2);
     });
 }
 

@@ -89,7 +89,10 @@ async fn renewed(service: &TokenService, token: &BearerToken) -> Tokens {
     }
 }
 
-const OPEN: Opened = Opened::Meter { consented_at: START, unproven: None };
+/// What opens a meter by a consent of the start.
+fn opened() -> Opened {
+    Opened::Meter { consented_at: START, expires_at: START + CONSENT_LIFE, unproven: None }
+}
 
 #[test]
 fn a_consent_gives_tokens_for_its_meters_and_the_same_again() {
@@ -103,8 +106,8 @@ fn a_consent_gives_tokens_for_its_meters_and_the_same_again() {
         assert_eq!(given.json["usage_points_id"], "00000000000001,00000000000002");
         assert_eq!(given.json["scope"], "", "the plugin wants it there");
         for (token, meter, opened) in [
-            (&given.access, meter(1), OPEN),
-            (&given.access, meter(2), OPEN),
+            (&given.access, meter(1), opened()),
+            (&given.access, meter(2), opened()),
             (&given.access, meter(3), Opened::OtherMeters),
             (&given.refresh, meter(1), Opened::Nothing),
             (&universe.draw(BearerToken::generate), meter(1), Opened::Nothing),
@@ -132,10 +135,10 @@ fn a_refresh_adds_an_access_token_as_often_as_it_is_sent() {
         let restarted = renewed(&service(universe, &store, 2), &given.refresh).await;
         for renewed in [&first, &again, &restarted] {
             assert_eq!(renewed.json["refresh_token"], given.json["refresh_token"], "it stays the same");
-            assert_eq!(tokens.open(&renewed.access, meter(1)).await, OPEN);
+            assert_eq!(tokens.open(&renewed.access, meter(1)).await, opened());
         }
         assert_ne!(first.json["access_token"], again.json["access_token"]);
-        assert_eq!(tokens.open(&given.access, meter(1)).await, OPEN, "those before stay good");
+        assert_eq!(tokens.open(&given.access, meter(1)).await, opened(), "those before stay good");
     });
 }
 
@@ -198,7 +201,7 @@ fn a_store_that_is_away_is_no_final_answer() {
         assert!(tokens.give(&consent).await.is_err() && tokens.is_held(&consent).await.is_err());
         assert!(tokens.withdraw(&consent.state, &consent.grant).await.is_err());
         store.set_away(false);
-        assert_eq!(tokens.open(&given.access, meter(1)).await, OPEN);
+        assert_eq!(tokens.open(&given.access, meter(1)).await, opened());
     });
 }
 
@@ -249,7 +252,7 @@ fn a_claim_for_which_enedis_never_answers_ends_after_a_week() {
             panic!("on probation")
         };
         tokens.prove(grant).await;
-        assert_eq!(tokens.open(&served.access, meter(1)).await, OPEN);
+        assert_eq!(tokens.open(&served.access, meter(1)).await, opened());
         pass(7 * 86_400 - 1).await;
         renewed(&tokens, &idle.refresh).await;
         pass(1).await;

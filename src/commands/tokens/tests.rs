@@ -36,7 +36,7 @@ impl World {
         let (keys, clock) = (Keyring::new(&[7; 32]), Arc::new(ManualClock::new(NOW)));
         let log = Arc::new(SqliteAudit::open(dir.path()).unwrap());
         let installation =
-            Installation { store: Arc::clone(&store) as Arc<dyn TokenStore>, log, keys, clock };
+            Installation { store: Arc::clone(&store) as Arc<dyn TokenStore>, cache: None, log, keys, clock };
         Self { store, installation, _dir: dir }
     }
 

@@ -8,7 +8,7 @@ use testkit::http::Answer;
 use testkit::person::Choice;
 
 use super::{Linked, METER, deliver, get, link, question, world, yesterday};
-use crate::fixture::{CLIENT, Plan, Store};
+use crate::fixture::{CLIENT, PATIENCE, Plan, Store};
 use crate::journey::on_both_stores;
 
 on_both_stores!(
@@ -17,7 +17,48 @@ on_both_stores!(
     a_kill_between_refresh_and_its_answer_costs_nothing,
     a_token_of_the_php_server_goes_on_working,
     a_box_may_give_its_tokens_up,
+    what_is_remembered_goes_with_the_last_grant,
 );
+
+async fn what_is_remembered_goes_with_the_last_grant(store: Store) {
+    let mut world = Plan::metering(store, Options::default(), 1).await.start().await;
+    let (one, other) = (link(&world).await, link(&world).await);
+    let day = yesterday(&world.enedis).plus(-9);
+    let resource = Resource::DailyConsumption;
+    let asked = async |world: &crate::fixture::World, linked: &Linked| {
+        let before = world.enedis.counts().data_requests();
+        assert_eq!(linked.read(world, resource, day, 1).await.status, 200);
+        world.enedis.counts().data_requests() - before
+    };
+    assert_eq!((asked(&world, &one).await, asked(&world, &other).await), (1, 0));
+    let revoke_first = async |world: &crate::fixture::World| {
+        let listed = world.builder.run(["tokens", "list", "--json"]).unwrap();
+        let line: serde_json::Value =
+            serde_json::from_slice(listed.stdout.split(|b| *b == b'\n').next().unwrap()).unwrap();
+        let revoked = world.builder.run(["tokens", "revoke", line["id"].as_str().unwrap()]).unwrap();
+        assert!(revoked.status.success(), "{}", String::from_utf8_lossy(&revoked.stderr));
+    };
+    let forget = |world: &crate::fixture::World| {
+        let forgot = world.builder.run(["meters", "forget", METER]).unwrap();
+        assert!(forgot.status.success(), "{}", String::from_utf8_lossy(&forgot.stderr));
+        String::from_utf8(forgot.stdout).unwrap()
+    };
+    // One of two: what is remembered stays.
+    revoke_first(&world).await;
+    world.server.stop(PATIENCE).await.unwrap();
+    world.restart().await;
+    let alive = if one.read(&world, resource, day, 1).await.status == 200 { &one } else { &other };
+    assert_eq!(asked(&world, alive).await, 0);
+    // By the operator's wish.
+    assert_ne!(forget(&world), "deleted 0 values\n");
+    world.server.stop(PATIENCE).await.unwrap();
+    world.restart().await;
+    assert_eq!(asked(&world, alive).await, 1);
+    world.server.stop(PATIENCE).await.unwrap();
+    // The last of them.
+    revoke_first(&world).await;
+    assert_eq!(forget(&world), "deleted 0 values\n", "there is nothing left to delete");
+}
 
 async fn a_box_may_give_its_tokens_up(store: Store) {
     let world = world(store, 2).await;

@@ -95,6 +95,11 @@ pub enum Effect {
         rejected: Option<Bearer>,
     },
     Write(Vec<CacheEntry>),
+    /// Delete what the store has of an owner, then write.
+    Forget {
+        owner: CacheKey,
+        then: Vec<CacheEntry>,
+    },
     /// Come back with [`Event::Woken`] then, and at no time that was named before.
     WakeAt(Option<Timestamp>),
 }
@@ -256,7 +261,7 @@ impl Core {
 
     /// Decides what a request needs, now that what is remembered of it is at hand.
     fn proceed(&mut self, now: Timestamp, id: u64, question: Question, remembered: Remembered) {
-        let (Question { request, consented }, today) = (question, today(self.wall));
+        let (Question { request, consented, .. }, today) = (question, today(self.wall));
         let Remembered { days, due, error: lasting, refusals, since } = remembered;
         let direction = request.resource.direction();
         let [own, other] = [direction, direction.other()].map(|direction| refusals[direction as usize]);

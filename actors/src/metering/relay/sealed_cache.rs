@@ -41,6 +41,9 @@ struct Kept {
 /// How long an error that Enedis would repeat is kept beyond its validity: it counts how often it came.
 const ERROR_KEPT: Duration = Duration::from_secs(60 * 86_400);
 
+/// How long a value is answered from memory without a look into the store.
+const IN_MEMORY: Duration = Duration::from_secs(3_600);
+
 /// How long the use of a quota is kept: longer than its hour.
 const USAGE_KEPT: Duration = Duration::from_secs(2 * 3_600);
 
@@ -66,11 +69,12 @@ pub struct Remembered {
 }
 
 /// A question of a box, and when its owner consented: nothing of before counts, as it may be of another person's time,
-/// and what Enedis refused then is void.
+/// and what Enedis refused then is void. What is kept of it goes with the consent.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     pub request: MeterRequest,
     pub consented: Timestamp,
+    pub ends: Timestamp,
 }
 
 impl SealedCache {
@@ -113,7 +117,7 @@ impl SealedCache {
         &mut self,
         entries: Vec<CacheEntry>,
         remembered: &mut Remembered,
-        Question { request, consented }: Question,
+        Question { request, consented, .. }: Question,
         now: Timestamp,
     ) {
         let entries = entries.into_iter().filter(|entry| entry.expires > now && entry.fetched >= consented);
@@ -129,7 +133,8 @@ impl SealedCache {
                 _ => {
                     remembered.note(subject, &plain, now);
                     let (owner, fetched, size) = (entry.owner, entry.fetched, plain.len());
-                    self.hot.put(key, Kept { owner, fetched, plain: plain.into() }, size, entry.expires);
+                    let until = entry.expires.min(now + IN_MEMORY);
+                    self.hot.put(key, Kept { owner, fetched, plain: plain.into() }, size, until);
                 }
             }
         }
@@ -157,7 +162,7 @@ impl SealedCache {
             if let Some(life) = day_life(date, fullness, today) {
                 let due = now + life;
                 let expires = if fullness == Fullness::Empty { due } else { now + FOR_GOOD };
-                self.keep(call.meter, subject, &with_due(due, &day.pack(date)), now, expires);
+                self.keep(asked, subject, &with_due(due, &day.pack(date)), now, expires);
             }
             kept.insert(date, day);
         }
@@ -165,7 +170,7 @@ impl SealedCache {
         let first = days.iter().find(|(_, day)| !day.points.is_empty()).map(|(date, _)| *date);
         let before = self.since(asked, now);
         if let Some(first) = first.filter(|first| before.is_none_or(|before| *first < before)) {
-            self.set_since(call, first, now);
+            self.set_since(asked, first, now);
         }
         kept
     }
@@ -182,18 +187,22 @@ impl SealedCache {
             let kept = KeptError { error, until: now + life };
             // Plain data: writing it cannot fail.
             let plain = serde_json::to_vec(&kept).unwrap_or_default();
-            self.keep(call.meter, subject, &plain, now, now + life + ERROR_KEPT);
+            self.keep(asked, subject, &plain, now, now + life + ERROR_KEPT);
         }
     }
 
     /// Notes that values begin no earlier than `first`: what was known of earlier ones is void.
-    pub fn set_since(&mut self, call: MeterRequest, first: Date, now: Timestamp) {
+    pub fn set_since(&mut self, asked: Question, first: Date, now: Timestamp) {
         let text = first.to_string();
-        self.keep(call.meter, Subject::Since(call.resource), text.as_bytes(), now, now + FOR_GOOD);
+        self.keep(asked, Subject::Since(asked.request.resource), text.as_bytes(), now, now + FOR_GOOD);
     }
 
     /// What it has kept of a question's resource, valid or not.
-    fn kept_error(&mut self, Question { request, consented }: Question, now: Timestamp) -> Option<KeptError> {
+    fn kept_error(
+        &mut self,
+        Question { request, consented, .. }: Question,
+        now: Timestamp,
+    ) -> Option<KeptError> {
         let plain = self.peek(request.meter, Subject::Error(request.resource), consented, now)?;
         serde_json::from_slice(plain).ok()
     }
@@ -205,32 +214,26 @@ impl SealedCache {
     }
 
     /// The earliest day that ever had values.
-    pub fn since(&mut self, Question { request, consented }: Question, now: Timestamp) -> Option<Date> {
+    pub fn since(&mut self, Question { request, consented, .. }: Question, now: Timestamp) -> Option<Date> {
         self.peek(request.meter, Subject::Since(request.resource), consented, now).and_then(date)
     }
 
-    /// What was said lately of the consent for a direction of a meter.
-    pub fn history(
-        &mut self,
-        meter: Meter,
-        direction: Direction,
-        consented: Timestamp,
-        now: Timestamp,
-    ) -> RefusalHistory {
-        let plain = self.peek(meter, Subject::Consent(direction), consented, now);
+    /// What was said lately of the consent for a direction of a question's meter.
+    pub fn history(&mut self, asked: Question, direction: Direction, now: Timestamp) -> RefusalHistory {
+        let plain = self.peek(asked.request.meter, Subject::Consent(direction), asked.consented, now);
         plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
     }
 
     /// Notes it.
     pub fn set_history(
         &mut self,
-        meter: Meter,
+        asked: Question,
         direction: Direction,
         history: &RefusalHistory,
         now: Timestamp,
     ) {
         let plain = serde_json::to_vec(history).unwrap_or_default();
-        self.keep(meter, Subject::Consent(direction), &plain, now, now + RefusalHistory::life());
+        self.keep(asked, Subject::Consent(direction), &plain, now, now + RefusalHistory::life());
     }
 
     /// Keeps the calls made of the hour's quota of an API: a restart must not begin the hour anew.
@@ -272,10 +275,13 @@ impl SealedCache {
         std::mem::take(&mut self.fresh)
     }
 
-    fn keep(&mut self, meter: Meter, subject: Subject, plain: &[u8], now: Timestamp, expires: Timestamp) {
+    /// No longer than the consent; in memory no longer than [`IN_MEMORY`], as an operator's command deletes from the store.
+    fn keep(&mut self, asked: Question, subject: Subject, plain: &[u8], now: Timestamp, expires: Timestamp) {
+        let (meter, expires) = (asked.request.meter, expires.min(asked.ends));
         let (key, owner) = (self.key(meter, subject), self.keys.cache(&owner_text(meter)));
         self.fresh.push(CacheEntry::seal(&self.keys, &mut self.rng, [key, owner], [now, expires], plain));
-        self.hot.put(key, Kept { owner, fetched: now, plain: plain.into() }, plain.len(), expires);
+        let kept = Kept { owner, fetched: now, plain: plain.into() };
+        self.hot.put(key, kept, plain.len(), expires.min(now + IN_MEMORY));
     }
 
     /// What memory has of a subject, unless it is of before `consented`.

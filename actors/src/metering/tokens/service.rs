@@ -114,6 +114,8 @@ pub enum Opened {
     Meter {
         /// When its owner consented.
         consented_at: Timestamp,
+        /// When its grant ends.
+        expires_at: Timestamp,
         /// The grant, if Enedis has not answered for it yet.
         unproven: Option<Unproven>,
     },
@@ -258,12 +260,7 @@ impl TokenService {
         let note =
             Note::of(Act::RevokedByBox).client(Some(client_id)).from(network).count(grant.owners.len());
         self.end(grant.refresh, note).await?;
-        let mut uncovered = self.covered(&grant)?.meters;
-        for (meter, owner) in uncovered.clone().iter().zip(&grant.owners) {
-            if !self.store.of_meter(*owner, now).await?.is_empty() {
-                uncovered.retain(|other| other != meter);
-            }
-        }
+        let uncovered = uncovered(self.store.as_ref(), &self.keys, self.covered(&grant)?.meters, now).await?;
         Ok(Revoked::Grant { uncovered })
     }
 
@@ -320,9 +317,10 @@ impl TokenService {
         if !meters.contains(&meter) {
             return Ok(Opened::OtherMeters);
         }
-        let MeterGrant { refresh, consented_at, .. } = grant;
+        let MeterGrant { refresh, consented_at, expires_at, .. } = grant;
         let ends_at = ends_at.unwrap_or(consented_at + self.life);
-        Ok(Opened::Meter { consented_at, unproven: grant.unproven.then_some(Unproven { refresh, ends_at }) })
+        let unproven = grant.unproven.then_some(Unproven { refresh, ends_at });
+        Ok(Opened::Meter { consented_at, expires_at, unproven })
     }
 
     /// Enedis has answered for a meter of a grant on probation, which is good for its whole life from now on. Best effort:
@@ -464,6 +462,22 @@ impl TokenService {
         let expires_at = (now + ACCESS_LIFE).min(grant.expires_at);
         Access::new(&self.keys, self.keys.access(token), grant.refresh, now, expires_at)
     }
+}
+
+/// Those of the meters that no live grant covers.
+pub async fn uncovered(
+    store: &dyn TokenStore,
+    keys: &Keyring,
+    meters: Vec<Meter>,
+    now: Timestamp,
+) -> Result<Vec<Meter>, StoreError> {
+    let mut uncovered = Vec::new();
+    for meter in meters {
+        if store.of_meter(keys.meter(meter), now).await?.is_empty() {
+            uncovered.push(meter);
+        }
+    }
+    Ok(uncovered)
 }
 
 /// The token answer in the shape the plugin knows: `scope` is there and empty.

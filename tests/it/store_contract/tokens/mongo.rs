@@ -6,8 +6,8 @@ use actors::base::store::Written;
 use actors::metering::tokens::TokenStore;
 use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::config::StoreConfig;
+use device_flow_proxy::store::Stores;
 use device_flow_proxy::store::mongo::{MongoSettings, MongoTokens};
-use device_flow_proxy::store::{Stores, open_tokens};
 use testkit::mongod::{Kind, Mongod};
 
 use crate::store_contract::mongo::{
@@ -35,7 +35,7 @@ fn a_command_works_beside_a_server() {
         let nowhere = std::path::Path::new("/nonexistent");
         let server = Stores::open(&config, nowhere, true).await.expect("stores");
         let (tokens, meters) = (server.tokens, server.meters.expect("asked for"));
-        let (command, _) = open_tokens(&config, nowhere).await.expect("the tokens");
+        let command = Stores::beside(&config, nowhere).await.expect("the stores").tokens;
         let mut samples = Samples::new(141);
         let grant = samples.meter_grant();
         let access = samples.access(&grant, NOW);

@@ -21,6 +21,7 @@ use crate::metering::request::{DayRange, MeterRequest};
 use crate::metering::resource_server::{Cause, DataError, MeterCall, Verdict};
 use crate::metering::split::{self, Trouble};
 
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// Bounds of the pause for want of a token: Enedis' token endpoint may be back before its `Retry-After`.
 const NO_TOKEN_MIN: Duration = Duration::from_millis(100);
 const NO_TOKEN_MAX: Duration = Duration::from_secs(60);
@@ -236,7 +237,10 @@ impl Core {
             let better = known.remove(date).unwrap_or_default().or_better(day.clone());
             known.insert(*date, better);
         }
-        let outcome = self.remember(Question { request: call, consented }, narrow, &known, verdict);
+        // Of nobody's question it is kept for a day.
+        let ends = asked().map(|waiting| waiting.question.ends).max().unwrap_or(self.wall + A_DAY);
+        let question = Question { request: call, consented, ends };
+        let outcome = self.remember(question, narrow, &known, verdict);
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {
             if is_young(self.wall, consented) && !self.outages.has_answered(call.meter, self.wall) {
@@ -249,6 +253,7 @@ impl Core {
         if matches!(outcome, Outcome::Trouble(_)) && self.troubles.pause(call, now).is_some() {
             waiters.extend(self.queue.cancel(&call.meter, |other| other.resource == call.resource));
         }
+        let mut is_over = false;
         for id in waiters {
             let Some(mut waiting) = self.waiting.remove(&id) else { continue };
             waiting.outstanding -= 1;
@@ -272,6 +277,7 @@ impl Core {
                         Judgement::OneSided => waiting.errors.push(DataError::no_data()),
                         Judgement::Withdrawn if !self.outages.is_outage(self.wall) => {
                             waiting.errors.push(DataError::no_consent());
+                            is_over = true;
                         }
                         _ => waiting.troubles.push(Trouble::Down),
                     }
@@ -284,6 +290,20 @@ impl Core {
                 self.waiting.insert(id, waiting);
             }
         }
+        if let Outcome::ConsentRefused([own, other]) = &outcome
+            && is_over
+        {
+            self.end_data(question, own, other);
+        }
+    }
+
+    /// A consent is over: what is remembered of its meter goes, but for what Enedis said of it.
+    fn end_data(&mut self, asked: Question, own: &RefusalHistory, other: &RefusalHistory) {
+        let (owner, direction) = (self.cache.forget(asked.request.meter), asked.request.resource.direction());
+        self.cache.set_history(asked, direction, own, self.wall);
+        self.cache.set_history(asked, direction.other(), other, self.wall);
+        let then = self.cache.take_fresh();
+        self.effects.push(Effect::Forget { owner, then });
     }
 
     /// Puts a call in line that looks for the day of activation.
@@ -331,7 +351,7 @@ impl Core {
                 let of_days = !matches!(error.cause, Cause::NoData | Cause::NoDirection);
                 let narrowed = narrow.and_then(|start| DayRange::new(start, call.range.end()));
                 if let Some(range) = narrowed.filter(|_| of_days) {
-                    self.cache.set_since(call, range.start(), self.wall);
+                    self.cache.set_since(asked, range.start(), self.wall);
                     return Outcome::OfOtherDays(call.with_range(range), error);
                 }
                 if error.cause == Cause::TooEarly {
@@ -352,7 +372,7 @@ impl Core {
             Verdict::ConsentRefused { code } => {
                 let (meter, direction) = (call.meter, call.resource.direction());
                 let [mut own, other] = [direction, direction.other()]
-                    .map(|direction| self.cache.history(meter, direction, asked.consented, self.wall));
+                    .map(|direction| self.cache.history(asked, direction, self.wall));
                 let before = own;
                 own.refused(self.wall);
                 let one_sided = own.is_one_sided(&other);
@@ -371,7 +391,7 @@ impl Core {
                     "Enedis says that a consent is not there"
                 );
                 // Whether it is believed depends on the age of each box's consent.
-                self.cache.set_history(meter, direction, &own, self.wall);
+                self.cache.set_history(asked, direction, &own, self.wall);
                 Outcome::ConsentRefused([own, other])
             }
             Verdict::Busy { until } => Outcome::Trouble(Trouble::Busy(until)),
@@ -383,10 +403,10 @@ impl Core {
     fn consent_stands(&mut self, asked: Question) {
         let (meter, direction) = (asked.request.meter, asked.request.resource.direction());
         self.outages.answered(meter, self.wall);
-        let mut history = self.cache.history(meter, direction, asked.consented, self.wall);
+        let mut history = self.cache.history(asked, direction, self.wall);
         if history.is_news(self.wall) {
             history.answered(self.wall);
-            self.cache.set_history(meter, direction, &history, self.wall);
+            self.cache.set_history(asked, direction, &history, self.wall);
         }
     }
 

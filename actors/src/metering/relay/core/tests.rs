@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::limits::quota::QuotaSettings;
 use crate::metering::api_choice::ApiMode;
+use crate::metering::cache::owner_text;
 use crate::metering::civil::plus;
 use crate::metering::request::{DayRange, Resource};
 use crate::metering::resource_server::Cause;
@@ -15,6 +16,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const START: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// A consent that is not fresh.
 const LONG_AGO: Timestamp = Timestamp::from_millis(1_780_000_000_000);
+
+const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
 
 /// The core, and what is around it: the store answers at once, calls wait to be ended by the test. What the actor shows
 /// as well is in `tests/it/relay.rs`.
@@ -71,6 +74,10 @@ impl World {
                     self.tell(Event::Token(Acquired::Bearer(Bearer::from("token"))));
                 }
                 Effect::Write(entries) => self.store.extend(entries.into_iter().map(|e| (e.key, e))),
+                Effect::Forget { owner, then } => {
+                    self.store.retain(|_, entry| entry.owner != owner);
+                    self.store.extend(then.into_iter().map(|e| (e.key, e)));
+                }
                 Effect::WakeAt(at) => self.wake = at,
             }
         }
@@ -78,7 +85,7 @@ impl World {
 
     fn ask(&mut self, request: MeterRequest, consented: Timestamp) -> u64 {
         self.asked += 1;
-        self.tell(Event::Asked { id: self.asked, question: Question { request, consented } });
+        self.tell(Event::Asked { id: self.asked, question: Question { request, consented, ends: FOREVER } });
         self.asked
     }
 
@@ -180,16 +187,26 @@ fn a_refused_consent_is_believed_after_days_and_voided_by_an_answer() {
         world.end_with_values();
         world.pass(Duration::from_secs(1));
     }
+    world.ask(until_yesterday(1, 7, START), LONG_AGO);
+    world.end_with_values();
+    let owner = Keyring::new(&[7; 32]).cache(&owner_text(meter(1)));
+    let rows = |world: &World| world.store.values().filter(|entry| entry.owner == owner).count();
     for day in 0..4 {
-        world.now = START + DAY * day;
+        world.now = START + DAY * (day + 1);
         let id = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
         world.end(refused());
+        assert_eq!(
+            rows(&world) <= 2,
+            day == 3,
+            "what is remembered goes when it is believed: {}",
+            rows(&world)
+        );
         assert_eq!(world.answer(id) == Some(no_consent.clone()), day == 3, "day {day}");
         let soon = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
         assert!(world.sent.is_empty(), "not asked again at once");
         assert_eq!(world.answer(soon) == Some(no_consent.clone()), day == 3, "day {day}");
     }
-    world.now = START + DAY * 4;
+    world.now = START + DAY * 5;
     let id = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
     world.end_with_values();
     assert!(matches!(world.answer(id), Some(Relayed::Answer(_))));
