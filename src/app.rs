@@ -30,7 +30,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::task::JoinHandle;
 
 use crate::clock;
-use crate::config::{Config, Flow};
+use crate::config::{Config, Flow, StoreConfig};
 use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::enedis::authorization::EnedisAuthorization;
 use crate::enedis::data::EnedisData;
@@ -39,6 +39,7 @@ use crate::http::error::ApiError;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
 use crate::store::mongo::{BEAT_EVERY, Instances};
+use crate::store::sqlite;
 use crate::store::{Counted, OpenError, Stores};
 use crate::systemd::{self, Sockets};
 
@@ -107,13 +108,12 @@ impl Application {
         check_entropy()?;
         // Sockets first: what can fail for want of a port fails before anything is opened or started.
         let address = config.server.listen;
-        let (listener, listening) = match sockets.listen {
-            Some(listener) => (listener, None),
-            None => {
-                let listener = listen(address)?;
-                let clone = listener.try_clone().map_err(|source| StartError::Listen { address, source })?;
-                (listener, Some(Socket::from(clone)))
-            }
+        let (listener, listening) = if let Some(listener) = sockets.listen {
+            (listener, None)
+        } else {
+            let listener = listen(address)?;
+            let clone = listener.try_clone().map_err(|source| StartError::Listen { address, source })?;
+            (listener, Some(Socket::from(clone)))
         };
         let admin_listener = match sockets.admin {
             Some(listener) => Some(listener),
@@ -132,6 +132,11 @@ impl Application {
         let mut rng = StdRng::from_seed(entropy());
         let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.wall(), &mut rng).await?;
         let keys = Arc::new(keys);
+        if config.storage.store == StoreConfig::Embedded
+            && let Some(record) = stores.tokens.installation().await?
+        {
+            sqlite::belongs_to(&config.storage.data_dir, record.id)?;
+        }
         let instances = stores.join(&config.shared()).await?;
         clock::begin(&machine_clock, stores.ledger.as_ref(), stores.sessions.as_ref()).await?;
         let watch = actix_rt::spawn(clock::watch(Arc::clone(&machine_clock), Arc::clone(&stores.ledger)));

@@ -1,10 +1,13 @@
-//! The operator's commands that work on what is stored: `import-php`, `tokens`, `meters`, `keys` and `audit`.
+//! The operator's commands that work on what is stored: `import-php`, `tokens`, `meters`, `keys`, `audit`, `backup` and
+//! `check-store`.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
 //! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
 //! mistyped would otherwise read as an empty store.
 
 pub mod audit;
+pub mod backup;
+pub mod check_store;
 mod error;
 pub mod import_php;
 pub mod keys;

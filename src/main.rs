@@ -9,7 +9,9 @@ use actors::base::clock::machine::MachineClock;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
-use device_flow_proxy::commands::{CommandError, audit, import_php, keys, meters, tokens};
+use device_flow_proxy::commands::{
+    CommandError, audit, backup, check_store, import_php, keys, meters, tokens,
+};
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::systemd::Sockets;
 use device_flow_proxy::{descriptors, healthcheck, secret, shutdown, telemetry};
@@ -22,6 +24,9 @@ static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// Bad configuration or usage (sysexits `EX_USAGE`).
 const USAGE: u8 = 64;
+
+/// Nothing was done (sysexits `EX_UNAVAILABLE`).
+const UNAVAILABLE: u8 = 69;
 
 /// OAuth 2.0 device flow in front of Enedis Data Connect, for boxes without a browser.
 ///
@@ -46,6 +51,8 @@ enum Command {
     Meters(meters::Arguments),
     Audit(audit::Arguments),
     Keys(keys::Arguments),
+    Backup(backup::Arguments),
+    CheckStore(check_store::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -101,6 +108,10 @@ fn main() -> ExitCode {
         Command::Keys(arguments) => {
             done(actix_rt::System::new().block_on(keys::run(&arguments, &config, clock, out)))
         }
+        Command::Backup(arguments) => done(backup::run(&arguments, &config, out)),
+        Command::CheckStore(arguments) => {
+            done(actix_rt::System::new().block_on(check_store::run(&arguments, &config, out)))
+        }
         Command::Serve => serve(config),
     }
 }
@@ -141,7 +152,9 @@ fn serve(config: Config) -> ExitCode {
 fn done(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&chain(&error), if error.is_usage() { USAGE } else { 1 }),
+        Err(error) if error.is_usage() => fail(&chain(&error), USAGE),
+        Err(error) if error.is_unavailable() => fail(&chain(&error), UNAVAILABLE),
+        Err(error) => fail(&chain(&error), 1),
     }
 }
 

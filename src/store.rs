@@ -14,13 +14,14 @@ mod counted;
 pub mod mongo;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actors::base::audit::AuditLog;
 use actors::base::ledger::Ledger;
-use actors::base::store::Damaged;
+use actors::base::store::{Damaged, StoreError};
 use actors::device_flow::store::SessionStore;
 use actors::metering::cache::MeterCache;
 use actors::metering::tokens::TokenStore;
@@ -68,6 +69,7 @@ impl Stores {
     ) -> Result<Self, OpenError> {
         Ok(match config {
             StoreConfig::Embedded => {
+                sqlite::prepare(data_dir)?;
                 // Sessions first: they take the lock.
                 let sessions = open(data_dir)?;
                 let audit = Arc::new(SqliteAudit::open(data_dir)?);
@@ -94,6 +96,14 @@ impl Stores {
         })
     }
 
+    /// How many documents each collection has, about; nothing where files are used.
+    pub async fn rows(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        match &self.shared {
+            Some(sessions) => sessions.rows().await,
+            None => Ok(BTreeMap::new()),
+        }
+    }
+
     /// Joins the other instances, whose `settings` have to be the same. `None`: there can be no other.
     pub async fn join(&self, settings: &[(&'static str, String)]) -> Result<Option<Instances>, OpenError> {
         match &self.shared {
@@ -106,7 +116,10 @@ impl Stores {
 /// Opens the audit record alone, for an operator's command. Takes no lock: a server may run meanwhile.
 pub async fn open_audit(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn AuditLog>, OpenError> {
     Ok(match config {
-        StoreConfig::Embedded => Arc::new(SqliteAudit::open(data_dir)?),
+        StoreConfig::Embedded => {
+            sqlite::prepare(data_dir)?;
+            Arc::new(SqliteAudit::open(data_dir)?)
+        }
         StoreConfig::Mongo { uri, pool_size } => {
             Arc::new(MongoAudit::connect(mongo_settings(uri, *pool_size)).await?)
         }
@@ -150,6 +163,15 @@ pub enum OpenError {
         /// What was found, unless it is the file of another program.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// Restore all files from one backup, or move the one away.
+    #[error(
+        "{} belongs to another installation than tokens.sqlite, or that is missing: restore all files from one backup",
+        .0.display()
+    )]
+    OtherInstallation(PathBuf),
+    /// Copy the backup anew.
+    #[error("{} is not as backup.json has it: the backup is not whole, copy all of it to an empty directory", .0.display())]
+    HalfRestored(PathBuf),
     /// Correct the address of MongoDB. Says what is wrong without repeating it.
     #[error("the address of MongoDB is not valid: {0}")]
     Address(&'static str),

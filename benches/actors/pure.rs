@@ -138,7 +138,7 @@ pub fn limits(c: &mut Criterion) {
         let mut chooser = ApiChooser::new(ApiMode::Auto);
         b.iter(|| {
             let route = black_box(&mut chooser).route(black_box(START));
-            chooser.report(START, black_box(route.first), Report::Works);
+            chooser.report(START, black_box(route.first), Report::Works, true);
             route
         });
     });

@@ -57,7 +57,7 @@ pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -
         loop {
             let page = log.read(after).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            after = last.key.clone();
+            after = last.key.as_slice().to_vec();
             for line in page {
                 show(&line, arguments.json, out)?;
             }

@@ -34,6 +34,15 @@ pub enum CommandError {
     /// Repair what is imported, or correct its address.
     #[error("the PHP server's tokens cannot be read")]
     Source(#[from] SourceError),
+    /// Use MongoDB's tools.
+    #[error(
+        "nothing was done: MongoDB is backed up by its own tools, as `mongodump --uri=MONGODB_URI --out=DIR`, and restored by \
+         `mongorestore`; keep a copy of SECRET_KEY, or of DATA_DIR/secret.key, apart from it"
+    )]
+    NothingToCopy,
+    /// Restore a backup.
+    #[error("what is stored is not sound: restore a backup, or the key")]
+    Unsound,
     /// Look the id up again.
     #[error("no live grant has an id that begins so")]
     NoGrant,
@@ -49,6 +58,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Whether there was nothing to do.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::NothingToCopy)
+    }
+
     /// Whether the command was called or configured wrongly, as opposed to having failed.
     pub fn is_usage(&self) -> bool {
         matches!(

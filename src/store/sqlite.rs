@@ -13,6 +13,8 @@
 //! operator's command opens them beside the server. [`SqliteMeters`] comes from the [`SqliteStore`] and holds the same lock.
 
 mod audit;
+mod backup;
+mod check;
 mod columns;
 mod files;
 #[cfg(test)]
@@ -25,7 +27,21 @@ mod tokens;
 mod transaction;
 mod worker;
 
+use std::path::Path;
+
 pub use self::audit::SqliteAudit;
+pub use self::backup::Backup;
+pub use self::check::{FileReport, belongs_to, check};
 pub use self::meters::SqliteMeters;
 pub use self::sessions::SqliteStore;
 pub use self::tokens::SqliteTokens;
+
+use crate::store::OpenError;
+
+/// Makes `dir` (mode 0700) if it is missing; refuses a backup that is not whole, and files that do not belong together. To
+/// be called before anything in it is opened, by servers and by commands that write.
+pub(super) fn prepare(dir: &Path) -> Result<(), OpenError> {
+    files::make_directory(dir)?;
+    Backup::put_to_use(dir)?;
+    check::belong_together(dir)
+}

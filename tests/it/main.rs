@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets what it does not expect shall fail on the spot")]
 
 mod audit;
+mod backup;
 mod browser;
 mod clock;
 mod contract;

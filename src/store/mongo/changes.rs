@@ -64,13 +64,12 @@ pub(super) async fn changes(
         let found = sessions.find(doc! { "_id": { "$in": ids } }).await?;
         changed.extend(found.try_collect::<Vec<_>>().await?);
     }
-    let reported = match recent {
+    let reported = if recent.is_some() {
+        known.extend(stamped);
+        known
+    } else {
         // What is not among all of them is gone.
-        None => stamped,
-        Some(_) => {
-            known.extend(stamped);
-            known
-        }
+        stamped
     };
     let (cursor, all_at) = (Some(next), recent.or(Some(asked_at)));
     *memory.lock().unwrap_or_else(PoisonError::into_inner) = Memory { cursor, all_at, reported };

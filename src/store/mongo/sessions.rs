@@ -7,6 +7,7 @@
 //! The fields are those of [`Record`]; a document that was updated also has `changed`, the server's time of the last
 //! update.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use actors::base::clock::Timestamp;
@@ -17,7 +18,7 @@ use actors::device_flow::store::record::Record;
 use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{DateTime, RawDocumentBuf, doc};
+use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
 use mongodb::{Collection, Database};
 
 use super::changes::{self, Memory};
@@ -66,6 +67,20 @@ impl MongoStore {
         };
         link.prepare(prepare).await?;
         Ok(Self { link, inner })
+    }
+
+    /// How many documents each collection has, as the server has counted them.
+    pub async fn rows(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        let database = self.inner.database.clone();
+        let count = async move {
+            let mut rows = BTreeMap::new();
+            for name in database.list_collection_names().await? {
+                let documents = database.collection::<Document>(&name).estimated_document_count().await?;
+                rows.insert(name, documents);
+            }
+            Ok(rows)
+        };
+        self.link.ask(count).await
     }
 
     /// The tokens in the same database, through the same connections. Makes their collection's indexes.

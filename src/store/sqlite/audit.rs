@@ -18,7 +18,7 @@ use super::transaction::{delete_some, transact};
 use super::worker::Workers;
 use crate::store::OpenError;
 
-const FILE: &str = "audit.sqlite";
+pub(super) const FILE: &str = "audit.sqlite";
 /// Groups that may wait for the thread that writes: one of the server, which waits for its end.
 const WRITES_QUEUED: usize = 64;
 /// Names of the threads that read and write.
@@ -26,7 +26,7 @@ const THREADS: [&str; 2] = ["audit-reader", "audit-writer"];
 /// Lines of one page, and of one purge.
 const PAGE: u32 = 1_000;
 
-const SCHEMA: Schema = Schema {
+pub(super) const SCHEMA: Schema = Schema {
     // "DfPa"
     application_id: 0x4466_5061,
     // A key sorts by time.

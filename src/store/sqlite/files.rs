@@ -84,6 +84,6 @@ fn open_or_create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-fn unusable(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn unusable(path: &Path, source: io::Error) -> OpenError {
     OpenError::Directory { path: path.into(), source: source.into() }
 }

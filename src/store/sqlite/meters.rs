@@ -23,7 +23,9 @@ use super::transaction::{Failed, delete_some, transact};
 use super::worker::Workers;
 use crate::store::OpenError;
 
-const FILE: &str = "meters.sqlite";
+pub(super) use self::sql::SCHEMA;
+
+pub(super) const FILE: &str = "meters.sqlite";
 /// Changes that may wait for the thread that writes.
 const WRITES_QUEUED: usize = 256;
 /// Names of the threads that read and write.

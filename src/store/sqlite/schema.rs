@@ -31,7 +31,17 @@ impl Schema {
         let broken = |error| failed(path, error);
         let mut db = Connection::open(path).map_err(broken)?;
         db.busy_timeout(BUSY).map_err(broken)?;
-        let (id, found, tables) = look(&mut db).map_err(broken)?;
+        let found = self.judge(&mut db, path)?;
+        self.prepare(&db).map_err(broken)?;
+        for (step, number) in self.steps.iter().zip(1..).skip(found as usize) {
+            self.take(&mut db, step, number).map_err(broken)?;
+        }
+        Ok(db)
+    }
+
+    /// The layout of a file, unless it is not ours or from the future.
+    pub(super) fn judge(&self, db: &mut Connection, path: &Path) -> Result<u32, OpenError> {
+        let (id, found, tables) = look(db).map_err(|error| failed(path, error))?;
         let empty = id == 0 && found == 0 && tables == 0;
         if id != self.application_id && !empty {
             return Err(OpenError::Damaged { path: path.into(), source: None });
@@ -40,11 +50,7 @@ impl Schema {
         if found > known {
             return Err(OpenError::Newer { path: path.into(), found, known });
         }
-        self.prepare(&db).map_err(broken)?;
-        for (step, number) in self.steps.iter().zip(1..=known).skip(found as usize) {
-            self.take(&mut db, step, number).map_err(broken)?;
-        }
-        Ok(db)
+        Ok(found)
     }
 
     /// Opens the file for reading.
@@ -111,7 +117,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// A failure to open `path`, by what the operator must do.
-fn failed(path: &Path, error: rusqlite::Error) -> OpenError {
+pub(super) fn failed(path: &Path, error: rusqlite::Error) -> OpenError {
     let path = PathBuf::from(path);
     if is_damage(&error) {
         return OpenError::Damaged { path, source: Some(error.into()) };

@@ -27,7 +27,9 @@ use super::transaction::{Failed, give_back, transact};
 use super::worker::Workers;
 use crate::store::{OpenError, undamaged};
 
-const FILE: &str = "sessions.sqlite";
+pub(super) use self::sql::SCHEMA;
+
+pub(super) const FILE: &str = "sessions.sqlite";
 /// Names of the threads that read and write.
 const THREADS: [&str; 2] = ["sqlite-reader", "sqlite-writer"];
 /// Groups and purges that may wait for the thread that writes.

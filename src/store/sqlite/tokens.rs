@@ -28,7 +28,9 @@ use super::transaction::{delete_some, transact};
 use super::worker::Workers;
 use crate::store::{OpenError, undamaged};
 
-const FILE: &str = "tokens.sqlite";
+pub(super) use self::sql::{SCHEMA, installation};
+
+pub(super) const FILE: &str = "tokens.sqlite";
 /// Changes that may wait for the thread that writes.
 const WRITES_QUEUED: usize = 256;
 /// Names of the threads that read and write.

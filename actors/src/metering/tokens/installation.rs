@@ -90,6 +90,11 @@ impl Installation {
         Ok(written == Written::Applied)
     }
 
+    /// Whether one of these secrets opens it.
+    pub fn opens_with(&self, secrets: &[Secret]) -> bool {
+        secrets.iter().any(|secret| self.root(&Keyring::new(secret)).is_some())
+    }
+
     fn fresh(now: Timestamp, rng: &mut impl Rng) -> Self {
         Self { id: rng.random(), made_at: now, accepted_at: None, root: Sealed::from_bytes(Vec::new()) }
     }

@@ -13,7 +13,7 @@ const CHUNK: u32 = 1_000;
 /// Entries of one page.
 const PAGE_ROWS: u32 = 500;
 
-pub(super) const SCHEMA: Schema = Schema {
+pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
     // "DfPm"
     application_id: 0x4466_506D,
     steps: &[

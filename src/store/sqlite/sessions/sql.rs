@@ -15,7 +15,7 @@ use crate::store::sqlite::schema::Schema;
 /// Sessions deleted in one transaction, so that a group of writes never waits long behind a purge.
 pub(super) const PURGE_CHUNK: u32 = 500;
 
-pub(super) const SCHEMA: Schema = Schema {
+pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
     // "DfPx"
     application_id: 0x4466_5078,
     steps: &[

@@ -18,7 +18,7 @@ use crate::store::sqlite::schema::Schema;
 /// Grants deleted by one purge, with their access tokens: a change that waits behind it waits some milliseconds.
 const PURGE_GRANTS: u32 = 200;
 
-pub(super) const SCHEMA: Schema = Schema {
+pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
     // "DfPt"
     application_id: 0x4466_5074,
     steps: &[
@@ -240,7 +240,7 @@ pub(super) fn reseal(
     db.execute(RESEAL, reseal).map(written)
 }
 
-pub(super) fn installation(db: &Connection) -> rusqlite::Result<Option<Installation>> {
+pub(in crate::store::sqlite) fn installation(db: &Connection) -> rusqlite::Result<Option<Installation>> {
     let read = |row: &rusqlite::Row<'_>| {
         let accepted: Option<i64> = row.get(2)?;
         Ok(Installation {

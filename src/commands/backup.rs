@@ -1,0 +1,41 @@
+//! `backup`: a copy of everything in `DATA_DIR`, while the server runs.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::CommandError;
+use crate::config::{Config, StoreConfig};
+use crate::store::sqlite::Backup;
+
+const ABOUT: &str = "\
+Copies everything in DATA_DIR to a new directory, while the server runs.
+
+To restore it, stop the server and point DATA_DIR at the directory, or at a copy of it. It holds the key
+if that is kept in DATA_DIR: whoever reads the directory can read all that is stored. A MongoDB is backed
+up by its own tools; then nothing is done, and the exit status is 69.";
+
+/// Copy everything that is stored to a new directory, while the server runs
+#[derive(Clone, clap::Args)]
+#[command(long_about = ABOUT)]
+pub struct Arguments {
+    /// The directory to make; it must not be there yet, or be empty
+    dir: PathBuf,
+}
+
+/// Makes the copy and writes to `out` what is in it.
+pub fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -> Result<(), CommandError> {
+    let storage = &config.storage;
+    if storage.store != StoreConfig::Embedded {
+        return Err(CommandError::NothingToCopy);
+    }
+    if storage.find_keys()?.is_none() {
+        return Err(CommandError::NoInstallation(storage.data_dir.clone()));
+    }
+    let backup = Backup::make(&storage.data_dir, &arguments.dir)?;
+    let (files, bytes) = backup.size();
+    writeln!(out, "{files} files, {bytes} bytes in {}", arguments.dir.display())?;
+    if !backup.has_key() {
+        writeln!(out, "SECRET_KEY is not in it: without it nobody opens what is")?;
+    }
+    Ok(())
+}
