@@ -228,6 +228,22 @@ fn requests_wait_for_a_write_of_their_session_and_pending_polls_do_not() {
 }
 
 #[test]
+fn a_code_does_not_end_while_it_is_being_confirmed() {
+    universe(async |universe| {
+        let flow = Flow::start(universe).await;
+        pass(Lifetimes::default().code.as_secs() - 1).await;
+        universe.store.slow_down(Duration::from_secs(2));
+        let poll = async {
+            pass(1).await;
+            let told = poll(&flow.registry, flow.device).await;
+            assert!(matches!(told, PollAnswer::Pending { .. }), "{told:?}");
+        };
+        let (confirmed, ()) = join(universe.confirm(&flow.registry, &flow.user, flow.browser), poll).await;
+        assert!(matches!(confirmed, ConfirmAnswer::Confirmed(_)), "{confirmed:?}");
+    });
+}
+
+#[test]
 fn polls_at_once_redeem_once() {
     universe(async |universe| {
         let flow = Flow::ready_for(universe, Step::Claim).await;

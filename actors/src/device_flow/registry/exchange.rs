@@ -2,8 +2,10 @@
 //! ended; or a refusal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
+use rand::RngExt;
 use zeroize::Zeroizing;
 
 use super::CodeRegistryHandle;
@@ -16,6 +18,9 @@ use crate::base::sealed::{Purpose, Sealed};
 use crate::base::token_set::TokenSet;
 use crate::device_flow::session::{ConfirmError, Decision, Presentation, ReturnError, Session};
 use crate::device_flow::store::SessionKey;
+
+/// Marks of a presented code that differ, by the end of its exchange in milliseconds.
+const MARKS: u64 = 4_096;
 
 /// The answer to a browser that is back with an authorization.
 #[derive(Debug)]
@@ -90,7 +95,11 @@ impl Handler<BeginExchange> for CodeRegistry {
     type Result = ();
 
     // Interleaves: other messages of this session wait. A reload waits for the exchange that is under way.
-    fn handle(&mut self, msg: BeginExchange, ctx: &mut Self::Context) {
+    fn handle(&mut self, mut msg: BeginExchange, ctx: &mut Self::Context) {
+        // Two instances that are handed the same return in the same instant: neither may take the other's mark in the store
+        // for its own.
+        let until = &mut msg.presentation.until;
+        *until = *until + Duration::from_millis(self.rng.random_range(0..MARKS));
         self.serve(Attempt::first(SessionKey::State(msg.state), msg), ctx);
     }
 }

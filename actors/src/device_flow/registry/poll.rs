@@ -10,6 +10,7 @@ use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
+use crate::base::clock::Timestamp;
 use crate::base::keyring::DeviceHash;
 use crate::base::sealed::Purpose;
 use crate::base::token_set::TokenSet;
@@ -62,9 +63,10 @@ impl SessionRequest for Poll {
         self.reply
     }
 
-    // A write under way decides nothing until it is durable, so an undecided session is still pending.
-    fn overtakes_writes(session: &Session) -> bool {
-        !matches!(session.phase, Phase::Approved { .. })
+    // A write under way decides nothing until it is durable, so an undecided session is still pending. One that seems to be
+    // over may be going on by it.
+    fn overtakes_writes(session: &Session, now: Timestamp) -> bool {
+        !matches!(session.phase, Phase::Approved { .. }) && !session.is_expired(now)
     }
 
     fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>) {

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use super::RegistrySnapshot;
 use super::table::{Row, Table};
 use crate::base::admission::{Observe, Reply};
-use crate::base::clock::SharedClock;
+use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::{DeviceHash, Keyring};
 use crate::base::timer::every;
@@ -108,8 +108,8 @@ impl CodeRegistry {
         if let Some(marked) = self.unpresented.remove(&device) {
             return self.give_back(&marked, attempt, ctx);
         }
-        if !R::overtakes_writes(session)
-            && let Some(waiting) = self.busy.get_mut(&device)
+        if let Some(waiting) = self.busy.get_mut(&device)
+            && !R::overtakes_writes(session, self.ports.clock.now())
         {
             return waiting.push(Box::new(attempt));
         }
@@ -133,7 +133,7 @@ pub(super) trait SessionRequest: Sized + 'static {
     fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, ctx: &mut Context<CodeRegistry>);
 
     /// Whether a write of `session` that is under way makes no difference to the answer.
-    fn overtakes_writes(_session: &Session) -> bool {
+    fn overtakes_writes(_session: &Session, _now: Timestamp) -> bool {
         false
     }
 
