@@ -69,7 +69,7 @@ impl Purpose<'_> {
 pub struct KeyId([u8; KEY_ID_LEN]);
 
 /// A sealed secret: format, key id, nonce, ciphertext and tag. Opaque to every store.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[debug("Sealed({} bytes)", _0.len())]
 pub struct Sealed(Box<[u8]>);
 

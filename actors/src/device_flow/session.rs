@@ -64,7 +64,7 @@ impl Default for Lifetimes {
 }
 
 /// One device flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
     /// Primary key.
     pub device: DeviceHash,
@@ -87,7 +87,7 @@ pub struct Session {
 }
 
 /// What the device sent to `/device/code`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// `client_id`.
     pub client_id: Arc<str>,
@@ -102,7 +102,7 @@ pub struct Request {
 }
 
 /// One person's browser on its way through Enedis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Consent {
     /// The browser, by its cookie.
     pub browser: BrowserHash,
@@ -126,7 +126,7 @@ pub struct Presentation {
 }
 
 /// Where a flow stands. "Expired" is not a phase: it is read off the clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Nobody has entered the code yet.
     Pending,
