@@ -106,13 +106,15 @@ fn update(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
 }
 
+/// What is done to a copy of a directory.
+type Break<'a> = Box<dyn Fn(&Path) + 'a>;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_belong_together_is_refused_by_name_and_left_alone() {
     let (one, other) = (installation().await, installation().await);
     let backup = tempfile::tempdir().unwrap();
     assert_eq!(run(&one, &["backup", backup.path().join("it").to_str().unwrap()]).0, Some(0));
     let (one, other, backup) = (one.data_path(), other.data_path(), backup.path().join("it"));
-    type Break<'a> = Box<dyn Fn(&Path) + 'a>;
     let cases: [(&Path, &str, &str, Break<'_>); 8] = [
         (
             one,
