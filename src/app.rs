@@ -19,6 +19,7 @@ use actors::base::store::StoreError;
 use actors::device_flow::reseal::reseal;
 use actors::device_flow::store::SessionStore;
 use actors::enedis::port::AuthorizationServer;
+use actors::limits::shared_quota::SharedQuota;
 use actors::metering::cache::MeterCache;
 use actors::metering::resource_server::ResourceServer;
 use actors::metering::tokens::TokenStore;
@@ -98,6 +99,7 @@ pub struct Application {
     shared: Arc<Shared>,
     shutdown_delay: Duration,
     instances: Option<Arc<Instances>>,
+    quota: SharedQuota,
     shutdown: Duration,
     watch: JoinHandle<()>,
 }
@@ -138,6 +140,10 @@ impl Application {
             sqlite::belongs_to(&config.storage.data_dir, record.id)?;
         }
         let instances = stores.join(&config.shared()).await?;
+        let quota = SharedQuota::new(Arc::clone(&stores.ledger));
+        if let Some(instances) = &instances {
+            quota.set_instances(instances.count().await?);
+        }
         clock::begin(&machine_clock, stores.ledger.as_ref(), stores.sessions.as_ref()).await?;
         let watch = actix_rt::spawn(clock::watch(Arc::clone(&machine_clock), Arc::clone(&stores.ledger)));
         if secrets.len() > 1 {
@@ -145,7 +151,8 @@ impl Application {
         }
         let store = Arc::new(Counted::new(stores.sessions));
         let metering = stores.meters.map(|meters| (stores.tokens, meters));
-        let system = start_actors(&config, &clock, &keys, &store, stores.audit, metering).await?;
+        let system =
+            start_actors(&config, &clock, &keys, &store, stores.audit, metering, quota.clone()).await?;
         let launcher = Arc::clone(&system.launcher);
         let shared = Shared::new(&config, system, Arc::clone(&keys), machine_clock, store);
         let shared = Arc::new(shared);
@@ -161,6 +168,7 @@ impl Application {
             launcher,
             shared,
             instances: instances.map(Arc::new),
+            quota,
             shutdown_delay: config.server.shutdown_delay,
             shutdown: config.server.shutdown,
             watch,
@@ -180,8 +188,19 @@ impl Application {
     /// Serves until `stop` is ready, goes on for `SHUTDOWN_DELAY_SECS` as not ready, then drains: no new connections, the
     /// requests and consents under way are finished, writes are committed. Answers whether all that was done in time.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> bool {
-        let Self { addr, admin_addr, listening, server, admin, launcher, shared, instances, watch, .. } =
-            self;
+        let Self {
+            addr,
+            admin_addr,
+            listening,
+            server,
+            admin,
+            launcher,
+            shared,
+            instances,
+            quota,
+            watch,
+            ..
+        } = self;
         let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
         for server in admin.into_iter().chain([server]) {
             actix_rt::spawn(server);
@@ -189,7 +208,7 @@ impl Application {
         launcher.ready().await;
         let admin = admin_addr.map(|addr| addr.to_string()).unwrap_or_default();
         tracing::info!(listen = %addr, admin, "ready");
-        let beating = instances.clone().map(|instances| actix_rt::spawn(beat(instances)));
+        let beating = instances.clone().map(|instances| actix_rt::spawn(beat(instances, quota)));
         systemd::ready(&format!("serving on {addr}"));
         let signs_of_life = actix_rt::spawn(systemd::signs_of_life(Arc::clone(&shared)));
         stop.await;
@@ -224,8 +243,8 @@ impl Application {
     }
 }
 
-/// Tells the other instances that this one is running.
-async fn beat(instances: Arc<Instances>) {
+/// Tells the other instances that this one is running, and counts them: they share Enedis' quota.
+async fn beat(instances: Arc<Instances>, quota: SharedQuota) {
     let mut failing = false;
     loop {
         tokio::time::sleep(BEAT_EVERY).await;
@@ -234,6 +253,9 @@ async fn beat(instances: Arc<Instances>) {
             tracing::warn!(%error, "the other instances cannot be told that this one is running");
         }
         failing = beaten.is_err();
+        if let Ok(count) = instances.count().await {
+            quota.set_instances(count);
+        }
     }
 }
 
@@ -363,6 +385,7 @@ async fn start_actors(
     sessions: &Arc<Counted>,
     audit: Arc<dyn AuditLog>,
     metering: Option<(Arc<dyn TokenStore>, Arc<dyn MeterCache>)>,
+    quota: SharedQuota,
 ) -> Result<System, StoreError> {
     let attempt = config.enedis.exchanger.attempt;
     let (upstream, flow, server_clock) =
@@ -389,6 +412,7 @@ async fn start_actors(
             EnedisAuthorization::new(upstream, &flow, server_clock, attempt) as Rc<dyn AuthorizationServer>
         }),
         metering,
+        quota: Some(quota),
         clock: SharedClock::clone(clock),
         keys: Arc::clone(keys),
         entropy: Arc::new(entropy),

@@ -26,6 +26,7 @@ use crate::device_flow::store::SessionStore;
 use crate::device_flow::writer::{StoreWriter, WriterHandle};
 use crate::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
 use crate::enedis::port::{AuthorizationServer, ConfiguredClient};
+use crate::limits::shared_quota::SharedQuota;
 use crate::metering::cache::MeterCache;
 use crate::metering::consent::MeterGrantIssuer;
 use crate::metering::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
@@ -46,8 +47,10 @@ pub struct Ports {
     pub authorization_server: Box<dyn FnOnce() -> Rc<dyn AuthorizationServer> + Send>,
     /// With `FLOW=CLIENT_CREDENTIALS`: what tokens of our own and metering data need besides.
     pub metering: Option<MeteringPorts>,
-    /// Wall time.
+    /// The clock.
     pub clock: SharedClock,
+    /// Where instances count their calls at Enedis together, and processes after each other; `None`: nowhere.
+    pub quota: Option<SharedQuota>,
     /// Hashes and seals.
     pub keys: Arc<Keyring>,
     /// Seeds for the actors' generators, from the operating system.
@@ -135,6 +138,7 @@ impl System {
             ports.authorization_server,
             Arc::clone(&ports.clock),
             settings.exchanger,
+            ports.quota.clone(),
             own.and_then(|own| Some((own.client_id?, own.client_secret))),
             (ports.entropy)(),
         );
@@ -158,6 +162,7 @@ impl System {
                 server: resource_server,
                 cache,
                 exchanger: exchanger.clone(),
+                quota: ports.quota.clone(),
                 clock: Arc::clone(&clock),
                 keys,
             };

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod audit;
+mod ledger;
 pub mod meters;
 mod samples;
 pub mod sessions;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::join_all;
 
 pub use self::audit::Model as AuditModel;
+pub use self::ledger::Model as LedgerModel;
 pub use self::meters::model::Model as MeterModel;
 pub use self::samples::{CONSENT_LIFE, ENTRY_LIFE, NOW, Samples, hourly_reading, meter, question};
 pub use self::sessions::model::Model as SessionModel;

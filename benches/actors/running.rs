@@ -150,6 +150,7 @@ impl Running {
             store: Arc::new(store),
             audit: Arc::new(SqliteAudit::open(dir.path()).expect("an audit record")),
             metering,
+            quota: None,
             authorization_server: Box::new(|| Rc::new(Tokens)),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             keys: Arc::clone(&keys),

@@ -18,6 +18,7 @@ mod lifecycle;
 mod metering;
 mod modes;
 mod operations;
+mod quota;
 mod readme;
 mod secrecy;
 mod secret_key;

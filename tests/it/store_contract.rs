@@ -2,6 +2,7 @@
 
 mod audit;
 mod kept;
+mod ledger;
 mod meters;
 mod mongo;
 mod sqlite;

@@ -15,6 +15,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Writes a number in place of the one before.
     async fn write(&self, name: &str, number: i64) -> Result<(), StoreError>;
 
+    /// Takes up to `calls` of the `most` that all instances may make of one API in the clock hour `hour` (hours since the
+    /// epoch): how many were taken, and how many all have taken by then. Durable before the answer.
+    async fn take(&self, api: &str, hour: u64, calls: u32, most: u32) -> Result<(u32, u32), StoreError>;
+
     /// The time of the store's own clock; `None` if it has none.
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         Ok(None)

@@ -35,6 +35,7 @@ use crate::enedis::port::{
     TokenCall,
 };
 use crate::limits::quota::QuotaSettings;
+use crate::limits::shared_quota::SharedQuota;
 
 /// Calls that may wait at a time.
 const QUEUE_MAX: usize = 4_096;
@@ -140,6 +141,14 @@ enum Endpoint {
 impl Endpoint {
     const ALL: [Self; 2] = [Self::Token, Self::Services];
 
+    /// As the record of what is used names it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Services => "services",
+        }
+    }
+
     const fn of(call: &Call) -> Self {
         match call {
             Call::Token(_) | Call::Refresh(_) => Self::Token,
@@ -153,6 +162,8 @@ pub struct TokenExchanger {
     server: Rc<dyn AuthorizationServer>,
     clock: SharedClock,
     settings: ExchangerSettings,
+    /// Where instances count their calls together.
+    shared: Option<SharedQuota>,
     calls: [Calls; 2],
     token: ApplicationToken,
     /// The application's credentials, where it has a token of its own.
@@ -169,6 +180,7 @@ impl TokenExchanger {
         server: impl FnOnce() -> Rc<dyn AuthorizationServer> + Send + 'static,
         clock: SharedClock,
         settings: ExchangerSettings,
+        shared: Option<SharedQuota>,
         own: Option<(String, Option<Zeroizing<String>>)>,
         seed: [u8; 32],
     ) -> TokenExchangerHandle {
@@ -180,6 +192,7 @@ impl TokenExchanger {
         let addr = Self::start_in_arbiter(arbiter, move |_| Self {
             server: server(),
             settings,
+            shared,
             calls: Endpoint::ALL.map(|_| Calls::new(settings, clock.now())),
             token: ApplicationToken::default(),
             own,
@@ -206,9 +219,13 @@ impl TokenExchanger {
     /// Sends what may be sent, answers what cannot be, and sets the alarm for the rest.
     fn pump(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         for endpoint in Endpoint::ALL {
+            if let Some(shared) = &self.shared {
+                self.calls[endpoint as usize].quota().share(shared.instances());
+            }
             for step in self.calls[endpoint as usize].steps(now) {
                 self.take(now, endpoint, step, ctx);
             }
+            self.lease(endpoint, ctx);
         }
         if let Some(alarm) = self.alarm.take() {
             ctx.cancel_future(alarm);
@@ -217,6 +234,17 @@ impl TokenExchanger {
             let wait = at.since(now).max(Duration::from_millis(1));
             ctx.run_later(wait, |act, ctx| act.pump(act.clock.now(), ctx))
         });
+    }
+
+    /// Asks for calls of the hour that all instances share, if there is a wish.
+    fn lease(&mut self, endpoint: Endpoint, ctx: &mut Context<Self>) {
+        let Some(shared) = self.shared.clone() else { return };
+        let Some(wish) = self.calls[endpoint as usize].quota().wish() else { return };
+        let leased = async move { shared.lease(endpoint.name(), wish).await };
+        ctx.spawn(leased.into_actor(self).map(move |lease, act, ctx| {
+            act.calls[endpoint as usize].quota().lease(wish, lease);
+            act.pump(act.clock.now(), ctx);
+        }));
     }
 
     fn take(&mut self, now: Timestamp, endpoint: Endpoint, step: Step, ctx: &mut Context<Self>) {

@@ -32,6 +32,12 @@ impl Allowance {
         self.quota.take(now, reserve)
     }
 
+    /// The same for a call that cannot wait for a lease: where instances count together, it is leased afterwards.
+    pub fn take_on_credit(&mut self, now: Timestamp) -> Result<(), Duration> {
+        self.breaker.check(now)?;
+        self.quota.take_on_credit(now)
+    }
+
     /// How long until `ahead` calls and one more have been made, or that it is longer than `limit`.
     pub fn look_ahead(&self, now: Timestamp, ahead: usize, limit: Duration) -> Duration {
         let opens = now + self.breaker.check(now).err().unwrap_or_default();
@@ -95,18 +101,13 @@ impl Allowance {
         self.breaker.in_trouble_for(now)
     }
 
-    /// Takes over what a process before has used of a clock hour.
-    pub fn resume(&mut self, (hour, used): (u64, u32)) {
-        self.quota.resume(hour, used);
+    /// The quota, to be shared with other instances.
+    pub const fn quota(&mut self) -> &mut Quota {
+        &mut self.quota
     }
 
-    /// The clock hour (hours since the epoch) and the calls made in it, to be [resumed](Self::resume).
-    pub const fn usage(&self) -> (u64, u32) {
-        self.quota.usage()
-    }
-
-    /// Calls made in the current clock hour.
-    pub const fn used_this_hour(&self) -> u32 {
-        self.quota.usage().1
+    /// Calls made in the current clock hour, by all instances as far as is known.
+    pub fn used_this_hour(&self) -> u32 {
+        self.quota.used_this_hour()
     }
 }

@@ -146,6 +146,11 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         }
     }
 
+    /// From now on calls of low priority get their part of an hour's quota of so much.
+    pub const fn set_low_share_of(&mut self, quota: u32) {
+        self.low_share.of = quota as u64;
+    }
+
     /// Takes a caller in, or says when to come back, if it could not be served in time or there is no room.
     /// `look_ahead` says how long it takes until so many calls and one more have been made, or that it is longer than
     /// the limit it is given.

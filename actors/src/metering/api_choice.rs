@@ -30,6 +30,14 @@ pub enum Api {
 impl Api {
     /// Both.
     pub const ALL: [Self; 2] = [Self::New, Self::Legacy];
+
+    /// As the record of what is used names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Legacy => "legacy",
+        }
+    }
 }
 
 /// The setting.

@@ -51,7 +51,7 @@ pub struct MeterGrantIssuer {
     pub relay: MeterRelayHandle,
     /// Asks Enedis for the meters of an authorisation.
     pub exchanger: TokenExchangerHandle,
-    /// Wall time.
+    /// The clock.
     pub clock: SharedClock,
 }
 

@@ -30,6 +30,7 @@ use crate::base::meter::Meter;
 use crate::base::timer::every;
 use crate::enedis::exchanger::TokenExchangerHandle;
 use crate::limits::quota::QuotaSettings;
+use crate::limits::shared_quota::SharedQuota;
 use crate::metering::api_choice::ApiMode;
 use crate::metering::cache::{CacheEntry, MeterCache};
 use crate::metering::queue::WAIT;
@@ -92,6 +93,8 @@ pub struct MeterRelay {
     store: Arc<dyn MeterCache>,
     exchanger: TokenExchangerHandle,
     clock: SharedClock,
+    /// Where instances count their calls together.
+    shared: Option<SharedQuota>,
     settings: RelaySettings,
     callers: HashMap<u64, Reply<Relayed>>,
     serial: u64,
@@ -110,7 +113,9 @@ pub struct RelayPorts {
     pub cache: Arc<dyn MeterCache>,
     /// Gives the application's token.
     pub exchanger: TokenExchangerHandle,
-    /// Wall time.
+    /// Where instances count their calls together.
+    pub quota: Option<SharedQuota>,
+    /// The clock.
     pub clock: SharedClock,
     /// Hashes and seals.
     pub keys: Arc<Keyring>,
@@ -132,6 +137,7 @@ impl MeterRelay {
                 store: ports.cache,
                 exchanger: ports.exchanger,
                 clock: ports.clock,
+                shared: ports.quota,
                 settings,
                 callers: HashMap::new(),
                 serial: 0,
@@ -147,13 +153,17 @@ impl MeterRelay {
     /// Tells the core what happened, and does what it decides.
     fn tell(&mut self, event: Event, ctx: &mut Context<Self>) {
         let now = self.clock.now();
+        if let Some(shared) = &self.shared {
+            self.core.share(shared.instances());
+        }
         let gone = self.hung_up(now, &event);
         if !gone.is_empty() {
             for id in &gone {
                 self.callers.remove(id);
             }
-            // Nothing is to be done about them.
-            self.core.handle(now, self.clock.wall(), Event::HungUp(gone));
+            for effect in self.core.handle(now, self.clock.wall(), Event::HungUp(gone)) {
+                self.perform(now, effect, ctx);
+            }
         }
         for effect in self.core.handle(now, self.clock.wall(), event) {
             self.perform(now, effect, ctx);
@@ -196,6 +206,16 @@ impl MeterRelay {
             }
             Effect::Write(entries) => self.write(None, entries, ctx),
             Effect::Forget { owner, then } => self.write(Some(owner), then, ctx),
+            Effect::Lease { api, wish } => {
+                let shared = self.shared.clone();
+                Self::follow(ctx, async move {
+                    let lease = match shared {
+                        Some(shared) => shared.lease(api.name(), wish).await,
+                        None => None,
+                    };
+                    Event::Leased { api, wish, lease }
+                });
+            }
             Effect::WakeAt(at) => {
                 if let Some(alarm) = self.alarm.take() {
                     ctx.cancel_future(alarm);
@@ -247,14 +267,6 @@ impl Actor for MeterRelay {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         every(EVICT_EVERY, ctx.address().downgrade(), || Evict);
-        // Before the first question: the hour may have been begun by a process before this one.
-        let found = look(Arc::clone(&self.store), self.core.usage_keys(), self.clock.wall());
-        ctx.wait(found.into_actor(self).map(|found, act, _| {
-            if found.is_none() {
-                tracing::warn!("the quota used before the start is not known");
-            }
-            act.core.resume(found.unwrap_or_default());
-        }));
     }
 }
 

@@ -72,7 +72,7 @@ impl FakeEnedis {
         own: Option<(String, Option<Zeroizing<String>>)>,
     ) -> TokenExchangerHandle {
         let (server, clock) = (self.clone(), Arc::clone(&self.clock));
-        TokenExchanger::launch(&Arbiter::current(), || Rc::new(server), clock, settings, own, [1; 32])
+        TokenExchanger::launch(&Arbiter::current(), || Rc::new(server), clock, settings, None, own, [1; 32])
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -9,6 +9,7 @@ use actix::Arbiter;
 use actors::base::clock::Timestamp;
 use actors::enedis::port::{Answer, Attempt, NoToken};
 use actors::limits::quota::QuotaSettings;
+use actors::limits::shared_quota::SharedQuota;
 use actors::metering::api_choice::{Api, ApiMode};
 use actors::metering::cache::MeterCache;
 use actors::metering::civil::{paris, plus, today};
@@ -45,6 +46,7 @@ pub fn start(
         server: Box::new(|| Rc::new(server)),
         cache: Arc::new(cache.clone()),
         exchanger: enedis.exchanger(),
+        quota: Some(SharedQuota::new(Arc::new(universe.ledger.clone()))),
         clock: Arc::clone(&universe.clock),
         keys: Arc::clone(&universe.keys),
     };
@@ -603,7 +605,7 @@ fn a_history_longer_than_the_meters_life_ends_with_every_day_there_is() {
 }
 
 #[test]
-fn the_hours_calls_are_counted_across_a_restart() {
+fn the_hours_calls_are_counted_across_a_restart_and_with_others() {
     universe(async |universe| {
         let settings = RelaySettings { quota: QuotaSettings { per_second: 5, per_hour: 2 }, ..SETTINGS };
         let flow = Flow::with(universe, settings);
@@ -613,7 +615,9 @@ fn the_hours_calls_are_counted_across_a_restart() {
         let hour_ends = START.next_hour().since(START);
         assert_eq!(flow.read(days(3, 1)).await, Relayed::Busy { retry_after: hour_ends });
         assert!(is_answer(&flow.read(days(1, 1)).await, 1), "what is known costs nothing");
-        assert_eq!((flow.calls(), universe.elapsed()), (2, AT_ONCE));
+        let other = Flow::with(universe, settings);
+        assert_eq!(other.read(days(4, 1)).await, Relayed::Busy { retry_after: hour_ends });
+        assert_eq!((flow.calls() + other.calls(), universe.elapsed()), (2, AT_ONCE));
     });
 }
 

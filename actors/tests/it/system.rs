@@ -33,6 +33,7 @@ async fn try_start(
         audit: Arc::new(AuditModel::default()),
         authorization_server: Box::new(|| Rc::new(enedis)),
         metering: None,
+        quota: None,
         clock: Arc::clone(&universe.clock),
         keys: Arc::clone(&universe.keys),
         entropy: Arc::new(|| [5; 32]),

@@ -18,7 +18,7 @@ use actors::device_flow::session::{Lifetimes, Presentation, Request};
 use actors::device_flow::store::SessionStore;
 use actors::device_flow::throttler::PollThrottler;
 use actors::device_flow::writer::{StoreWriter, WriterHandle};
-use actors::testing::AuditModel;
+use actors::testing::{AuditModel, LedgerModel};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -53,6 +53,8 @@ pub struct Universe {
     pub lines: AuditModel,
     pub keys: Arc<Keyring>,
     rng: RefCell<StdRng>,
+    /// What is counted with other instances, and by processes one after the other.
+    pub ledger: LedgerModel,
 }
 
 /// Runs one test. Fails if anything that it started still holds a port after everything was dropped.
@@ -76,6 +78,7 @@ pub fn universe_of(store: FakeStore, test: impl AsyncFnOnce(&Universe)) {
             clock: Arc::new(TokioClock { start: Instant::now() }),
             store: Arc::new(store),
             lines: AuditModel::default(),
+            ledger: LedgerModel::default(),
             keys: Arc::new(Keyring::new(&[3; 32])),
             rng: RefCell::new(StdRng::seed_from_u64(11)),
         };

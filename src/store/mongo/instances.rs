@@ -85,6 +85,11 @@ impl Instances {
         Ok(found.into_iter().filter_map(|other| other.get_document("settings").ok().cloned()).collect())
     }
 
+    /// How many instances are running, this one included.
+    pub async fn count(&self) -> Result<u32, OpenError> {
+        Ok(u32::try_from(self.others().await?.len()).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
     /// Says that this instance is no longer running. Best effort: the others find out by themselves.
     pub async fn leave(&self) {
         let (documents, me) = (self.documents.clone(), doc! { "_id": self.me });

@@ -36,7 +36,7 @@ pub struct ShardPorts {
     pub writer: WriterHandle,
     /// Reads of sessions that are not in memory.
     pub store: Arc<dyn SessionStore>,
-    /// Wall time.
+    /// The clock.
     pub clock: SharedClock,
     /// Hashes and seals.
     pub keys: Arc<Keyring>,

@@ -14,7 +14,7 @@ use crate::enedis::port::{Attempt, Call};
 use crate::limits::allowance::Allowance;
 use crate::limits::backoff;
 use crate::limits::fair_queue::{FairQueue, Next, Priority, QueueSettings};
-use crate::limits::quota::CLOSED_MAX;
+use crate::limits::quota::{CLOSED_MAX, Quota};
 
 /// The share of each hour's quota that is kept for authorization codes: one in so many calls.
 const RESERVE: u32 = 10;
@@ -181,6 +181,11 @@ impl Calls {
         (pending.sent, pending.why, pending.not_before) = (false, why, not_before);
         self.queue.put_back(&id, not_before);
         None
+    }
+
+    /// The quota, to be shared with other instances.
+    pub const fn quota(&mut self) -> &mut Quota {
+        self.allowance.quota()
     }
 
     /// When [`Self::steps`] has something to do next, unless an attempt ends first.

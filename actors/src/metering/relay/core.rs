@@ -27,6 +27,7 @@ use crate::enedis::exchanger::Acquired;
 use crate::enedis::port::Bearer;
 use crate::limits::allowance::Allowance;
 use crate::limits::fair_queue::{FairQueue, Offered};
+use crate::limits::quota::{Lease, Wish};
 use crate::metering::answer;
 use crate::metering::api_choice::{Api, ApiChooser};
 use crate::metering::cache::CacheEntry;
@@ -70,6 +71,12 @@ pub enum Event {
     },
     /// The application's token, or why there is none.
     Token(Acquired),
+    /// What came of [`Effect::Lease`]; `None`: the store does not answer.
+    Leased {
+        api: Api,
+        wish: Wish,
+        lease: Option<Lease>,
+    },
     /// Callers that wait no more.
     HungUp(Vec<u64>),
     /// The time of [`Effect::WakeAt`] has come.
@@ -100,6 +107,11 @@ pub enum Effect {
         owner: CacheKey,
         then: Vec<CacheEntry>,
     },
+    /// Take calls of the hour that all instances share, and come back with [`Event::Leased`].
+    Lease {
+        api: Api,
+        wish: Wish,
+    },
     /// Come back with [`Event::Woken`] then, and at no time that was named before.
     WakeAt(Option<Timestamp>),
 }
@@ -118,6 +130,7 @@ struct Waiting {
 /// The decisions and their state.
 pub struct Core {
     wall: Timestamp,
+    per_hour: u32,
     chooser: ApiChooser,
     allowances: [Allowance; 2],
     queue: FairQueue<Meter, MeterRequest, u64>,
@@ -140,6 +153,7 @@ impl Core {
     pub fn new(settings: RelaySettings, keys: Arc<Keyring>, seed: [u8; 32], now: Timestamp) -> Self {
         Self {
             wall: now,
+            per_hour: settings.quota.per_hour,
             chooser: ApiChooser::new(settings.mode),
             allowances: Api::ALL.map(|_| Allowance::new(settings.quota, now)),
             queue: FairQueue::new(queue::settings(settings.quota)),
@@ -185,6 +199,10 @@ impl Core {
                 self.token_came(now, acquired);
                 self.pump(now);
             }
+            Event::Leased { api, wish, lease } => {
+                self.allowances[api as usize].quota().lease(wish, lease);
+                self.pump(now);
+            }
             Event::HungUp(ids) => {
                 for id in ids {
                     self.looking.remove(&id);
@@ -195,6 +213,10 @@ impl Core {
             }
             Event::Woken => self.pump(now),
         }
+        for api in Api::ALL {
+            let wish = self.allowances[api as usize].quota().wish();
+            self.effects.extend(wish.map(|wish| Effect::Lease { api, wish }));
+        }
         std::mem::take(&mut self.effects)
     }
 
@@ -203,19 +225,10 @@ impl Core {
         self.cache.forget(meter)
     }
 
-    /// The keys of what a process before has used of each API's quota.
-    pub fn usage_keys(&self) -> Vec<CacheKey> {
-        Api::ALL.map(|api| self.cache.usage_key(api)).to_vec()
-    }
-
-    /// Takes over what was stored under these keys: a restart must not begin the hour anew.
-    pub fn resume(&mut self, entries: Vec<CacheEntry>) {
-        for entry in entries {
-            let api = Api::ALL.into_iter().find(|api| self.cache.usage_key(*api) == entry.key);
-            if let (Some(api), Some(usage)) = (api, self.cache.usage(&entry)) {
-                self.allowances[api as usize].resume(usage);
-            }
-        }
+    /// From now on the calls of each API are counted together with those of other instances.
+    pub fn share(&mut self, instances: u32) {
+        self.queue.set_low_share_of(self.per_hour / instances.max(1));
+        self.allowances.iter_mut().for_each(|allowance| allowance.quota().share(instances));
     }
 
     pub fn snapshot(&self, now: Timestamp) -> RelaySnapshot {

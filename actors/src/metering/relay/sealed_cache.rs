@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
-use crate::metering::api_choice::Api;
 use crate::metering::cache::{CacheEntry, HotCache, Subject, key_text, owner_text};
 use crate::metering::civil::{parse_date, plus, today};
 use crate::metering::day::{Day, Fullness};
@@ -43,9 +42,6 @@ const ERROR_KEPT: Duration = Duration::from_secs(60 * 86_400);
 
 /// How long a value is answered from memory without a look into the store.
 const IN_MEMORY: Duration = Duration::from_secs(3_600);
-
-/// How long the use of a quota is kept: longer than its hour.
-const USAGE_KEPT: Duration = Duration::from_secs(2 * 3_600);
 
 /// An error that Enedis would repeat, and until when it is answered from memory.
 #[derive(Serialize, Deserialize)]
@@ -234,32 +230,6 @@ impl SealedCache {
     ) {
         let plain = serde_json::to_vec(history).unwrap_or_default();
         self.keep(asked, Subject::Consent(direction), &plain, now, now + RefusalHistory::life());
-    }
-
-    /// Keeps the calls made of the hour's quota of an API: a restart must not begin the hour anew.
-    pub fn keep_usage(&mut self, api: Api, usage: (u64, u32), now: Timestamp) {
-        let key = self.usage_key(api);
-        let plain = serde_json::to_vec(&usage).unwrap_or_default();
-        self.fresh.push(CacheEntry::seal(
-            &self.keys,
-            &mut self.rng,
-            [key, key],
-            [now, now + USAGE_KEPT],
-            &plain,
-        ));
-    }
-
-    /// The key of [`Self::keep_usage`].
-    pub fn usage_key(&self, api: Api) -> CacheKey {
-        self.keys.cache(match api {
-            Api::New => "meter1|quota|new",
-            Api::Legacy => "meter1|quota|legacy",
-        })
-    }
-
-    /// What [`Self::keep_usage`] kept.
-    pub fn usage(&self, entry: &CacheEntry) -> Option<(u64, u32)> {
-        serde_json::from_slice(&entry.open(&self.keys)?).ok()
     }
 
     /// Forgets a meter in memory; whose entries are to be deleted from the store.

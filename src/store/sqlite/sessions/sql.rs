@@ -49,6 +49,12 @@ pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
             name   TEXT    NOT NULL PRIMARY KEY,
             number INTEGER NOT NULL
          ) STRICT, WITHOUT ROWID;",
+        // Calls taken of an API's quota in a clock hour (hours since the epoch).
+        "CREATE TABLE quota (
+            api  TEXT    NOT NULL PRIMARY KEY,
+            hour INTEGER NOT NULL,
+            used INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;",
     ],
     synchronous: "FULL",
     cache_kib: 2_048,

@@ -109,7 +109,7 @@ fn bytes(dir: &Path) -> u64 {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    assert_set_up(SqliteStore::open, |store| &store.workers, FILE, 2, 3);
+    assert_set_up(SqliteStore::open, |store| &store.workers, FILE, 2, 4);
 }
 
 #[test]

@@ -108,10 +108,8 @@ impl Core {
     fn send(&mut self, now: Timestamp, call: Call) {
         let allowance = &mut self.allowances[call.api as usize];
         allowance.begin(now);
-        self.cache.keep_usage(call.api, allowance.usage(), self.wall);
         self.stats.apis[call.api as usize].calls += 1;
         self.shares.count(call.request.meter, now);
-        self.write();
         self.effects.push(Effect::Send(call));
     }
 
@@ -165,7 +163,7 @@ impl Core {
                 let (Verdict::ConsentRefused { code }, Some(other)) = (&verdict, second) else {
                     return self.finish(now, request, verdict);
                 };
-                return match self.allowances[other as usize].take(now, 0) {
+                return match self.allowances[other as usize].take_on_credit(now) {
                     Ok(()) => {
                         let refused = Some(code.clone());
                         self.send(now, Call { request, api: other, bearer, second: None, refused });
@@ -183,7 +181,7 @@ impl Core {
         // The other API, but never because of the quota: that is one reason to leave Enedis alone, not two to ask twice.
         let other = second.filter(|other| {
             matches!(trouble, Trouble::Closed | Trouble::Down)
-                && self.allowances[*other as usize].take(now, 0).is_ok()
+                && self.allowances[*other as usize].take_on_credit(now).is_ok()
         });
         let allowance = &mut self.allowances[api as usize];
         match (&verdict, trouble) {

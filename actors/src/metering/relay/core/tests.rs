@@ -31,6 +31,8 @@ struct World {
     log: Vec<(Api, Timestamp)>,
     answers: Vec<(u64, Relayed)>,
     wake: Option<Timestamp>,
+    /// Calls that other instances have left of the hour.
+    left: u32,
 }
 
 fn core(mode: ApiMode, per_hour: u32, now: Timestamp) -> Core {
@@ -55,6 +57,7 @@ impl World {
             log: Vec::new(),
             answers: Vec::new(),
             wake: None,
+            left: 0,
         }
     }
 
@@ -77,6 +80,12 @@ impl World {
                 Effect::Forget { owner, then } => {
                     self.store.retain(|_, entry| entry.owner != owner);
                     self.store.extend(then.into_iter().map(|e| (e.key, e)));
+                }
+                Effect::Lease { api, wish } => {
+                    let granted = wish.calls.min(self.left);
+                    self.left -= granted;
+                    let lease = Some(Lease { granted, used: wish.most - self.left });
+                    self.tell(Event::Leased { api, wish, lease });
                 }
                 Effect::WakeAt(at) => self.wake = at,
             }
@@ -151,6 +160,32 @@ fn a_call_about_yesterday_brings_the_week_but_nothing_of_before_the_first_value(
     world.now = START + DAY;
     world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
     assert_eq!(world.end_with_values(), until_yesterday(1, 4, world.now), "since the first value");
+}
+
+#[test]
+fn calls_that_other_instances_made_are_not_made_again() {
+    let mut world = World::new(ApiMode::New, 10);
+    world.core.share(1);
+    world.left = 7;
+    for n in 0..9 {
+        world.ask(until_yesterday(n, 1, START), LONG_AGO);
+        world.pass(Duration::from_secs(1));
+        if !world.sent.is_empty() {
+            world.end_with_values();
+        }
+    }
+    assert_eq!((world.log.len(), world.left), (7, 0));
+    let busy = world.answers.iter().filter(|(_, told)| matches!(told, Relayed::Busy { .. })).count();
+    assert_eq!(busy, 2, "told when the next hour begins");
+    // The other API is asked at once where the first fails, and its call leased afterwards.
+    let mut world = World::new(ApiMode::Auto, 10);
+    world.core.share(1);
+    world.left = 4;
+    world.ask(until_yesterday(1, 1, START), LONG_AGO);
+    world.end(DOWN);
+    assert_eq!(world.end_with_values(), until_yesterday(1, 1, START));
+    assert_eq!(world.log.iter().map(|(api, _)| *api).collect::<Vec<_>>(), [Api::New, Api::Legacy]);
+    assert_eq!(world.left, 1, "one for each, and one more for the other");
 }
 
 #[test]

@@ -1,0 +1,42 @@
+//! The count of calls that instances share: who asks the record for leases, and how many instances run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::quota::{Lease, Wish};
+use crate::base::ledger::Ledger;
+
+/// The record, and the number of instances. Cheap to clone.
+#[derive(Clone)]
+pub struct SharedQuota {
+    ledger: Arc<dyn Ledger>,
+    instances: Arc<AtomicU32>,
+}
+
+impl SharedQuota {
+    /// The record in `ledger`, of one instance.
+    pub fn new(ledger: Arc<dyn Ledger>) -> Self {
+        Self { ledger, instances: Arc::new(AtomicU32::new(1)) }
+    }
+
+    /// How many instances run, this one included.
+    pub fn instances(&self) -> u32 {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    /// So many run, as far as is known.
+    pub fn set_instances(&self, instances: u32) {
+        self.instances.store(instances, Ordering::Relaxed);
+    }
+
+    /// What comes of a wish for calls of `api`; `None`: the store is away.
+    pub async fn lease(&self, api: &'static str, Wish { hour, calls, most }: Wish) -> Option<Lease> {
+        match self.ledger.take(api, hour, calls, most).await {
+            Ok((granted, used)) => Some(Lease { granted, used }),
+            Err(error) => {
+                tracing::warn!(%error, api, "calls cannot be counted with other instances; a share is used");
+                None
+            }
+        }
+    }
+}
