@@ -10,7 +10,7 @@ use tracing::Level;
 use tracing_subscriber::filter::{dynamic_filter_fn, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, fmt};
 
 use crate::config::LogConfig;
 
@@ -30,7 +30,7 @@ pub fn listener_is_closed() {
 
 /// Installs the subscriber for the rest of the process.
 pub fn install(config: &LogConfig) -> Result<(), TryInitError> {
-    let asked = EnvFilter::new(&config.filter);
+    let asked = config.filter();
     let discreet = filter_fn(|metadata| {
         let krate = metadata.target().split("::").next().unwrap_or_default();
         *metadata.level() <= Level::INFO || OURS.contains(&krate)

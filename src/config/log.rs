@@ -1,6 +1,7 @@
 //! What is logged, and how.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use super::parse::Reader;
 
@@ -13,10 +14,21 @@ pub struct LogConfig {
     pub json: bool,
 }
 
+/// Reads directives. A field is compared with a text, not with a pattern: patterns of some hundred characters take minutes.
+fn parse_filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().with_regex(false).parse(directives)
+}
+
 impl LogConfig {
+    /// `RUST_LOG` as a filter.
+    pub fn filter(&self) -> EnvFilter {
+        // Checked when it was read.
+        parse_filter(&self.filter).unwrap_or_default()
+    }
+
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         let filter = r.text("RUST_LOG").unwrap_or_else(|| "info,actix_server=warn,actix_http=off".to_owned());
-        if EnvFilter::try_new(&filter).is_err() {
+        if parse_filter(&filter).is_err() {
             r.fault("RUST_LOG", "directives such as info or device_flow_proxy=debug,info");
         }
         Self { filter, json: r.choice("LOG_FORMAT", false, &[("text", false), ("json", true)]) }
