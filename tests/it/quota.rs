@@ -75,7 +75,7 @@ async fn use_up(first: &Server, second: Option<&Server>, token: &mut String) {
         }
         let answer = boxes[turn].refresh(token, &[]).await.unwrap();
         match answer.status {
-            200 => *token = answer.text("refresh_token").unwrap().to_owned(),
+            200 => answer.text("refresh_token").unwrap().clone_into(token),
             429 | 503 => refused[turn] = true,
             _ => panic!("{}", answer.body),
         }

@@ -1,7 +1,7 @@
 //! The clock of a server: the machine's monotonic clock, laid on its wall clock at the start.
 //!
 //! A jump of the wall clock is noticed by the monotonic one, and across a restart by what was [`Seen`] last. It changes
-//! nothing but that the wall clock is not relied on until it has kept pace for [`RELIED_ON_AFTER`]. Where several
+//! nothing but that the wall clock is not relied on until it has kept pace for two days. Where several
 //! instances share a store, their sessions go by the store's own clock, which each follows.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
