@@ -11,6 +11,7 @@ pub mod keyring;
 pub mod ledger;
 pub mod meter;
 pub mod network;
+pub mod provenance;
 pub mod sealed;
 pub mod store;
 pub mod timer;

@@ -92,6 +92,7 @@ async fn give(running: &Running) -> (BearerToken, Option<BearerToken>, Meter) {
     let meter = next_meter();
     let state = running.draw(|rng| StateToken::generate(rng, &StateSuffix::default()));
     let consented = Consented {
+        asked_at: running.clock.now(),
         state: running.keys.state(&state),
         grant: running.keys.grant("qLuJBCWkyHAHpvTPAOECBsiQpSivvQ"),
         client_id: CLIENT.into(),
@@ -126,7 +127,12 @@ pub fn tokens(c: &mut Criterion) {
     ask(&mut group, "tokens given, durable", &running, async |running| _ = give(running).await);
     ask(&mut group, "a token refreshed, durable", &running, async |running| {
         let (_, token, _) = given.get_or_init(|| give(running)).await;
-        let refresh = Refresh { token: token.clone(), client_id: CLIENT.into(), meters: None };
+        let refresh = Refresh {
+            token: token.clone(),
+            client_id: CLIENT.into(),
+            meters: None,
+            network: Network::LOCALHOST,
+        };
         assert!(matches!(running.metering().tokens.refresh(refresh).await, Refreshed::Token(_)));
     });
     group.finish();

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::Arc;
 
+use actors::base::audit::{Act, Note};
 use actors::base::clock::SharedClock;
 use actors::base::keyring::Keyring;
 use actors::base::sealed::{KeyId, Sealed};
@@ -16,7 +18,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-use super::CommandError;
+use super::{CommandError, Installation as Command};
 use crate::config::Config;
 use crate::secret;
 use crate::store::Stores;
@@ -64,13 +66,16 @@ pub async fn run(
         .ok_or_else(|| CommandError::NoInstallation(config.storage.data_dir.clone()))?;
     let stores = Stores::beside(&config.storage.store, &config.storage.data_dir).await?;
     let mut rng = StdRng::from_seed(secret::random()?);
-    let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.now(), &mut rng).await?;
+    let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.wall(), &mut rng).await?;
     let mut walk = Walk { stores, keys, clock, rng, reseals: false, tally: Tally::default(), seen: 0 };
     let (Action::Status(format) | Action::Reseal(format)) = &arguments.action;
     if matches!(arguments.action, Action::Reseal(_)) {
         walk.reseals = true;
         walk.through().await?;
         (walk.reseals, walk.tally) = (false, Tally::default());
+        let (store, log) = (Arc::clone(&walk.stores.tokens), Arc::clone(&walk.stores.audit));
+        let (keys, clock) = (walk.keys.clone(), Arc::clone(&walk.clock));
+        Command { store, cache: None, log, keys, clock }.record(vec![Note::of(Act::Resealed)]).await?;
     }
     walk.through().await?;
     Ok(walk.tally.write(&walk.keys, format.json, out)?)
@@ -100,7 +105,7 @@ impl Walk {
     }
 
     async fn grants(&mut self) -> Result<(), CommandError> {
-        let (mut after, now) = (None, self.clock.now());
+        let (mut after, now) = (None, self.clock.wall());
         loop {
             let page = self.stores.tokens.grants(after, now).await?;
             self.show(page.grants.len());
@@ -120,7 +125,7 @@ impl Walk {
 
     async fn values(&mut self) -> Result<(), CommandError> {
         let Some(meters) = self.stores.meters.clone() else { return Ok(()) };
-        let (mut after, now) = (None, self.clock.now());
+        let (mut after, now) = (None, self.clock.wall());
         loop {
             let page = meters.page(after, now).await?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -138,7 +143,7 @@ impl Walk {
     }
 
     async fn sessions(&mut self) -> Result<(), CommandError> {
-        let (mut after, now) = (None, self.clock.now());
+        let (mut after, now) = (None, self.clock.wall());
         loop {
             let page = self.stores.sessions.page(after, now).await?;
             self.show(page.sessions.len());

@@ -18,21 +18,24 @@ use actors::base::store::StoreError;
 use actors::metering::tokens::service::uncovered;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use self::view::View;
 use super::{CommandError, Installation};
 use crate::config::Config;
+use crate::secret;
 
 /// Fewest digits of an id that `revoke` takes.
 const ID_MIN: usize = 8;
 const ID_LEN: usize = 32;
 
 const ABOUT: &str = "\
-Lists the consents given to boxes, or revokes them.
+Lists the consents given to boxes, revokes them, or says that this store is the right one.
 
 Works on this server's store (MongoDB if configured, else DATA_DIR), while the server runs.";
 
-/// List the consents given to boxes, or revoke them
+/// List the consents given to boxes, revoke them, or say that this store is the right one
 #[derive(Clone, clap::Args)]
 #[command(long_about = ABOUT)]
 pub struct Arguments {
@@ -46,6 +49,8 @@ enum Action {
     List(List),
     /// Revoke a grant, or all grants that cover a meter: their refresh and access tokens end at once
     Revoke(Revoke),
+    /// Say that this store is the right one: boxes whose tokens it does not know have to ask their owners again
+    AcceptStore,
 }
 
 #[derive(Clone, clap::Args)]
@@ -95,6 +100,7 @@ enum Parsed {
     List { meter: Option<Meter>, view: View },
     RevokeId(String),
     RevokeMeter(Meter),
+    AcceptStore,
 }
 
 impl Parsed {
@@ -104,6 +110,7 @@ impl Parsed {
                 let meter = meter.as_deref().map(parse_meter).transpose()?;
                 Ok(Self::List { meter, view: View { json: *json, show_meters: *show_meters } })
             }
+            Action::AcceptStore => Ok(Self::AcceptStore),
             Action::Revoke(Revoke { meter: Some(meter), .. }) => parse_meter(meter).map(Self::RevokeMeter),
             Action::Revoke(Revoke { id, .. }) => {
                 let id = id.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
@@ -126,6 +133,14 @@ impl Installation {
     async fn perform(&self, action: Parsed, out: &mut impl Write) -> Result<(), CommandError> {
         match action {
             Parsed::List { meter, view } => self.list(meter, view, out).await,
+            Parsed::AcceptStore => {
+                self.accept_store().await?;
+                self.record(vec![Note::of(Act::StoreAccepted)]).await?;
+                Ok(writeln!(
+                    out,
+                    "tokens issued before now that this store does not know are refused for good"
+                )?)
+            }
             Parsed::RevokeId(id) => {
                 let grant = self.named(&id).await?;
                 if !self.store.revoke(grant.refresh).await? {
@@ -143,6 +158,17 @@ impl Installation {
                 self.forget_uncovered(&done).await
             }
         }
+    }
+
+    async fn accept_store(&self) -> Result<(), CommandError> {
+        let mut rng = StdRng::from_seed(secret::random()?);
+        // It was made when the store was opened; a server may seal it anew meanwhile.
+        while let Some(record) = self.store.installation().await? {
+            if record.accept(self.store.as_ref(), &self.keys, self.clock.wall(), &mut rng).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn list(&self, meter: Option<Meter>, view: View, out: &mut impl Write) -> Result<(), CommandError> {

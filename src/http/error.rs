@@ -69,6 +69,9 @@ pub enum ApiError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// 503 `temporarily_unavailable`: a token that should be in this store is not. Not `invalid_grant`, on which a box erases
+    /// its tokens: the store may be the wrong one.
+    StoreDoubted,
     /// 401 `invalid_token` with a challenge: an access token of ours that is missing, unknown or ended (RFC 6750
     /// section 3.1). The plugin refreshes it by itself.
     InvalidToken,
@@ -93,6 +96,8 @@ pub enum ApiError {
 
 /// When to come back after trouble whose length is unknown.
 pub const SOON: Duration = Duration::from_secs(5);
+/// When to come back with a token that should be in the store: an operator has to see to it.
+const DOUBTED: Duration = Duration::from_secs(300);
 
 /// RFC 6750 section 3. Without a blank behind the comma and without a comma inside a part, on which the plugin would
 /// stumble; it reads the error in the body first.
@@ -121,6 +126,7 @@ impl ApiError {
             | Self::TooManyCodes { .. }
             | Self::TooManyRefreshes { .. }
             | Self::EnedisBusy { .. }
+            | Self::StoreDoubted
             | Self::Unavailable { .. } => "temporarily_unavailable",
             Self::InvalidToken => "invalid_token",
             Self::OtherMeter => "unknown_usage_point",
@@ -161,6 +167,7 @@ impl ApiError {
             Self::OtherMeter => "the access token does not cover this usage_point_id",
             Self::Data(error) => &error.description,
             Self::EnedisBusy { .. } => "Enedis cannot be asked at the moment, try again",
+            Self::StoreDoubted => "the token should be known here and is not, keep it and try again later",
             Self::Unavailable { .. } => "the service is in trouble or busy, try again later",
             Self::NotFound => "there is no such endpoint",
             Self::MethodNotAllowed { .. } => "the endpoint does not take this method",
@@ -173,6 +180,7 @@ impl ApiError {
             | Self::TooManyRefreshes { retry_after }
             | Self::EnedisBusy { retry_after }
             | Self::Unavailable { retry_after } => Some(*retry_after),
+            Self::StoreDoubted => Some(DOUBTED),
             Self::Interrupted => Some(SOON),
             _ => None,
         }
@@ -210,7 +218,7 @@ impl ResponseError for ApiError {
             Self::Data(error) => {
                 StatusCode::from_u16(error.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
             }
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreDoubted | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound | Self::OtherMeter => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         }
@@ -326,6 +334,7 @@ mod tests {
             (ApiError::TooManyCodes { retry_after: wait }, 429, "temporarily_unavailable"),
             (ApiError::TooManyRefreshes { retry_after: wait }, 429, "temporarily_unavailable"),
             (ApiError::Unavailable { retry_after: wait }, 503, "temporarily_unavailable"),
+            (ApiError::StoreDoubted, 503, "temporarily_unavailable"),
             (ApiError::InvalidToken, 401, "invalid_token"),
             (ApiError::OtherMeter, 404, "unknown_usage_point"),
             (ApiError::EnedisBusy { retry_after: wait }, 429, "temporarily_unavailable"),

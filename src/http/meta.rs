@@ -63,10 +63,16 @@ pub async fn ready(app: Data<App>) -> HttpResponse {
     let shared = &app.shared;
     let started = shared.system.registry.is_complete();
     let store = started && shared.store_probe.takes_writes(shared.store.as_ref()).await;
+    let doubted = match &shared.system.metering {
+        // A store that does not answer is told of by `store`.
+        Some(metering) => metering.tokens.is_store_doubted().await.unwrap_or(false),
+        None => false,
+    };
     let (status, word) = match () {
         () if shared.is_leaving() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         () if !started => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
         () if !store => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        () if doubted => (StatusCode::SERVICE_UNAVAILABLE, "wrong store"),
         () => (StatusCode::OK, "ok"),
     };
     // A poll of a session that is pending is answered from memory, whatever the store does.

@@ -73,7 +73,8 @@ pub async fn refresh(
         }
         _ => app.may_look_up(request)?,
     }
-    match tokens.refresh(Refresh { token, client_id: client.id, meters }).await {
+    match tokens.refresh(Refresh { token, client_id: client.id, meters, network: app.network(request) }).await
+    {
         Refreshed::Token(body) => {
             app.metrics().refreshes.inc();
             if let Some(hash) = hash {
@@ -85,6 +86,10 @@ pub async fn refresh(
         Refreshed::Invalid => {
             app.found_nothing(request);
             Err(ApiError::InvalidGrant)
+        }
+        Refreshed::Doubted => {
+            app.found_nothing(request);
+            Err(ApiError::StoreDoubted)
         }
         Refreshed::Unavailable => Err(ApiError::unavailable()),
     }
@@ -111,6 +116,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
         Err(ApiError::ExpiredToken) => PollEnd::Expired,
         Err(
             ApiError::Unavailable { .. }
+            | ApiError::StoreDoubted
             | ApiError::Interrupted
             | ApiError::TooManyCodes { .. }
             | ApiError::TooManyRefreshes { .. }

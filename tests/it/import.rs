@@ -309,7 +309,8 @@ fn help_names_every_option_and_is_exit_0() {
                 "--dry-run",
             ],
         ),
-        (&["tokens", "--help"], &["list", "revoke"]),
+        (&["tokens", "--help"], &["list", "revoke", "accept-store"]),
+        (&["keys", "--help"], &["status", "reseal", "SECRET_KEYS_OLD"]),
         (&["tokens", "list", "--help"], &["--meter <PRM>", "--json", "--show-meters"]),
         (&["tokens", "revoke", "--help"], &["[ID]", "--meter <PRM>"]),
     ] {

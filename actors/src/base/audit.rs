@@ -66,6 +66,10 @@ pub enum Act {
     RevokedUndelivered,
     /// Tokens of the PHP server were taken over.
     Imported,
+    /// The operator said that the store is the right one.
+    StoreAccepted,
+    /// What is stored was brought under another key.
+    Resealed,
 }
 
 impl Act {
@@ -84,6 +88,8 @@ impl Act {
             Self::RevokedStartedOver => ("revocation", "started over"),
             Self::RevokedUndelivered => ("revocation", "not delivered"),
             Self::Imported => ("operator", "import-php"),
+            Self::StoreAccepted => ("operator", "tokens accept-store"),
+            Self::Resealed => ("operator", "keys reseal"),
         }
     }
 

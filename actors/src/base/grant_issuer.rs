@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::clock::Timestamp;
 use super::keyring::{BrowserHash, GrantHash, StateHash};
 use super::meter::Meter;
 use super::network::Network;
@@ -16,6 +17,8 @@ use super::token_set::TokenSet;
 pub struct ReturnedConsent {
     /// The `state` it was asked under.
     pub state: StateHash,
+    /// When its device asked for a code.
+    pub asked_at: Timestamp,
     /// What came back, by its hash.
     pub grant: GrantHash,
     /// The client whose device asked.
@@ -72,5 +75,5 @@ pub trait GrantIssuer: Send + Sync + 'static {
     async fn issue(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued>;
 
     /// Takes tokens back that nobody will receive. Best effort.
-    async fn withdraw(&self, state: StateHash, grant: GrantHash);
+    async fn withdraw(&self, state: StateHash, grant: GrantHash, asked_at: Timestamp);
 }

@@ -12,8 +12,10 @@ use rand::Rng;
 use subtle::ConstantTimeEq;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
+use crate::base::clock::Timestamp;
 use crate::base::code::{BearerToken, BrowserToken, DeviceCode, StateToken, UserCode};
 use crate::base::meter::Meter;
+use crate::base::provenance::{self, Provenance};
 use crate::base::sealed::{KeyId, Purpose, RowMark, Sealed, SecretKeys, derive};
 
 /// Shard slots. Codes of one session are drawn until they share a slot, so that one message finds the
@@ -198,17 +200,34 @@ impl Keyring {
         TokenHash(keyed(&self.stand_in, access.as_ref()))
     }
 
-    /// The refresh and the first access token of a consent: always the same two for one `state` and what came back under
-    /// it, so that a consent that was half recorded is completed, and not given twice. Nobody without the key can draw
-    /// them.
-    pub fn consent_tokens(&self, state: &StateHash, grant: &GrantHash) -> (BearerToken, BearerToken) {
+    /// The refresh and the first access token of a consent: always the same two for one `state`, asked for at one time, and
+    /// what came back under it, so that a consent that was half recorded is completed, and not given twice. Nobody without
+    /// the key can draw them. The refresh token says where it comes from.
+    pub fn consent_tokens(
+        &self,
+        state: &StateHash,
+        grant: &GrantHash,
+        asked_at: Timestamp,
+    ) -> (BearerToken, BearerToken) {
         let draw = |purpose: u8| {
             let mut input = [purpose; 1 + 2 * HASH_LEN];
             input[1..=HASH_LEN].copy_from_slice(state.as_bytes());
             input[1 + HASH_LEN..].copy_from_slice(grant.as_bytes());
-            BearerToken::from_bytes(*blake3::keyed_hash(&self.consent, &input).as_bytes())
+            *blake3::keyed_hash(&self.consent, &input).as_bytes()
         };
-        (draw(b'r'), draw(b'a'))
+        let mut random = [0; 16];
+        random.copy_from_slice(&draw(b'r')[..16]);
+        let refresh = provenance::issue(random, asked_at, |told| self.secret.mark_token(told));
+        (BearerToken::from_bytes(refresh), BearerToken::from_bytes(draw(b'a')))
+    }
+
+    /// Where a refresh token comes from, as it says itself.
+    pub fn provenance(&self, token: &BearerToken) -> Provenance {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(token.as_ref());
+        provenance::read(&bytes, |told, mark| {
+            self.secrets().any(|secret| secret.mark_token(told).ct_eq(mark).into())
+        })
     }
 
     /// Says that a browser was shown a page about `code`: nobody else can have its buttons pressed.
@@ -293,6 +312,8 @@ fn keyed(key: &[u8; 32], data: &[u8]) -> [u8; HASH_LEN] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -303,13 +324,33 @@ mod tests {
         let keys = Keyring::new(&[1; 32]);
         let (state, other) = (StateHash([1; 16]), StateHash([2; 16]));
         let (grant, another) = (GrantHash([1; 16]), GrantHash([3; 16]));
-        let (refresh, access) = keys.consent_tokens(&state, &grant);
-        assert!(keys.consent_tokens(&state, &grant) == (refresh.clone(), access.clone()));
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let (refresh, access) = keys.consent_tokens(&state, &grant, at);
+        assert!(keys.consent_tokens(&state, &grant, at) == (refresh.clone(), access.clone()));
         assert!(refresh != access);
-        let strangers = Keyring::new(&[2; 32]).consent_tokens(&state, &grant);
-        for (r, a) in [keys.consent_tokens(&other, &grant), keys.consent_tokens(&state, &another), strangers]
-        {
+        let strange = Keyring::new(&[2; 32]);
+        let strangers = strange.consent_tokens(&state, &grant, at);
+        let later = keys.consent_tokens(&state, &grant, at + Duration::from_secs(1)).0;
+        assert!(later != refresh);
+        for (r, a) in [
+            keys.consent_tokens(&other, &grant, at),
+            keys.consent_tokens(&state, &another, at),
+            strangers.clone(),
+        ] {
             assert!(r != refresh && a != access && r != access && a != refresh);
+        }
+        // It says where it is from.
+        assert_eq!(keys.provenance(&refresh), Provenance::Ours(at));
+        assert_eq!(Keyring::with(&[9; 32], &[3; 32], [&[1; 32]]).provenance(&refresh), Provenance::Ours(at));
+        assert_eq!(keys.provenance(&strangers.0), Provenance::OurForm(at));
+        assert_eq!(keys.provenance(&access), Provenance::Unmarked);
+        for digit in 0..64 {
+            let mut text = refresh.expose().into_bytes();
+            text[digit] = if text[digit] == b'0' { b'1' } else { b'0' };
+            let altered = BearerToken::parse(str::from_utf8(&text).unwrap()).unwrap();
+            let told = keys.provenance(&altered);
+            let wanted = if digit < 48 { Provenance::Unmarked } else { Provenance::OurForm(at) };
+            assert_eq!(told, wanted, "digit {digit}");
         }
     }
 

@@ -117,6 +117,7 @@ pub(super) struct SecretKeys {
     #[zeroize(skip)]
     cipher: XChaCha20Poly1305,
     row: [u8; 32],
+    token: [u8; 32],
 }
 
 impl SecretKeys {
@@ -126,6 +127,7 @@ impl SecretKeys {
             id: KeyId([a, b, c, d]),
             cipher: XChaCha20Poly1305::new(&Key::from(derive("seal", secret))),
             row: derive("mark of a row", secret),
+            token: derive("mark of a refresh token", secret),
         }
     }
 
@@ -158,6 +160,13 @@ impl SecretKeys {
         let mut mark = [0; 16];
         mark.copy_from_slice(&blake3::keyed_hash(&self.row, row).as_bytes()[..16]);
         RowMark(mark)
+    }
+
+    /// Marks a refresh token.
+    pub(super) fn mark_token(&self, told: &[u8]) -> [u8; 8] {
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&blake3::keyed_hash(&self.token, told).as_bytes()[..8]);
+        mark
     }
 
     pub(super) fn has_marked(&self, row: &[u8], mark: RowMark) -> bool {

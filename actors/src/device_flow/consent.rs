@@ -180,9 +180,10 @@ impl ConsentWorkflow {
                 return ConsentOutcome::NotIssued(NotIssued::Unavailable);
             }
         };
-        let (device, grant) = (lease.device, lease.grant);
+        let (device, grant, asked_at) = (lease.device, lease.grant, lease.asked_at);
         let client_id = Arc::clone(&lease.client_id);
-        let consent = |subject| ReturnedConsent { state, grant, client_id, subject, browser, network };
+        let consent =
+            |subject| ReturnedConsent { state, asked_at, grant, client_id, subject, browser, network };
         let (outcome, told) = match (&self.issuer, returned) {
             (Issuer::Enedis(client), Returned::Code { code, usage_point_id }) => {
                 return self.exchange(client, network, lease, code, usage_point_id.as_deref()).await;
@@ -204,7 +205,7 @@ impl ConsentWorkflow {
             && in_hand
             && told == ConsentOutcome::Unknown
         {
-            issuer.withdraw(state, grant).await;
+            issuer.withdraw(state, grant, asked_at).await;
         }
         told
     }
@@ -218,7 +219,7 @@ impl ConsentWorkflow {
         code: String,
         usage_point_id: Option<&str>,
     ) -> ConsentOutcome {
-        let Lease { device, grant, client_id, client_secret, verifier } = lease;
+        let Lease { device, grant, client_id, client_secret, verifier, .. } = lease;
         let presented = Grant::AuthorizationCode { code, verifier };
         let call = client.call(&client_id, client_secret, presented);
         let (outcome, told) = read(self.exchanger.token(network, call).await, usage_point_id);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::base::audit::{Act, Note};
-use crate::base::clock::SharedClock;
+use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use crate::base::keyring::{GrantHash, StateHash};
 use crate::base::network::Network;
@@ -69,8 +69,8 @@ impl GrantIssuer for MeterGrantIssuer {
         issued
     }
 
-    async fn withdraw(&self, state: StateHash, grant: GrantHash) {
-        if let Err(error) = self.tokens.withdraw(&state, &grant).await {
+    async fn withdraw(&self, state: StateHash, grant: GrantHash, asked_at: Timestamp) {
+        if let Err(error) = self.tokens.withdraw(&state, &grant, asked_at).await {
             tracing::warn!(%error, "tokens that nobody will receive could not be taken back");
         }
     }
@@ -78,7 +78,7 @@ impl GrantIssuer for MeterGrantIssuer {
 
 impl MeterGrantIssuer {
     async fn tokens_for(&self, consent: ReturnedConsent) -> Result<TokenSet, NotIssued> {
-        let ReturnedConsent { state, grant, client_id, subject, browser, network } = consent;
+        let ReturnedConsent { state, asked_at, grant, client_id, subject, browser, network } = consent;
         let (meters, origin, is_fresh, authorised) = match subject {
             ConsentSubject::Meters(meters) => (meters, Origin::ConsentV1, true, None),
             ConsentSubject::Authorisation(id) => {
@@ -90,7 +90,8 @@ impl MeterGrantIssuer {
                 (meters, Origin::ConsentV2, is_fresh, since.map(|since| Authorised { id, since, until }))
             }
         };
-        let consented = Consented { state, grant, client_id, meters, origin, browser, network, authorised };
+        let consented =
+            Consented { state, asked_at, grant, client_id, meters, origin, browser, network, authorised };
         if !is_fresh && self.is_held(&consented).await? {
             tracing::warn!("a consent that is not fresh names a meter that a box holds; refused");
             return Err(NotIssued::AlreadyLinked);

@@ -13,6 +13,7 @@
 pub mod installation;
 pub mod record;
 pub mod service;
+mod unknown;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub const ACCESS_LIFE: Duration = Duration::from_secs(12_600);
 /// Access tokens of one grant that live at a time; a further one ends the oldest. The plugin asks up to four times
 /// for one refresh.
 pub const ACCESS_MAX: u32 = 16;
+/// Longest life of a consent (`DURATION`), and thus of a token of ours.
+pub const CONSENT_MAX: Duration = Duration::from_secs(3 * 366 * 86_400);
 /// Grants of one meter that [`TokenStore::of_meter`] answers at most.
 pub const OF_METER_MAX: u32 = 100;
 
@@ -166,7 +169,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Live grants, page by page.
     async fn grants(&self, after: Option<TokenHash>, now: Timestamp) -> Result<GrantPage, StoreError>;
 
-    /// Deletes a grant and all its access tokens; answers whether there was one.
+    /// Deletes a grant and all its access tokens, and notes that it has ended; answers whether there was one.
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError>;
 
     /// Stores a claim, unless there is another for its authorisation than one for `instead_of`; answers the one that stands.
@@ -184,6 +187,13 @@ pub trait TokenStore: Send + Sync + 'static {
     /// How many live grants are unproven, of one network or of all.
     async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError>;
 
+    /// Whether the grant of a refresh token that is not live has ended here: it was revoked, or its time was over. Noted for
+    /// [`CONSENT_MAX`] from the consent on.
+    async fn has_ended(&self, refresh: TokenHash) -> Result<bool, StoreError>;
+
+    /// Whether any grant is or was here, as far as is noted.
+    async fn has_held_grants(&self) -> Result<bool, StoreError>;
+
     /// Seals the meters of a grant anew. `Conflict` unless they are sealed as `before`.
     async fn reseal(&self, refresh: TokenHash, before: Sealed, meters: Sealed)
     -> Result<Written, StoreError>;
@@ -198,8 +208,8 @@ pub trait TokenStore: Send + Sync + 'static {
         record: Installation,
     ) -> Result<Written, StoreError>;
 
-    /// Deletes grants that have expired at `now`, with their access tokens, a bounded number a call, and claims; answers how
-    /// much went. Access tokens of other grants stay: there are [`ACCESS_MAX`] of each at most.
+    /// Deletes grants that have expired at `now`, with their access tokens, a bounded number a call, and notes that they have
+    /// ended, and claims; answers how much went. Access tokens of other grants stay: there are [`ACCESS_MAX`] of each at most.
     async fn purge(&self, _now: Timestamp) -> Result<u64, StoreError> {
         Ok(0)
     }

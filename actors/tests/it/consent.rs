@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use actors::base::clock::Timestamp;
 use actors::base::code::{BrowserToken, StateToken};
 use actors::base::grant_issuer::{ConsentSubject, GrantIssuer, NotIssued, ReturnedConsent};
 use actors::base::keyring::{DeviceHash, GrantHash, StateHash};
@@ -44,7 +45,7 @@ impl GrantIssuer for Issuer {
         self.script.lock().unwrap().pop_front().map_or_else(|| Ok(token()), Err)
     }
 
-    async fn withdraw(&self, state: StateHash, grant: GrantHash) {
+    async fn withdraw(&self, state: StateHash, grant: GrantHash, _: Timestamp) {
         self.withdrawn.lock().unwrap().push((state, grant));
     }
 }

@@ -42,6 +42,7 @@ impl<'a> Flow<'a> {
         let state = StateHash::from([n; 16]);
         ReturnedConsent {
             state,
+            asked_at: START,
             grant: self.universe.grant(),
             client_id: "c".into(),
             subject,
@@ -90,7 +91,7 @@ fn a_consent_that_names_its_meters_asks_enedis_nothing() {
         let access = Tokens::of(&issued).access;
         let open = || flow.issuer.tokens.open(&access, meter(1));
         assert!(matches!(open().await, Opened::Meter { consented_at: START, unproven: Some(_), .. }));
-        flow.issuer.withdraw(consent.state, consent.grant).await;
+        flow.issuer.withdraw(consent.state, consent.grant, START).await;
         assert_eq!(open().await, Opened::Nothing);
     });
 }

@@ -35,6 +35,7 @@ fn consented(universe: &Universe, n: u8, meters: &[Meter]) -> Consented {
     let (grant, client_id) = (universe.grant(), "c".into());
     Consented {
         state,
+        asked_at: START,
         grant,
         client_id,
         meters: meters.to_vec(),
@@ -79,7 +80,14 @@ async fn refresh(
     meters: Option<&str>,
 ) -> Refreshed {
     let token = BearerToken::parse(&token.expose());
-    service.refresh(Refresh { token, client_id: client.into(), meters: meters.map(str::to_owned) }).await
+    service
+        .refresh(Refresh {
+            token,
+            client_id: client.into(),
+            meters: meters.map(str::to_owned),
+            network: Network::LOCALHOST,
+        })
+        .await
 }
 
 async fn renewed(service: &TokenService, token: &BearerToken) -> Tokens {
@@ -165,7 +173,8 @@ fn a_refresh_is_for_its_client_and_its_meters() {
         for unknown in [&given.access, &universe.draw(BearerToken::generate)] {
             assert_eq!(refresh(&tokens, unknown, "c", None).await, Refreshed::Invalid);
         }
-        let nothing = Refresh { token: None, client_id: "c".into(), meters: None };
+        let nothing =
+            Refresh { token: None, client_id: "c".into(), meters: None, network: Network::LOCALHOST };
         assert_eq!(tokens.refresh(nothing).await, Refreshed::Invalid);
     });
 }
@@ -179,7 +188,7 @@ fn what_is_withdrawn_opens_nothing_from_then_on() {
         assert!(!tokens.is_held(&mine).await.unwrap(), "its own does not count");
         assert!(tokens.is_held(&other).await.unwrap());
         let renewed = renewed(&tokens, &given.refresh).await;
-        tokens.withdraw(&mine.state, &mine.grant).await.unwrap();
+        tokens.withdraw(&mine.state, &mine.grant, START).await.unwrap();
         for token in [&given.access, &renewed.access] {
             assert_eq!(tokens.open(token, meter(1)).await, Opened::Nothing);
         }
@@ -199,7 +208,7 @@ fn a_store_that_is_away_is_no_final_answer() {
         assert_eq!(tokens.open(&given.access, meter(1)).await, Opened::Unavailable);
         assert_eq!(refresh(&tokens, &given.refresh, "c", None).await, Refreshed::Unavailable);
         assert!(tokens.give(&consent).await.is_err() && tokens.is_held(&consent).await.is_err());
-        assert!(tokens.withdraw(&consent.state, &consent.grant).await.is_err());
+        assert!(tokens.withdraw(&consent.state, &consent.grant, START).await.is_err());
         store.set_away(false);
         assert_eq!(tokens.open(&given.access, meter(1)).await, opened());
     });
@@ -329,7 +338,7 @@ fn an_authorisation_is_one_boxs() {
         renewed(&tokens, &second.refresh).await;
         assert_eq!(tokens.give(&brought(4, 1, 1)).await.unwrap(), Given::Anothers, "its box is at work");
         // Taken back by the operator, it is no stranger's either; shared anew on another day it is.
-        tokens.withdraw(&brought(3, 1, 1).state, &brought(3, 1, 1).grant).await.unwrap();
+        tokens.withdraw(&brought(3, 1, 1).state, &brought(3, 1, 1).grant, START).await.unwrap();
         assert_eq!(tokens.give(&brought(5, 2, 1)).await.unwrap(), Given::Anothers);
         let ended = universe.lines.words().into_iter().filter(|words| words.starts_with("revocation"));
         assert!(ended.eq(["revocation: started over", "revocation: not delivered"]));

@@ -9,6 +9,8 @@ use mongodb::options::IndexOptions;
 
 /// Answers what changed by itself, without a look at any document.
 pub(super) const BY_CHANGED: &str = "changed";
+/// On the ends of grants.
+pub(super) const BY_END: &str = "ended";
 /// On access tokens.
 pub(super) const BY_ACCESS: &str = "access";
 /// On meters, newest consent first.
@@ -33,7 +35,8 @@ pub(super) fn audit() -> [IndexModel; 1] {
     [index("year", doc! { "at": 1 }, deleted_after(KEPT_FOR))]
 }
 
-pub(super) fn claims() -> [IndexModel; 1] {
+/// Of claims, and of grants that have ended.
+pub(super) fn until() -> [IndexModel; 1] {
     [index("until", doc! { "until": 1 }, deleted_after(Duration::ZERO))]
 }
 
@@ -46,7 +49,7 @@ pub(super) fn grants() -> [IndexModel; 4] {
     // Sparse: grants without an access token do not clash.
     let access = IndexOptions::builder().unique(true).sparse(true).build();
     [
-        index("ended", doc! { "expires_at": 1 }, IndexOptions::default()),
+        index(BY_END, doc! { "expires_at": 1 }, IndexOptions::default()),
         index(BY_OWNER, doc! { "owners": 1, "consented_ms": -1 }, IndexOptions::default()),
         index(BY_ACCESS, doc! { "access.token": 1 }, access),
         index(UNPROVEN, doc! { "network": 1 }, unproven),

@@ -7,7 +7,7 @@
 //!
 //! and, in `claims`, which grant an authorisation of the v2 page belongs to: `{ _id: authorisation, refresh, browser, until }`.
 //!
-//! and, in `installation`, its record: `{ _id: "installation", id, made_ms, accepted_ms, root }`.
+//! in `ended_grants`, which were revoked or have expired: `{ _id: refresh, until }`; and, in `installation`, its record: `{ _id: "installation", id, made_ms, accepted_ms, root }`.
 //!
 //! A grant is one document with its access tokens, of which there are [`ACCESS_MAX`] at most: a server without
 //! transactions still changes one document as a whole. So a grant is stored with its first token or not at all, a token
@@ -24,9 +24,12 @@ use actors::base::sealed::{RowMark, Sealed};
 use actors::base::store::{Damaged, StoreError, Written, millis, timestamp};
 use actors::metering::tokens::installation::Installation;
 use actors::metering::tokens::record::GrantRecord;
-use actors::metering::tokens::{ACCESS_MAX, Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
+use actors::metering::tokens::{
+    ACCESS_MAX, Access, CONSENT_MAX, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore,
+};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
 use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::options::Hint;
@@ -34,13 +37,14 @@ use mongodb::results::UpdateResult;
 
 use super::documents::{binary, date, fields, key, live, next, record};
 use super::errors::is_duplicate;
-use super::indexes::{BY_ACCESS, BY_OWNER, UNPROVEN};
+use super::indexes::{BY_ACCESS, BY_END, BY_OWNER, UNPROVEN};
 use super::link::Link;
 use super::{MongoAudit, MongoSettings, indexes};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "meter_grants";
 const CLAIMS: &str = "claims";
+const ENDED: &str = "ended_grants";
 const INSTALLATION: &str = "installation";
 /// Grants of one page.
 const PAGE: u32 = 1000;
@@ -54,6 +58,7 @@ pub struct MongoTokens {
     link: Arc<Link>,
     grants: Collection<RawDocumentBuf>,
     claims: Collection<Document>,
+    ended: Collection<Document>,
     installation: Collection<Document>,
 }
 
@@ -67,16 +72,20 @@ impl MongoTokens {
     pub(super) async fn on(link: Arc<Link>) -> Result<Self, OpenError> {
         let grants: Collection<RawDocumentBuf> = link.database().collection(COLLECTION);
         let claims: Collection<Document> = link.database().collection(CLAIMS);
-        let prepared = (grants.clone(), claims.clone());
+        let ended: Collection<Document> = link.database().collection(ENDED);
+        let prepared = (grants.clone(), [claims.clone(), ended.clone()]);
         let prepare = async move {
             // Gone before, or never there.
             let _ = prepared.0.drop_index(indexes::GRANTS_BEFORE).await;
             prepared.0.create_indexes(indexes::grants()).await?;
-            prepared.1.create_indexes(indexes::claims()).await.map(drop)
+            for collection in prepared.1 {
+                collection.create_indexes(indexes::until()).await?;
+            }
+            Ok(())
         };
         link.prepare(prepare).await?;
         let installation = link.database().collection(INSTALLATION);
-        Ok(Self { link, grants, claims, installation })
+        Ok(Self { link, grants, claims, ended, installation })
     }
 
     /// The audit record in the same database, through the same connections.
@@ -183,9 +192,36 @@ impl TokenStore for MongoTokens {
     }
 
     async fn revoke(&self, refresh: TokenHash) -> Result<bool, StoreError> {
-        let grants = self.grants.clone();
+        let (grants, ended) = (self.grants.clone(), self.ended.clone());
         let filter = doc! { "_id": binary(refresh) };
-        self.link.change(async move { Ok(grants.delete_one(filter).await?.deleted_count == 1) }).await
+        let revoke = async move {
+            let known = grants.find_one(filter.clone()).projection(doc! { "consented_ms": 1 }).await?;
+            let Some(known) = known else { return Ok(false) };
+            // First: what has gone must be known to have ended.
+            note_ended(&ended, &known).await?;
+            Ok(grants.delete_one(filter).await?.deleted_count == 1)
+        };
+        self.link.change(revoke).await
+    }
+
+    async fn has_ended(&self, refresh: TokenHash) -> Result<bool, StoreError> {
+        let (grants, ended) = (self.grants.clone_with_type::<Document>(), self.ended.clone());
+        let id = doc! { "_id": binary(refresh) };
+        // In this order: it is noted before it goes.
+        let asked = async move {
+            Ok(grants.find_one(id.clone()).projection(doc! { "_id": 1 }).await?.is_some()
+                || ended.find_one(id).await?.is_some())
+        };
+        self.link.ask(asked).await
+    }
+
+    async fn has_held_grants(&self) -> Result<bool, StoreError> {
+        let (grants, ended) = (self.grants.clone_with_type::<Document>(), self.ended.clone());
+        let asked = async move {
+            Ok(grants.find_one(doc! {}).projection(doc! { "_id": 1 }).await?.is_some()
+                || ended.find_one(doc! {}).await?.is_some())
+        };
+        self.link.ask(asked).await
     }
 
     async fn claim(&self, claim: Claim, instead_of: Option<TokenHash>) -> Result<Claim, StoreError> {
@@ -281,12 +317,15 @@ impl TokenStore for MongoTokens {
     }
 
     async fn purge(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let (grants, claims) = (self.grants.clone(), self.claims.clone());
+        let (grants, claims, noted) = (self.grants.clone(), self.claims.clone(), self.ended.clone());
         let ended = doc! { "expires_at": { "$lte": date(now) } };
         let purge = async move {
             let mut gone = claims.delete_many(doc! { "until": { "$lte": date(now) } }).await?.deleted_count;
-            let found = grants.find(ended.clone()).projection(doc! { "_id": 1 }).limit(PURGE.into()).await?;
+            let found = grants.find(ended.clone()).hint(Hint::Name(BY_END.into())).limit(PURGE.into());
+            let found = found.projection(doc! { "consented_ms": 1 }).await?;
             let found: Vec<RawDocumentBuf> = found.try_collect().await?;
+            // First: what has gone must be known to have ended.
+            try_join_all(found.iter().map(|grant| note_ended(&noted, grant))).await?;
             let ids: Vec<_> = found.iter().filter_map(key).map(|id| Bson::Binary(binary(id))).collect();
             if !ids.is_empty() {
                 let mut filter = doc! { "_id": { "$in": ids } };
@@ -301,6 +340,14 @@ impl TokenStore for MongoTokens {
 
 fn written(done: &UpdateResult) -> Written {
     if done.matched_count == 1 { Written::Applied } else { Written::Conflict }
+}
+
+/// Notes that a grant has ended.
+async fn note_ended(ended: &Collection<Document>, grant: &RawDocumentBuf) -> mongodb::error::Result<()> {
+    let consented = timestamp(grant.get_i64("consented_ms").unwrap_or_default());
+    let until = doc! { "$set": { "until": date(consented + CONSENT_MAX) } };
+    let id = doc! { "_id": binary(key(grant).unwrap_or_default()) };
+    ended.update_one(id, until).upsert(true).await.map(drop)
 }
 
 fn the_one() -> Document {

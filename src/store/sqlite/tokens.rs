@@ -114,6 +114,14 @@ impl TokenStore for SqliteTokens {
         self.workers.read(move |db| sql::count_unproven(db, network, now)).await
     }
 
+    async fn has_ended(&self, refresh: TokenHash) -> Result<bool, StoreError> {
+        self.workers.read(move |db| sql::has_ended(db, refresh)).await
+    }
+
+    async fn has_held_grants(&self) -> Result<bool, StoreError> {
+        self.workers.read(sql::has_held_grants).await
+    }
+
     async fn reseal(
         &self,
         refresh: TokenHash,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::store::{SessionKey, SessionStore, Write};
 use actors::metering::cache::MeterCache as _;
-use actors::metering::tokens::TokenStore as _;
+use actors::metering::tokens::{CONSENT_MAX, TokenStore as _};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::OpenError;
 use device_flow_proxy::store::mongo::{MongoMeters, MongoSettings, MongoStore, MongoTokens};
@@ -110,10 +110,14 @@ fn every_end_is_a_date_that_the_server_acts_on() {
         sessions.commit(inserts(std::slice::from_ref(&session))).await;
         tokens.add(grant.clone(), None).await.expect("stored");
         meters.put(vec![entry.clone()]).await.expect("stored");
-        // Grants are not the server's to delete: its clock may be wrong.
+        let ended = samples.meter_grant();
+        tokens.add(ended.clone(), None).await.expect("stored");
+        assert!(tokens.revoke(ended.refresh).await.expect("revoked"));
+        // Grants are not the server's to delete: its clock may be wrong. That they have ended may be forgotten.
         for (collection, field, end, deletes, indexes_wanted) in [
             ("device_sessions", "purge_at", session.purge_at, 1, 5),
             ("meter_grants", "expires_at", grant.expires_at, 0, 5),
+            ("ended_grants", "until", ended.consented_at + CONSENT_MAX, 1, 2),
             ("meter_cache", "expires_at", entry.expires, 1, 4),
         ] {
             let collection = peek(&mongod, &name, collection).await;

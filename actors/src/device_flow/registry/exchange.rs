@@ -12,6 +12,7 @@ use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
+use crate::base::clock::Timestamp;
 use crate::base::code::PkceVerifier;
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
 use crate::base::sealed::{Purpose, Sealed};
@@ -41,6 +42,8 @@ pub struct Lease {
     pub device: DeviceHash,
     /// The code's hash.
     pub grant: GrantHash,
+    /// When its device asked for the code.
+    pub asked_at: Timestamp,
     /// The client that asked.
     pub client_id: Arc<str>,
     /// The secret the device brought.
@@ -142,6 +145,7 @@ impl SessionRequest for BeginExchange {
         let lease = Lease {
             device,
             grant: presentation.grant,
+            asked_at: session.requested_at,
             client_id: Arc::clone(&session.request.client_id),
             client_secret: secret.and_then(|sealed| open(Purpose::ClientSecret, sealed)),
             verifier: verifier

@@ -13,6 +13,7 @@ use jiff::civil::Date;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::unknown::Doubt;
 use super::{ACCESS_LIFE, Access, Claim, Covered, MeterGrant, Origin, Terms, TokenStore};
 use crate::base::audit::{Act, Audit, Note};
 use crate::base::clock::{SharedClock, Timestamp};
@@ -41,6 +42,7 @@ pub struct TokenService {
     life: Duration,
     rng: Mutex<StdRng>,
     second_claims: AtomicU64,
+    doubt: Doubt,
 }
 
 /// A box asks for a new access token (RFC 6749 section 6).
@@ -51,6 +53,8 @@ pub struct Refresh {
     pub client_id: Arc<str>,
     /// `usage_points_id`, as sent; `None` if it was not. Compared with the grant's as a set.
     pub meters: Option<String>,
+    /// Where it comes from.
+    pub network: Network,
 }
 
 /// A consent, and what tells it from others.
@@ -58,6 +62,8 @@ pub struct Refresh {
 pub struct Consented {
     /// The `state` it was asked under.
     pub state: StateHash,
+    /// When its device asked for a code.
+    pub asked_at: Timestamp,
     /// What Enedis returned, by its hash.
     pub grant: GrantHash,
     /// The client whose device asked.
@@ -103,6 +109,8 @@ pub enum Refreshed {
     Token(String),
     /// `invalid_grant`: unknown, revoked, ended with its consent, or given to another client or for other meters.
     Invalid,
+    /// The store does not know the token, although it should: it may be the wrong one. Come back.
+    Doubted,
     /// The store did not answer: come back.
     Unavailable,
 }
@@ -160,16 +168,16 @@ impl TokenService {
         seed: [u8; 32],
     ) -> Arc<Self> {
         let (rng, second_claims) = (Mutex::new(StdRng::from_seed(seed)), AtomicU64::new(0));
-        Arc::new(Self { store, audit, keys, clock, life, rng, second_claims })
+        Arc::new(Self { store, audit, keys, clock, life, rng, second_claims, doubt: Doubt::default() })
     }
 
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
     /// the same consent, they are the same.
     pub async fn give(&self, consented: &Consented) -> Result<Given, StoreError> {
         let now = self.clock.wall();
-        let Consented { state, grant, client_id, meters, origin, network, .. } = consented;
+        let Consented { state, asked_at, grant, client_id, meters, origin, network, .. } = consented;
         let text = meters_text(meters);
-        let (refresh, access) = self.keys.consent_tokens(state, grant);
+        let (refresh, access) = self.keys.consent_tokens(state, grant, *asked_at);
         let hash = self.keys.refresh(&refresh);
         if !self.claim(hash, consented, now).await? {
             return Ok(Given::Anothers);
@@ -212,8 +220,13 @@ impl TokenService {
     }
 
     /// Takes the tokens of a consent back: nobody will ever receive them.
-    pub async fn withdraw(&self, state: &StateHash, grant: &GrantHash) -> Result<(), StoreError> {
-        let (refresh, _) = self.keys.consent_tokens(state, grant);
+    pub async fn withdraw(
+        &self,
+        state: &StateHash,
+        grant: &GrantHash,
+        asked_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (refresh, _) = self.keys.consent_tokens(state, grant, asked_at);
         self.end(self.keys.refresh(&refresh), Note::of(Act::RevokedUndelivered)).await.map(drop)
     }
 
@@ -291,14 +304,10 @@ impl TokenService {
 
     /// Answers a refresh. The refresh token stays the same: a box whose answer was lost asks again with it.
     pub async fn refresh(&self, refresh: Refresh) -> Refreshed {
-        match self.renew(refresh).await {
-            Ok(Some(body)) => Refreshed::Token(body),
-            Ok(None) => Refreshed::Invalid,
-            Err(error) => {
-                tracing::warn!(%error, "a refresh could not be done");
-                Refreshed::Unavailable
-            }
-        }
+        self.renew(refresh).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a refresh could not be done");
+            Refreshed::Unavailable
+        })
     }
 
     /// What an access token says about a meter.
@@ -392,8 +401,8 @@ impl TokenService {
     }
 
     /// The grant that a consent is given.
-    fn own(&self, Consented { state, grant, .. }: &Consented) -> TokenHash {
-        self.keys.refresh(&self.keys.consent_tokens(state, grant).0)
+    fn own(&self, Consented { state, grant, asked_at, .. }: &Consented) -> TokenHash {
+        self.keys.refresh(&self.keys.consent_tokens(state, grant, *asked_at).0)
     }
 
     /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
@@ -427,30 +436,37 @@ impl TokenService {
         Ok(found)
     }
 
-    async fn renew(&self, refresh: Refresh) -> Result<Option<String>, StoreError> {
-        let Some(token) = refresh.token else { return Ok(None) };
+    /// Whether tokens that should be in this store are not, and the operator has not said that it is the right one.
+    pub async fn is_store_doubted(&self) -> Result<bool, StoreError> {
+        self.doubt.is_raised(self.store.as_ref()).await
+    }
+
+    async fn renew(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
+        let Some(token) = refresh.token else { return Ok(Refreshed::Invalid) };
         let now = self.clock.wall();
         let Some(grant) = self.find_refresh(self.keys.refresh(&token), now).await? else {
-            return Ok(None);
+            let ours = (self.store.as_ref(), self.keys.as_ref());
+            let is_void = self.doubt.is_void(ours, &token, refresh.network, self.clock.as_ref()).await?;
+            return Ok(if is_void { Refreshed::Invalid } else { Refreshed::Doubted });
         };
+        self.doubt.found();
         // First, as what was altered must bring no final answer.
         let meters = self.covered(&grant)?.meters;
-        if grant.client_id.as_ref().is_some_and(|client| *client != refresh.client_id) {
-            return Ok(None);
-        }
         let set = BTreeSet::from_iter;
-        if refresh.meters.is_some_and(|sent| parse_meters(&sent).map(set) != Some(set(meters.clone()))) {
-            return Ok(None);
+        if grant.client_id.as_ref().is_some_and(|client| *client != refresh.client_id)
+            || refresh.meters.is_some_and(|sent| parse_meters(&sent).map(set) != Some(set(meters.clone())))
+        {
+            return Ok(Refreshed::Invalid);
         }
         let access = BearerToken::generate(&mut *self.rng());
         let record = self.access(&access, &grant, now);
         Ok(match self.store.issue(record).await? {
             Written::Applied => {
                 let answer = answer(&access, &token, &meters_text(&meters), record.expires_at.since(now));
-                Some(answer.body_after(Duration::ZERO))
+                Refreshed::Token(answer.body_after(Duration::ZERO))
             }
             // Revoked, or ended, in between.
-            Written::Conflict => None,
+            Written::Conflict => Refreshed::Invalid,
         })
     }
 

@@ -9,7 +9,7 @@ use actors::base::sealed::{RowMark, Sealed};
 use actors::base::store::{Damaged, Written, millis, timestamp};
 use actors::metering::tokens::installation::Installation;
 use actors::metering::tokens::record::GrantRecord;
-use actors::metering::tokens::{ACCESS_MAX, Access, Claim, MeterGrant};
+use actors::metering::tokens::{ACCESS_MAX, Access, CONSENT_MAX, Claim, MeterGrant};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::store::sqlite::columns::{Columns, Sql, columns};
@@ -70,6 +70,12 @@ pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
             accepted_ms INTEGER,
             root        BLOB    NOT NULL
          ) STRICT, WITHOUT ROWID;",
+        // Grants that were revoked, or whose time was over.
+        "CREATE TABLE ended_grant (
+            refresh  BLOB    NOT NULL PRIMARY KEY,
+            until_ms INTEGER NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         CREATE INDEX ended_grant_until ON ended_grant (until_ms);",
     ],
     synchronous: "FULL",
     cache_kib: 8_192,
@@ -112,6 +118,12 @@ pub(super) const DELETE_ACCESS: &str = "DELETE FROM access_token WHERE refresh =
 pub(super) const EXPIRED_GRANTS: &str =
     "SELECT refresh FROM meter_grant WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
 
+const NOTE_ENDED: &str = "INSERT INTO ended_grant (refresh, until_ms) \
+    SELECT refresh, consented_ms + ?2 FROM meter_grant WHERE refresh = ?1 ON CONFLICT DO NOTHING";
+pub(super) const HAS_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant WHERE refresh = ?1) \
+    OR EXISTS (SELECT 1 FROM ended_grant WHERE refresh = ?1)";
+const HAS_HELD: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant) OR EXISTS (SELECT 1 FROM ended_grant)";
+pub(super) const PURGE_ENDED: &str = "DELETE FROM ended_grant WHERE until_ms <= ?1";
 const USE_GRANT: &str = "UPDATE meter_grant SET used_ms = ?2 WHERE refresh = ?1";
 const PROVE_GRANT: &str =
     "UPDATE meter_grant SET unproven = 0, expires_ms = ?2 WHERE refresh = ?1 AND +expires_ms > ?3";
@@ -304,11 +316,24 @@ pub(super) fn purge(db: &Connection, now: Timestamp) -> rusqlite::Result<u64> {
         gone += grants + access;
     }
     gone += db.prepare_cached(PURGE_CLAIMS)?.execute(params![millis(now)])?;
+    gone += db.prepare_cached(PURGE_ENDED)?.execute(params![millis(now)])?;
     Ok(gone as u64)
 }
 
-/// Deletes a grant; how many grants and how many access tokens went.
+/// Whether a grant that is not live has ended here.
+pub(super) fn has_ended(db: &Connection, refresh: TokenHash) -> rusqlite::Result<bool> {
+    db.prepare_cached(HAS_ENDED)?.query_row([refresh.as_bytes()], |row| row.get(0))
+}
+
+/// Whether any grant is or was here.
+pub(super) fn has_held_grants(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row(HAS_HELD, [], |row| row.get(0))
+}
+
+/// Deletes a grant, and notes it; how many grants and how many access tokens went.
 fn delete(db: &Connection, refresh: &[u8]) -> rusqlite::Result<(usize, usize)> {
+    let life = i64::try_from(CONSENT_MAX.as_millis()).unwrap_or(i64::MAX);
+    db.prepare_cached(NOTE_ENDED)?.execute(params![refresh, life])?;
     let access = db.prepare_cached(DELETE_ACCESS)?.execute([refresh])?;
     db.prepare_cached(DELETE_OWNERS)?.execute([refresh])?;
     let grants = db.prepare_cached(DELETE_GRANT)?.execute([refresh])?;

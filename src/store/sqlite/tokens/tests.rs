@@ -113,7 +113,7 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2, 4);
+    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2, 5);
 }
 
 #[test]
@@ -129,6 +129,8 @@ fn every_statement_uses_an_index() {
             (sql::IS_TAKEN, &["PRIMARY KEY (refresh=?)", "PRIMARY KEY (token=?)"]),
             (sql::TRIM_ACCESS, &["PRIMARY KEY (token=?)", "access_token_refresh (refresh=?"]),
             (sql::DELETE_GRANT, &["PRIMARY KEY (refresh=?)"]),
+            (sql::HAS_ENDED, &["meter_grant USING PRIMARY KEY (refresh=?)", "ended_grant USING PRIMARY KEY"]),
+            (sql::PURGE_ENDED, &["ended_grant_until (until_ms<?)"]),
             (sql::DELETE_OWNERS, &["grant_owner_refresh (refresh=?)"]),
             (sql::DELETE_ACCESS, &["access_token_refresh (refresh=?)"]),
             (sql::EXPIRED_GRANTS, &["meter_grant_expires (expires_ms<?)"]),

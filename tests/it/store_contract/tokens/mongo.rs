@@ -74,7 +74,7 @@ fn no_question_scans_the_collection() {
             assert!(store.revoke(grant.refresh).await.expect("an answer"));
         })
         .await;
-        assert_eq!(noted.len(), 5, "{noted:?}");
+        assert_eq!(noted.len(), 6, "{noted:?}");
         for note in noted {
             let examined = (note.get_i32("docsExamined"), note.get_i32("keysExamined"));
             assert!(matches!(examined, (Ok(0..=1), Ok(0..=3))), "{note}");
