@@ -167,6 +167,8 @@ pub struct Observed {
     pub exchanger: Option<ExchangerSnapshot>,
     /// Metering data, if it is relayed.
     pub relay: Option<RelaySnapshot>,
+    /// Grants that were found to be used from two networks in turn, where tokens are ours.
+    pub doubled_grants: Option<u64>,
     /// Lines of the audit record that the store has not taken.
     pub audit_unwritten: usize,
     /// Claims of meters that a box holds, by the v1 page, where tokens are ours.
@@ -231,6 +233,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("refreshes", "Refreshes answered with a token, or by Enedis", plain(&counted.refreshes)),
         counter("consents", "Returns from Enedis by end", Samples::By("end", consents)),
         counter("second_claims", "Claims by the v1 page of meters that a box holds", Samples::One(observed.second_claims)),
+        counter("doubled_grants", "Grants found to be used from two networks in turn", Samples::One(observed.doubled_grants)),
         counter("data_answers", "Questions for metering data by answer", Samples::By("answer", data_answers)),
 
         counter("store_groups", "Groups of writes sent to the store", store(|it| it.commits)),

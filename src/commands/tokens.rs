@@ -182,8 +182,7 @@ impl Installation {
         };
         let mut sum = view::Sum::default();
         while let Some(grant) = grants.try_next().await? {
-            sum.grants += 1;
-            sum.unreadable += u64::from(!view.grant(&grant, &self.keys, out)?);
+            view.grant(&grant, &self.keys, self.clock.now(), &mut sum, out)?;
         }
         sum.is_cut = meter.is_some() && sum.grants >= OF_METER_MAX.into();
         Ok(view.end(&sum, out)?)

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
@@ -17,6 +18,10 @@ use ipnet::IpNet;
 use socket2::SockRef;
 
 use crate::metrics::ConnectionCounts;
+
+/// Longest that a peer takes nothing of what is sent to it: then its connection ends. Its own buffers are full, or it is no
+/// longer there.
+pub const STALLED: Duration = Duration::from_secs(20);
 
 /// All connections of devices and people.
 #[derive(Debug)]
@@ -83,6 +88,10 @@ impl Connections {
         let Ok(peer) = stream.peer_addr() else { return };
         let ip = peer.ip().to_canonical();
         let is_proxy = self.trusted.iter().any(|net| net.contains(&ip));
+        #[cfg(target_os = "linux")]
+        if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(STALLED)) {
+            tracing::debug!(%error, "a connection has no limit to how long its peer takes nothing");
+        }
         let connection = self.enter((!is_proxy).then(|| Network::of(ip)));
         if connection.terms == Terms::Refused {
             // Who sent a request hears that; who did not is not waited for.

@@ -73,7 +73,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     } else {
         authorise(app, metering, request, question.meter).await?
     };
-    let permit = app.shared.large.permit(question);
+    let permit = app.shared.large.permit(question, app.network(request));
     let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
     match metering.relay.read(question, consent).await {
         Relayed::Answer(body) => {
@@ -111,7 +111,7 @@ async fn authorise(
     app.may_look_up(request)?;
     match metering.tokens.open(&token, meter).await {
         Opened::Meter { consented_at: given, expires_at: ends, unproven } => {
-            Ok((Consent { given, ends }, unproven))
+            Ok((Consent { given, ends, is_proven: unproven.is_none() }, unproven))
         }
         Opened::OtherMeters => Err(ApiError::OtherMeter),
         Opened::Nothing => {

@@ -155,6 +155,7 @@ impl Shared {
             registry: self.system.registry.snapshot().await.ok(),
             writer: self.system.writer.snapshot().await.ok(),
             exchanger: self.system.exchanger.snapshot().await.ok(),
+            doubled_grants: self.system.metering.as_ref().map(|metering| metering.tokens.doubled()),
             audit_unwritten: self.system.audit.unwritten(),
             second_claims: self.system.metering.as_ref().map(|metering| metering.tokens.second_claims()),
             relay: match &self.system.metering {

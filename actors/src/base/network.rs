@@ -38,7 +38,8 @@ impl Network {
         Self::from_bits(number.cast_unsigned())
     }
 
-    const fn is_v4(self) -> bool {
+    /// Whether it is an IPv4 address.
+    pub const fn is_v4(self) -> bool {
         self.0.get() >> 32 == 0
     }
 
@@ -51,6 +52,13 @@ impl Network {
     #[must_use]
     pub fn widest(self) -> Self {
         self.wider().map_or(self, |[_, widest]| widest)
+    }
+
+    /// What a provider has around it, or nearly: the IPv6 /32, the IPv4 /16.
+    #[must_use]
+    pub const fn provider(self) -> Self {
+        let host = if self.is_v4() { 0xffff } else { 0xffff_ffff };
+        Self::from_bits(self.0.get() & !host)
     }
 
     /// As a person who has nothing to do with it may see it: without the last number of an IPv4 address, and the first
@@ -109,5 +117,8 @@ mod tests {
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("2001:db8:0:1::").wider(), of("2001:db8:0:ff::").wider());
         assert_eq!(of("10.0.0.1").wider(), None);
+        assert_eq!(of("198.51.7.1").provider(), of("198.51.0.0"));
+        assert_eq!(of("2001:db8:1::").provider(), of("2001:db8:2::").provider());
+        assert_ne!(of("2001:db8::").provider(), of("2001:db9::").provider());
     }
 }

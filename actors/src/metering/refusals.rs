@@ -139,7 +139,8 @@ const OUTAGE_MIN: usize = 3;
 const METERS_MAX: usize = 100_000;
 const DAY_SECS: u64 = 86_400;
 
-/// How many meters Enedis has answered for and how many it has refused, in this day and the one before. Owners withdraw
+/// How many meters Enedis has answered for and how many it has refused, in this day and the one before. Meters that only a
+/// browser named do not count before Enedis has answered for them: a stranger can invent as many as he likes. Owners withdraw
 /// one by one; if Enedis refuses many meters and answers for few, the fault is not theirs, and no refusal is believed.
 #[derive(Debug, Default)]
 pub struct OutageDetector {

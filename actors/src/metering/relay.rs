@@ -372,20 +372,22 @@ pub struct Consent {
     pub given: Timestamp,
     /// When it ends, and what is remembered with it.
     pub ends: Timestamp,
+    /// Unless only the browser says that it is for this meter.
+    pub is_proven: bool,
 }
 
 /// One whose end is not known.
 impl From<Timestamp> for Consent {
     fn from(given: Timestamp) -> Self {
-        Self { given, ends: Timestamp::from_millis(u64::MAX) }
+        Self { given, ends: Timestamp::from_millis(u64::MAX), is_proven: true }
     }
 }
 
 impl MeterRelayHandle {
     /// Answers `request`, of a box with this consent of its owner.
     pub async fn read(&self, request: MeterRequest, consent: impl Into<Consent>) -> Relayed {
-        let Consent { given: consented, ends } = consent.into();
-        let question = Question { request, consented, ends };
+        let Consent { given: consented, ends, is_proven } = consent.into();
+        let question = Question { request, consented, ends, is_proven };
         let asked = self.admission.ask(|reply| self.addr.do_send(ReadMeter { question, reply })).await;
         asked.unwrap_or_else(|error| match error {
             AskError::Overloaded | AskError::Timeout => Relayed::Busy { retry_after: WAIT },

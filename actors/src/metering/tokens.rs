@@ -11,6 +11,7 @@
 //! strict rotation would lock it out. Access tokens given before stay good until they end.
 
 pub mod installation;
+pub mod places;
 pub mod record;
 pub mod service;
 mod unknown;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use rand::Rng;
 
 use self::installation::Installation;
+use self::places::Places;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{BrowserHash, GrantHash, Keyring, MeterHash, TokenHash};
 use crate::base::meter::{Meter, meters_text, parse_meters};
@@ -75,6 +77,8 @@ pub struct MeterGrant {
     pub unproven: bool,
     /// When its box last asked for an access token; `None`: not since the consent.
     pub used_at: Option<Timestamp>,
+    /// From where.
+    pub places: Places,
 }
 
 /// Whose an authorisation of the v2 page is: the first who brings it back has it.
@@ -149,9 +153,9 @@ pub trait TokenStore: Send + Sync + 'static {
     /// which case nothing is changed.
     async fn add(&self, grant: MeterGrant, access: Option<Access>) -> Result<Written, StoreError>;
 
-    /// Stores one more access token of a grant that has not expired at `access.issued_at`, which was used then; beyond
-    /// [`ACCESS_MAX`] the oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
-    async fn issue(&self, access: Access) -> Result<Written, StoreError>;
+    /// Stores one more access token of a grant that has not expired at `access.issued_at`, which was used then, in all from
+    /// these `places`; beyond [`ACCESS_MAX`] the oldest ones of the grant are deleted. `Conflict` if there is no such grant (any more).
+    async fn issue(&self, access: Access, places: Places) -> Result<Written, StoreError>;
 
     /// The grant of a refresh token, by its hash.
     async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError>;
@@ -233,6 +237,7 @@ impl Terms {
             network: None,
             unproven: false,
             used_at: None,
+            places: Places::default(),
         }
     }
 }
@@ -312,6 +317,7 @@ mod tests {
             network: None,
             unproven: false,
             used_at: None,
+            places: Places::default(),
         };
         assert_eq!(grant.covered(&keys), Some(Covered { meters: vec![meter], ends_at: None }));
         for other in [

@@ -21,6 +21,7 @@ use crate::metering::civil::moment_text;
 use crate::metering::request::{DayRange, MeterRequest, Resource};
 use crate::metering::resource_server::{Point, Reading};
 use crate::metering::tokens::installation::Installation;
+use crate::metering::tokens::places::Places;
 use crate::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin};
 
 /// The present of every sample. Far ahead of any database's own clock, so that no database deletes a sample as
@@ -159,6 +160,7 @@ impl Samples {
             network: self.rng.random_bool(0.7).then(|| Network::from_number(self.rng.random_range(1..4))),
             unproven: self.rng.random_bool(0.4),
             used_at: None,
+            places: Places::default(),
         }
     }
 

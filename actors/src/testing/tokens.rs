@@ -20,6 +20,7 @@ use crate::base::keyring::{MeterHash, TokenHash};
 use crate::base::meter::METERS_MAX;
 use crate::base::sealed::Sealed;
 use crate::base::store::Written;
+use crate::metering::tokens::places::Places;
 use crate::metering::tokens::{ACCESS_MAX, Access, MeterGrant, OF_METER_MAX, Origin, TokenStore};
 
 type Store = Arc<dyn TokenStore>;
@@ -30,12 +31,12 @@ async fn add(store: &Store, grant: &MeterGrant, access: Option<Access>) -> Writt
 }
 
 async fn issue(store: &Store, access: Access) -> Written {
-    store.issue(access).await.expect("the store takes the token")
+    store.issue(access, Places::default()).await.expect("the store takes the token")
 }
 
 /// A grant as it was stored: when it was used is compared with the model's.
 fn as_stored(grant: MeterGrant) -> MeterGrant {
-    MeterGrant { used_at: None, ..grant }
+    MeterGrant { used_at: None, places: Places::default(), ..grant }
 }
 
 async fn by_refresh_at(store: &Store, refresh: TokenHash, now: Timestamp) -> Option<MeterGrant> {

@@ -315,6 +315,26 @@ fn of_a_meters_grants_the_longest_unused_ends_first() {
 }
 
 #[test]
+fn a_grant_that_two_boxes_use_in_turn_is_counted_once() {
+    universe(async |universe| {
+        let tokens = service(universe, &TokenModel::default(), 1);
+        let given = give(&tokens, &consented(universe, 1, &[meter(1)])).await;
+        for n in 0..8 {
+            let address = if n % 2 == 0 { "198.51.100.7" } else { "203.0.113.9" };
+            let network = Network::of(address.parse().unwrap());
+            let token = BearerToken::parse(&given.refresh.expose());
+            let refreshed = tokens.refresh(Refresh { token, client_id: "c".into(), network, meters: None });
+            assert!(
+                matches!(refreshed.await, Refreshed::Token(_)),
+                "both are served: either may be the owner's"
+            );
+            assert_eq!(tokens.doubled(), u64::from(n >= 3), "{n}");
+            pass(12 * 3_600).await;
+        }
+    });
+}
+
+#[test]
 fn an_authorisation_is_one_boxs() {
     universe(async |universe| {
         let tokens = service(universe, &TokenModel::default(), 1);

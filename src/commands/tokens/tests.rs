@@ -7,7 +7,9 @@ use actors::base::clock::{ManualClock, Timestamp};
 use actors::base::code::BearerToken;
 use actors::base::keyring::{Keyring, TokenHash};
 use actors::base::meter::parse_meters;
-use actors::metering::tokens::{Origin, Terms, TokenStore};
+use actors::base::network::Network;
+use actors::metering::tokens::places::Places;
+use actors::metering::tokens::{Access, Origin, Terms, TokenStore};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
@@ -90,6 +92,28 @@ async fn a_listing_goes_through_all_pages_and_leaves_out_what_has_ended() {
 }
 
 #[tokio::test]
+async fn a_grant_in_two_places_is_marked() {
+    let world = World::new();
+    let id = world.grant(1, Some("box"), METER).await;
+    let (mut places, refresh) =
+        (Places::default(), TokenHash::from_slice(&hex::decode(id).unwrap()).unwrap());
+    for address in ["198.51.100.7", "203.0.113.9"].repeat(2) {
+        places.used_from(Network::of(address.parse().unwrap()), NOW);
+    }
+    let expires_at = NOW + Duration::from_secs(10);
+    let keys = &world.installation.keys;
+    let access = Access::new(keys, TokenHash::from([9; 16]), refresh, NOW, expires_at);
+    world.store.issue(access, places).await.unwrap();
+    let shown = world.list(None, TABLE).await;
+    assert!(
+        shown.contains("1: …1234  (two places)") && shown.contains("1 used from two networks"),
+        "{shown}"
+    );
+    let json = world.list(None, JSON).await;
+    assert!(json.contains(r#""used_from":"203.0.113.…","two_places":true"#), "{json}");
+}
+
+#[tokio::test]
 async fn a_grant_is_shown_without_its_meters_unless_asked_for() {
     let mut world = World::new();
     let id = &world.grant(1, Some("box\u{1b}[2J"), BOTH).await[..16];
@@ -106,7 +130,8 @@ async fn a_grant_is_shown_without_its_meters_unless_asked_for() {
     let objects: Vec<_> = objects.collect();
     let expected = serde_json::json!({
         "id": id, "client_id": null, "origin": "imported", "consented_at": "2027-01-15T08:00:00Z",
-        "expires_at": "2027-01-15T08:01:00Z", "meter_count": 1, "meters": ["…1234"]
+        "expires_at": "2027-01-15T08:01:00Z", "used_at": null, "used_from": null, "two_places": false,
+        "meter_count": 1, "meters": ["…1234"]
     });
     assert!(objects.len() == 2 && objects.contains(&expected), "{shown}");
     let full = world.list(Some(OTHER), View { show_meters: true, ..JSON }).await;

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use actors::base::clock::Timestamp;
 use actors::base::keyring::Keyring;
 use actors::base::meter::Meter;
+use actors::base::network::Network;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX, Origin};
 use serde::Serialize;
 
@@ -24,6 +25,8 @@ pub struct Sum {
     pub grants: u64,
     /// Those whose meters could not be read.
     pub unreadable: u64,
+    /// Those that seem to be held by two boxes.
+    pub double: u64,
     /// Whether there may be more.
     pub is_cut: bool,
 }
@@ -35,6 +38,10 @@ struct Object<'a> {
     origin: &'static str,
     consented_at: String,
     expires_at: String,
+    used_at: Option<String>,
+    used_from: Option<String>,
+    /// Whether two boxes seem to hold it.
+    two_places: bool,
     meter_count: usize,
     /// Last digits or whole numbers; null if they cannot be read.
     meters: Option<Vec<String>>,
@@ -49,19 +56,32 @@ impl View {
         line(out, ["ID", "ORIGIN", "CONSENTED", "EXPIRES", "CLIENT", "METERS"])
     }
 
-    /// One grant; answers whether its meters could be read.
-    pub fn grant(self, grant: &MeterGrant, keys: &Keyring, out: &mut impl Write) -> io::Result<bool> {
+    /// One grant.
+    pub fn grant(
+        self,
+        grant: &MeterGrant,
+        keys: &Keyring,
+        now: Timestamp,
+        sum: &mut Sum,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let id = hex::encode(&grant.refresh.as_bytes()[..ID_SHOWN / 2]);
         let covered = grant.covered(keys);
         let meters =
             covered.map(|covered| covered.meters.iter().map(|meter| self.meter(*meter)).collect::<Vec<_>>());
-        let is_readable = meters.is_some();
+        let two_places = grant.places.is_double(now);
+        sum.grants += 1;
+        sum.unreadable += u64::from(meters.is_none());
+        sum.double += u64::from(two_places);
         let shown = Object {
             id: &id,
             client_id: grant.client_id.as_deref(),
             origin: origin(grant.origin),
             consented_at: iso(grant.consented_at),
             expires_at: iso(grant.expires_at),
+            used_at: grant.used_at.map(iso),
+            used_from: grant.places.last().map(Network::shown),
+            two_places,
             meter_count: grant.owners.len(),
             meters,
         };
@@ -71,10 +91,11 @@ impl View {
         } else {
             let client = shown.client_id.map_or_else(|| "any".to_owned(), printable);
             let numbers = shown.meters.map_or_else(|| "unreadable".to_owned(), |meters| meters.join(" "));
-            let meters = format!("{}: {numbers}", shown.meter_count);
+            let mark = if two_places { "  (two places)" } else { "" };
+            let meters = format!("{}: {numbers}{mark}", shown.meter_count);
             line(out, [&id, shown.origin, &shown.consented_at, &shown.expires_at, &client, &meters])?;
         }
-        Ok(is_readable)
+        Ok(())
     }
 
     /// What stands below the grants.
@@ -88,6 +109,10 @@ impl View {
                 out,
                 "only the newest {OF_METER_MAX} of this meter are listed; revoke --meter ends all"
             )?;
+        }
+        if sum.double > 0 {
+            let n = sum.double;
+            writeln!(out, "{n} used from two networks in turn: two boxes may hold them (docs/security.md)")?;
         }
         let n = sum.unreadable;
         if n > 0 {

@@ -11,6 +11,7 @@ use actors::base::sealed::Sealed;
 use actors::base::store::Damaged;
 use actors::device_flow::session::{Consent, Phase, Request, Session};
 use actors::metering::cache::CacheEntry;
+use actors::metering::tokens::places::Places;
 use actors::metering::tokens::{Access, MeterGrant, Origin};
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
 
@@ -129,6 +130,7 @@ fn grants_are_inserted_and_read_field_by_field() {
         network: None,
         unproven: false,
         used_at: None,
+        places: Places::default(),
     };
     let access = Access {
         token: TokenHash::from([5; 16]),

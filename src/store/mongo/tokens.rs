@@ -23,6 +23,7 @@ use actors::base::network::Network;
 use actors::base::sealed::{RowMark, Sealed};
 use actors::base::store::{Damaged, StoreError, Written, millis, timestamp};
 use actors::metering::tokens::installation::Installation;
+use actors::metering::tokens::places::Places;
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{
     ACCESS_MAX, Access, CONSENT_MAX, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore,
@@ -137,7 +138,7 @@ impl TokenStore for MongoTokens {
         self.change(async move { grants.insert_one(document).await.map(|_| Written::Applied) }).await
     }
 
-    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
+    async fn issue(&self, access: Access, places: Places) -> Result<Written, StoreError> {
         let grants = self.grants.clone();
         let filter = doc! {
             "_id": binary(access.refresh),
@@ -149,7 +150,7 @@ impl TokenStore for MongoTokens {
         let keep = -i64::from(ACCESS_MAX);
         let update = doc! {
             "$push": { "access": { "$each": [token(access)], "$slice": keep } },
-            "$set": { "used_ms": millis(access.issued_at) },
+            "$set": { "used_ms": millis(access.issued_at), "places": places.to_bytes().map(binary) },
         };
         let issue = async move { grants.update_one(filter, update).await.map(|done| written(&done)) };
         self.change(issue).await

@@ -17,6 +17,7 @@ use actors::base::network::Network;
 use actors::base::sealed::Sealed;
 use actors::base::store::{StoreError, Written, millis};
 use actors::metering::tokens::installation::Installation;
+use actors::metering::tokens::places::Places;
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{Access, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore};
 use async_trait::async_trait;
@@ -59,8 +60,8 @@ impl TokenStore for SqliteTokens {
         self.workers.write(move |db| transact(db, |db| sql::add(db, &grant, access))).await
     }
 
-    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
-        self.workers.write(move |db| transact(db, |db| sql::issue(db, access))).await
+    async fn issue(&self, access: Access, places: Places) -> Result<Written, StoreError> {
+        self.workers.write(move |db| transact(db, |db| sql::issue(db, access, places))).await
     }
 
     async fn find_refresh(&self, token: TokenHash, now: Timestamp) -> Result<Option<MeterGrant>, StoreError> {

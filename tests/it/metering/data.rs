@@ -1,6 +1,10 @@
 //! Metering data: the same values from either API, and how few calls they cost.
 
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use testkit::enedis::{Endpoint, Meters, Options, Resource};
 
 use super::{Linked, METER, get, link, question, world, yesterday};
@@ -116,6 +120,43 @@ async fn many_large_answers_at_once_are_not_made() {
     assert!(again.body.len() > 100_000);
     assert_eq!(linked.read(&world, Resource::ConsumptionCurve, day, 1).await.status, 200);
     assert!(world.enedis.counts().data_requests() <= 12);
+}
+
+/// Two connections hold both places of a meter, and take nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_gives_its_places_back() {
+    let world = world(Store::Sqlite, 1).await;
+    let linked = link(&world).await;
+    let large = question(Resource::ConsumptionCurve, &linked.meters, yesterday(&world.enedis).plus(-62), 63);
+    let token = &linked.tokens.access;
+    assert_eq!(get(&world, &large, Some(token)).await.status, 200);
+    let address = world.server.base_url().trim_start_matches("http://").to_socket_addrs().unwrap();
+    let address = address.into_iter().find(SocketAddr::is_ipv4).unwrap();
+    let stalled: Vec<_> = (0..2)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            // Small buffers on either side.
+            socket.set_recv_buffer_size(2_048).unwrap();
+            socket.set_tcp_mss(600).unwrap();
+            socket.connect(&address.into()).unwrap();
+            let head = format!(
+                "GET /data/proxy{large} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+            );
+            (&socket).write_all(head.as_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    eventually("both places are taken", || async {
+        let answer = get(&world, &large, Some(token)).await;
+        (answer.status == 429).then_some(())
+    })
+    .await;
+    eventually("there is room again", || async {
+        let answer = get(&world, &large, Some(token)).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    drop(stalled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! Tokens of our own: their shape, their refresh, and what a kill leaves of them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use ::mongodb::Client;
 use ::mongodb::bson::{DateTime, Document, doc};
 use testkit::device::Tokens;
@@ -8,7 +10,7 @@ use testkit::http::Answer;
 use testkit::person::Choice;
 
 use super::{Linked, METER, deliver, get, link, question, world, yesterday};
-use crate::fixture::{CLIENT, PATIENCE, Plan, Store};
+use crate::fixture::{CLIENT, PATIENCE, Plan, Store, each};
 use crate::journey::on_both_stores;
 
 on_both_stores!(
@@ -221,6 +223,26 @@ async fn a_token_of_the_php_server_goes_on_working(store: Store) {
 
 fn in_hours(hours: i64) -> DateTime {
     DateTime::from_millis(DateTime::now().timestamp_millis() + hours * 3_600_000)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_access_tokens_are_looked_up_so_often() {
+    let world = world(Store::Sqlite, 1).await;
+    let linked = link(&world).await;
+    let ask = question(Resource::MaxPower, METER, yesterday(&world.enedis), 1);
+    let refused = AtomicUsize::new(0);
+    each(0..1_500, async |n| {
+        let answer = get(&world, &ask, Some(&format!("{n:064x}"))).await;
+        assert!(matches!(answer.status, 401 | 503), "never final: {}", answer.body);
+        refused.fetch_add(usize::from(answer.status == 503), Ordering::Relaxed);
+    })
+    .await;
+    let looked_up = 1_500 - refused.into_inner();
+    assert!((600..1_400).contains(&looked_up), "{looked_up}");
+    // Whoever comes from elsewhere is served.
+    let request = reqwest::Client::new().get(world.url(&format!("/data/proxy{ask}")));
+    let request = request.bearer_auth(&linked.tokens.access).header("x-forwarded-for", "192.0.2.2");
+    assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

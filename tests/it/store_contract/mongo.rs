@@ -8,6 +8,7 @@ use std::time::Duration;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::store::{SessionKey, SessionStore, Write};
 use actors::metering::cache::MeterCache as _;
+use actors::metering::tokens::places::Places;
 use actors::metering::tokens::{CONSENT_MAX, TokenStore as _};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::OpenError;
@@ -232,7 +233,7 @@ fn a_dead_server_is_an_error() {
         let of_tokens = async {
             let outcomes = [
                 tokens.add(samples.meter_grant(), None).await.map(drop),
-                tokens.issue(samples.access(&grant, NOW)).await.map(drop),
+                tokens.issue(samples.access(&grant, NOW), Places::default()).await.map(drop),
                 tokens.find_refresh(grant.refresh, NOW).await.map(drop),
                 tokens.revoke(grant.refresh).await.map(drop),
             ];

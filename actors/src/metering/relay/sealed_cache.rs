@@ -71,6 +71,8 @@ pub struct Question {
     pub request: MeterRequest,
     pub consented: Timestamp,
     pub ends: Timestamp,
+    /// Enedis has confirmed the consent, or answered for one of its meters.
+    pub is_proven: bool,
 }
 
 impl SealedCache {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::places::Places;
 use super::{MeterGrant, Origin};
 use crate::base::keyring::{MeterHash, TokenHash};
 use crate::base::meter::METERS_MAX;
@@ -45,6 +46,9 @@ pub struct GrantRecord<Date = i64> {
     /// When its box last asked for an access token.
     #[serde(default)]
     pub used_ms: Option<i64>,
+    /// From where, as [`Places::to_bytes`].
+    #[serde(default, with = "serde_bytes")]
+    pub places: Option<Vec<u8>>,
 }
 
 impl<Date> GrantRecord<Date> {
@@ -61,6 +65,7 @@ impl<Date> GrantRecord<Date> {
             network: grant.network.map(Network::number),
             unproven: grant.unproven,
             used_ms: grant.used_at.map(millis),
+            places: grant.places.to_bytes(),
         }
     }
 
@@ -79,6 +84,7 @@ impl<Date> GrantRecord<Date> {
             network: self.network.map(Network::from_number),
             unproven: self.unproven,
             used_at: self.used_ms.map(timestamp),
+            places: self.places.map_or_else(Places::default, |bytes| Places::from_bytes(&bytes)),
         })
     }
 }
@@ -107,6 +113,8 @@ mod tests {
 
     #[test]
     fn a_grant_reads_back_and_damage_is_named() {
+        let mut places = Places::default();
+        places.used_from(Network::LOCALHOST, Timestamp::from_millis(6));
         let grant = MeterGrant {
             refresh: TokenHash::from_slice(&[1; 16]).unwrap(),
             client_id: Some("box".into()),
@@ -118,6 +126,7 @@ mod tests {
             network: Some(Network::LOCALHOST),
             unproven: true,
             used_at: Some(Timestamp::from_millis(6)),
+            places,
         };
         let record = GrantRecord::of(&grant, |ms| ms);
         assert_eq!(record.clone().grant(|ms| ms), Ok(grant));

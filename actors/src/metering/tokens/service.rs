@@ -43,6 +43,7 @@ pub struct TokenService {
     rng: Mutex<StdRng>,
     second_claims: AtomicU64,
     doubt: Doubt,
+    doubled: AtomicU64,
 }
 
 /// A box asks for a new access token (RFC 6749 section 6).
@@ -167,8 +168,19 @@ impl TokenService {
         life: Duration,
         seed: [u8; 32],
     ) -> Arc<Self> {
-        let (rng, second_claims) = (Mutex::new(StdRng::from_seed(seed)), AtomicU64::new(0));
-        Arc::new(Self { store, audit, keys, clock, life, rng, second_claims, doubt: Doubt::default() })
+        let rng = Mutex::new(StdRng::from_seed(seed));
+        let (second_claims, doubled) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self {
+            store,
+            audit,
+            keys,
+            clock,
+            life,
+            rng,
+            second_claims,
+            doubt: Doubt::default(),
+            doubled,
+        })
     }
 
     /// Gives the first tokens of a consent. Durable before the answer; the answer holds `usage_points_id`. Given again for
@@ -405,6 +417,11 @@ impl TokenService {
         self.keys.refresh(&self.keys.consent_tokens(state, grant, *asked_at).0)
     }
 
+    /// How many grants were found to be used from two networks in turn, since the start.
+    pub fn doubled(&self) -> u64 {
+        self.doubled.load(Ordering::Relaxed)
+    }
+
     /// Whether a box holds a live grant for a meter of this consent, other than the one it was given itself.
     pub async fn is_held(&self, consented: &Consented) -> Result<bool, StoreError> {
         let own = self.own(consented);
@@ -460,8 +477,15 @@ impl TokenService {
         }
         let access = BearerToken::generate(&mut *self.rng());
         let record = self.access(&access, &grant, now);
-        Ok(match self.store.issue(record).await? {
+        let mut places = grant.places;
+        let is_doubled = places.used_from(refresh.network, now);
+        Ok(match self.store.issue(record, places).await? {
             Written::Applied => {
+                if is_doubled {
+                    self.doubled.fetch_add(1, Ordering::Relaxed);
+                    let (grant, network) = (grant.refresh, refresh.network);
+                    tracing::warn!(?grant, %network, "a grant is used from two networks in turn");
+                }
                 let answer = answer(&access, &token, &meters_text(&meters), record.expires_at.since(now));
                 Refreshed::Token(answer.body_after(Duration::ZERO))
             }

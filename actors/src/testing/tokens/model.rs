@@ -17,6 +17,7 @@ use crate::base::network::Network;
 use crate::base::sealed::{RowMark, Sealed};
 use crate::base::store::{StoreError, Written};
 use crate::metering::tokens::installation::Installation;
+use crate::metering::tokens::places::Places;
 use crate::metering::tokens::{
     ACCESS_MAX, Access, CONSENT_MAX, Claim, GrantPage, MeterGrant, OF_METER_MAX, TokenStore,
 };
@@ -64,7 +65,7 @@ impl Inner {
         Written::Applied
     }
 
-    fn issue(&mut self, access: Access) -> Written {
+    fn issue(&mut self, access: Access, places: Places) -> Written {
         let live = self.grant(access.refresh, access.issued_at).is_some();
         if !live || self.access.contains_key(&access.token) {
             return Written::Conflict;
@@ -77,7 +78,7 @@ impl Inner {
         }
         self.access.insert(access.token, access);
         if let Some(grant) = self.grants.get_mut(&access.refresh) {
-            grant.used_at = Some(access.issued_at);
+            (grant.used_at, grant.places) = (Some(access.issued_at), places);
         }
         Written::Applied
     }
@@ -142,8 +143,8 @@ impl TokenStore for Model {
         Ok(self.0.lock()?.add(grant, access))
     }
 
-    async fn issue(&self, access: Access) -> Result<Written, StoreError> {
-        Ok(self.0.lock()?.issue(access))
+    async fn issue(&self, access: Access, places: Places) -> Result<Written, StoreError> {
+        Ok(self.0.lock()?.issue(access, places))
     }
 
     async fn find_refresh(
@@ -270,7 +271,11 @@ pub async fn agrees_with_a_model<P: Place<dyn TokenStore>>((_, store, mut sample
                 let access = rng.random_bool(0.7).then_some(access);
                 same!(n, [store, model].add(grant, access));
             }
-            4..=14 => same!(n, [store, model].issue(access)),
+            4..=14 => {
+                let mut places = Places::default();
+                places.used_from(Network::from_number(rng.random_range(1..9)), now);
+                same!(n, [store, model].issue(access, places));
+            }
             15 => same!(n, [store, model].revoke(refresh)),
             16 => {
                 // How much goes is each one's own: access tokens that have expired may stay.

@@ -8,6 +8,7 @@ use actors::base::network::Network;
 use actors::base::sealed::{RowMark, Sealed};
 use actors::base::store::{Damaged, Written, millis, timestamp};
 use actors::metering::tokens::installation::Installation;
+use actors::metering::tokens::places::Places;
 use actors::metering::tokens::record::GrantRecord;
 use actors::metering::tokens::{ACCESS_MAX, Access, CONSENT_MAX, Claim, MeterGrant};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -76,6 +77,8 @@ pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
             until_ms INTEGER NOT NULL
          ) STRICT, WITHOUT ROWID;
          CREATE INDEX ended_grant_until ON ended_grant (until_ms);",
+        // From where it was used.
+        "ALTER TABLE meter_grant ADD COLUMN places BLOB;",
     ],
     synchronous: "FULL",
     cache_kib: 8_192,
@@ -83,6 +86,7 @@ pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
 
 columns!(GrantRecord as "meter_grant":
     refresh, client_id, meters, owners, consented_ms, expires_at = "expires_ms", origin, network, unproven, used_ms,
+    places,
 );
 
 // A CROSS JOIN is done in the order it is written in, and a sign before a column keeps its index out of the plan.
@@ -124,7 +128,7 @@ pub(super) const HAS_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant WHE
     OR EXISTS (SELECT 1 FROM ended_grant WHERE refresh = ?1)";
 const HAS_HELD: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant) OR EXISTS (SELECT 1 FROM ended_grant)";
 pub(super) const PURGE_ENDED: &str = "DELETE FROM ended_grant WHERE until_ms <= ?1";
-const USE_GRANT: &str = "UPDATE meter_grant SET used_ms = ?2 WHERE refresh = ?1";
+const USE_GRANT: &str = "UPDATE meter_grant SET used_ms = ?2, places = ?3 WHERE refresh = ?1";
 const PROVE_GRANT: &str =
     "UPDATE meter_grant SET unproven = 0, expires_ms = ?2 WHERE refresh = ?1 AND +expires_ms > ?3";
 pub(super) const COUNT_UNPROVEN: &str =
@@ -163,14 +167,14 @@ pub(super) fn add(db: &Connection, grant: &MeterGrant, access: Option<Access>) -
 }
 
 /// Stores one more access token of a live grant.
-pub(super) fn issue(db: &Connection, access: Access) -> rusqlite::Result<Written> {
+pub(super) fn issue(db: &Connection, access: Access, places: Places) -> rusqlite::Result<Written> {
     let grant = GrantRecord::find_one(db, &BY_REFRESH, access.refresh.as_bytes(), access.issued_at)?;
     if grant.is_none() || !insert_access(db, access)? {
         return Ok(Written::Conflict);
     }
     let (refresh, token) = (access.refresh.as_bytes(), access.token.as_bytes());
     db.prepare_cached(TRIM_ACCESS)?.execute(params![refresh, token, ACCESS_MAX - 1])?;
-    db.prepare_cached(USE_GRANT)?.execute(params![refresh, millis(access.issued_at)])?;
+    db.prepare_cached(USE_GRANT)?.execute(params![refresh, millis(access.issued_at), places.to_bytes()])?;
     Ok(Written::Applied)
 }
 

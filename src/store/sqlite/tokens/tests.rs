@@ -54,7 +54,10 @@ fn a_file_that_cannot_be_written_aborts_and_recovers() {
         // Nor does a transaction that was left open stop the store.
         store.workers.probe(|db| db.execute_batch("BEGIN IMMEDIATE; DELETE FROM meter_grant")).await;
         assert_eq!(store.add(grant.clone(), None).await.expect("stored"), Written::Applied);
-        assert_eq!(store.issue(samples.access(&grant, NOW)).await.expect("stored"), Written::Applied);
+        assert_eq!(
+            store.issue(samples.access(&grant, NOW), Places::default()).await.expect("stored"),
+            Written::Applied
+        );
     });
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actors::base::store::Written;
 use actors::metering::tokens::TokenStore;
+use actors::metering::tokens::places::Places;
 use actors::testing::{NOW, Samples, block_on};
 use device_flow_proxy::config::StoreConfig;
 use device_flow_proxy::store::Stores;
@@ -70,7 +71,7 @@ fn no_question_scans_the_collection() {
             assert!(store.find_access(access.token, NOW).await.expect("an answer").is_some());
             assert_eq!(store.of_meter(grant.owners[0], NOW).await.expect("an answer").len(), 1);
             let further = samples.access(&grant, NOW);
-            assert_eq!(store.issue(further).await.expect("an answer"), Written::Applied);
+            assert_eq!(store.issue(further, Places::default()).await.expect("an answer"), Written::Applied);
             assert!(store.revoke(grant.refresh).await.expect("an answer"));
         })
         .await;
@@ -92,7 +93,7 @@ fn no_answer_is_wrong_while_the_line_breaks() {
         if added.is_err() {
             return vec![(first, added)];
         }
-        vec![(first, added), (second, store.issue(second).await)]
+        vec![(first, added), (second, store.issue(second, Places::default()).await)]
     };
     block_on(async {
         for mongod in [Mongod::shared(Kind::Standalone), Mongod::shared(Kind::ReplicaSet)] {

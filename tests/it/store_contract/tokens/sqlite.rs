@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actors::base::store::{StoreError, Written};
+use actors::metering::tokens::places::Places;
 use actors::metering::tokens::{MeterGrant, TokenStore};
 use actors::testing::{NOW, Place, Samples, block_on};
 use device_flow_proxy::store::OpenError;
@@ -63,7 +64,7 @@ fn an_acknowledged_revocation_is_on_disk() {
         for grant in &grants {
             assert_eq!(store.add(grant.clone(), None).await.expect("stored"), Written::Applied);
         }
-        assert_eq!(store.issue(access).await.expect("stored"), Written::Applied);
+        assert_eq!(store.issue(access, Places::default()).await.expect("stored"), Written::Applied);
         assert!(store.revoke(grants[0].refresh).await.expect("revoked"));
         for file in ["tokens.sqlite", "tokens.sqlite-wal"] {
             std::fs::copy(place.path().join(file), copy.path().join(file)).expect("a copy");

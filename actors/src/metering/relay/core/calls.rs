@@ -237,7 +237,9 @@ impl Core {
         }
         // Of nobody's question it is kept for a day.
         let ends = asked().map(|waiting| waiting.question.ends).max().unwrap_or(self.wall + A_DAY);
-        let question = Question { request: call, consented, ends };
+        // Anybody can invent a meter that Enedis refuses.
+        let is_proven = asked().any(|waiting| waiting.question.is_proven);
+        let question = Question { request: call, consented, ends, is_proven };
         let outcome = self.remember(question, narrow, &known, verdict);
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {
@@ -375,7 +377,9 @@ impl Core {
                 own.refused(self.wall);
                 let one_sided = own.is_one_sided(&other);
                 if !one_sided {
-                    self.outages.refused(meter, self.wall);
+                    if asked.is_proven {
+                        self.outages.refused(meter, self.wall);
+                    }
                     if self.outages.is_outage(self.wall) {
                         own = before;
                         own.put_off(self.wall);

@@ -93,8 +93,12 @@ impl World {
     }
 
     fn ask(&mut self, request: MeterRequest, consented: Timestamp) -> u64 {
+        self.put(Question { request, consented, ends: FOREVER, is_proven: true })
+    }
+
+    fn put(&mut self, question: Question) -> u64 {
         self.asked += 1;
-        self.tell(Event::Asked { id: self.asked, question: Question { request, consented, ends: FOREVER } });
+        self.tell(Event::Asked { id: self.asked, question });
         self.asked
     }
 
@@ -263,6 +267,25 @@ fn refusals_of_many_are_an_outage_and_nobody_is_believed() {
             assert!(told.is_some() && told != withdrawn, "meter {n} on day {day}: {told:?}");
         }
     }
+}
+
+#[test]
+fn meters_that_a_stranger_invents_are_no_outage() {
+    let mut world = World::new(ApiMode::New, 1_000);
+    let mut told = None;
+    for day in 0..4 {
+        world.now = START + DAY * day;
+        for n in 10..30 {
+            let request = until_yesterday(n, 1, world.now);
+            world.put(Question { request, consented: LONG_AGO, ends: FOREVER, is_proven: false });
+            world.end(refused());
+            world.pass(Duration::from_secs(1));
+        }
+        let id = world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
+        world.end(refused());
+        told = world.answer(id);
+    }
+    assert_eq!(told, Some(Relayed::Error(DataError::no_consent())), "an owner's withdrawal is believed");
 }
 
 #[test]
