@@ -319,6 +319,8 @@ fn serve(
     let server = HttpServer::new(factory)
         .workers(workers)
         .keep_alive(KEEP_ALIVE)
+        // Who says that nothing more will come has gone: what was not begun for it is not begun.
+        .h1_allow_half_closed(false)
         .max_connections(max)
         .on_connect(move |io, beside| connections.accept(io, beside))
         .disable_signals()

@@ -73,17 +73,21 @@ impl Installation {
         Ok(cache.forget(self.keys.cache(&owner_text(meter))).await?)
     }
 
-    /// Records what was done. It stays done if that fails; the operator is told.
     async fn record(&self, done: Vec<Note>) -> Result<(), CommandError> {
-        let audit = Audit::start(Arc::clone(&self.log), SharedClock::clone(&self.clock), secret::random()?);
-        for note in done {
-            audit.note(note).await;
-        }
-        if tokio::time::timeout(RECORD_PATIENCE, audit.idle()).await.is_err() {
-            eprintln!(
-                "device-flow-proxy: the audit record does not hold all that was done: it cannot be written"
-            );
-        }
-        Ok(())
+        record(&self.log, &self.clock, done).await
     }
+}
+
+/// Records what was done. It stays done if that fails; the operator is told.
+async fn record(log: &Arc<dyn AuditLog>, clock: &SharedClock, done: Vec<Note>) -> Result<(), CommandError> {
+    let audit = Audit::start(Arc::clone(log), SharedClock::clone(clock), secret::random()?);
+    for note in done {
+        audit.note(note).await;
+    }
+    if tokio::time::timeout(RECORD_PATIENCE, audit.idle()).await.is_err() {
+        eprintln!(
+            "device-flow-proxy: the audit record does not hold all that was done: it cannot be written"
+        );
+    }
+    Ok(())
 }

@@ -18,6 +18,7 @@ mod peer;
 mod proxy;
 pub(crate) mod query;
 mod readiness;
+mod refreshes;
 mod revoke;
 mod state;
 mod token;

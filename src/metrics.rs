@@ -265,6 +265,8 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("enedis_attempts", "Calls sent to this API", enedis(|it| it.attempts)),
         counter("enedis_retries", "Calls sent again", enedis(|it| it.retries)),
         counter("enedis_lost", "Calls whose fate is unknown", enedis(|it| it.lost)),
+        counter("enedis_unwanted", "Calls not sent because nobody waited any more", enedis(|it| it.unwanted)),
+        counter("enedis_client_rejected", "Calls in which Enedis did not accept our client", enedis(|it| it.client_rejected)),
         counter("enedis_not_done", "Calls given up or refused", enedis(|it| it.not_done)),
 
         gauge("data_waiting", "Questions for metering data that wait for Enedis", relay(|it| it.waiting as u64)),

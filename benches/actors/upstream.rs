@@ -38,9 +38,9 @@ pub fn exchanger(c: &mut Criterion) {
     ask(&mut group, "a refresh", &running, async |running| {
         running.clock.advance(PAUSE);
         let grant = Grant::RefreshToken { refresh_token: "ijRNFTbbRLEGbyyW".to_owned().into(), scope: None };
-        let call = TokenCall { client_id: CLIENT.into(), client_secret: None, grant };
+        let call = TokenCall { client_id: CLIENT.into(), client_secret: None, is_devices_own: false, grant };
         assert!(matches!(
-            running.system.exchanger.refresh(Network::LOCALHOST, call).await,
+            running.system.exchanger.refresh(Network::LOCALHOST, call, || true).await,
             Exchanged::Answered(_)
         ));
     });

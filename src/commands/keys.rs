@@ -18,7 +18,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-use super::{CommandError, Installation as Command};
+use super::{CommandError, record};
 use crate::config::Config;
 use crate::secret;
 use crate::store::Stores;
@@ -73,9 +73,7 @@ pub async fn run(
         walk.reseals = true;
         walk.through().await?;
         (walk.reseals, walk.tally) = (false, Tally::default());
-        let (store, log) = (Arc::clone(&walk.stores.tokens), Arc::clone(&walk.stores.audit));
-        let (keys, clock) = (walk.keys.clone(), Arc::clone(&walk.clock));
-        Command { store, cache: None, log, keys, clock }.record(vec![Note::of(Act::Resealed)]).await?;
+        record(&walk.stores.audit, &walk.clock, vec![Note::of(Act::KeyChanged)]).await?;
     }
     walk.through().await?;
     Ok(walk.tally.write(&walk.keys, format.json, out)?)

@@ -13,6 +13,7 @@ use actors::enedis::port::{
 use async_trait::async_trait;
 use awc::Client;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{CallError, Response, address, client, receive, subscriptions};
@@ -121,8 +122,22 @@ fn judge(call: &Call, attempt: Result<Response, CallError>) -> Attempt {
         503 => Attempt::Down(answer.retry_at),
         500.. if call.is_repeatable() => Attempt::Down(answer.retry_at),
         500.. => Attempt::Failed(read(call, answer)),
+        // The secret that this server adds is wrong: no device may take that for its own fault.
+        400 | 401 if is_our_client_rejected(call, &answer) => Attempt::ClientRejected,
         _ => Attempt::Answered(read(call, answer)),
     }
+}
+
+/// Whether Enedis says `invalid_client` of the client as it is configured (RFC 6749 section 5.2). The application's own token is
+/// asked for with it alone, and whoever does so hears it.
+fn is_our_client_rejected(call: &Call, answer: &Response) -> bool {
+    #[derive(Deserialize)]
+    struct Error {
+        error: String,
+    }
+    let (Call::Token(sent) | Call::Refresh(sent)) = call else { return false };
+    let is_ours = !sent.is_devices_own && !matches!(sent.grant, Grant::ClientCredentials);
+    is_ours && serde_json::from_slice(&answer.body).is_ok_and(|Error { error }| error == "invalid_client")
 }
 
 fn read(call: &Call, answer: Response) -> Answer {
@@ -160,7 +175,7 @@ mod tests {
     }
 
     fn token(grant: Grant) -> Call {
-        Call::Token(TokenCall { client_id: "box".into(), client_secret: None, grant })
+        Call::Token(TokenCall { client_id: "box".into(), client_secret: None, is_devices_own: false, grant })
     }
 
     #[test]
@@ -188,6 +203,25 @@ mod tests {
         }
         assert_eq!(judge(&code, lost()), Attempt::Lost);
         assert_eq!(judge(&meters, lost()), Attempt::Down(None));
+    }
+
+    #[test]
+    fn a_client_that_is_not_accepted_is_ours_or_the_devices() {
+        let refresh = |is_devices_own| {
+            let grant = Grant::RefreshToken { refresh_token: "r".to_owned().into(), scope: None };
+            Call::Refresh(TokenCall { client_id: "c".into(), client_secret: None, is_devices_own, grant })
+        };
+        let own = token(Grant::ClientCredentials);
+        let rejected = || Ok(answer(401, r#"{"error":"invalid_client"}"#));
+        assert_eq!(judge(&refresh(false), rejected()), Attempt::ClientRejected);
+        for (call, body) in [
+            (&refresh(true), r#"{"error":"invalid_client"}"#),
+            (&refresh(false), r#"{"error":"invalid_grant"}"#),
+            (&refresh(false), "invalid_client"),
+            (&own, r#"{"error":"invalid_client"}"#),
+        ] {
+            assert!(matches!(judge(call, Ok(answer(400, body))), Attempt::Answered(_)), "{body}");
+        }
     }
 
     #[test]

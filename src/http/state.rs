@@ -30,6 +30,7 @@ use super::limits::Limits;
 use super::peer;
 use super::query::Query;
 use super::readiness::StoreProbe;
+use super::refreshes::Refreshes;
 use super::version;
 use crate::config::{Config, Flow};
 use crate::descriptors;
@@ -69,6 +70,7 @@ pub struct Shared {
     pub metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) large: LargeAnswers,
+    pub(super) refreshes: Refreshes,
     pub(super) store_probe: StoreProbe,
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -111,6 +113,7 @@ impl Shared {
                 config.enedis.flow != Flow::Device,
             ),
             large: LargeAnswers::default(),
+            refreshes: Refreshes::new(config.devices.life.redelivery),
             store_probe: StoreProbe::default(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),

@@ -20,6 +20,7 @@ mod modes;
 mod operations;
 mod quota;
 mod readme;
+mod refreshes;
 mod secrecy;
 mod secret_key;
 mod settings;

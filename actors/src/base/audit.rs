@@ -68,8 +68,8 @@ pub enum Act {
     Imported,
     /// The operator said that the store is the right one.
     StoreAccepted,
-    /// What is stored was brought under another key.
-    Resealed,
+    /// What is stored was sealed anew, under today's key.
+    KeyChanged,
 }
 
 impl Act {
@@ -89,7 +89,7 @@ impl Act {
             Self::RevokedUndelivered => ("revocation", "not delivered"),
             Self::Imported => ("operator", "import-php"),
             Self::StoreAccepted => ("operator", "tokens accept-store"),
-            Self::Resealed => ("operator", "keys reseal"),
+            Self::KeyChanged => ("key change", "keys reseal"),
         }
     }
 

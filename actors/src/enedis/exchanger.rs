@@ -5,7 +5,7 @@
 //! calls (one by default) are under way at a time. Promises: a call is sent again only if Enedis certainly did not act
 //! on it, or changes nothing by answering it; every caller has an answer within the deadline; no attempt is begun that
 //! could not be waited for, because hanging up on a healthy Enedis would burn the code; Enedis' quota and its
-//! `Retry-After` are kept; those for whom calls are made take turns, by their network. A person's authorization code goes before devices' refreshes, and a tenth of each hour's
+//! `Retry-After` are kept; a call that nobody waits for any more is not sent; those for whom calls are made take turns, by their network. A person's authorization code goes before devices' refreshes, and a tenth of each hour's
 //! quota is kept for it. Refuses at once when the queue is full or the breaker is open: nothing was sent then.
 //!
 //! It also owns the application's own token (`FLOW=CLIENT_CREDENTIALS`): whoever needs it asks for it here, one
@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use self::application_token::ApplicationToken;
 pub use self::calls::EndpointSnapshot;
-use self::calls::{Caller, Calls, Step};
+use self::calls::{Caller, Calls, Step, Wanted};
 use crate::base::admission::{Admission, AskError, Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::grant_issuer::NotIssued;
@@ -187,6 +187,7 @@ impl TokenExchanger {
         let own = own.map(|(client_id, client_secret)| TokenCall {
             client_id,
             client_secret,
+            is_devices_own: false,
             grant: Grant::ClientCredentials,
         });
         let addr = Self::start_in_arbiter(arbiter, move |_| Self {
@@ -260,7 +261,7 @@ impl TokenExchanger {
                     act.pump(now, ctx);
                 }));
             }
-            Step::Answer(Caller::Outside(reply), exchanged) => reply.send(exchanged),
+            Step::Answer(Caller::Outside(reply, _), exchanged) => reply.send(exchanged),
             Step::Answer(Caller::Renewal, exchanged) => {
                 for (reply, acquired) in self.token.renewed(now, exchanged.token()) {
                     reply.send(acquired);
@@ -283,6 +284,7 @@ struct CallEnedis {
     from: Network,
     call: Call,
     reply: Reply<Exchanged>,
+    is_wanted: Wanted,
 }
 
 impl Handler<CallEnedis> for TokenExchanger {
@@ -290,7 +292,8 @@ impl Handler<CallEnedis> for TokenExchanger {
 
     // Synchronous: queues; the attempt's future answers and interleaves with later messages.
     fn handle(&mut self, msg: CallEnedis, ctx: &mut Self::Context) {
-        self.push(self.clock.now(), Some(msg.from), msg.call, Caller::Outside(msg.reply), ctx);
+        let caller = Caller::Outside(msg.reply, msg.is_wanted);
+        self.push(self.clock.now(), Some(msg.from), msg.call, caller, ctx);
     }
 }
 
@@ -342,12 +345,18 @@ pub struct TokenExchangerHandle {
 impl TokenExchangerHandle {
     /// Presents a grant for tokens.
     pub async fn token(&self, from: Network, call: TokenCall) -> Exchanged<Result<TokenSet, NoToken>> {
-        self.call(from, Call::Token(call)).await.token()
+        self.call(from, Call::Token(call), Box::new(|| true)).await.token()
     }
 
-    /// Presents a device's refresh token; the answer is as it came.
-    pub async fn refresh(&self, from: Network, call: TokenCall) -> Exchanged<RawAnswer> {
-        self.call(from, Call::Refresh(call)).await.pick(|answer| match answer {
+    /// Presents a device's refresh token; the answer is as it came. It is not sent if nobody `is_wanted` by then; once it is,
+    /// whoever awaits this must do so to its end.
+    pub async fn refresh(
+        &self,
+        from: Network,
+        call: TokenCall,
+        is_wanted: impl Fn() -> bool + Send + 'static,
+    ) -> Exchanged<RawAnswer> {
+        self.call(from, Call::Refresh(call), Box::new(is_wanted)).await.pick(|answer| match answer {
             Answer::Refresh(answer) => Some(answer),
             _ => None,
         })
@@ -355,15 +364,16 @@ impl TokenExchangerHandle {
 
     /// Asks for the meters of a consent.
     pub async fn meters(&self, from: Network, call: MetersCall) -> Exchanged<Result<Subscription, NoMeters>> {
-        self.call(from, Call::Meters(call)).await.pick(|answer| match answer {
+        self.call(from, Call::Meters(call), Box::new(|| true)).await.pick(|answer| match answer {
             Answer::Meters(meters) => Some(meters),
             _ => None,
         })
     }
 
     /// Sends one call and says how it ended, within the deadline of the settings.
-    async fn call(&self, from: Network, call: Call) -> Exchanged {
-        match self.admission.ask(|reply| self.addr.do_send(CallEnedis { from, call, reply })).await {
+    async fn call(&self, from: Network, call: Call, is_wanted: Wanted) -> Exchanged {
+        let ask = |reply| self.addr.do_send(CallEnedis { from, call, reply, is_wanted });
+        match self.admission.ask(ask).await {
             Ok(exchanged) => exchanged,
             Err(AskError::Overloaded) => {
                 Exchanged::NotDone { why: NotDone::Busy, retry_after: Duration::from_secs(5) }

@@ -28,6 +28,8 @@ pub struct TokenCall {
     pub client_id: String,
     /// Its secret, from the configuration or from the device.
     pub client_secret: Option<Zeroizing<String>>,
+    /// The device brought the secret: that Enedis does not accept the client is for the device to hear.
+    pub is_devices_own: bool,
     /// What is presented.
     pub grant: Grant,
 }
@@ -45,6 +47,7 @@ impl ConfiguredClient {
     /// The credentials of one call: ours where configured, else the device's.
     pub fn call(&self, client_id: &str, client_secret: Option<Zeroizing<String>>, grant: Grant) -> TokenCall {
         TokenCall {
+            is_devices_own: self.client_secret.is_none() && client_secret.is_some(),
             client_id: self.client_id.clone().unwrap_or_else(|| client_id.to_owned()),
             client_secret: self.client_secret.clone().or(client_secret),
             grant,
@@ -202,6 +205,8 @@ pub enum Attempt {
     Answered(Answer),
     /// The server is in trouble and may have acted on it: the answer is handed on, the call not sent again.
     Failed(Answer),
+    /// It was not acted on, because our client, as it is configured, was not accepted.
+    ClientRejected,
     /// It was not acted on, because the quota is used up: not again before the instant, if one is given.
     Busy(Option<Timestamp>),
     /// It was not acted on, or changes nothing: it may be sent again, not before the instant, if one is given.

@@ -25,12 +25,12 @@ const AT_ONCE: Duration = Duration::ZERO;
 
 fn code(name: &str) -> TokenCall {
     let grant = Grant::AuthorizationCode { code: name.to_owned(), verifier: None };
-    TokenCall { client_id: "c".into(), client_secret: None, grant }
+    TokenCall { client_id: "c".into(), client_secret: None, is_devices_own: false, grant }
 }
 
 fn refresh(name: &str) -> TokenCall {
     let grant = Grant::RefreshToken { refresh_token: name.to_owned().into(), scope: None };
-    TokenCall { client_id: "c".into(), client_secret: None, grant }
+    TokenCall { client_id: "c".into(), client_secret: None, is_devices_own: false, grant }
 }
 
 /// What is told of a call that was not done.
@@ -138,8 +138,8 @@ fn codes_go_before_refreshes_and_have_a_part_of_the_hour() {
         enedis.will(secs(1), [Attempt::Answered(token("t"))]);
         let waiting = async {
             let (_, _, c) = join!(
-                exchanger.refresh(Network::LOCALHOST, refresh("b")),
-                exchanger.refresh(Network::LOCALHOST, refresh("c")),
+                exchanger.refresh(Network::LOCALHOST, refresh("b"), || true),
+                exchanger.refresh(Network::LOCALHOST, refresh("c"), || true),
                 exchanger.token(Network::LOCALHOST, code("d")),
             );
             assert!(matches!(c, Exchanged::Answered(_)));
@@ -148,14 +148,14 @@ fn codes_go_before_refreshes_and_have_a_part_of_the_hour() {
         assert_eq!(enedis.names(), ["a", "d", "b", "c"]);
         for _ in 4..18 {
             assert!(matches!(
-                exchanger.refresh(Network::LOCALHOST, refresh("e")).await,
+                exchanger.refresh(Network::LOCALHOST, refresh("e"), || true).await,
                 Exchanged::Answered(_)
             ));
         }
         // Two of twenty are kept: whoever cannot wait for the next hour hears it at once.
         let before = universe.elapsed();
         let (why, retry_after) =
-            not_done(&exchanger.refresh(Network::LOCALHOST, refresh("f")).await).unwrap();
+            not_done(&exchanger.refresh(Network::LOCALHOST, refresh("f"), || true).await).unwrap();
         assert_eq!((why, universe.clock.now() + retry_after), (NotDone::Busy, START.next_hour()));
         for _ in 18..20 {
             assert!(matches!(exchanger.token(Network::LOCALHOST, code("g")).await, Exchanged::Answered(_)));
@@ -170,7 +170,7 @@ fn the_quota_is_kept_and_whoever_finds_no_place_hears_it() {
     universe(async |universe| {
         let (enedis, exchanger) = start(universe, ExchangerSettings { in_flight: 3, ..EXCHANGER });
         enedis.will(secs(1), repeat_n(Attempt::Down(None), 4_100));
-        let refreshes = (0..4_100).map(|_| exchanger.refresh(Network::LOCALHOST, refresh("a")));
+        let refreshes = (0..4_100).map(|_| exchanger.refresh(Network::LOCALHOST, refresh("a"), || true));
         let told = join_all(refreshes).await;
         let full = told.iter().filter(|told| not_done(told) == Some((NotDone::Busy, secs(5)))).count();
         assert_eq!((told.len(), full), (4_100, 4));

@@ -19,6 +19,9 @@ use crate::limits::quota::{CLOSED_MAX, Quota};
 /// The share of each hour's quota that is kept for authorization codes: one in so many calls.
 const RESERVE: u32 = 10;
 
+/// When to come back, where our client is not accepted: an operator has to act.
+const REJECTED_PAUSE: Duration = Duration::from_secs(60);
+
 /// Counters of one endpoint since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndpointSnapshot {
@@ -34,17 +37,30 @@ pub struct EndpointSnapshot {
     pub lost: u64,
     /// Calls given up, or refused at once.
     pub not_done: u64,
+    /// Calls that were not sent because nobody waited any more.
+    pub unwanted: u64,
+    /// Calls in which Enedis did not accept our client.
+    pub client_rejected: u64,
     /// Attempts in the current clock hour.
     pub used_this_hour: u32,
     /// Whether the circuit breaker holds calls back.
     pub breaker_open: bool,
 }
 
+/// Whether somebody wants a call to be sent that was not sent yet.
+pub(super) type Wanted = Box<dyn Fn() -> bool + Send>;
+
 /// Who made a call.
 pub(super) enum Caller {
-    Outside(Reply<Exchanged>),
+    Outside(Reply<Exchanged>, Wanted),
     /// The application's own token is renewed.
     Renewal,
+}
+
+impl Caller {
+    fn has_gone(&self) -> bool {
+        matches!(self, Self::Outside(reply, is_wanted) if reply.is_abandoned() || !is_wanted())
+    }
 }
 
 /// What comes of an event. Calls are told apart by number.
@@ -109,6 +125,7 @@ impl Calls {
     /// What is to be sent now, and who is told that it is not.
     pub fn steps(&mut self, now: Timestamp) -> Vec<Step> {
         let mut steps = Vec::new();
+        self.drop_unwanted(&mut steps);
         for id in self.queue.expire(now) {
             // One that is under way is waited for.
             if let Some(Pending { sent: false, why, not_before, .. }) = self.pending.get(&id) {
@@ -150,15 +167,35 @@ impl Calls {
         }
     }
 
+    /// Gives up what nobody waits for any more and was not sent, before it takes a part of the quota.
+    fn drop_unwanted(&mut self, steps: &mut Vec<Step>) {
+        let unwanted = |(id, call): (&u64, &Pending)| (!call.sent && call.caller.has_gone()).then_some(*id);
+        let gone: Vec<u64> = self.pending.iter().filter_map(unwanted).collect();
+        for id in &gone {
+            steps.extend(self.give_up(*id, NotDone::Busy, Duration::ZERO));
+        }
+        if !gone.is_empty() {
+            self.stats.unwanted += gone.len() as u64;
+            let pending = &self.pending;
+            self.queue.retain_waiters(|id| pending.contains_key(id));
+        }
+    }
+
     /// An attempt has ended: the caller is answered, or the call put back.
     pub fn ended(&mut self, now: Timestamp, id: u64, attempt: Attempt, rng: &mut impl Rng) -> Option<Step> {
         match attempt {
-            Attempt::Answered(_) | Attempt::Busy(_) => self.allowance.answered(),
+            Attempt::Answered(_) | Attempt::Busy(_) | Attempt::ClientRejected => self.allowance.answered(),
             Attempt::Failed(_) | Attempt::Down(_) | Attempt::Lost => self.allowance.failed(now, true),
         }
         let (why, retry_at) = match attempt {
             Attempt::Answered(answer) | Attempt::Failed(answer) => {
                 return self.finish(now, id, Exchanged::Answered(answer));
+            }
+            Attempt::ClientRejected => {
+                self.stats.client_rejected += 1;
+                tracing::error!("Enedis does not accept our client; check CLIENT_ID and CLIENT_SECRET");
+                self.queue.finish(now, &id);
+                return self.give_up(id, NotDone::Down, REJECTED_PAUSE);
             }
             Attempt::Lost => {
                 self.stats.lost += 1;
