@@ -243,7 +243,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
 
         counter("clock_jumps", "Jumps of the machine's clock", Samples::One(Some(observed.clock.jumps))),
         gauge("clock_reliable", "1 if the machine's clock has kept pace for two days", Samples::One(Some(observed.clock.is_reliable.into()))),
-        gauge("clock_skew_ms", "Between the machine's clock and MongoDB's, either way", Samples::One(observed.clock.skew_ms.map(i64::unsigned_abs))),
+        gauge("clock_skew_ms", "Between the machine's clock and MongoDB's, either way; 0 with SQLite", Samples::One(Some(observed.clock.skew_ms.map_or(0, i64::unsigned_abs)))),
 
         gauge("sessions", "Sessions in memory, tombstones included", registry(|it| it.sessions as u64)),
         gauge("paced_sessions", "Sessions whose pacing is remembered", registry(|it| it.throttler.paced as u64)),

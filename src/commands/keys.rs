@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr};
-use std::sync::Arc;
 
 use actors::base::audit::{Act, Note};
 use actors::base::clock::SharedClock;
