@@ -97,15 +97,15 @@ pub struct Claim {
 /// What never changes of a grant, and is bound to its meters.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// See [`MeterGrant`], as of those below.
+    /// [`MeterGrant::refresh`].
     pub refresh: TokenHash,
-    #[expect(missing_docs, reason = "as above")]
+    /// [`MeterGrant::client_id`].
     pub client_id: Option<Arc<str>>,
-    #[expect(missing_docs, reason = "as above")]
+    /// [`MeterGrant::consented_at`].
     pub consented_at: Timestamp,
     /// When the consent ends; the grant may end before.
     pub ends_at: Timestamp,
-    #[expect(missing_docs, reason = "as above")]
+    /// [`MeterGrant::origin`].
     pub origin: Origin,
 }
 

@@ -26,6 +26,12 @@ struct Flow<'a> {
 }
 
 impl<'a> Flow<'a> {
+    /// A box asks for a day; how often Enedis was asked for data by then.
+    async fn asked(&self) -> usize {
+        self.issuer.relay.read(relay::days(1, 1), START).await;
+        self.enedis.asked().len()
+    }
+
     fn start(universe: &'a Universe) -> Self {
         let (enedis, store) = (FakeEnedis::new(universe), TokenModel::default());
         let issuer = MeterGrantIssuer {
@@ -101,10 +107,7 @@ fn an_authorisation_is_asked_for_until_it_is_listed() {
     universe(async |universe| {
         let flow = Flow::start(universe);
         with_token(&flow).await;
-        let asked = async || {
-            flow.issuer.relay.read(relay::days(1, 1), START).await;
-            flow.enedis.asked().len()
-        };
+        let asked = || flow.asked();
         assert_eq!((asked().await, asked().await), (1, 1));
         flow.will_tell([Err(NoMeters::NotYet), Err(NoMeters::Refused), Ok(listed(0))]);
         assert_eq!(flow.issue(1, AUTHORISATION).await.as_deref(), Ok(METER));
@@ -119,10 +122,7 @@ fn a_consent_of_the_v1_page_forgets_what_no_other_box_holds() {
     universe(async |universe| {
         let flow = Flow::start(universe);
         with_token(&flow).await;
-        let asked = async || {
-            flow.issuer.relay.read(relay::days(1, 1), START).await;
-            flow.enedis.asked().len()
-        };
+        let asked = || flow.asked();
         assert_eq!((asked().await, asked().await), (1, 1));
         assert!(flow.issue(1, named()).await.is_ok());
         assert_eq!((asked().await, asked().await), (2, 2), "it is forgotten");

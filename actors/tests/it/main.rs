@@ -10,6 +10,7 @@ mod day_of_7000;
 mod exchanger;
 mod fake_enedis;
 mod fake_store;
+mod installation;
 mod interleavings;
 mod issuer;
 mod registry;
