@@ -2,8 +2,9 @@
 //! `check-store`.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
-//! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR`
-//! mistyped would otherwise read as an empty store.
+//! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was
+//! asked for. Refuses to look for tokens where no server has ever run: a `DATA_DIR` mistyped would otherwise read as an
+//! empty store.
 
 pub mod audit;
 pub mod backup;
@@ -43,7 +44,18 @@ struct Installation {
     clock: SharedClock,
 }
 
+/// The keys of the installation. Refuses where there are none, and thus no installation.
+fn keys_of(config: &Config) -> Result<Vec<Key>, CommandError> {
+    let keys = config.storage.find_keys()?;
+    keys.ok_or_else(|| CommandError::NoInstallation(config.storage.data_dir.clone()))
+}
+
 impl Installation {
+    /// The installation of a server that has run.
+    async fn of_server(config: &Config, clock: SharedClock) -> Result<Self, CommandError> {
+        Self::open(config, clock, &keys_of(config)?).await
+    }
+
     /// Opens the installation's token store under its key, `None` if there is no key and thus no installation.
     async fn find(config: &Config, clock: SharedClock) -> Result<Option<Self>, CommandError> {
         match config.storage.find_keys()? {

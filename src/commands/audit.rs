@@ -10,10 +10,9 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use serde::Serialize;
 
-use super::CommandError;
 use super::tokens::view::{iso, printable};
+use super::{CommandError, keys_of};
 use crate::config::Config;
-use crate::secret;
 use crate::store::open_audit;
 
 const ABOUT: &str = "\
@@ -45,10 +44,9 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 
 /// Shows the record on `out`.
 pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -> Result<(), CommandError> {
-    let (key, data_dir) = (config.storage.secret_key.as_ref(), &config.storage.data_dir);
     // A `DATA_DIR` mistyped would otherwise read as an empty record.
-    secret::find(key, data_dir)?.ok_or_else(|| CommandError::NoInstallation(data_dir.clone()))?;
-    let log = open_audit(&config.storage.store, data_dir).await?;
+    keys_of(config)?;
+    let log = open_audit(&config.storage.store, &config.storage.data_dir).await?;
     let mut after = first_key(arguments.since.unwrap_or_default());
     let write = async {
         if !arguments.json {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::CommandError;
+use super::{CommandError, keys_of};
 use crate::config::{Config, StoreConfig};
 use crate::store::sqlite::Backup;
 
@@ -28,9 +28,7 @@ pub fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -> Resu
     if storage.store != StoreConfig::Embedded {
         return Err(CommandError::NothingToCopy);
     }
-    if storage.find_keys()?.is_none() {
-        return Err(CommandError::NoInstallation(storage.data_dir.clone()));
-    }
+    keys_of(config)?;
     let backup = Backup::make(&storage.data_dir, &arguments.dir)?;
     let (files, bytes) = backup.size();
     writeln!(out, "{files} files, {bytes} bytes in {}", arguments.dir.display())?;

@@ -6,7 +6,7 @@ use std::io::Write;
 use actors::metering::tokens::installation::Installation;
 use serde::Serialize;
 
-use super::CommandError;
+use super::{CommandError, keys_of};
 use crate::config::{Config, StoreConfig};
 use crate::secret::Key;
 use crate::store::Stores;
@@ -38,9 +38,7 @@ struct Report {
 /// Looks at everything and writes to `out` what was found.
 pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -> Result<(), CommandError> {
     let storage = &config.storage;
-    let Some(secrets) = storage.find_keys()? else {
-        return Err(CommandError::NoInstallation(storage.data_dir.clone()));
-    };
+    let secrets = keys_of(config)?;
     let mut report = match storage.store {
         StoreConfig::Embedded => {
             let found = sqlite::check(&storage.data_dir);

@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-use super::{CommandError, record};
+use super::{CommandError, keys_of, record};
 use crate::config::Config;
 use crate::secret;
 use crate::store::Stores;
@@ -59,10 +59,7 @@ pub async fn run(
     clock: SharedClock,
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
-    let secrets = config
-        .storage
-        .find_keys()?
-        .ok_or_else(|| CommandError::NoInstallation(config.storage.data_dir.clone()))?;
+    let secrets = keys_of(config)?;
     let stores = Stores::beside(&config.storage.store, &config.storage.data_dir).await?;
     let mut rng = StdRng::from_seed(secret::random()?);
     let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.wall(), &mut rng).await?;

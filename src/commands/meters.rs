@@ -45,9 +45,7 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     let Action::Forget { meter } = &arguments.action;
     let meter = parse_meter(meter)?;
-    let installation = Installation::find(config, clock).await?;
-    let installation =
-        installation.ok_or_else(|| CommandError::NoInstallation(config.storage.data_dir.clone()))?;
+    let installation = Installation::of_server(config, clock).await?;
     let count = installation.forget(meter).await?;
     Ok(writeln!(out, "deleted {count} values")?)
 }

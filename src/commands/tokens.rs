@@ -85,9 +85,7 @@ pub async fn run(
 ) -> Result<(), CommandError> {
     // What was called wrongly fails before anything is opened.
     let action = Parsed::new(&arguments.action)?;
-    let installation = Installation::find(config, clock).await?;
-    let installation =
-        installation.ok_or_else(|| CommandError::NoInstallation(config.storage.data_dir.clone()))?;
+    let installation = Installation::of_server(config, clock).await?;
     match installation.perform(action, out).await {
         // The reader closed the pipe: it has seen enough.
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -182,7 +180,7 @@ impl Installation {
         };
         let mut sum = view::Sum::default();
         while let Some(grant) = grants.try_next().await? {
-            view.grant(&grant, &self.keys, self.clock.now(), &mut sum, out)?;
+            view.grant(&grant, &self.keys, self.clock.wall(), &mut sum, out)?;
         }
         sum.is_cut = meter.is_some() && sum.grants >= OF_METER_MAX.into();
         Ok(view.end(&sum, out)?)
