@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the clocks are compared.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// The next process is told what was seen with each so manieth look.
+/// What was seen is noted for the next process once in so many looks.
 const TELL_EVERY: u32 = 6;
 /// The wall clock and the store's may be so far apart before somebody is told, in milliseconds.
 const SKEW_MAX_MS: u64 = 5_000;

@@ -68,13 +68,18 @@ pub async fn ready(app: Data<App>) -> HttpResponse {
         Some(metering) => metering.tokens.is_store_doubted().await.unwrap_or(false),
         None => false,
     };
-    let (status, word) = match () {
-        () if shared.is_leaving() => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        () if !started => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        () if !store => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-        () if doubted => (StatusCode::SERVICE_UNAVAILABLE, "wrong store"),
-        () => (StatusCode::OK, "ok"),
+    let word = if shared.is_leaving() {
+        "stopping"
+    } else if !started {
+        "starting"
+    } else if !store {
+        "degraded"
+    } else if doubted {
+        "wrong store"
+    } else {
+        "ok"
     };
+    let status = if word == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // A poll of a session that is pending is answered from memory, whatever the store does.
     let body = json!({ "status": word, "pending_polls": started, "codes_and_tokens": store });
     let mut answer = json_body(status, body.to_string());

@@ -124,23 +124,27 @@ fn judge(name: &str, path: &Path) -> Result<Option<[u8; 16]>, OpenError> {
     let broken = |error| failed(path, error);
     let mut db = backup::open(path).map_err(broken)?;
     schema_of(name).judge(&mut db, path)?;
+    let table = if name == tokens::FILE { "installation" } else { "belongs_to" };
+    // Else of a version that did not note it.
+    if !db.table_exists(None, table).map_err(broken)? {
+        return Ok(None);
+    }
     let owner = if name == tokens::FILE {
         tokens::installation(&db).map(|record| record.map(|record| record.id))
     } else {
         db.query_row(WHOSE, [], |row| row.get(0)).optional()
     };
-    match owner {
-        // Of a version that did not note it.
-        Err(error) if error.to_string().contains("no such table") => Ok(None),
-        owner => owner.map_err(broken),
-    }
+    owner.map_err(broken)
 }
 
-/// Notes in each file that it belongs to this installation.
+/// Notes in each file that does not say whose it is that it belongs to this installation; refuses another's.
 pub fn belongs_to(dir: &Path, installation: [u8; 16]) -> Result<(), OpenError> {
-    belong_together(dir)?;
     for (name, path) in backup::found(dir).filter(|(name, _)| *name != tokens::FILE) {
-        if judge(name, &path)?.is_none() {
+        let owner = judge(name, &path)?;
+        if owner.is_some_and(|owner| owner != installation) {
+            return Err(OpenError::OtherInstallation(path));
+        }
+        if owner.is_none() {
             let note = |db: Connection| {
                 db.execute_batch(MINE)?;
                 db.execute("INSERT INTO belongs_to (installation) VALUES (?1)", [installation])

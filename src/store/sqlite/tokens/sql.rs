@@ -79,6 +79,8 @@ pub(in crate::store::sqlite) const SCHEMA: Schema = Schema {
          CREATE INDEX ended_grant_until ON ended_grant (until_ms);",
         // From where it was used.
         "ALTER TABLE meter_grant ADD COLUMN places BLOB;",
+        // Nothing is looked for by it any more.
+        "DROP INDEX access_token_expires;",
     ],
     synchronous: "FULL",
     cache_kib: 8_192,

@@ -116,7 +116,7 @@ fn a_purge_goes_on_in_steps_and_gives_room_back() {
 
 #[test]
 fn the_file_is_set_up_as_documented() {
-    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2, 6);
+    assert_set_up(SqliteTokens::open, |store| &store.workers, FILE, 2, 7);
 }
 
 #[test]
