@@ -5,7 +5,7 @@
 //! key when it starts, and they end by themselves.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write, stderr};
+use std::io::Write;
 
 use actors::base::audit::{Act, Note};
 use actors::base::clock::SharedClock;
@@ -13,6 +13,7 @@ use actors::base::keyring::Keyring;
 use actors::base::sealed::{KeyId, Sealed};
 use actors::device_flow::reseal::sealed_in;
 use actors::metering::tokens::installation::Installation;
+use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
@@ -63,15 +64,17 @@ pub async fn run(
     let stores = Stores::beside(&config.storage.store, &config.storage.data_dir).await?;
     let mut rng = StdRng::from_seed(secret::random()?);
     let keys = Installation::open(stores.tokens.as_ref(), &secrets, clock.wall(), &mut rng).await?;
-    let mut walk = Walk { stores, keys, clock, rng, reseals: false, tally: Tally::default(), seen: 0 };
+    let mut walk = Walk { stores, keys, clock, rng, reseals: false, tally: Tally::default() };
     let (Action::Status(format) | Action::Reseal(format)) = &arguments.action;
+    walk.through(&ProgressBar::new_spinner()).await?;
     if matches!(arguments.action, Action::Reseal(_)) {
+        let all = walk.tally.all();
         walk.reseals = true;
-        walk.through().await?;
-        (walk.reseals, walk.tally) = (false, Tally::default());
+        walk.through(&ProgressBar::new(all)).await?;
         record(&walk.stores.audit, &walk.clock, vec![Note::of(Act::KeyChanged)]).await?;
+        walk.reseals = false;
+        walk.through(&ProgressBar::new(all)).await?;
     }
-    walk.through().await?;
     Ok(walk.tally.write(&walk.keys, format.json, out)?)
 }
 
@@ -83,26 +86,24 @@ struct Walk {
     rng: StdRng,
     reseals: bool,
     tally: Tally,
-    seen: u64,
 }
 
 impl Walk {
-    async fn through(&mut self) -> Result<(), CommandError> {
-        self.seen = 0;
-        self.grants().await?;
-        self.values().await?;
-        self.sessions().await?;
-        if stderr().is_terminal() {
-            eprintln!();
-        }
+    /// Counts anew; a person at a terminal sees how far it is.
+    async fn through(&mut self, progress: &ProgressBar) -> Result<(), CommandError> {
+        self.tally = Tally::default();
+        self.grants(progress).await?;
+        self.values(progress).await?;
+        self.sessions(progress).await?;
+        progress.finish_and_clear();
         Ok(())
     }
 
-    async fn grants(&mut self) -> Result<(), CommandError> {
+    async fn grants(&mut self, progress: &ProgressBar) -> Result<(), CommandError> {
         let (mut after, now) = (None, self.clock.wall());
         loop {
             let page = self.stores.tokens.grants(after, now).await?;
-            self.show(page.grants.len());
+            progress.inc(page.grants.len() as u64);
             for grant in page.grants {
                 let resealed = grant.resealed(&self.keys, &mut self.rng).filter(|_| self.reseals);
                 self.tally.count(&grant.meters, GRANTS);
@@ -117,14 +118,14 @@ impl Walk {
         }
     }
 
-    async fn values(&mut self) -> Result<(), CommandError> {
+    async fn values(&mut self, progress: &ProgressBar) -> Result<(), CommandError> {
         let Some(meters) = self.stores.meters.clone() else { return Ok(()) };
         let (mut after, now) = (None, self.clock.wall());
         loop {
             let page = meters.page(after, now).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key);
-            self.show(page.len());
+            progress.inc(page.len() as u64);
             let mut resealed = Vec::new();
             for entry in page {
                 self.tally.count(&Sealed::from_bytes(entry.sealed.clone()), VALUES);
@@ -136,11 +137,11 @@ impl Walk {
         }
     }
 
-    async fn sessions(&mut self) -> Result<(), CommandError> {
+    async fn sessions(&mut self, progress: &ProgressBar) -> Result<(), CommandError> {
         let (mut after, now) = (None, self.clock.wall());
         loop {
             let page = self.stores.sessions.page(after, now).await?;
-            self.show(page.sessions.len());
+            progress.inc(page.sessions.len() as u64);
             for mut session in page.sessions {
                 sealed_in(&mut session).for_each(|(_, sealed)| self.tally.count(sealed, SESSIONS));
             }
@@ -148,14 +149,6 @@ impl Walk {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
             }
-        }
-    }
-
-    /// Shows how far it is, to a person.
-    fn show(&mut self, more: usize) {
-        self.seen += more as u64;
-        if stderr().is_terminal() {
-            eprint!("\r{} {}", self.seen, if self.reseals { "gone through" } else { "counted" });
         }
     }
 }
@@ -171,6 +164,10 @@ struct Tally(BTreeMap<Option<KeyId>, [u64; 3]>);
 impl Tally {
     fn count(&mut self, sealed: &Sealed, kind: usize) {
         self.0.entry(sealed.key()).or_default()[kind] += 1;
+    }
+
+    fn all(&self) -> u64 {
+        self.0.values().flatten().sum()
     }
 
     fn write(mut self, keys: &Keyring, json: bool, out: &mut impl Write) -> std::io::Result<()> {
