@@ -12,6 +12,7 @@ mod enedis;
 mod log;
 mod parse;
 mod server;
+mod site;
 mod source;
 mod store;
 mod version;
@@ -26,6 +27,7 @@ pub use enedis::{AuthMethod, EnedisConfig, Flow, MeteringConfig, Upstream};
 pub use log::LogConfig;
 pub use parse::{ConfigErrors, Fault};
 pub use server::ServerConfig;
+pub use site::SiteConfig;
 pub use source::{DotenvError, EnvSource};
 pub use store::{StorageConfig, StoreConfig};
 pub use version::{NoVersion, Version};
@@ -45,6 +47,8 @@ pub struct Config {
     pub enedis: EnedisConfig,
     /// Devices and people.
     pub devices: DevicesConfig,
+    /// The operator's texts on the pages.
+    pub site: SiteConfig,
     /// Storage.
     pub storage: StorageConfig,
     /// Logs.
@@ -68,6 +72,7 @@ impl Config {
         let config = Self {
             server: ServerConfig::read(&mut r, enedis.exchanger.deadline + RECORD_PATIENCE),
             devices: DevicesConfig::read(&mut r, &enedis.flow),
+            site: SiteConfig::read(&mut r),
             storage: StorageConfig::read(&mut r),
             log: LogConfig::read(&mut r),
             enedis,

@@ -11,7 +11,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::test::TestRequest;
 use actors::base::clock::Timestamp;
 use actors::base::code::{BearerToken, DeviceCode, StateToken, UserCode};
-use actors::base::meter::{METERS_MAX, Meter};
+use actors::base::meter::{METERS_MAX, Meter, listed};
 use actors::device_flow::consent::Returned;
 use actors::metering::answer;
 use actors::metering::api_choice::Api;
@@ -118,14 +118,13 @@ pub fn callback(input: &[u8]) {
     let Ok(text) = from_utf8(input) else { return };
     let query = Query::read(text);
     for (page, enedis) in PAGES.iter().enumerate() {
-        let Ok((returned, shown)) = returned(enedis, &query) else { continue };
-        assert!(
-            shown.len() <= METERS_MAX && shown.iter().all(|id| id.bytes().all(|b| b.is_ascii_alphanumeric()))
-        );
+        let Ok(returned) = returned(enedis, &query) else { continue };
         match (page, returned) {
             (0, Returned::Code { code, usage_point_id }) => {
                 assert!((1..=4_096).contains(&code.len()) && !code.contains(char::is_control));
-                assert_eq!(usage_point_id.unwrap_or_default(), shown.join(";"));
+                let meters: Vec<_> = listed(usage_point_id.as_deref().unwrap_or_default()).collect();
+                let is_id = |id: &&str| id.bytes().all(|b| b.is_ascii_alphanumeric());
+                assert!(meters.len() <= METERS_MAX && meters.iter().all(is_id));
             }
             (1, Returned::Meters { meters, .. }) => are_meters(&meters),
             (2, Returned::Authorisation(id)) => assert!(id >= 0 && query.get("usage_point_id").is_none()),

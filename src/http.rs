@@ -67,6 +67,7 @@ fn endpoints(config: &mut ServiceConfig) {
         .service(page("/auth/redirect", "GET").route(web::get().to(callback::redirect)))
         .service(page("/auth/redirect/{rest:.*}", "GET").route(web::get().to(callback::malformed)))
         .service(page("/", READ).route(get().to(meta::home)))
+        .service(page("/privacy", READ).route(get().to(meta::privacy)))
         .service(page(STYLE_PATH, READ).route(get().to(meta::style)))
         .service(page("/favicon.ico", READ).route(get().to(meta::no_icon)))
         .service(api("/health/live", READ).route(get().to(meta::live)))

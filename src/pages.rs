@@ -4,8 +4,9 @@
 //! To add a language: a column in `pages/text.rs` and a variant of [`Lang`].
 //!
 //! What the HTTP side has to add to a [`Page`]: `Content-Type: text/html; charset=utf-8`, `Content-Language`, `Vary:
-//! Accept-Language`, `Cache-Control: no-store`, `Referrer-Policy: no-referrer` (codes stand in addresses) and
-//! `Retry-After` where the page names a wait. The stylesheet is served at [`STYLE_PATH`]; `style-src 'self'` is the
+//! Accept-Language, Cookie`, `Cache-Control: no-store`, `Referrer-Policy: no-referrer` (codes stand in addresses),
+//! `Retry-After` where the page names a wait, `Refresh` where it loads itself again, and a cookie for a language that was
+//! chosen. The stylesheet is served at [`STYLE_PATH`]; `style-src 'self'` is the
 //! only source that a content security policy has to allow. Its `form-action` has to be `*` (or absent): Chromium
 //! applies it to every redirect that follows a form, so `'self'`, and even the origin of the authorize endpoint, would
 //! stop the owner on the way to Enedis' sign-in page.
@@ -22,12 +23,17 @@ use std::time::Duration;
 
 pub use lang::Lang;
 use text::Text;
-use view::{CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, SHOWN_MAX, SignedInView, Tone};
+use view::{
+    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, PrivacyView, SHOWN_MAX, SignedInView, Tone,
+};
 pub use view::{Page, Pages, STYLE, STYLE_PATH};
 use view::{meter, page, shown, wait_sentence};
 
 /// The wait until a page asks Enedis again by itself.
 const ASK_AGAIN: Duration = Duration::from_secs(20);
+
+/// The wait until a page looks again whether the device has its token. Devices poll every five seconds.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The wait suggested where nothing better is known and the matter takes a moment.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -61,6 +67,8 @@ pub struct ConfirmCode<'a> {
     pub user_agent: Option<&'a str>,
     /// Where the device is, if that is known.
     pub place: Option<Place>,
+    /// Enedis does not answer at the moment.
+    pub enedis_down: bool,
     /// How long ago the device asked.
     pub asked_ago: Duration,
     /// How long the code is still good.
@@ -152,7 +160,19 @@ impl<'a> Pages<'a> {
 
     /// The first page: what this is and how to begin; 200.
     pub fn home(self) -> Page {
-        page(200, self.lang, &HomeView { t: self.text(), pages: self })
+        page(
+            200,
+            self,
+            &HomeView { other_language: self.in_other_language("/", &[]), t: self.text(), pages: self },
+        )
+    }
+
+    /// What is kept of a household, and how long; 200. `access_life`: how long tokens of this server open its data; `None`
+    /// where devices get Enedis' own.
+    pub fn privacy(self, access_life: Option<Duration>) -> Page {
+        let other_language = self.in_other_language("/privacy", &[]);
+        let access = access_life.map(|life| text::days(self.lang, life));
+        page(200, self, &PrivacyView { other_language, t: self.text(), pages: self, access })
     }
 
     /// The page that asks for the code: 200, with an error 400 or 429. It sends `code` [and `state`] to
@@ -184,6 +204,7 @@ impl<'a> Pages<'a> {
             }
         };
         let view = EnterCodeView {
+            other_language: self.in_other_language("/device", &[("state", state)]),
             t,
             pages: self,
             typed: shown(typed, CODE_MAX),
@@ -192,12 +213,14 @@ impl<'a> Pages<'a> {
             invalid: matches!(error, Some(CodeError::Missing | CodeError::NotValid)),
             error: told,
         };
-        page(status, self.lang, &view).with_wait(wait)
+        page(status, self, &view).with_wait(wait)
     }
 
     /// The page that shows what a code would link, and asks whether to go on; 200.
     pub fn confirm_code(self, asked: ConfirmCode<'_>) -> Page {
         let view = ConfirmCodeView {
+            other_language: self
+                .in_other_language("/device", &[("code", Some(asked.code)), ("state", asked.state)]),
             t: self.text(),
             pages: self,
             code: asked.code,
@@ -209,17 +232,20 @@ impl<'a> Pages<'a> {
                 Place::Yours => self.text().place_yours.to_owned(),
                 Place::Elsewhere(network) => format!("{}{network}", self.text().place_elsewhere),
             }),
+            notice: asked.enedis_down.then_some(self.text().confirm_enedis_down),
             asked: text::ago(self.lang, asked.asked_ago),
             expires: text::remaining(self.lang, asked.expires_in),
         };
-        page(200, self.lang, &view)
+        page(200, self, &view)
     }
 
-    /// The owner consented; 200. Shows the last four digits of each usage point.
-    pub fn signed_in(self, usage_points: &[String]) -> Page {
+    /// The owner consented; 200. Shows the last four digits of each usage point, and loads itself again until the device
+    /// has its token.
+    pub fn signed_in(self, usage_points: &[String], delivered: bool) -> Page {
         let t = self.text();
         let meters = usage_points.iter().zip(1..).map(|(point, number)| meter(t, point, number)).collect();
-        page(200, self.lang, &SignedInView { t, pages: self, meters })
+        page(200, self, &SignedInView { t, pages: self, delivered, meters })
+            .with_reload((!delivered).then_some(LOOK_AGAIN))
     }
 
     /// The owner refused at Enedis, and the device is told; 200.

@@ -1,15 +1,15 @@
-//! What every page has in common: headers, and the two cookies of one browser.
+//! What every page has in common: headers, and the cookies of one browser.
 //!
 //! The first cookie binds a consent to the browser that began it (RFC 6749 section 10.12); it outlives one
-//! consent and means nothing to anybody else. The second remembers the user code for a retry link. Both are
+//! consent and means nothing to anybody else. The second remembers the user code for a retry link, the third a language that was chosen. All are
 //! `HttpOnly` and `SameSite=Lax`, so that Enedis' redirect carries them; with https they are `__Host-` cookies.
 
 use actix_web::cookie::time::Duration as CookieDuration;
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, REFRESH,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use actors::base::code::{BrowserToken, UserCode};
@@ -23,6 +23,8 @@ use crate::pages::Page;
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action *; frame-ancestors 'none'; base-uri 'none'";
 /// How long a browser keeps its binding; longer than any consent takes.
 const BINDING_LIFE: CookieDuration = CookieDuration::days(1);
+/// How long a browser keeps the language that its reader chose.
+const LANG_LIFE: CookieDuration = CookieDuration::days(365);
 
 /// A rendered page as a response.
 pub fn respond(app: &App, page: Page) -> HttpResponse {
@@ -35,8 +37,14 @@ pub fn respond(app: &App, page: Page) -> HttpResponse {
     response
         .insert_header((CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((CONTENT_LANGUAGE, page.lang.tag()))
-        .insert_header((VARY, "Accept-Language"))
-        .body(page.html)
+        .insert_header((VARY, "Accept-Language, Cookie"));
+    if let Some(secs) = page.reload_secs {
+        response.insert_header((REFRESH, secs.to_string()));
+    }
+    if page.keeps_lang {
+        response.cookie(cookie(app, app.site.lang_cookie(), page.lang.tag().to_owned(), LANG_LIFE));
+    }
+    response.body(page.html)
 }
 
 /// The headers that keep a page, or a redirect, to itself.
@@ -84,7 +92,7 @@ impl Bound {
     pub fn bind(&self, app: &App, mut response: HttpResponse) -> HttpResponse {
         if self.is_new {
             // A header value of hex digits and our own name.
-            let _ = response.add_cookie(&cookie(app, binding_name(app), self.token.expose()));
+            let _ = response.add_cookie(&cookie(app, binding_name(app), self.token.expose(), BINDING_LIFE));
         }
         response
     }
@@ -97,16 +105,16 @@ pub fn entered_code(app: &App, request: &HttpRequest) -> Option<String> {
 
 /// The cookie that remembers the user code.
 pub fn code_cookie(app: &App, code: &UserCode) -> Cookie<'static> {
-    cookie(app, code_name(app), code.expose())
+    cookie(app, code_name(app), code.expose(), BINDING_LIFE)
 }
 
-fn cookie(app: &App, name: &'static str, value: String) -> Cookie<'static> {
+fn cookie(app: &App, name: &'static str, value: String, life: CookieDuration) -> Cookie<'static> {
     Cookie::build(name, value)
         .path("/")
         .http_only(true)
         .secure(app.site.https)
         .same_site(SameSite::Lax)
-        .max_age(BINDING_LIFE)
+        .max_age(life)
         .finish()
 }
 

@@ -8,6 +8,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use actors::base::code::{BrowserToken, StateToken};
 use actors::base::grant_issuer::NotIssued;
+use actors::base::keyring::{BrowserHash, StateHash};
 use actors::base::meter::{METERS_MAX, listed, parse_meters};
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::registry::{CheckAnswer, DenyAnswer, Refusal};
@@ -24,6 +25,9 @@ use crate::pages::{Page, Problem, Trouble};
 const CODE_MAX: usize = 4_096;
 /// Longest usage point id; Enedis' have 14 digits.
 const METER_MAX: usize = 32;
+
+/// The `state` and the browser that it is bound to, by their hashes.
+type SetOut = (StateHash, BrowserHash);
 
 /// Enedis comes back.
 pub async fn redirect(app: Data<App>, request: HttpRequest) -> HttpResponse {
@@ -45,7 +49,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
     if let Some(error) = query.get("error") {
         return refused(app, request, error, query.get("state")).await;
     }
-    let (returned, meters) = match returned(&app.settings.enedis, &query) {
+    let returned = match returned(&app.settings.enedis, &query) {
         Ok(returned) => returned,
         Err(problem) => return pages.problem(problem),
     };
@@ -53,6 +57,11 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
     };
+    let set_out = (app.keys().state(&state), app.keys().browser(&browser));
+    // A reload, which the page itself makes until the device has its token.
+    if let Some(page) = approved(app, request, set_out).await {
+        return page;
+    }
     let (presented, is_claim) = match returned {
         Returned::Code { .. } => (Some(Presented::Code), false),
         Returned::Authorisation(_) => (Some(Presented::Authorisation), false),
@@ -70,7 +79,17 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
     if is_harmless && (!is_claim || outcome != ConsentOutcome::Approved) {
         charge.give_back();
     }
-    ended(app, request, &outcome, &meters)
+    ended(app, request, &outcome, set_out).await
+}
+
+/// The page of a consent that is recorded: which meters it is for, and whether the device has its token yet.
+async fn approved(app: &App, request: &HttpRequest, (state, browser): SetOut) -> Option<Page> {
+    match app.system().registry.check(state, browser).await {
+        Ok(CheckAnswer::Approved { delivered, usage_points }) => {
+            Some(app.pages(request).signed_in(&usage_points, delivered))
+        }
+        _ => None,
+    }
 }
 
 /// Our `state`, and the browser that it is bound to.
@@ -83,8 +102,8 @@ fn sent_by(
     Ok((state, browser::browser(app, request).ok_or(Problem::OtherBrowser)?))
 }
 
-/// What Enedis returned beside the `state`, and the meters that the page names.
-pub fn returned(enedis: &EnedisConfig, query: &Query) -> Result<(Returned, Vec<String>), Problem> {
+/// What Enedis returned beside the `state`.
+pub fn returned(enedis: &EnedisConfig, query: &Query) -> Result<Returned, Problem> {
     let code = query.get("code");
     if code.is_some_and(|code| code.len() > CODE_MAX || code.chars().any(char::is_control)) {
         return Err(Problem::MalformedReturn);
@@ -97,7 +116,7 @@ pub fn returned(enedis: &EnedisConfig, query: &Query) -> Result<(Returned, Vec<S
             let code = code.ok_or(Problem::MissingParameters)?.to_owned();
             let meters = usage_points(query.get("usage_point_id")).ok_or(Problem::MalformedReturn)?;
             let usage_point_id = (!meters.is_empty()).then(|| meters.join(";"));
-            Ok((Returned::Code { code, usage_point_id }, meters))
+            Ok(Returned::Code { code, usage_point_id })
         }
         Flow::ClientCredentials(_) if enedis.upstream.asks_v2() => {
             // Whoever holds a browser can name a meter in its address; the v2 page never does.
@@ -108,15 +127,14 @@ pub fn returned(enedis: &EnedisConfig, query: &Query) -> Result<(Returned, Vec<S
             let id = query.get("autorisation_id").ok_or(Problem::MissingParameters)?;
             let digits = id.bytes().all(|b| b.is_ascii_digit());
             let id = id.parse().ok().filter(|_| digits).ok_or(Problem::MalformedReturn)?;
-            Ok((Returned::Authorisation(id), Vec::new()))
+            Ok(Returned::Authorisation(id))
         }
         Flow::ClientCredentials(_) => {
             let (Some(code), Some(text)) = (code, query.get("usage_point_id")) else {
                 return Err(Problem::MissingParameters);
             };
             let meters = parse_meters(text).ok_or(Problem::MalformedReturn)?;
-            let shown = meters.iter().map(ToString::to_string).collect();
-            Ok((Returned::Meters { code: code.to_owned(), meters }, shown))
+            Ok(Returned::Meters { code: code.to_owned(), meters })
         }
     }
 }
@@ -139,7 +157,8 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
     };
-    let (state, browser) = (app.keys().state(&state), app.keys().browser(&browser));
+    let set_out = (app.keys().state(&state), app.keys().browser(&browser));
+    let (state, browser) = set_out;
     let unavailable = ConsentOutcome::NotIssued(NotIssued::Unavailable);
     let outcome = if error == "access_denied" {
         match app.deny(request, Refusal::AtEnedis { state, browser }).await {
@@ -150,6 +169,7 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
     } else {
         match app.system().registry.check(state, browser).await {
             Ok(CheckAnswer::Awaited) => ConsentOutcome::Rejected { error: known_error(error).to_owned() },
+            Ok(CheckAnswer::Approved { .. }) => ConsentOutcome::Approved,
             Ok(CheckAnswer::No(error)) => error.into(),
             Ok(CheckAnswer::Unavailable) | Err(_) => unavailable,
         }
@@ -157,17 +177,20 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
     if let ConsentOutcome::Rejected { error } = &outcome {
         tracing::warn!(error, "Enedis returned an error to the browser");
     }
-    ended(app, request, &outcome, &[])
+    ended(app, request, &outcome, set_out).await
 }
 
 /// Counts an outcome, and gives the page for it.
-fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, meters: &[String]) -> Page {
+async fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, set_out: SetOut) -> Page {
     app.metrics().consent(outcome.into());
     let pages = app.pages(request);
     let code = browser::entered_code(app, request);
     let trouble = |trouble| pages.trouble(trouble, code.as_deref());
     match outcome {
-        ConsentOutcome::Approved => pages.signed_in(meters),
+        // It stands, whatever can be told of it.
+        ConsentOutcome::Approved => {
+            approved(app, request, set_out).await.unwrap_or_else(|| pages.signed_in(&[], false))
+        }
         ConsentOutcome::Denied => pages.refused(),
         ConsentOutcome::Unknown => pages.problem(Problem::BadState),
         ConsentOutcome::OtherBrowser => pages.problem(Problem::OtherBrowser),

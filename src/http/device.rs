@@ -127,7 +127,7 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
                 code: &code.expose(),
                 proof: &app.keys().proof(ShownPage::Confirm, &browser.token, &code).expose(),
                 state,
-                client: &pending.client_id,
+                client: app.settings.site.client_name(&pending.client_id),
                 user_agent: pending.agent.as_deref(),
                 place: pending.network.map(|network| {
                     if network == app.network(request) {
@@ -136,6 +136,7 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
                         Place::Elsewhere(network.shown())
                     }
                 }),
+                enedis_down: is_enedis_down(app).await,
                 asked_ago: now.since(pending.requested_at),
                 expires_in: pending.expires_at.since(now),
             })
@@ -143,6 +144,12 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
         Found::Refused(error) => pages.enter_code(typed, state, Some(error)),
         Found::Unavailable => pages.trouble(OUR_TROUBLE, Some(typed)),
     }
+}
+
+/// Whether a consent would fail at Enedis, as far as is known: better told before the way there than after it.
+async fn is_enedis_down(app: &App) -> bool {
+    let seen = app.system().exchanger.snapshot().await;
+    seen.is_ok_and(|seen| seen.token.breaker_open || seen.services.breaker_open)
 }
 
 /// What a typed code leads to, after the limit on guesses.

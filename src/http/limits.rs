@@ -18,7 +18,7 @@ use dashmap::DashMap;
 /// than half; only then are new ones refused.
 const KEYS_MAX: usize = 100_000;
 /// Calls to Enedis' services that one authorisation can cost.
-const CALLS_OF_AN_AUTHORISATION: u32 = 4;
+const CALLS_OF_AN_AUTHORISATION: u32 = 3;
 /// Wrong codes that a right one makes up for in [`Limits::is_guessed_at`].
 const WRONG_FOR_A_RIGHT: u32 = 3;
 

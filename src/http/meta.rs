@@ -10,11 +10,21 @@ use super::browser;
 use super::error::{ApiError, SOON, json_answer, json_body, secs_up};
 use super::grant::GrantType;
 use super::state::App;
+use crate::config::Flow;
 use crate::pages::{Problem, STYLE};
 
 /// `GET /`.
 pub async fn home(app: Data<App>, request: HttpRequest) -> HttpResponse {
     browser::respond(&app, app.pages(&request).home())
+}
+
+/// `GET /privacy`.
+pub async fn privacy(app: Data<App>, request: HttpRequest) -> HttpResponse {
+    let life = match &app.settings.enedis.flow {
+        Flow::Device => None,
+        Flow::ClientCredentials(metering) => Some(metering.consent_life),
+    };
+    browser::respond(&app, app.pages(&request).privacy(life))
 }
 
 /// The stylesheet; its address changes with its content.

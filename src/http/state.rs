@@ -83,8 +83,16 @@ pub struct SiteText {
     pub(super) https: bool,
     pub(super) path: String,
     enedis_host: String,
+    enedis_account: String,
     pub(super) verification_uri: String,
     pub(super) via: HeaderValue,
+}
+
+impl SiteText {
+    /// The cookie of a language that was chosen.
+    pub(super) fn lang_cookie(&self) -> &'static str {
+        if self.https { "__Host-dfp-lang" } else { "dfp-lang" }
+    }
 }
 
 impl Shared {
@@ -177,6 +185,7 @@ impl App {
             https: settings.server.base_url.starts_with("https:"),
             path: base_path(&settings.server.base_url),
             enedis_host: settings.enedis.upstream.authorize.host_str().unwrap_or_default().to_owned(),
+            enedis_account: settings.enedis.upstream.authorize.origin().ascii_serialization(),
             verification_uri: format!("{}/device", settings.server.base_url),
             via: via(&settings.server.base_url),
         };
@@ -246,10 +255,18 @@ impl App {
 
     /// The pages for whoever sent `request`.
     pub(super) fn pages(&self, request: &HttpRequest) -> Pages<'_> {
-        let query = Query::parse(request);
-        let accepted = request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        let lang = Lang::choose(query.get("lang"), accepted);
-        Pages { lang, base: &self.site.path, enedis_host: &self.site.enedis_host }
+        let named = Query::parse(request).get("lang").and_then(Lang::named);
+        let accepted = || request.headers().get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let kept = || Lang::named(request.cookie(self.site.lang_cookie())?.value());
+        let lang = named.or_else(kept).unwrap_or_else(|| Lang::accepted(accepted()));
+        Pages {
+            lang,
+            keeps_lang: named.is_some(),
+            base: &self.site.path,
+            enedis_host: &self.site.enedis_host,
+            enedis_account: &self.site.enedis_account,
+            site: &self.settings.site,
+        }
     }
 
     /// The client's network, as limits count it. A peer without an address is a socket of our own making.

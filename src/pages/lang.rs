@@ -18,17 +18,27 @@ impl Lang {
     /// Both languages, in the order in which they win a tie.
     pub const ALL: [Self; 2] = [Self::Fr, Self::En];
 
-    /// Chooses from a language named in the address (`query`, such as `en` or `en-GB`), else from the value of
-    /// `Accept-Language` (RFC 9110 section 12.5.4), else French.
+    /// The language of a tag such as `en` or `en-GB`, as the address of a page or a cookie names it.
+    pub fn named(tag: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lang| lang.covers(tag.trim()))
+    }
+
+    /// The one that this is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Fr => Self::En,
+            Self::En => Self::Fr,
+        }
+    }
+
+    /// Chooses from the value of `Accept-Language` (RFC 9110 section 12.5.4), else French.
     ///
     /// Several header lines are one value joined by commas. Elements that make no sense are passed over. A
     /// language named in full beats one that only `*` covers at the same weight; of two named at the same weight
     /// the first wins.
-    pub fn choose(query: Option<&str>, accept_language: Option<&str>) -> Self {
-        query
-            .and_then(|tag| Self::ALL.into_iter().find(|lang| lang.covers(tag.trim())))
-            .or_else(|| accept_language.and_then(Self::from_accept_language))
-            .unwrap_or_default()
+    pub fn accepted(accept_language: Option<&str>) -> Self {
+        accept_language.and_then(Self::from_accept_language).unwrap_or_default()
     }
 
     /// The BCP 47 tag, for the `lang` attribute and `Content-Language`.
@@ -103,9 +113,9 @@ mod tests {
             ("en_US", En),
         ];
         for (header, expected) in table {
-            assert_eq!(Lang::choose(None, Some(header)), expected, "{header}");
+            assert_eq!(Lang::accepted(Some(header)), expected, "{header}");
         }
-        assert_eq!(Lang::choose(None, None), Fr);
+        assert_eq!(Lang::accepted(None), Fr);
     }
 
     #[test]
@@ -130,17 +140,17 @@ mod tests {
             "en;q=0.é",
         ];
         for header in garbage {
-            assert_eq!(Lang::choose(None, Some(header)), Fr, "{header:?}");
-            assert_eq!(Lang::choose(None, Some(&format!("{header},en;q=0.5,{header}"))), En, "{header:?}");
+            assert_eq!(Lang::accepted(Some(header)), Fr, "{header:?}");
+            assert_eq!(Lang::accepted(Some(&format!("{header},en;q=0.5,{header}"))), En, "{header:?}");
         }
-        assert_eq!(Lang::choose(None, Some(&"en;q=0.1,".repeat(10_000))), En);
+        assert_eq!(Lang::accepted(Some(&"en;q=0.1,".repeat(10_000))), En);
     }
 
     #[test]
-    fn the_address_wins() {
-        assert_eq!(Lang::choose(Some("en"), Some("fr")), En);
-        assert_eq!(Lang::choose(Some("FR-be"), Some("en")), Fr);
-        assert_eq!(Lang::choose(Some("xx"), Some("en")), En);
-        assert_eq!(Lang::choose(Some(""), None), Fr);
+    fn a_language_has_a_name() {
+        let table = [("en", Some(En)), ("FR-be", Some(Fr)), ("xx", None), ("", None)];
+        for (tag, lang) in table {
+            assert_eq!(Lang::named(tag), lang, "{tag}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Every page in every state, for tests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{CodeError, ConfirmCode, Lang, Page, Pages, Place, Problem, Trouble};
+use crate::config::SiteConfig;
 
 /// What strangers can put into a page.
 #[derive(Clone, Copy)]
@@ -15,7 +17,14 @@ pub(super) struct Input<'a> {
     pub(super) user_agent: &'a str,
     pub(super) usage_point: &'a str,
     pub(super) enedis_error: &'a str,
+    pub(super) site: &'a SiteConfig,
 }
+
+/// An operator who says nothing.
+static NO_TEXTS: SiteConfig =
+    SiteConfig { name: None, contact: None, legal_notice: None, client_names: BTreeMap::new() };
+/// Where households sign in at Enedis.
+pub(super) const ACCOUNT: &str = "https://mon-compte-particulier.enedis.fr";
 
 impl Input<'static> {
     /// What is usual.
@@ -28,12 +37,14 @@ impl Input<'static> {
         user_agent: "DomoticzLinkyPlugin/2.6.0",
         usage_point: "22516914714270",
         enedis_error: "server_error",
+        site: &NO_TEXTS,
     };
 }
 
 impl<'a> Input<'a> {
     pub(super) fn pages(self, lang: Lang) -> Pages<'a> {
-        Pages { lang, base: self.base, enedis_host: self.enedis_host }
+        let (base, enedis_host, site) = (self.base, self.enedis_host, self.site);
+        Pages { lang, keeps_lang: false, base, enedis_host, enedis_account: ACCOUNT, site }
     }
 }
 
@@ -49,6 +60,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         client: input.client,
         user_agent: None,
         place: None,
+        enedis_down: false,
         asked_ago: Duration::from_secs(140),
         expires_in: Duration::from_secs(160),
     };
@@ -78,11 +90,13 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         ),
         (
             "confirm, near".to_owned(),
-            pages.confirm_code(ConfirmCode { place: Some(Place::Yours), ..confirm }),
+            pages.confirm_code(ConfirmCode { place: Some(Place::Yours), enedis_down: true, ..confirm }),
         ),
-        ("signed in".to_owned(), pages.signed_in(&meters[..1])),
-        ("signed in, unknown".to_owned(), pages.signed_in(&[])),
-        ("signed in, many".to_owned(), pages.signed_in(&meters)),
+        ("signed in".to_owned(), pages.signed_in(&meters[..1], false)),
+        ("signed in, unknown".to_owned(), pages.signed_in(&[], false)),
+        ("signed in, many".to_owned(), pages.signed_in(&meters, true)),
+        ("privacy".to_owned(), pages.privacy(None)),
+        ("privacy, relay".to_owned(), pages.privacy(Some(Duration::from_secs(1_095 * 86_400)))),
     ];
     for trouble in [
         Trouble::EnedisDown { wait },

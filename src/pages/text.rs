@@ -45,6 +45,9 @@ texts! {
     site_name: "Relier un appareil à Enedis", "Link a device to Enedis";
     footer: "Ce site n’est pas celui d’Enedis. Il ne vous demande jamais de mot de passe.",
         "This is not the Enedis site. It never asks you for a password.";
+    other_language: "English", "Français";
+    contact: "Contact", "Contact us";
+    legal_notice: "Mentions légales", "Legal notice";
     error_prefix: "Erreur\u{a0}: ", "Error: ";
 
     // Used by several pages.
@@ -57,8 +60,8 @@ texts! {
     enedis_said: "Réponse d’Enedis\u{a0}: ", "Enedis answered: ";
     start_again: "Relancez la demande depuis votre appareil\u{a0}: il affichera un nouveau lien et un nouveau code.",
         "Start again from your device: it will show a new link and a new code.";
-    withdraw: "Vous pouvez retirer votre accord à tout moment depuis votre compte Enedis.",
-        "You can withdraw your consent at any time in your Enedis account.";
+    withdraw: "Vous pouvez retirer votre accord à tout moment depuis votre ", "You can withdraw your consent at any time in your ";
+    enedis_account: "compte Enedis", "Enedis account";
     wait_before: "Attendez ", "Wait ";
     wait_after: ", puis réessayez.", ", then try again.";
 
@@ -79,26 +82,27 @@ texts! {
     too_many_attempts: "Trop d’essais.", "Too many attempts.";
 
     // Confirming the code.
-    confirm_title: "Relier cet appareil\u{202f}?", "Link this device?";
-    confirm_intro: "Un appareil demande à lire les données de votre compteur Linky.",
-        "A device is asking to read the data of your Linky meter.";
+    confirm_title: "Laisser cet appareil lire votre compteur\u{202f}?", "Let this device read your meter?";
     confirm_client: "Application", "App";
-    confirm_software: "L’appareil dit de lui-même", "The device says of itself";
-    confirm_place: "Endroit d’où elle vient", "Where it comes from";
-    place_yours: "Le même réseau que vous", "The same network as you";
-    place_elsewhere: "Un autre réseau que le vôtre\u{a0}: ", "Another network than yours: ";
+    confirm_software: "Il dit de lui-même", "It says of itself";
+    confirm_place: "Son réseau", "Its network";
+    place_yours: "le même que vous", "the same as yours";
+    place_elsewhere: "un autre que le vôtre, ", "another than yours, ";
     confirm_asked: "Demande faite", "Requested";
     confirm_expires: "Ce code expire dans ", "This code expires in ";
     confirm_question: "Votre appareil affiche-t-il bien ce code\u{202f}?", "Does your device show this same code?";
-    confirm_caution: "Si vous n’avez pas fait cette demande vous-même, refusez\u{a0}: quelqu’un cherche peut-être à obtenir vos données.",
-        "If you did not make this request yourself, say no: someone may be trying to get your data.";
+    confirm_enedis_down: "Enedis ne répond pas en ce moment\u{a0}: votre accord risque de ne pas aboutir. Mieux vaut attendre quelques minutes.",
+        "Enedis is not responding at the moment: your consent may come to nothing. Better wait a few minutes.";
+    confirm_caution: "Vous n’avez rien demandé\u{202f}? Refusez\u{a0}: quelqu’un en veut peut-être à vos données.",
+        "Was it not you who asked? Say no: someone may be after your data.";
     confirm_yes: "Oui, continuer vers Enedis", "Yes, continue to Enedis";
     confirm_no: "Non, ce n’est pas moi", "No, this is not me";
 
     // Consent given.
     signed_in_title: "Votre accord est enregistré", "Your consent is recorded";
-    signed_in_device: "Votre appareil recevra son accès dans quelques instants. Retournez-y pour la suite.",
-        "Your device will get its access in a few moments. Go back to it to carry on.";
+    signed_in_device: "Votre appareil recevra son accès dans quelques instants. Cette page vous le dira\u{a0}; vous pouvez aussi la fermer.",
+        "Your device will get its access in a few moments. This page will tell you; you can also close it.";
+    signed_in_delivered: "Votre appareil a reçu son accès.", "Your device has got its access.";
     signed_in_close: "Vous pouvez fermer cette page.", "You can close this page.";
     signed_in_meters: "Compteurs concernés", "Meters covered";
     meter_ending: "Point de livraison se terminant par ", "Delivery point ending in ";
@@ -184,6 +188,25 @@ texts! {
     too_many_title: "Trop d’essais", "Too many attempts";
     too_many: "Trop d’essais ont été faits en peu de temps.", "Too many attempts were made in a short time.";
 
+    // What is kept.
+    privacy_title: "Données personnelles", "Personal data";
+    privacy_intro: "Ce service relie votre appareil à Enedis. Voici tout ce qu’il garde de vous.",
+        "This service links your device to Enedis. Here is all that it keeps of you.";
+    privacy_request: "Le temps de la demande\u{a0}: le code de votre appareil, sous une forme illisible, le nom qu’il se donne et son adresse réseau.",
+        "While the request lasts: the code of your device, in a form that cannot be read, the name that it gives itself and its network address.";
+    privacy_meters: "Tant que votre appareil a accès à vos données\u{a0}: le numéro de vos compteurs, chiffré, la date de son dernier passage et son adresse réseau. L’accès dure au plus ",
+        "As long as your device has access to your data: the numbers of your meters, encrypted, when it last came and its network address. Access lasts at most ";
+    privacy_values: "Les mesures que votre appareil a demandées, chiffrées, pour ne pas les redemander à Enedis. Elles sont effacées quand plus aucun appareil n’a accès au compteur.",
+        "The readings that your device asked for, encrypted, so as not to ask Enedis again. They are deleted when no device has access to the meter any more.";
+    privacy_token: "L’accès donné par Enedis, chiffré, le temps que votre appareil vienne le chercher. Vos mesures vont d’Enedis à votre appareil, sans être gardées ici.",
+        "The access given by Enedis, encrypted, until your device has fetched it. Your readings go from Enedis to your device, and are not kept here.";
+    privacy_audit: "Pendant un an\u{a0}: un journal des accords, des refus et des retraits, avec l’adresse réseau, sans numéro de compteur.",
+        "For a year: a record of consents, refusals and withdrawals, with the network address, without meter numbers.";
+    privacy_cookies: "Dans votre navigateur\u{a0}: pendant un jour, un cookie qui montre que c’est bien vous qui revenez d’Enedis et un autre qui retient le code\u{a0}; pendant un an, la langue, si vous l’avez choisie.",
+        "In your browser: for a day, a cookie that shows that it is you who comes back from Enedis and another that remembers the code; for a year, the language, if you chose it.";
+    privacy_not: "Ce service ne connaît ni votre nom, ni votre adresse, ni votre mot de passe.",
+        "This service knows neither your name, nor your address, nor your password.";
+
     // The first page.
     home_title: "Relier votre appareil à votre compteur Linky", "Link your device to your Linky meter";
     home_intro: "Certains appareils, comme les box domotiques, savent suivre la consommation d’un logement, mais n’ont pas de navigateur pour demander l’accord de leur propriétaire. Ce service permet de donner cet accord depuis votre téléphone ou votre ordinateur.",
@@ -219,6 +242,11 @@ pub(super) fn ago(lang: Lang, past: Duration) -> String {
         Lang::Fr => format!("il y a {amount}"),
         Lang::En => format!("{amount} ago"),
     }
+}
+
+/// A life in whole days: "1095 jours".
+pub(super) fn days(lang: Lang, life: Duration) -> String {
+    amount(lang, life.as_secs() / 86_400, Unit::Day)
 }
 
 /// How long to wait: "12 secondes", "2 minutes". Rounded up, at least one second, so that who waits has waited enough.

@@ -6,6 +6,7 @@ use askama::Template;
 
 use super::lang::Lang;
 use super::text::{self, Text};
+use crate::config::SiteConfig;
 
 /// The stylesheet of all pages.
 pub const STYLE: &str = include_str!("style.css");
@@ -33,6 +34,11 @@ pub struct Page {
     pub lang: Lang,
     /// For `Retry-After`, in seconds, where the page asks its reader to wait.
     pub retry_after_secs: Option<u64>,
+    /// For `Refresh`: seconds after which the browser loads the page again by itself. Not in the document, where it would
+    /// keep assistive technology from the page.
+    pub reload_secs: Option<u64>,
+    /// The reader chose the language, and means to keep it.
+    pub keeps_lang: bool,
     /// The document.
     pub html: String,
 }
@@ -42,15 +48,25 @@ pub struct Page {
 pub struct Pages<'a> {
     /// The reader's language.
     pub lang: Lang,
+    /// The address of this page names it.
+    pub keeps_lang: bool,
     /// Put before every address: a path prefix (may be empty) or a full base address. No slash at the end.
     pub base: &'a str,
     /// Host of Enedis' authorize endpoint, shown so that the owner knows where the next step leads.
     pub enedis_host: &'a str,
+    /// Where households sign in at Enedis: the origin of that endpoint.
+    pub enedis_account: &'a str,
+    /// The operator's own texts.
+    pub site: &'a SiteConfig,
 }
 
 impl Page {
     pub(super) fn with_wait(self, wait: Option<Duration>) -> Self {
         Self { retry_after_secs: wait.map(text::secs_up), ..self }
+    }
+
+    pub(super) fn with_reload(self, after: Option<Duration>) -> Self {
+        Self { reload_secs: after.map(text::secs_up), ..self }
     }
 }
 
@@ -66,7 +82,7 @@ pub(super) struct Message<'a> {
     detail: Option<String>,
     action: Option<Action>,
     retry_after: Option<Duration>,
-    reload_secs: Option<u64>,
+    reload_after: Option<Duration>,
 }
 
 impl<'a> Message<'a> {
@@ -80,7 +96,7 @@ impl<'a> Message<'a> {
             detail: None,
             action: None,
             retry_after: None,
-            reload_secs: None,
+            reload_after: None,
         }
     }
 
@@ -100,7 +116,7 @@ impl<'a> Message<'a> {
 
     /// The page loads itself again after `wait`.
     pub(super) fn reload_after(self, wait: Duration) -> Self {
-        Self { reload_secs: Some(text::secs_up(wait)), ..self.retry_after(wait) }
+        Self { reload_after: Some(wait), ..self.retry_after(wait) }
     }
 
     pub(super) fn detail(self, detail: Option<&str>) -> Self {
@@ -112,7 +128,7 @@ impl<'a> Message<'a> {
     }
 
     pub(super) fn render(self, status: u16) -> Page {
-        page(status, self.pages.lang, &self).with_wait(self.retry_after)
+        page(status, self.pages, &self).with_wait(self.retry_after).with_reload(self.reload_after)
     }
 }
 
@@ -131,6 +147,11 @@ pub(super) enum Tone {
 }
 
 impl Pages<'_> {
+    /// What the pages are called.
+    fn name(&self) -> &str {
+        self.site.name.as_deref().unwrap_or(Text::of(self.lang).site_name)
+    }
+
     /// The stylesheet's address.
     fn style(&self) -> String {
         format!("{}{STYLE_PATH}?v={STYLE_VERSION:x}", self.base)
@@ -138,17 +159,29 @@ impl Pages<'_> {
 
     /// `{base}/device[?code=…]`.
     pub(super) fn device(&self, code: Option<&str>) -> String {
-        let query = code.map(|code| {
-            let pair = form_urlencoded::Serializer::new(String::new()).append_pair("code", code).finish();
-            format!("?{pair}")
-        });
-        format!("{}/device{}", self.base, query.unwrap_or_default())
+        self.address("/device", &[("code", code)])
+    }
+
+    /// The same page in the other language.
+    pub(super) fn in_other_language(&self, path: &str, query: &[(&str, Option<&str>)]) -> String {
+        let lang = [("lang", Some(self.lang.other().tag()))];
+        self.address(path, &[query, &lang].concat())
+    }
+
+    fn address(&self, path: &str, query: &[(&str, Option<&str>)]) -> String {
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in query {
+            value.map(|value| pairs.append_pair(name, value));
+        }
+        let query = pairs.finish();
+        format!("{}{path}{}{query}", self.base, if query.is_empty() { "" } else { "?" })
     }
 }
 
 #[derive(Template)]
 #[template(config = "src/pages/askama.toml", path = "home.html")]
 pub(super) struct HomeView<'a> {
+    pub(super) other_language: String,
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
 }
@@ -156,6 +189,7 @@ pub(super) struct HomeView<'a> {
 #[derive(Template)]
 #[template(config = "src/pages/askama.toml", path = "enter_code.html")]
 pub(super) struct EnterCodeView<'a> {
+    pub(super) other_language: String,
     pub(super) step: Option<&'a str>,
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
@@ -168,6 +202,7 @@ pub(super) struct EnterCodeView<'a> {
 #[derive(Template)]
 #[template(config = "src/pages/askama.toml", path = "confirm_code.html")]
 pub(super) struct ConfirmCodeView<'a> {
+    pub(super) other_language: String,
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
     pub(super) code: &'a str,
@@ -176,6 +211,7 @@ pub(super) struct ConfirmCodeView<'a> {
     pub(super) client: String,
     pub(super) user_agent: Option<String>,
     pub(super) place: Option<String>,
+    pub(super) notice: Option<&'static str>,
     pub(super) asked: String,
     pub(super) expires: String,
 }
@@ -185,13 +221,25 @@ pub(super) struct ConfirmCodeView<'a> {
 pub(super) struct SignedInView<'a> {
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
+    pub(super) delivered: bool,
     pub(super) meters: Vec<String>,
 }
 
-pub(super) fn page(status: u16, lang: Lang, view: &impl Template) -> Page {
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "privacy.html")]
+pub(super) struct PrivacyView<'a> {
+    pub(super) other_language: String,
+    pub(super) t: &'static Text,
+    pub(super) pages: Pages<'a>,
+    /// Meters and values are kept for at most so long, in words; `None`: neither is.
+    pub(super) access: Option<String>,
+}
+
+pub(super) fn page(status: u16, pages: Pages<'_>, view: &impl Template) -> Page {
     // Writing to a string cannot fail, and nothing the templates print can either.
     let html = view.render().unwrap_or_default();
-    Page { status, lang, retry_after_secs: None, html }
+    let Pages { lang, keeps_lang, .. } = pages;
+    Page { status, lang, retry_after_secs: None, reload_secs: None, keeps_lang, html }
 }
 
 pub(super) fn wait_sentence(lang: Lang, wait: Duration) -> String {

@@ -21,6 +21,8 @@ let PROXY, ENEDIS, CODE, LANGUAGE, CONFIRM_LINK, T;
 const PATIENCE_MS = 30_000;
 const PHONE = { width: 390, height: 844 };
 const DESKTOP = { width: 1280, height: 900 };
+// A small phone, on which what has to be decided is seen as a whole.
+const SMALL_PHONE = { width: 360, height: 740 };
 // The narrowest window a page must fit in (WCAG 2.2, 1.4.10).
 const NARROW = { width: 320, height: 640 };
 
@@ -28,10 +30,11 @@ const TEXTS = {
   fr: {
     enter: 'Saisissez le code de votre appareil',
     label: 'Code affiché par votre appareil',
+    enterCode: 'Saisir un code',
     submit: 'Continuer vers Enedis',
     error: 'Erreur',
     notValid: 'Ce code n’est pas valable',
-    confirm: 'Relier cet appareil\u202f?',
+    confirm: 'Laisser cet appareil lire votre compteur\u202f?',
     yes: 'Oui, continuer vers Enedis',
     no: 'Non, ce n’est pas moi',
     notMine: 'Rien n’a été relié',
@@ -44,10 +47,11 @@ const TEXTS = {
   en: {
     enter: 'Enter the code from your device',
     label: 'Code shown by your device',
+    enterCode: 'Enter a code',
     submit: 'Continue to Enedis',
     error: 'Error',
     notValid: 'This code is not valid',
-    confirm: 'Link this device?',
+    confirm: 'Let this device read your meter?',
     yes: 'Yes, continue to Enedis',
     no: 'No, this is not me',
     notMine: 'Nothing was linked',
@@ -129,12 +133,12 @@ class Window {
     const width = await this.page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(width <= NARROW.width, `${name} is ${width} pixels wide`);
     const directory = process.env.SCREENSHOTS;
-    const views = { phone: [PHONE, 'light'], dark: [PHONE, 'dark'], desktop: [DESKTOP, 'light'] };
+    const views = { phone: [PHONE, 'light'], dark: [PHONE, 'dark'], desktop: [DESKTOP, 'light'], small: [SMALL_PHONE, 'light'] };
     for (const [view, [size, colorScheme]] of Object.entries(directory ? views : {})) {
       await this.page.setViewportSize(size);
       await this.page.emulateMedia({ colorScheme });
       const file = path.join(directory, `${name}-${LANGUAGE}-${view}.png`);
-      await this.page.screenshot({ path: file, fullPage: view !== 'desktop' });
+      await this.page.screenshot({ path: file, fullPage: size === PHONE });
     }
     await this.page.setViewportSize(PHONE);
   }
@@ -183,8 +187,17 @@ const scenarios = {
     const window = await Window.open(browser);
     await window.goto(`${PROXY}/`);
     await window.look('home');
-    await window.page.getByRole('main').getByRole('link').click();
-    await window.at(T.enter);
+    // The other language, and this one again, which the browser then keeps.
+    const other = LANGUAGE === 'fr' ? 'English' : 'Français';
+    for (const name of [other, other === 'English' ? 'Français' : 'English']) {
+      const heading = await window.page.locator('h1').innerText();
+      await window.page.getByRole('link', { name, exact: true }).click();
+      await window.page.locator('h1').filter({ hasNotText: heading }).waitFor();
+    }
+    await window.page.goto(`${PROXY}/privacy`);
+    await window.look('privacy');
+    await window.page.goBack();
+    await window.press('link', T.enterCode, T.enter);
     await window.look('enter');
     await window.type(`  ${CODE.toLowerCase().replace('-', ' ')} `);
     await window.at(T.confirm);
@@ -201,7 +214,7 @@ const scenarios = {
       assert.equal(await window.text(), text);
     }
     const cookies = await window.context.cookies(PROXY);
-    assert.deepEqual(cookies.map(({ name }) => name).sort(), ['dfp-browser', 'dfp-code']);
+    assert.deepEqual(cookies.map(({ name }) => name).sort(), ['dfp-browser', 'dfp-code', 'dfp-lang']);
     for (const { name, httpOnly, sameSite, path, domain } of cookies) {
       assert.deepEqual({ httpOnly, sameSite, path, domain }, { httpOnly: true, sameSite: 'Lax', path: '/', domain: 'localhost' }, name);
     }
@@ -236,6 +249,10 @@ const scenarios = {
     await window.at(T.confirm);
     const sizes = await window.page.getByRole('button').evaluateAll((all) => all.map((it) => it.getBoundingClientRect()));
     assert.deepEqual([sizes[0].width, sizes[0].height], [sizes[1].width, sizes[1].height], 'one is as large as the other');
+    await window.page.setViewportSize(SMALL_PHONE);
+    const { bottom } = await window.page.getByRole('button', { name: T.no }).evaluate((it) => it.getBoundingClientRect());
+    assert.ok(bottom <= SMALL_PHONE.height, `the last button ends at ${bottom}`);
+    await window.page.setViewportSize(PHONE);
     await window.press('button', T.no, T.notMine);
     await window.look('not-mine');
     await window.page.goBack();

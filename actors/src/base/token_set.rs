@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::meter::listed;
+
 /// The members of a token answer. `Debug` shows none, and they are overwritten in memory when dropped.
 #[derive(Clone, PartialEq, derive_more::Debug)]
 #[debug("TokenSet(…)")]
@@ -37,6 +39,12 @@ impl TokenSet {
     pub fn access_token(&self) -> Option<(&str, Option<Duration>)> {
         let token = self.0.get("access_token")?.as_str()?;
         Some((token, self.0.get("expires_in").and_then(seconds).map(Duration::from_secs)))
+    }
+
+    /// The meters it is for, as its issuer wrote them.
+    pub fn usage_points(&self) -> Vec<String> {
+        let text = ["usage_points_id", "usage_point_id"].iter().find_map(|name| self.0.get(*name)?.as_str());
+        listed(text.unwrap_or_default()).map(ToOwned::to_owned).collect()
     }
 
     /// The stored form.
@@ -136,5 +144,7 @@ mod tests {
         assert_eq!(body["expires_in"], 12_000);
         assert_eq!(body["token_type"], "Bearer");
         assert_eq!(body["usage_point_id"], "12345678901234");
+        let own = TokenSet::own([("usage_points_id", "12345678901234,1".into())]);
+        assert_eq!(own.usage_points(), ["12345678901234", "1"]);
     }
 }

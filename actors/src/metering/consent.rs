@@ -26,8 +26,9 @@ use crate::metering::relay::MeterRelayHandle;
 use crate::metering::tokens::Origin;
 use crate::metering::tokens::service::{Authorised, Consented, Given, TokenService};
 
-/// Pauses between questions for the meter of an authorisation: Enedis lists it some seconds after the consent.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
+/// Pauses between questions for the meter of an authorisation: Enedis lists it some seconds after the consent. A person
+/// looks at an empty page meanwhile; then at one that says so, and asks again by itself.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// Longest time one page waits for Enedis to tell the meter.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A consent whose services began so many days ago or less is fresh: midnight may lie between, and time zones.

@@ -2,7 +2,7 @@
 
 use testkit::device::Device;
 use testkit::enedis::{Endpoint, FOREIGN_AUTHORISATION, GeneratedMeters, Meters, Options};
-use testkit::person::{Choice, Person};
+use testkit::person::{Choice, Person, Visit};
 
 use super::{METER, deliver, link, world};
 use crate::fixture::{PATIENCE, Plan, Store, World, eventually};
@@ -48,6 +48,44 @@ async fn the_v2_page_names_an_authorisation(store: Store) {
     assert_eq!(deliver(device).await.meters, METER);
     let token = world.enedis.seen().token_requests_of("client_credentials").next().unwrap().clone();
     assert!(token.header("authorization").unwrap().starts_with("Basic "), "what Enedis is sure to take");
+}
+
+/// The last page names the meter, and says when the box has come for its token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_page_tells_how_it_went() {
+    for version in [1, 2] {
+        let plan = Plan::metering(Store::Sqlite, Options::default(), version).await;
+        let world = plan.env("CLIENT_NAMES", "simulated-client=La box de Paul").start().await;
+        let (device, person) = (world.device().await, Person::new());
+        let asked = person.open(device.code().link()).await.unwrap();
+        assert!(asked.html.contains("La box de Paul") && !asked.html.contains("simulated-client"));
+        let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
+        let told = |page: &Visit| (page.header("refresh").is_some(), page.html.contains("a reçu son accès"));
+        assert!(page.html.contains(&METER[10..]) && !page.html.contains(METER), "{}", page.html);
+        assert_eq!(told(&page), (true, false), "{}", page.html);
+        deliver(device).await;
+        let page = person.open(page.url.as_str()).await.unwrap();
+        assert!(page.html.contains(&METER[10..]), "{}", page.html);
+        assert_eq!(told(&page), (false, true), "{}", page.html);
+    }
+}
+
+/// Whoever would be sent to an Enedis that does not answer is told before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_told_beforehand_that_enedis_is_down() {
+    let gone = testkit::net::free_port().expect("a free port");
+    let plan =
+        Plan::new(Store::Sqlite).await.env("TOKEN_ENDPOINT", &format!("http://127.0.0.1:{gone}/token"));
+    let world = plan.env("ENEDIS_TIMEOUT_SECS", "1").env("ENEDIS_DEADLINE_SECS", "3").start().await;
+    let (device, person) = (world.device().await, Person::new());
+    let page = person.open(device.code().link()).await.unwrap();
+    assert!(!page.html.contains("Enedis ne répond pas"), "{}", page.html);
+    eventually("the page says so", || async {
+        assert_eq!(device.refresh("some-token", &[]).await.unwrap().status, 503);
+        let page = person.open(device.code().link()).await.unwrap();
+        page.html.contains("Enedis ne répond pas").then_some(())
+    })
+    .await;
 }
 
 async fn a_refusal_is_access_denied(store: Store) {
@@ -99,7 +137,7 @@ async fn a_consent_that_is_not_listed_yet_is_taken_up_by_a_reload() {
     let person = Person::new();
     let page = person.link(device.code().link(), Choice::Allow).await.unwrap();
     assert_eq!(page.status, 503, "{}", page.html);
-    assert!(page.html.contains(r#"http-equiv="refresh""#), "{}", page.html);
+    assert_eq!(page.header("refresh"), Some("20"), "{}", page.html);
     assert_eq!(page.header("retry-after"), Some("20"));
     assert!(pending(&device).await);
     world.enedis.set_services_empty_first(0);

@@ -1,34 +1,44 @@
-//! A browser comes back from Enedis with something that decides nothing.
+//! What became of the consent that a browser set out for.
 
 use actix::prelude::*;
+use zeroize::Zeroizing;
 
 use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::keyring::{BrowserHash, StateHash};
-use crate::device_flow::session::ReturnError;
+use crate::base::sealed::{Purpose, Sealed};
+use crate::base::token_set::TokenSet;
+use crate::device_flow::session::{Phase, ReturnError};
 use crate::device_flow::store::SessionKey;
 
-/// The answer to a browser that is back without an authorization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the consent of a browser stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckAnswer {
     /// It set out with this `state`, and nothing was decided since.
     Awaited,
-    /// It did not, or something was.
+    /// It consented.
+    Approved {
+        /// Whether the device has fetched its token.
+        delivered: bool,
+        /// The meters of the token.
+        usage_points: Vec<String>,
+    },
+    /// It did not set out with it, or something else was decided.
     No(ReturnError),
     /// The store did not answer: come back.
     Unavailable,
 }
 
 impl CodeRegistryHandle {
-    /// Whether this browser set out with this `state`, and nothing was decided since. Changes nothing.
+    /// How the consent stands for which this browser set out with this `state`. Changes nothing.
     pub async fn check(&self, state: StateHash, browser: BrowserHash) -> Result<CheckAnswer, AskError> {
         self.ask(state.slot(), |reply| CheckReturn { state, browser, reply }).await
     }
 }
 
-/// Is this return one that we wait for? Sent by `GET /auth/redirect`; changes nothing.
+/// How does this consent stand? Sent by `GET /auth/redirect`; changes nothing.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct CheckReturn {
@@ -57,7 +67,26 @@ impl SessionRequest for CheckReturn {
 
     fn run(attempt: Attempt<Self>, row: Row, shard: &mut CodeRegistry, _: &mut Context<CodeRegistry>) {
         let CheckReturn { state, browser, .. } = &attempt.request;
-        let found = shard.table[row].check_return(browser, state, None, shard.ports.clock.now());
-        attempt.answer(found.map_or_else(CheckAnswer::No, |()| CheckAnswer::Awaited));
+        let (session, keys) = (&shard.table[row], &shard.ports.keys);
+        let open = |purpose: Purpose<'_>, sealed: &Sealed| {
+            let opened = keys.open(purpose, &session.device, sealed).map(Zeroizing::new);
+            opened.and_then(|bytes| TokenSet::from_bytes(&bytes)).map(|token| token.usage_points())
+        };
+        let approved = |delivered, usage_points: Option<_>| CheckAnswer::Approved {
+            delivered,
+            usage_points: usage_points.unwrap_or_default(),
+        };
+        let found = session.check_return(browser, state, None, shard.ports.clock.now());
+        let answer = match (found, &session.phase) {
+            (Err(ReturnError::Decided(_)), Phase::Approved { token, .. }) => {
+                approved(false, open(Purpose::Token, token))
+            }
+            (Err(ReturnError::Decided(_)), Phase::Redeemed { body, .. }) => {
+                approved(true, open(Purpose::Delivered, body))
+            }
+            (Err(error), _) => CheckAnswer::No(error),
+            (Ok(()), _) => CheckAnswer::Awaited,
+        };
+        attempt.answer(answer);
     }
 }
