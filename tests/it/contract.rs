@@ -12,7 +12,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 async fn post(world: &World, path: &str, media_type: &str, body: impl Into<reqwest::Body>) -> Answer {
-    let request = reqwest::Client::new().post(world.url(path)).header("content-type", media_type).body(body);
+    let request = testkit::http::client().post(world.url(path)).header("content-type", media_type).body(body);
     Answer::read(request.send().await.unwrap()).await.unwrap()
 }
 
@@ -48,7 +48,7 @@ async fn malformed_requests_get_the_documented_error() {
             ("a megabyte", format!("client_id={CLIENT}&x={}", "a".repeat(1 << 20))),
         ];
         for (what, body) in table {
-            let Ok(answer) = reqwest::Client::new()
+            let Ok(answer) = testkit::http::client()
                 .post(world.url(path))
                 .header("content-type", FORM)
                 .body(body)
@@ -119,7 +119,7 @@ async fn the_token_endpoint_tells_errors_apart() {
     }
     let in_url = format!("/device/token?client_id={CLIENT}&grant_type={GRANT}&device_code={zeros}");
     assert_oauth_error(&post(&world, &in_url, FORM, "").await, 400, "invalid_request", "in the URL");
-    let basic = reqwest::Client::new()
+    let basic = testkit::http::client()
         .post(world.url("/device/token"))
         .basic_auth("stranger", Some("x"))
         .form(&[("grant_type", GRANT), ("device_code", &zeros)]);
@@ -149,7 +149,7 @@ async fn the_proxy_relays_nothing_but_refreshes_of_known_clients() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_methods_and_addresses() {
     let world = World::start(Store::Sqlite).await;
-    let client = reqwest::Client::new();
+    let client = testkit::http::client();
     let send = |method: &'static str, path: &'static str| {
         let request = client.request(method.parse().unwrap(), world.url(path));
         async move { Answer::read(request.send().await.unwrap()).await.unwrap() }
@@ -368,7 +368,7 @@ async fn a_pending_poll_touches_no_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guesses_at_once_are_no_way_around_the_limit() {
     let world = World::start(Store::Sqlite).await;
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let client = testkit::http::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let guesses = (0..400).map(|n| {
         let letters = b"BCDFGHJKLMNPQRSTVWXZ";
         let code: String =

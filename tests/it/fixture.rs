@@ -140,8 +140,14 @@ impl World {
 
     /// One value of `/metrics`, by its name and labels as they stand there.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let text =
-            reqwest::get(format!("{}/metrics", self.server.admin_url())).await.ok()?.text().await.ok()?;
+        let text = testkit::http::client()
+            .get(format!("{}/metrics", self.server.admin_url()))
+            .send()
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 

@@ -169,8 +169,8 @@ async fn openid_client_hears_of_a_refusal() {
 
 /// The HTTP client that `oauth2` wants; it must not follow redirects.
 fn plain_client() -> reqwest::Client {
-    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE);
-    builder.no_proxy().build().expect("an HTTP client")
+    let builder = testkit::http::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE);
+    builder.build().expect("an HTTP client")
 }
 
 async fn send(http: &reqwest::Client, request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {

@@ -164,7 +164,7 @@ async fn read(world: &World, server: &Server, resource: Resource, meter: &str, t
         resource.v5_path(),
         day.plus(-7)
     );
-    Answer::read(reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap()).await.unwrap()
+    Answer::read(testkit::http::client().get(url).bearer_auth(token).send().await.unwrap()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,7 +36,7 @@ fn key(digits: &str) -> String {
 async fn read(world: &World, access: &str, meter: &str) -> Answer {
     let (day, path) = (world.enedis.today().plus(-8), Resource::ConsumptionCurve.v5_path());
     let query = format!("start={day}&end={}&usage_point_id={meter}", day.plus(7));
-    let request = reqwest::Client::new().get(world.url(&format!("/data/proxy{path}?{query}")));
+    let request = testkit::http::client().get(world.url(&format!("/data/proxy{path}?{query}")));
     Answer::read(request.bearer_auth(access).send().await.unwrap()).await.unwrap()
 }
 

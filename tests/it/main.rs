@@ -15,6 +15,7 @@ mod instances;
 mod journey;
 mod keys;
 mod lifecycle;
+mod line;
 mod metering;
 mod modes;
 mod operations;

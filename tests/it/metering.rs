@@ -84,7 +84,7 @@ fn question(resource: Resource, meter: &str, start: Day, days: i64) -> String {
 
 /// `GET /data/proxy` and `path_and_query`.
 async fn get(world: &World, path_and_query: &str, token: Option<&str>) -> Answer {
-    let mut request = reqwest::Client::new().get(world.url(&format!("/data/proxy{path_and_query}")));
+    let mut request = testkit::http::client().get(world.url(&format!("/data/proxy{path_and_query}")));
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -109,7 +109,7 @@ async fn a_base_url_with_a_path_serves_below_it() {
 async fn an_outdated_plugin_is_told_to_update() {
     let world = Plan::new(Store::Sqlite).await.env("VERSION_MIN", "2.6.0").start().await;
     let ask = async |path: &str, agent: &str| {
-        let request = reqwest::Client::new()
+        let request = testkit::http::client()
             .post(world.url(path))
             .header("user-agent", agent)
             .form(&[("client_id", CLIENT)]);

@@ -1,7 +1,7 @@
 //! What an operator meets: too few descriptors, a full disk, restarts, backups.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 use testkit::cutter::Cutter;
 use testkit::device::Device;
 use testkit::mongod::{Kind, Mongod};
@@ -18,39 +17,7 @@ use testkit::server::Server;
 
 use crate::fixture::{BINARY, CLIENT, PATIENCE, Plan, Store, World, eventually};
 use crate::journey::on_both_stores;
-
-/// A connection that stays open.
-struct Line(BufReader<TcpStream>);
-
-impl Line {
-    /// One from `source` to `server`, over which nothing has come.
-    fn open(source: &str, server: &str) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
-        socket.connect(&server.parse::<SocketAddr>().unwrap().into()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(BufReader::new(socket.into()))
-    }
-
-    /// Asks whether the server lives: the status, and whether the connection stays open. `None`: it is closed.
-    fn ask(&mut self) -> Option<(u16, bool)> {
-        self.0.get_mut().write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").ok()?;
-        let (mut status, mut length, mut stays) = (String::new(), 0, true);
-        self.0.read_line(&mut status).ok().filter(|read| *read > 0)?;
-        loop {
-            let mut header = String::new();
-            self.0.read_line(&mut header).ok()?;
-            let header = header.trim().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            length = header.strip_prefix("content-length: ").map_or(length, |value| value.parse().unwrap());
-            stays &= header != "connection: close";
-        }
-        self.0.read_exact(&mut vec![0; length]).ok()?;
-        Some((status.split(' ').nth(1)?.parse().ok()?, stays))
-    }
-}
+use crate::line::Line;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_boxes_leave_descriptors_for_enedis() {
@@ -104,7 +71,7 @@ on_both_stores!(a_server_that_is_about_to_go_says_so_and_goes_on);
 /// What the server says of itself, once it says that.
 async fn says(world: &World, code: u16, status: &str) -> Value {
     let ask = || async {
-        let answer = reqwest::get(world.url("/health/ready")).await.ok()?;
+        let answer = testkit::http::client().get(world.url("/health/ready")).send().await.ok()?;
         let (told, body): (u16, Value) = (answer.status().as_u16(), answer.json().await.ok()?);
         (told == code && body["status"] == status).then_some(body)
     };

@@ -138,7 +138,8 @@ async fn the_metrics_of_the_tuning_guide_are_there() {
         .collect();
     assert!(named.len() > 8, "{named:?}");
     let world = World::start(Store::Sqlite).await;
-    let metrics = reqwest::get(format!("{}/metrics", world.server.admin_url())).await.unwrap();
+    let metrics =
+        testkit::http::client().get(format!("{}/metrics", world.server.admin_url())).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     for name in named {
         let told = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));

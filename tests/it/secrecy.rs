@@ -84,7 +84,7 @@ async fn no_meter_and_no_token_of_ours_is_logged_or_stored(store: Store) {
                 resource.v5_path(),
                 day.plus(-7)
             );
-            let request = reqwest::Client::new().get(url).bearer_auth(&tokens.access);
+            let request = testkit::http::client().get(url).bearer_auth(&tokens.access);
             let answer = Answer::read(request.send().await.unwrap()).await.unwrap();
             // What was measured is nobody's business either.
             secrets.extend(answer.json["meter_reading"]["interval_reading"].as_array().and_then(|points| {

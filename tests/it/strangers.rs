@@ -60,7 +60,7 @@ async fn who_did_not_ask_ends_the_code() {
 async fn pictures_on_other_sites_guess_nothing() {
     let world = World::start(Store::Sqlite).await;
     let device = world.device().await;
-    let client = Client::builder().cookie_store(true).build().unwrap();
+    let client = testkit::http::builder().cookie_store(true).build().unwrap();
     let get = |path: String, mode: &'static str| {
         let request = client.get(world.url(&path)).header("sec-fetch-site", "cross-site");
         let request = request.header("sec-fetch-mode", mode);
@@ -132,7 +132,7 @@ fn wrong_code(n: usize) -> String {
 async fn a_provider_full_of_networks_guesses_like_a_few() {
     let world = World::start(Store::Sqlite).await;
     let device = world.device().await;
-    let (client, looked_at) = (Client::new(), AtomicUsize::new(0));
+    let (client, looked_at) = (testkit::http::client(), AtomicUsize::new(0));
     each(0..2_000_usize, async |n| {
         match guess(&client, &world, &format!("2001:db8:0:{n:x}::1"), &wrong_code(n)).await {
             400 => _ = looked_at.fetch_add(1, Ordering::Relaxed),
@@ -154,7 +154,7 @@ async fn a_provider_full_of_networks_guesses_like_a_few() {
 async fn under_attack_a_code_takes_one_more_step() {
     let world = World::start(Store::Sqlite).await;
     let device = world.device().await;
-    let client = Client::new();
+    let client = testkit::http::client();
     each(0..1_600_usize, async |n| {
         guess(&client, &world, &format!("198.51.{}.{}", n / 250, n % 250), &wrong_code(n)).await;
     })
@@ -186,7 +186,7 @@ async fn what_nobody_knows_is_looked_up_so_often_and_no_more() {
     for store in [Store::Sqlite, Store::Mongodb] {
         let world = World::start(store).await;
         let device = world.device().await;
-        let client = Client::new();
+        let client = testkit::http::client();
         let poll = |address: &str, code: String| {
             let grant = "urn:ietf:params:oauth:grant-type:device_code";
             let form = [("grant_type", grant), ("client_id", CLIENT), ("device_code", &code)];
@@ -218,7 +218,7 @@ async fn what_nobody_knows_is_looked_up_so_often_and_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_is_not_trusted_is_named_once() {
     let world = Plan::new(Store::Sqlite).await.env("TRUSTED_PROXIES", "none").start().await;
-    let client = Client::new();
+    let client = testkit::http::client();
     for _ in 0..3 {
         guess(&client, &world, "192.0.2.1", "BCDFGHJK").await;
     }
@@ -231,7 +231,7 @@ async fn a_proxy_that_is_not_trusted_is_named_once() {
 async fn one_network_does_not_fill_the_server() {
     for store in [Store::Sqlite, Store::Mongodb] {
         let world = Plan::new(store).await.env("MAX_PENDING_SESSIONS", "320").start().await;
-        let client = Client::new();
+        let client = testkit::http::client();
         let ask = |address: String| {
             let request = client.post(world.url("/device/code")).form(&[("client_id", CLIENT)]);
             let request = request.header("x-forwarded-for", address);
@@ -251,7 +251,7 @@ async fn one_network_does_not_fill_the_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_see_where_a_request_comes_from() {
     let world = World::start(Store::Mongodb).await;
-    let ask = Client::new().post(world.url("/device/code")).form(&[("client_id", CLIENT)]);
+    let ask = testkit::http::client().post(world.url("/device/code")).form(&[("client_id", CLIENT)]);
     let answer = ask.header("x-forwarded-for", "203.0.113.7").send().await.unwrap();
     let codes = Answer::read(answer).await.unwrap();
     let link = codes.text("verification_uri_complete").unwrap();

@@ -93,7 +93,7 @@ async fn refused_refreshes_leave_room_for_consents() {
     let honest = world.device().await;
     let tokens = Tokens::read(&world.link(&honest).await.json).unwrap();
     let before = world.enedis.counts().requests(Endpoint::Token);
-    let client = reqwest::Client::new();
+    let client = testkit::http::client();
     for n in 0..40_u32 {
         // The same address, and others.
         let form = [("grant_type", "refresh_token"), ("client_id", CLIENT), ("refresh_token", "garbage")];

@@ -69,12 +69,12 @@ async fn enedis_sees_nothing_of_what_is_refused() {
             "{challenge}"
         );
     }
-    let twice = reqwest::Client::new()
+    let twice = testkit::http::client()
         .get(world.url(&format!("/data/proxy{good}")))
         .header(AUTHORIZATION, format!("Bearer {}", linked.tokens.access))
         .header(AUTHORIZATION, "Bearer x");
     assert_eq!(twice.send().await.unwrap().status(), 401);
-    let posted = reqwest::Client::new().post(world.url(&format!("/data/proxy{good}")));
+    let posted = testkit::http::client().post(world.url(&format!("/data/proxy{good}")));
     assert_eq!(posted.send().await.unwrap().status(), 405);
     assert_eq!(world.enedis.counts().data_requests(), 0);
     assert_eq!(world.enedis.seen().unknown_paths, Vec::<String>::new());

@@ -33,7 +33,7 @@ async fn elsewhere(world: &mut World, store: Store, change: impl FnOnce(Builder)
 }
 
 async fn ready(world: &World) -> (u16, String) {
-    let answer = reqwest::get(world.url("/health/ready")).await.unwrap();
+    let answer = testkit::http::client().get(world.url("/health/ready")).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
@@ -44,7 +44,7 @@ fn complaints(world: &World) -> usize {
 /// Brings a refresh token from an address of its own.
 async fn bring(world: &World, token: &str, address: &str) -> Answer {
     let form = [("grant_type", "refresh_token"), ("client_id", CLIENT), ("refresh_token", token)];
-    let request = reqwest::Client::new().post(world.url("/device/token")).form(&form);
+    let request = testkit::http::client().post(world.url("/device/token")).form(&form);
     Answer::read(request.header("x-forwarded-for", address).send().await.unwrap()).await.unwrap()
 }
 

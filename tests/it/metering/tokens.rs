@@ -88,7 +88,11 @@ async fn a_box_may_give_its_tokens_up(store: Store) {
     let owner = link(&world).await;
     assert_eq!(owner.read(&world, Resource::DailyConsumption, day, 1).await.status, 200);
     assert!(world.enedis.counts().data_requests() > asked);
-    let metadata = reqwest::get(world.url("/.well-known/oauth-authorization-server")).await.unwrap();
+    let metadata = testkit::http::client()
+        .get(world.url("/.well-known/oauth-authorization-server"))
+        .send()
+        .await
+        .unwrap();
     let metadata = Answer::read(metadata).await.unwrap();
     assert_eq!(metadata.json["revocation_endpoint"], world.url("/device/revoke"));
 }
@@ -240,7 +244,7 @@ async fn unknown_access_tokens_are_looked_up_so_often() {
     let looked_up = 1_500 - refused.into_inner();
     assert!((600..1_400).contains(&looked_up), "{looked_up}");
     // Whoever comes from elsewhere is served.
-    let request = reqwest::Client::new().get(world.url(&format!("/data/proxy{ask}")));
+    let request = testkit::http::client().get(world.url(&format!("/data/proxy{ask}")));
     let request = request.bearer_auth(&linked.tokens.access).header("x-forwarded-for", "192.0.2.2");
     assert_eq!(request.send().await.unwrap().status(), 200);
 }

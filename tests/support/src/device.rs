@@ -10,7 +10,7 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http::{Answer, Fault};
+use crate::http::{self, Answer, Fault};
 
 /// `grant_type` of a poll (RFC 8628 section 3.4).
 pub const DEVICE_CODE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -57,13 +57,12 @@ impl Device {
     /// # Panics
     /// If no HTTP client can be built.
     pub fn new(base_url: impl Into<String>, client_id: impl Into<String>) -> Self {
-        let client = reqwest::Client::builder()
+        let client = http::builder()
             .pool_max_idle_per_host(1)
             .timeout(REQUEST_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(USER_AGENT)
             .default_headers(HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]))
-            .no_proxy()
             .build()
             .expect("an HTTP client");
         let base_url = base_url.into().trim_end_matches('/').to_owned();

@@ -1,12 +1,29 @@
-//! Owns the answer type that [`crate::device`] and the tests read: a complete HTTP answer, its body in memory.
+//! Owns the client that [`crate::device`], [`crate::person`] and the tests send with, and the answer type they read: a
+//! complete HTTP answer, its body in memory.
 
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
+use reqwest::{Client, ClientBuilder};
 use serde_json::Value;
+
+use crate::tls;
 
 /// Why a box or a person has no answer to give, in words.
 pub type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client that trusts the certificates of [`tls`], and no others.
+pub fn builder() -> ClientBuilder {
+    Client::builder().tls_backend_preconfigured(tls::client()).no_proxy()
+}
+
+/// One with nothing else set.
+///
+/// # Panics
+/// If no HTTP client can be built.
+pub fn client() -> Client {
+    builder().build().expect("an HTTP client")
+}
 
 /// A complete answer to one request.
 #[derive(Clone, Debug)]

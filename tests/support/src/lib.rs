@@ -13,7 +13,8 @@
 //! - [`server`] the real binary as a child process, its log captured;
 //! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
 //! - [`world`] what a server stands between: Enedis and a store;
-//! - [`http`] the answer type that the clients share; [`net`], [`process`] small helpers;
+//! - [`http`] what the clients send with and the answers they read; [`tls`] certificates that they trust; [`net`],
+//!   [`process`] small helpers;
 //! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`; [`load`] more
 //!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`report`] tells how
 //!   far a run is, and what came of it.
@@ -36,4 +37,5 @@ pub mod plugin;
 pub mod process;
 pub mod report;
 pub mod server;
+pub mod tls;
 pub mod world;

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::enedis::CONSENT_PATH;
 use crate::html::{Document, Form};
-use crate::http::Fault;
+use crate::http::{self, Fault};
 
 /// Redirects followed in a row.
 const MAX_HOPS: usize = 10;
@@ -87,13 +87,12 @@ impl Person {
         headers.insert(ACCEPT, HeaderValue::from_static("text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"));
         headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(FRENCH));
         headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header value"));
-        let client = Client::builder()
+        let client = http::builder()
             .cookie_store(true)
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
             .timeout(PAGE_TIMEOUT)
             .user_agent("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0")
-            .no_proxy()
             .build()
             .expect("an HTTP client");
         Self { client }

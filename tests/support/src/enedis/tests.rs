@@ -36,7 +36,7 @@ async fn start(change: impl FnOnce(&mut Options)) -> Simulator {
 }
 
 fn plain() -> Client {
-    let client = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let client = crate::http::builder().redirect(reqwest::redirect::Policy::none());
     client.pool_max_idle_per_host(0).build().expect("a client")
 }
 
