@@ -9,7 +9,7 @@ use device_flow_proxy::config::{Config, EnvSource, StoreConfig};
 const EXAMPLE: &str = include_str!("../../.env.example");
 
 /// The `#NAME=value` lines.
-fn settings() -> Vec<(String, String)> {
+pub fn settings() -> Vec<(String, String)> {
     EXAMPLE
         .lines()
         .filter_map(|line| line.strip_prefix('#')?.split_once('='))
