@@ -21,6 +21,7 @@ mod readiness;
 mod refreshes;
 mod revoke;
 mod state;
+mod status;
 mod token;
 mod verify;
 mod version;
@@ -70,6 +71,8 @@ fn endpoints(config: &mut ServiceConfig) {
         .service(page("/privacy", READ).route(get().to(meta::privacy)))
         .service(page(STYLE_PATH, READ).route(get().to(meta::style)))
         .service(page("/favicon.ico", READ).route(get().to(meta::no_icon)))
+        .service(page("/status", READ).route(get().to(status::page)))
+        .service(api("/status.json", READ).route(get().to(status::json)))
         .service(api("/health/live", READ).route(get().to(meta::live)))
         .service(api("/health/ready", READ).route(get().to(meta::ready)))
         .service(metadata(METADATA))

@@ -260,8 +260,8 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
 
         gauge("enedis_queue", "Calls for tokens and meters waiting", enedis(|it| it.queued as u64)),
         gauge("enedis_in_flight", "Calls for tokens and meters under way", enedis(|it| it.in_flight as u64)),
-        gauge("enedis_breaker_open", "1 while calls to this API are held back", enedis(|it| it.breaker_open.into())),
-        gauge("enedis_used_this_hour", "Calls to this API in the current clock hour", enedis(|it| it.used_this_hour.into())),
+        gauge("enedis_breaker_open", "1 while calls to this API are held back", enedis(|it| it.allowance.breaker_open.into())),
+        gauge("enedis_used_this_hour", "Calls to this API in the current clock hour", enedis(|it| it.allowance.used_this_hour.into())),
         counter("enedis_attempts", "Calls sent to this API", enedis(|it| it.attempts)),
         counter("enedis_retries", "Calls sent again", enedis(|it| it.retries)),
         counter("enedis_lost", "Calls whose fate is unknown", enedis(|it| it.lost)),
@@ -276,8 +276,8 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         gauge("data_memory_bytes", "Bytes they take", relay(|it| it.memory_bytes as u64)),
         counter("data_from_memory", "Questions for metering data that took no call", relay(|it| it.from_memory)),
         counter("data_shared_calls", "Calls shared with an earlier question", relay(|it| it.shared)),
-        gauge("data_breaker_open", "1 while calls to this data API are held back", data(|it| it.breaker_open.into())),
-        gauge("data_used_this_hour", "Calls to this data API in the current clock hour", data(|it| it.used_this_hour.into())),
+        gauge("data_breaker_open", "1 while calls to this data API are held back", data(|it| it.allowance.breaker_open.into())),
+        gauge("data_used_this_hour", "Calls to this data API in the current clock hour", data(|it| it.allowance.used_this_hour.into())),
         counter("data_calls", "Calls to this data API", data(|it| it.calls)),
         counter("data_failed", "Of them, those its gateway did not deal with", data(|it| it.failed)),
     ]

@@ -24,7 +24,8 @@ use std::time::Duration;
 pub use lang::Lang;
 use text::Text;
 use view::{
-    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, PrivacyView, SHOWN_MAX, SignedInView, Tone,
+    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, PrivacyView, SHOWN_MAX, SignedInView,
+    StatusRow, StatusView, Tone,
 };
 pub use view::{Page, Pages, STYLE, STYLE_PATH};
 use view::{meter, page, shown, wait_sentence};
@@ -34,6 +35,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// The wait until a page looks again whether the device has its token. Devices poll every five seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The wait until the page of the service's state looks again.
+const STATUS_AGAIN: Duration = Duration::from_secs(60);
 
 /// The wait suggested where nothing better is known and the matter takes a moment.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -145,6 +149,61 @@ pub enum Problem {
     },
 }
 
+/// What of Enedis this server asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnedisApi {
+    /// Tokens, at the authorization server.
+    Tokens,
+    /// The service that tells which meter a consent is for.
+    Consents,
+    /// The data API of 2026.
+    Data,
+    /// The data API before it, v5.
+    OldData,
+}
+
+impl EnedisApi {
+    /// As metrics and programs call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "token",
+            Self::Consents => "services",
+            Self::Data => "new",
+            Self::OldData => "legacy",
+        }
+    }
+}
+
+/// How one of them behaves, as seen from here.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiStatus {
+    /// Which.
+    pub api: EnedisApi,
+    /// How.
+    pub state: ApiState,
+    /// Calls in this clock hour.
+    pub calls: u32,
+}
+
+/// What came of the last calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiState {
+    /// None was made since the start.
+    NotAsked,
+    /// It answered.
+    Answers,
+    /// Some fail.
+    Fails {
+        /// For so long.
+        since: Duration,
+    },
+    /// It does not answer, and is asked only now and then.
+    Silent {
+        /// For so long.
+        since: Duration,
+    },
+}
+
 /// What a problem's page offers.
 enum Next {
     Nothing,
@@ -173,6 +232,31 @@ impl<'a> Pages<'a> {
         let other_language = self.in_other_language("/privacy", &[]);
         let access = access_life.map(|life| text::days(self.lang, life));
         page(200, self, &PrivacyView { other_language, t: self.text(), pages: self, access })
+    }
+
+    /// Whether it is Enedis or this service that does not answer; 200. Loads itself again every minute.
+    pub fn status(self, ours: bool, apis: &[ApiStatus], calls_per_hour: u32) -> Page {
+        let t = self.text();
+        let since = |told: &str, since| format!("{told}{}", text::remaining(self.lang, since));
+        let rows = apis.iter().map(|ApiStatus { api, state, calls }| StatusRow {
+            name: match api {
+                EnedisApi::Tokens => t.status_tokens,
+                EnedisApi::Consents => t.status_consents,
+                EnedisApi::Data => t.status_data,
+                EnedisApi::OldData => t.status_old_data,
+            },
+            state: match *state {
+                ApiState::NotAsked => t.status_not_asked.to_owned(),
+                ApiState::Answers => t.status_answers.to_owned(),
+                ApiState::Fails { since: time } => since(t.status_fails, time),
+                ApiState::Silent { since: time } => since(t.status_silent, time),
+            },
+            calls: format!("{calls}{}{calls_per_hour}", t.status_of),
+        });
+        let ours = if ours { t.status_works } else { t.status_trouble };
+        let other_language = self.in_other_language("/status", &[]);
+        page(200, self, &StatusView { other_language, t, pages: self, ours, rows: rows.collect() })
+            .with_reload(Some(STATUS_AGAIN))
     }
 
     /// The page that asks for the code: 200, with an error 400 or 429. It sends `code` [and `state`] to

@@ -149,7 +149,7 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
 /// Whether a consent would fail at Enedis, as far as is known: better told before the way there than after it.
 async fn is_enedis_down(app: &App) -> bool {
     let seen = app.system().exchanger.snapshot().await;
-    seen.is_ok_and(|seen| seen.token.breaker_open || seen.services.breaker_open)
+    seen.is_ok_and(|seen| seen.token.allowance.breaker_open || seen.services.allowance.breaker_open)
 }
 
 /// What a typed code leads to, after the limit on guesses.

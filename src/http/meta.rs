@@ -10,6 +10,7 @@ use super::browser;
 use super::error::{ApiError, SOON, json_answer, json_body, secs_up};
 use super::grant::GrantType;
 use super::state::App;
+use super::status::Readiness;
 use crate::config::Flow;
 use crate::pages::{Problem, STYLE};
 
@@ -70,28 +71,12 @@ pub async fn live() -> HttpResponse {
 
 /// Whether this process takes work: 200 if everything works here and will for a while; else 503. The body says what works.
 pub async fn ready(app: Data<App>) -> HttpResponse {
-    let shared = &app.shared;
-    let started = shared.system.registry.is_complete();
-    let store = started && shared.store_probe.takes_writes(shared.store.as_ref()).await;
-    let doubted = match &shared.system.metering {
-        // A store that does not answer is told of by `store`.
-        Some(metering) => metering.tokens.is_store_doubted().await.unwrap_or(false),
-        None => false,
-    };
-    let word = if shared.is_leaving() {
-        "stopping"
-    } else if !started {
-        "starting"
-    } else if !store {
-        "degraded"
-    } else if doubted {
-        "wrong store"
-    } else {
-        "ok"
-    };
-    let status = if word == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let readiness = Readiness::of(&app).await;
+    let started = app.system().registry.is_complete();
+    let store = started && app.shared.store_probe.takes_writes(app.shared.store.as_ref()).await;
+    let status = if readiness == Readiness::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // A poll of a session that is pending is answered from memory, whatever the store does.
-    let body = json!({ "status": word, "pending_polls": started, "codes_and_tokens": store });
+    let body = json!({ "status": readiness.word(), "pending_polls": started, "codes_and_tokens": store });
     let mut answer = json_body(status, body.to_string());
     if !status.is_success() {
         answer.headers_mut().insert(RETRY_AFTER, secs_up(SOON).into());

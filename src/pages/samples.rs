@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CodeError, ConfirmCode, Lang, Page, Pages, Place, Problem, Trouble};
+use super::{
+    ApiState, ApiStatus, CodeError, ConfirmCode, EnedisApi, Lang, Page, Pages, Place, Problem, Trouble,
+};
 use crate::config::SiteConfig;
 
 /// What strangers can put into a page.
@@ -46,6 +48,16 @@ impl<'a> Input<'a> {
         let (base, enedis_host, site) = (self.base, self.enedis_host, self.site);
         Pages { lang, keeps_lang: false, base, enedis_host, enedis_account: ACCOUNT, site }
     }
+}
+
+fn statuses(since: Duration) -> Vec<ApiStatus> {
+    let states = [
+        (EnedisApi::Tokens, ApiState::NotAsked),
+        (EnedisApi::Consents, ApiState::Answers),
+        (EnedisApi::Data, ApiState::Silent { since }),
+        (EnedisApi::OldData, ApiState::Fails { since }),
+    ];
+    states.map(|(api, state)| ApiStatus { api, state, calls: 7 }).to_vec()
 }
 
 /// Every page in every state, with a name that says which.
@@ -95,6 +107,8 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         ("signed in".to_owned(), pages.signed_in(&meters[..1], false)),
         ("signed in, unknown".to_owned(), pages.signed_in(&[], false)),
         ("signed in, many".to_owned(), pages.signed_in(&meters, true)),
+        ("status".to_owned(), pages.status(true, &[], 1_000)),
+        ("status, trouble".to_owned(), pages.status(false, &statuses(wait), 1_000)),
         ("privacy".to_owned(), pages.privacy(None)),
         ("privacy, relay".to_owned(), pages.privacy(Some(Duration::from_secs(1_095 * 86_400)))),
     ];

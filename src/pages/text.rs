@@ -188,6 +188,25 @@ texts! {
     too_many_title: "Trop d’essais", "Too many attempts";
     too_many: "Trop d’essais ont été faits en peu de temps.", "Too many attempts were made in a short time.";
 
+    // Whether it is Enedis or us.
+    status_title: "État du service", "Service status";
+    status_intro: "Ce que ce service voit d’Enedis et de lui-même en ce moment.", "What this service sees of Enedis and of itself at the moment.";
+    status_ours: "Ce service", "This service";
+    status_works: "fonctionne", "works";
+    status_trouble: "en difficulté", "in trouble";
+    status_tokens: "Enedis, connexion", "Enedis, sign-in";
+    status_consents: "Enedis, accords", "Enedis, consents";
+    status_data: "Enedis, mesures", "Enedis, readings";
+    status_old_data: "Enedis, mesures (ancien accès)", "Enedis, readings (old access)";
+    status_answers: "répond", "answers";
+    status_not_asked: "pas encore interrogé", "not asked yet";
+    status_fails: "échoue par moments, depuis ", "fails now and then, for ";
+    status_silent: "ne répond pas, depuis ", "does not answer, for ";
+    status_calls: "Demandes à Enedis cette heure-ci", "Questions to Enedis this hour";
+    status_of: " sur ", " of ";
+    status_quota: "Enedis limite le nombre de demandes par heure\u{a0}; au-delà, les appareils attendent l’heure suivante.",
+        "Enedis limits the number of questions an hour; beyond it, devices wait for the next hour.";
+
     // What is kept.
     privacy_title: "Données personnelles", "Personal data";
     privacy_intro: "Ce service relie votre appareil à Enedis. Voici tout ce qu’il garde de vous.",

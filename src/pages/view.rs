@@ -235,6 +235,23 @@ pub(super) struct PrivacyView<'a> {
     pub(super) access: Option<String>,
 }
 
+#[derive(Template)]
+#[template(config = "src/pages/askama.toml", path = "status.html")]
+pub(super) struct StatusView<'a> {
+    pub(super) other_language: String,
+    pub(super) t: &'static Text,
+    pub(super) pages: Pages<'a>,
+    pub(super) ours: &'static str,
+    pub(super) rows: Vec<StatusRow>,
+}
+
+/// One of Enedis' APIs.
+pub(super) struct StatusRow {
+    pub(super) name: &'static str,
+    pub(super) state: String,
+    pub(super) calls: String,
+}
+
 pub(super) fn page(status: u16, pages: Pages<'_>, view: &impl Template) -> Page {
     // Writing to a string cannot fail, and nothing the templates print can either.
     let html = view.render().unwrap_or_default();

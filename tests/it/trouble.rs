@@ -1,5 +1,6 @@
 //! Enedis in trouble, over the wire: what the person sees, what the device learns, and what Enedis is asked again.
 
+use serde_json::{Value, json};
 use testkit::device::Tokens;
 use testkit::enedis::{Endpoint, Fault};
 use testkit::http::Answer;
@@ -64,6 +65,11 @@ async fn an_enedis_that_is_not_there_is_no_final_answer() {
         world.metric("dfp_enedis_breaker_open{api=\"token\"}").await.filter(|open| *open > 0.0)
     })
     .await;
+    // Whoever wonders whose fault it is can see.
+    let status: Value = reqwest::get(world.url("/status.json")).await.unwrap().json().await.unwrap();
+    assert_eq!((&status["status"], &status["enedis"][0]["state"]), (&json!("ok"), &json!("silent")), "{status}");
+    let page = Person::new().open(&world.url("/status")).await.unwrap();
+    assert!(page.html.contains("fonctionne") && page.html.contains("ne répond pas, depuis"), "{}", page.html);
     let attempts = world.metric("dfp_enedis_attempts_total{api=\"token\"}").await;
     assert_eq!(device.refresh("some-token", &[]).await.unwrap().status, 503);
     assert_eq!(world.metric("dfp_enedis_attempts_total{api=\"token\"}").await, attempts);

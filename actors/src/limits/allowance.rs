@@ -106,8 +106,23 @@ impl Allowance {
         &mut self.quota
     }
 
-    /// Calls made in the current clock hour, by all instances as far as is known.
-    pub fn used_this_hour(&self) -> u32 {
-        self.quota.used_this_hour()
+    /// What there is to tell of it.
+    pub fn snapshot(&self, now: Timestamp) -> AllowanceSnapshot {
+        AllowanceSnapshot {
+            used_this_hour: self.quota.used_this_hour(),
+            breaker_open: self.breaker.is_open(now),
+            in_trouble_for: self.breaker.in_trouble_for(now),
+        }
     }
+}
+
+/// What an API allowed at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllowanceSnapshot {
+    /// Calls in the current clock hour, by all instances as far as is known.
+    pub used_this_hour: u32,
+    /// Whether the circuit breaker holds calls back.
+    pub breaker_open: bool,
+    /// How long there has been trouble, without an answer in between.
+    pub in_trouble_for: Duration,
 }

@@ -108,7 +108,7 @@ fn what_does_not_answer_is_left_alone_and_probed() {
             assert_eq!(exchanger.token(Network::LOCALHOST, code("a")).await, Exchanged::Lost);
         }
         let since = universe.elapsed();
-        assert!(exchanger.snapshot().await.unwrap().token.breaker_open);
+        assert!(exchanger.snapshot().await.unwrap().token.allowance.breaker_open);
         let told = not_done(&exchanger.token(Network::LOCALHOST, code("b")).await);
         assert!(told.is_some_and(|(why, wait)| why == NotDone::Down && wait <= secs(5)), "{told:?}");
         // The other endpoint has a breaker of its own.

@@ -11,7 +11,7 @@ use crate::base::admission::Reply;
 use crate::base::clock::Timestamp;
 use crate::base::network::Network;
 use crate::enedis::port::{Attempt, Call};
-use crate::limits::allowance::Allowance;
+use crate::limits::allowance::{Allowance, AllowanceSnapshot};
 use crate::limits::backoff;
 use crate::limits::fair_queue::{FairQueue, Next, Priority, QueueSettings};
 use crate::limits::quota::{CLOSED_MAX, Quota};
@@ -41,10 +41,8 @@ pub struct EndpointSnapshot {
     pub unwanted: u64,
     /// Calls in which Enedis did not accept our client.
     pub client_rejected: u64,
-    /// Attempts in the current clock hour.
-    pub used_this_hour: u32,
-    /// Whether the circuit breaker holds calls back.
-    pub breaker_open: bool,
+    /// Its quota and its circuit breaker.
+    pub allowance: AllowanceSnapshot,
 }
 
 /// Whether somebody wants a call to be sent that was not sent yet.
@@ -234,8 +232,7 @@ impl Calls {
         EndpointSnapshot {
             queued: self.queue.waiting(),
             in_flight: self.queue.running(),
-            used_this_hour: self.allowance.used_this_hour(),
-            breaker_open: self.allowance.is_open(now),
+            allowance: self.allowance.snapshot(now),
             ..self.stats
         }
     }

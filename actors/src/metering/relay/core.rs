@@ -233,9 +233,8 @@ impl Core {
 
     pub fn snapshot(&self, now: Timestamp) -> RelaySnapshot {
         let apis = Api::ALL.map(|api| {
-            let allowance = &self.allowances[api as usize];
-            let (used_this_hour, breaker_open) = (allowance.used_this_hour(), allowance.is_open(now));
-            ApiSnapshot { used_this_hour, breaker_open, ..self.stats.apis[api as usize] }
+            let allowance = self.allowances[api as usize].snapshot(now);
+            ApiSnapshot { allowance, ..self.stats.apis[api as usize] }
         });
         RelaySnapshot {
             waiting: self.waiting.len(),

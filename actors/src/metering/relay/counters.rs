@@ -1,5 +1,7 @@
 //! What the relay counts, for the metrics.
 
+use crate::limits::allowance::AllowanceSnapshot;
+
 /// Counters of one of Enedis' data APIs since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApiSnapshot {
@@ -7,10 +9,8 @@ pub struct ApiSnapshot {
     pub calls: u64,
     /// Of them, those that its gateway did not deal with.
     pub failed: u64,
-    /// Calls in the current clock hour.
-    pub used_this_hour: u32,
-    /// Whether the circuit breaker holds calls back.
-    pub breaker_open: bool,
+    /// Its quota and its circuit breaker.
+    pub allowance: AllowanceSnapshot,
 }
 
 /// Counters of the relay since its start.
