@@ -8,9 +8,10 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse, Url};
 use actix_web::http::Uri;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, LOCATION};
+use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, Data};
-use actix_web::{App as WebApp, HttpResponse, HttpServer, ResponseError};
+use actix_web::{App as WebApp, HttpRequest, HttpResponse, HttpServer, ResponseError};
 use actors::base::audit::AuditLog;
 use actors::base::clock::SharedClock;
 use actors::base::clock::machine::MachineClock;
@@ -32,7 +33,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config::{Config, Flow, StoreConfig};
-use crate::descriptors::ADMIN_CONNECTIONS;
+use crate::descriptors::{ADMIN_CONNECTIONS, REDIRECT_CONNECTIONS};
 use crate::enedis::authorization::EnedisAuthorization;
 use crate::enedis::data::EnedisData;
 use crate::http::connections::{Connection, Terms};
@@ -43,10 +44,13 @@ use crate::store::mongo::{BEAT_EVERY, Instances};
 use crate::store::sqlite;
 use crate::store::{Counted, OpenError, Stores};
 use crate::systemd::{self, Sockets};
+use crate::tls::{Certificate, TlsFaults};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// What a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4_096;
 /// What a connection has to flush its last answer once no request is left.
@@ -70,6 +74,12 @@ pub enum StartError {
     /// The operating system's random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Entropy(rand::rngs::SysError),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] TlsFaults),
+    /// TLS.
+    #[error("TLS cannot be spoken: {0}")]
+    Tls(#[from] rustls::Error),
     /// A socket.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -94,14 +104,15 @@ pub struct Application {
     // To close it to newcomers while the server still answers; not one that was handed over, which the next server serves.
     listening: Option<Socket>,
     server: Server,
-    admin: Option<Server>,
+    // The operator's, and the one that sends people on.
+    beside: Vec<Server>,
     launcher: Arc<ShardLauncher>,
     shared: Arc<Shared>,
     shutdown_delay: Duration,
     instances: Option<Arc<Instances>>,
     quota: SharedQuota,
     shutdown: Duration,
-    watch: JoinHandle<()>,
+    watches: Vec<JoinHandle<()>>,
 }
 
 impl Application {
@@ -120,6 +131,10 @@ impl Application {
         let admin_listener = match sockets.admin {
             Some(listener) => Some(listener),
             None => config.server.admin_listen.map(listen).transpose()?,
+        };
+        let redirect_listener = match sockets.redirect {
+            Some(listener) => Some(listener),
+            None => config.server.redirect_listen.map(listen).transpose()?,
         };
         let addr = local_addr(&listener, address)?;
         if config.storage.uses_data_dir() {
@@ -145,7 +160,8 @@ impl Application {
             quota.set_instances(instances.count().await?);
         }
         clock::begin(&machine_clock, stores.ledger.as_ref(), stores.sessions.as_ref()).await?;
-        let watch = actix_rt::spawn(clock::watch(Arc::clone(&machine_clock), Arc::clone(&stores.ledger)));
+        let ledger = Arc::clone(&stores.ledger);
+        let mut watches = vec![actix_rt::spawn(clock::watch(Arc::clone(&machine_clock), ledger))];
         if secrets.len() > 1 {
             reseal(stores.sessions.as_ref(), &keys, clock.now(), &mut rng).await?;
         }
@@ -156,22 +172,39 @@ impl Application {
         let launcher = Arc::clone(&system.launcher);
         let shared = Shared::new(&config, system, Arc::clone(&keys), machine_clock, store);
         let shared = Arc::new(shared);
-        let server = serve(&config, &shared, &launcher, listener)?;
+        let tls = match config.server.tls.clone() {
+            None => None,
+            Some(files) => {
+                let certificate = Arc::new(Certificate::load(files)?);
+                let tls = certificate.server()?;
+                let host = base_url(&config).and_then(|url| url.host_str().map(str::to_owned));
+                let follow = certificate.follow(host.unwrap_or_default(), SharedClock::clone(&clock));
+                watches.push(actix_rt::spawn(follow));
+                Some(tls)
+            }
+        };
+        let server = serve(&config, &shared, &launcher, listener, tls)?;
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let admin = admin_listener.map(|listener| serve_admin(listener, &shared)).transpose()?;
+        let mut beside = Vec::new();
+        if let Some(listener) = admin_listener {
+            beside.push(serve_admin(listener, &shared)?);
+        }
+        if let Some(listener) = redirect_listener {
+            beside.push(serve_redirect(listener, &config)?);
+        }
         Ok(Self {
             addr,
             admin_addr,
             listening,
             server,
-            admin,
+            beside,
             launcher,
             shared,
             instances: instances.map(Arc::new),
             quota,
             shutdown_delay: config.server.shutdown_delay,
             shutdown: config.server.shutdown,
-            watch,
+            watches,
         })
     }
 
@@ -193,16 +226,16 @@ impl Application {
             admin_addr,
             listening,
             server,
-            admin,
+            beside,
             launcher,
             shared,
             instances,
             quota,
-            watch,
+            watches,
             ..
         } = self;
-        let handles: Vec<ServerHandle> = admin.iter().chain([&server]).map(Server::handle).collect();
-        for server in admin.into_iter().chain([server]) {
+        let handles: Vec<ServerHandle> = beside.iter().chain([&server]).map(Server::handle).collect();
+        for server in beside.into_iter().chain([server]) {
             actix_rt::spawn(server);
         }
         launcher.ready().await;
@@ -235,8 +268,8 @@ impl Application {
             beating.abort();
             instances.leave().await;
         }
-        // It holds the store.
-        watch.abort();
+        // They hold the store.
+        watches.iter().for_each(JoinHandle::abort);
         signs_of_life.abort();
         tracing::info!(drained, "stopped");
         drained
@@ -279,6 +312,7 @@ fn serve(
     shared: &Arc<Shared>,
     launcher: &Arc<ShardLauncher>,
     listener: TcpListener,
+    tls: Option<rustls::ServerConfig>,
 ) -> Result<Server, StartError> {
     let (settings, workers, address) = (Arc::clone(config), config.server.workers, config.server.listen);
     let (shared, launcher) = (Arc::clone(shared), Arc::clone(launcher));
@@ -323,10 +357,15 @@ fn serve(
         .h1_allow_half_closed(false)
         .max_connections(max)
         .on_connect(move |io, beside| connections.accept(io, beside))
-        .disable_signals()
-        .listen(listener)
-        .map_err(|source| StartError::Listen { address, source })?;
-    Ok(server.run())
+        .disable_signals();
+    let server = match tls {
+        None => server.listen(listener),
+        // As many as there are places may be shaking hands, each for as long as one may wait with its first request.
+        Some(tls) => {
+            server.max_connection_rate(max).tls_handshake_timeout(HANDSHAKE).listen_rustls_0_23(listener, tls)
+        }
+    };
+    Ok(server.map_err(|source| StartError::Listen { address, source })?.run())
 }
 
 /// Lets go of what came with a request: the framework keeps the rest of it until another is put there, which may be never,
@@ -361,6 +400,37 @@ fn serve_admin(listener: TcpListener, shared: &Arc<Shared>) -> Result<Server, St
         .listen(listener)
         .map_err(|source| StartError::Listen { address, source })?;
     Ok(server.run())
+}
+
+/// Port 80: whatever is asked for is to be found at the host of `BASE_URL`.
+fn serve_redirect(listener: TcpListener, config: &Config) -> Result<Server, StartError> {
+    let address = local_addr(&listener, SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    let origin = base_url(config).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    let factory = move || {
+        let origin = origin.clone();
+        let redirect = move |request: HttpRequest| {
+            let asked = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+            // `OPTIONS *` names no path.
+            let path = if asked.starts_with('/') { asked } else { "/" };
+            let answer = HttpResponse::PermanentRedirect()
+                .insert_header((LOCATION, format!("{origin}{path}")))
+                .force_close()
+                .finish();
+            async move { answer }
+        };
+        WebApp::new().default_service(web::to(redirect))
+    };
+    let server = HttpServer::new(factory)
+        .workers(1)
+        .max_connections(REDIRECT_CONNECTIONS)
+        .disable_signals()
+        .listen(listener)
+        .map_err(|source| StartError::Listen { address, source })?;
+    Ok(server.run())
+}
+
+fn base_url(config: &Config) -> Option<url::Url> {
+    url::Url::parse(&config.server.base_url).ok()
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -12,6 +12,8 @@ const UNLIMITED: u64 = 1 << 20;
 const OWN: usize = 64;
 /// Connections of the operator's listener.
 pub const ADMIN_CONNECTIONS: usize = 16;
+/// Connections of the listener that sends people on to `BASE_URL`.
+pub const REDIRECT_CONNECTIONS: usize = 128;
 /// Connections of one HTTP worker at most, whatever the limit: they take memory too.
 const OF_A_WORKER: usize = 100_000;
 
@@ -36,7 +38,9 @@ fn places(config: &Config, limit: u64) -> usize {
         StoreConfig::Mongo { pool_size, .. } => 3 * (pool_size as usize + 2),
     };
     // Each worker and each client waits for events; calls to four endpoints, each twice while one is replaced.
-    let reserved = OWN + ADMIN_CONNECTIONS + 4 * workers + 8 * config.enedis.exchanger.in_flight + store;
+    let redirect = if config.server.redirect_listen.is_some() { REDIRECT_CONNECTIONS } else { 0 };
+    let reserved =
+        OWN + ADMIN_CONNECTIONS + redirect + 4 * workers + 8 * config.enedis.exchanger.in_flight + store;
     limit.saturating_sub(reserved).max(limit / 4).clamp(workers, OF_A_WORKER * workers)
 }
 

@@ -215,7 +215,7 @@ pub fn config(input: &[u8]) {
     if let Ok(config) =
         EnvSource::parse(text).map_err(|_| ()).and_then(|it| Config::read(&it).map_err(|_| ()))
     {
-        config.warnings();
+        config.warnings(NOW);
     }
     if let Err(error) = EnvSource::parse(&text.replace(MARK, "").replace('=', &format!("={MARK}"))) {
         assert!(!error.to_string().contains(MARK), "{error}");

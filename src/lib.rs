@@ -30,7 +30,7 @@
 //! | [`enedis`] | the clients of Enedis' authorization server and data APIs |
 //! | [`metrics`], [`telemetry`] | what operators see |
 //! | [`commands`] | what an operator does to our own tokens: take over, list, revoke |
-//! | [`secret`], [`descriptors`], [`shutdown`], [`systemd`], [`healthcheck`] | the key file, the limit of open files, signals and panics, the service manager, the probe |
+//! | [`secret`], [`tls`], [`descriptors`], [`shutdown`], [`systemd`], [`healthcheck`] | the key file, the certificate, the limit of open files, signals and panics, the service manager, the probe |
 //!
 //! The domain and the actors are the crate `actors`, which knows none of these: read its front page next.
 
@@ -52,3 +52,4 @@ pub mod shutdown;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+pub mod tls;

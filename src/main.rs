@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use actors::base::clock::machine::MachineClock;
+use actors::base::clock::{Clock, Timestamp};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
@@ -80,18 +81,16 @@ fn main() -> ExitCode {
     let (clock, out) = (Arc::new(MachineClock::new(config.clock_offset)), &mut std::io::stdout());
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
-            for Warning { name, danger } in config.warnings() {
+            for Warning { name, danger } in config.warnings(clock.wall()) {
                 println!("warning: {name}: {danger}");
             }
             println!("the configuration is good");
             ExitCode::SUCCESS
         }
-        Command::Healthcheck => {
-            match actix_rt::System::new().block_on(healthcheck::ask(config.server.listen)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(&error.to_string(), 1),
-            }
-        }
+        Command::Healthcheck => match actix_rt::System::new().block_on(healthcheck::ask(&config.server)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string(), 1),
+        },
         Command::ImportPhp(arguments) => {
             let import = import_php::run(&arguments, &config, &environment, clock, out);
             done(actix_rt::System::new().block_on(import))
@@ -112,11 +111,11 @@ fn main() -> ExitCode {
         Command::CheckStore(arguments) => {
             done(actix_rt::System::new().block_on(check_store::run(&arguments, &config, out)))
         }
-        Command::Serve => serve(config),
+        Command::Serve => serve(config, clock.wall()),
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, now: Timestamp) -> ExitCode {
     let sockets = match Sockets::take() {
         Ok(sockets) => sockets,
         Err(error) => return fail(&format!("the sockets that were handed over cannot be used: {error}"), 1),
@@ -124,7 +123,7 @@ fn serve(config: Config) -> ExitCode {
     if let Err(error) = telemetry::install(&config.log) {
         return fail(&error.to_string(), 1);
     }
-    for Warning { name, danger } in config.warnings() {
+    for Warning { name, danger } in config.warnings(now) {
         tracing::warn!(setting = name, "{danger}");
     }
     if let Err(error) = descriptors::raise_limit() {

@@ -17,13 +17,16 @@ pub struct Sockets {
     pub listen: Option<TcpListener>,
     /// The second, in place of `ADMIN_LISTEN`.
     pub admin: Option<TcpListener>,
+    /// The third, in place of `REDIRECT_LISTEN`.
+    pub redirect: Option<TcpListener>,
 }
 
 impl Sockets {
     /// Takes what was handed over. To be called before threads are started: the environment forgets it.
     pub fn take() -> io::Result<Self> {
         let mut passed = ListenFd::from_env();
-        Ok(Self { listen: passed.take_tcp_listener(0)?, admin: passed.take_tcp_listener(1)? })
+        let mut take = |n| passed.take_tcp_listener(n);
+        Ok(Self { listen: take(0)?, admin: take(1)?, redirect: take(2)? })
     }
 }
 

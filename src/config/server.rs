@@ -7,6 +7,7 @@ use actors::base::keyring::SLOTS;
 use ipnet::IpNet;
 
 use super::parse::Reader;
+use crate::tls::{Files, TlsFaults};
 
 /// Where the server is, and its threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct ServerConfig {
     pub admin_listen: Option<SocketAddr>,
     /// `BASE_URL`, without a trailing slash.
     pub base_url: String,
+    /// `TLS_CERT` and `TLS_KEY`, which can be used; `None`: plain HTTP.
+    pub tls: Option<Files>,
+    /// `REDIRECT_LISTEN`.
+    pub redirect_listen: Option<SocketAddr>,
     /// `TRUSTED_PROXIES`.
     pub trusted_proxies: Vec<IpNet>,
     /// `MAX_CONNECTIONS_PER_IP`; 0: half of all.
@@ -36,16 +41,21 @@ impl ServerConfig {
     pub(super) fn read(r: &mut Reader<'_>, consent_max: Duration) -> Self {
         let cpus = std::thread::available_parallelism().map_or(2, usize::from);
         let workers = r.number("WORKERS", cpus, 1..=256);
+        let base_url = r.url("BASE_URL", "http://localhost:8080", true);
+        let tls = tls(r);
+        let redirect_listen =
+            r.value("REDIRECT_LISTEN", "an address and port", None, |text| text.parse().ok().map(Some));
+        if (tls.is_some() || redirect_listen.is_some()) && base_url.scheme() != "https" {
+            r.fault("BASE_URL", "an https:// URL, since TLS_CERT or REDIRECT_LISTEN is set");
+        }
         Self {
             listen: r.socket("LISTEN", local(8080)),
             admin_listen: r.value("ADMIN_LISTEN", "an address and port, or off", Some(local(9464)), |text| {
                 if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
             }),
-            base_url: r
-                .url("BASE_URL", "http://localhost:8080", true)
-                .as_str()
-                .trim_end_matches('/')
-                .to_owned(),
+            tls,
+            redirect_listen,
+            base_url: base_url.as_str().trim_end_matches('/').to_owned(),
             trusted_proxies: r.networks("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
             connections_per_ip: r.number("MAX_CONNECTIONS_PER_IP", 0, 0..=1_000_000),
             workers,
@@ -54,6 +64,25 @@ impl ServerConfig {
             shutdown: r.seconds("SHUTDOWN_SECS", consent_max.as_secs(), 1..=300),
         }
     }
+}
+
+/// `TLS_CERT` and `TLS_KEY`: neither or both.
+fn tls(r: &mut Reader<'_>) -> Option<Files> {
+    let files = match (r.text("TLS_CERT"), r.text("TLS_KEY")) {
+        (None, None) => return None,
+        (Some(certificate), Some(key)) => Files { certificate: certificate.into(), key: key.into() },
+        (one, _) => {
+            let missing = if one.is_some() { "TLS_KEY" } else { "TLS_CERT" };
+            r.fault(missing, "a file, since the other of the two is set");
+            return None;
+        }
+    };
+    if let Err(TlsFaults { certificate, key }) = files.load() {
+        for (name, expected) in [("TLS_CERT", certificate), ("TLS_KEY", key)] {
+            expected.into_iter().for_each(|expected| r.fault(name, expected));
+        }
+    }
+    Some(files)
 }
 
 fn local(port: u16) -> SocketAddr {

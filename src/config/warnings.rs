@@ -1,7 +1,10 @@
 //! Settings that work and are dangerous: told at the start and by `check-config`, and never a reason not to start.
 
+use actors::base::clock::Timestamp;
+
 use super::parse::is_this_machine;
 use super::{Config, Flow, StoreConfig};
+use crate::tls;
 
 /// One dangerous setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +16,15 @@ pub struct Warning {
 }
 
 impl Config {
-    /// Every setting that strangers may make use of, in the order of `.env.example`.
-    pub fn warnings(&self) -> Vec<Warning> {
+    /// Every setting that strangers may make use of, or that keeps everybody away, in the order of `.env.example`.
+    pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         let base = url::Url::parse(&self.server.base_url).ok();
-        let is_open_http =
-            base.is_some_and(|url| url.scheme() == "http" && !url.host_str().is_some_and(is_this_machine));
+        let host = base.as_ref().and_then(url::Url::host_str).unwrap_or_default();
+        let shown = self.server.tls.as_ref().and_then(|files| files.load().ok());
+        let certificate = shown.and_then(|shown| tls::danger(&shown, host, now));
+        let is_open_http = base
+            .as_ref()
+            .is_some_and(|url| url.scheme() == "http" && !url.host_str().is_some_and(is_this_machine));
         let admin_is_open = self.server.admin_listen.is_some_and(|address| !address.ip().is_loopback());
         let mongodb_is_open = match &self.storage.store {
             StoreConfig::Mongo { uri, .. } => super::store::is_open(uri),
@@ -35,6 +42,7 @@ impl Config {
                 "BASE_URL",
                 "plain http: codes and tokens can be read on the way; use https",
             ),
+            certificate.map(|danger| Warning { name: "TLS_CERT", danger }),
             warning(
                 admin_is_open,
                 "ADMIN_LISTEN",

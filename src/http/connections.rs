@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use actors::base::network::Network;
@@ -81,9 +82,10 @@ impl Connections {
         ConnectionCounts { open, max: self.max, refused }
     }
 
-    /// Takes a connection that was just accepted; the server puts it beside each request that comes over it.
+    /// Takes a connection that was just accepted, its handshake done; the server puts it beside each request that comes over it.
     pub fn accept(self: &Arc<Self>, io: &dyn Any, beside: &mut Extensions) {
-        let Some(stream) = io.downcast_ref::<TcpStream>() else { return };
+        let tls = || Some(io.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0);
+        let Some(stream) = io.downcast_ref::<TcpStream>().or_else(tls) else { return };
         // It may be gone already; then there is nobody to count.
         let Ok(peer) = stream.peer_addr() else { return };
         let ip = peer.ip().to_canonical();

@@ -36,6 +36,11 @@ impl TlsLine {
         let socket = Line::open("127.0.0.1", server).0.into_inner();
         Self(BufReader::new(StreamOwned::new(tls, socket)))
     }
+
+    /// The certificate it began with.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.0.get_ref().conn.peer_certificates().unwrap()[0].to_vec()
+    }
 }
 
 impl<S: Read + Write> Line<S> {

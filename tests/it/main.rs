@@ -29,4 +29,5 @@ mod secret_key;
 mod settings;
 mod store_contract;
 mod strangers;
+mod tls;
 mod trouble;

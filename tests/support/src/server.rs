@@ -274,6 +274,11 @@ impl Server {
         self.process.send(Signal::TERM)
     }
 
+    /// Tells it to read its certificate again: SIGHUP. An error if it has ended.
+    pub fn hangup(&self) -> io::Result<()> {
+        self.process.send(Signal::HUP)
+    }
+
     /// Kills it, SIGKILL, and waits for its end.
     pub fn kill9(&self) -> io::Result<ExitStatus> {
         self.process.kill()
