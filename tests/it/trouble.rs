@@ -66,8 +66,13 @@ async fn an_enedis_that_is_not_there_is_no_final_answer() {
     })
     .await;
     // Whoever wonders whose fault it is can see.
-    let status: Value = reqwest::get(world.url("/status.json")).await.unwrap().json().await.unwrap();
-    assert_eq!((&status["status"], &status["enedis"][0]["state"]), (&json!("ok"), &json!("silent")), "{status}");
+    let status: Value =
+        testkit::http::client().get(world.url("/status.json")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&status["status"], &status["enedis"][0]["state"]),
+        (&json!("ok"), &json!("silent")),
+        "{status}"
+    );
     let page = Person::new().open(&world.url("/status")).await.unwrap();
     assert!(page.html.contains("fonctionne") && page.html.contains("ne répond pas, depuis"), "{}", page.html);
     let attempts = world.metric("dfp_enedis_attempts_total{api=\"token\"}").await;
