@@ -79,7 +79,9 @@ fn tls(r: &mut Reader<'_>) -> Option<Files> {
     };
     if let Err(TlsFaults { certificate, key }) = files.load() {
         for (name, expected) in [("TLS_CERT", certificate), ("TLS_KEY", key)] {
-            expected.into_iter().for_each(|expected| r.fault(name, expected));
+            if let Some(expected) = expected {
+                r.fault(name, expected);
+            }
         }
     }
     Some(files)

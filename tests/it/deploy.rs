@@ -35,8 +35,7 @@ const NGINX: Proxy = Proxy {
     listens: ("listen 443", "listen 127.0.0.1:"),
     around: |example| {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-        let temporary: String =
-            temporary.iter().map(|name| format!("{name}_temp_path %/{name};\n")).collect();
+        let temporary = temporary.map(|name| format!("{name}_temp_path %/{name};\n")).concat();
         let alone = "daemon off;\nmaster_process off;\npid %/pid;\nerror_log stderr;\nevents {}\n";
         format!("{alone}http {{\n{temporary}{example}}}\n")
     },
