@@ -24,6 +24,7 @@ use actors::limits::shared_quota::SharedQuota;
 use actors::metering::cache::MeterCache;
 use actors::metering::resource_server::ResourceServer;
 use actors::metering::tokens::TokenStore;
+use actors::metering::tokens::earlier::EarlierTokens;
 use actors::metering::tokens::installation::{Installation, InstallationError};
 use actors::system::{MeteringPorts, Ports, Settings, ShardLauncher, System};
 use rand::SeedableRng;
@@ -40,6 +41,7 @@ use crate::http::connections::{Connection, Terms};
 use crate::http::error::ApiError;
 use crate::http::{App, Shared, routes};
 use crate::secret::{self, SecretError};
+use crate::store::mongo::php::PhpTokens;
 use crate::store::mongo::{BEAT_EVERY, Instances};
 use crate::store::sqlite;
 use crate::store::{Counted, OpenError, Stores};
@@ -166,7 +168,11 @@ impl Application {
             reseal(stores.sessions.as_ref(), &keys, clock.now(), &mut rng).await?;
         }
         let store = Arc::new(Counted::new(stores.sessions));
-        let metering = stores.meters.map(|meters| (stores.tokens, meters));
+        let earlier = match &config.storage.php {
+            Some(uri) if metering => Some(Arc::new(PhpTokens::open(uri).await?) as Arc<dyn EarlierTokens>),
+            _ => None,
+        };
+        let metering = stores.meters.map(|meters| (stores.tokens, earlier, meters));
         let system =
             start_actors(&config, &clock, &keys, &store, stores.audit, metering, quota.clone()).await?;
         let launcher = Arc::clone(&system.launcher);
@@ -456,7 +462,7 @@ async fn start_actors(
     keys: &Arc<Keyring>,
     sessions: &Arc<Counted>,
     audit: Arc<dyn AuditLog>,
-    metering: Option<(Arc<dyn TokenStore>, Arc<dyn MeterCache>)>,
+    metering: Option<(Arc<dyn TokenStore>, Option<Arc<dyn EarlierTokens>>, Arc<dyn MeterCache>)>,
     quota: SharedQuota,
 ) -> Result<System, StoreError> {
     let attempt = config.enedis.exchanger.attempt;
@@ -464,10 +470,11 @@ async fn start_actors(
         (config.enedis.upstream.clone(), config.enedis.flow.clone(), SharedClock::clone(clock));
     let metering = match (&config.enedis.flow, metering) {
         (Flow::Device, _) | (_, None) => None,
-        (Flow::ClientCredentials(metering), Some((tokens, meters))) => {
+        (Flow::ClientCredentials(metering), Some((tokens, earlier, meters))) => {
             let (endpoint, data_clock) = (metering.data.clone(), SharedClock::clone(clock));
             Some(MeteringPorts {
                 tokens,
+                earlier,
                 cache: meters,
                 resource_server: Box::new(move || {
                     EnedisData::new(endpoint, data_clock, attempt) as Rc<dyn ResourceServer>

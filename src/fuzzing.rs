@@ -26,7 +26,6 @@ use jiff::civil::date;
 use percent_encoding::percent_decode;
 use url::Url;
 
-use crate::commands::import_php::entry::Class;
 use crate::commands::import_php::table;
 use crate::config::{Config, EnedisConfig, EnvSource};
 use crate::enedis::data::{judge, question};
@@ -35,6 +34,7 @@ use crate::http::callback::returned;
 use crate::http::client::Client;
 use crate::http::form::{BODY_MAX, Form};
 use crate::http::query::Query;
+use crate::php::entry::Class;
 
 /// 25 October 2026, when an hour is repeated, at 12:00 UTC.
 const NOW: Timestamp = Timestamp::from_millis(1_792_929_600_000);

@@ -28,6 +28,7 @@
 //! | [`pages`] | what people see, French and English |
 //! | [`store`] | SQLite and MongoDB behind the ports `SessionStore`, `TokenStore` and `MeterCache` |
 //! | [`enedis`] | the clients of Enedis' authorization server and data APIs |
+//! | `php` | what the PHP server leaves in its database |
 //! | [`metrics`], [`telemetry`] | what operators see |
 //! | [`commands`] | what an operator does to our own tokens: take over, list, revoke |
 //! | [`secret`], [`tls`], [`descriptors`], [`shutdown`], [`systemd`], [`healthcheck`] | the key file, the certificate, the limit of open files, signals and panics, the service manager, the probe |
@@ -47,6 +48,7 @@ pub mod healthcheck;
 pub mod http;
 pub mod metrics;
 pub mod pages;
+mod php;
 pub mod secret;
 pub mod shutdown;
 pub mod store;

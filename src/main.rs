@@ -92,8 +92,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error.to_string(), 1),
         },
         Command::ImportPhp(arguments) => {
-            let import = import_php::run(&arguments, &config, &environment, clock, out);
-            done(actix_rt::System::new().block_on(import))
+            done(actix_rt::System::new().block_on(import_php::run(&arguments, &config, clock, out)))
         }
         Command::Tokens(arguments) => {
             done(actix_rt::System::new().block_on(tokens::run(&arguments, &config, clock, out)))

@@ -32,6 +32,7 @@ use crate::metering::consent::MeterGrantIssuer;
 use crate::metering::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
 use crate::metering::resource_server::ResourceServer;
 use crate::metering::tokens::TokenStore;
+use crate::metering::tokens::earlier::EarlierTokens;
 use crate::metering::tokens::service::TokenService;
 
 /// Draws seeds for the actors' generators, from the operating system.
@@ -61,6 +62,8 @@ pub struct Ports {
 pub struct MeteringPorts {
     /// Storage of our own tokens.
     pub tokens: Arc<dyn TokenStore>,
+    /// Tokens of the server of before, which are taken over.
+    pub earlier: Option<Arc<dyn EarlierTokens>>,
     /// Storage of what is remembered of meters.
     pub cache: Arc<dyn MeterCache>,
     /// Makes the client of Enedis' data APIs, on the relay's thread.
@@ -146,10 +149,13 @@ impl System {
         let mut background = Vec::new();
         let mut issuer = Issuer::Enedis(settings.client.clone());
         let mut metering = None;
-        if let Some(MeteringPorts { tokens, cache, resource_server, relay, consent_life }) = ports.metering {
+        if let Some(MeteringPorts { tokens, earlier, cache, resource_server, relay, consent_life }) =
+            ports.metering
+        {
             let (clock, keys) = (Arc::clone(&ports.clock), Arc::clone(&ports.keys));
             let tokens = TokenService::new(
                 tokens,
+                earlier,
                 Arc::clone(&audit),
                 Arc::clone(&keys),
                 Arc::clone(&clock),

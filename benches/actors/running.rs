@@ -134,6 +134,7 @@ impl Running {
         let pending = fill(&store, &keys, &mut rng, plan.pending).await;
         let quota = QuotaSettings { per_second: 5, per_hour: u32::MAX };
         let metering = plan.metering.then(|| MeteringPorts {
+            earlier: None,
             tokens: Arc::new(SqliteTokens::open(dir.path()).expect("a store of tokens")),
             cache: Arc::new(store.meters().expect("a cache")),
             resource_server: Box::new(|| Rc::new(Curves::default())),

@@ -9,6 +9,7 @@ use rand::rngs::SysError;
 
 use crate::secret::SecretError;
 use crate::store::OpenError;
+use crate::store::mongo::php::PhpError;
 
 /// Why a command did not do all that was asked, by what the operator must do.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +69,7 @@ impl CommandError {
         matches!(
             self,
             Self::Usage(_)
-                | Self::Source(SourceError::NoDatabase)
+                | Self::Source(SourceError::Mongo(PhpError::NoDatabase))
                 | Self::Installation(InstallationError::OtherKey)
         )
     }
@@ -96,12 +97,7 @@ pub enum SourceError {
         "it is no CSV file with the columns key, meters and expires_at; `import-php --help` says how psql makes it"
     )]
     Columns,
-    /// Correct the address, or start the server.
+    /// Its MongoDB cannot be read.
     #[error(transparent)]
-    Mongo(OpenError),
-    /// Name the database in the address.
-    #[error(
-        "the address of the PHP server's MongoDB names no database: add it behind the host, as in mongodb://host/database"
-    )]
-    NoDatabase,
+    Mongo(#[from] PhpError),
 }

@@ -1,9 +1,9 @@
 //! `import-php`: takes the live tokens of the PHP server over, so that nobody has to consent again.
 //!
 //! ```text
-//!   MongoDB's collection (mongo.rs) ──┐
-//!   PostgreSQL's table   (table.rs) ──┴─▶ entry.rs ──▶ at most IN_FLIGHT adds at a time ──▶ TokenStore
-//!                                         what it is          counted in report.rs
+//!   MongoDB's collection (store/mongo/php.rs) ──┐
+//!   PostgreSQL's table   (table.rs) ────────────┴─▶ php/entry.rs ──▶ at most IN_FLIGHT adds at a time ──▶ TokenStore
+//!                                                   what it is            counted in report.rs
 //! ```
 //!
 //! Promises: a token keeps its meters and exactly what is left of its life; doing it again does no harm, since what is
@@ -11,39 +11,32 @@
 //! A dry run adds nothing and makes no key; it opens the store, as the server does, to say what is here already.
 //! Refuses what is not in the form the PHP server gives it, counted by reason.
 
-pub(crate) mod entry;
-mod mongo;
 mod report;
 pub(crate) mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actors::base::audit::{Act, Note};
 use actors::base::clock::{Clock, SharedClock, Timestamp};
-use actors::base::keyring::Keyring;
 use actors::base::store::{StoreError, Written};
-use actors::metering::tokens::{ACCESS_LIFE, Access, MeterGrant, Origin, Terms};
-use futures_util::StreamExt;
+use actors::metering::tokens::earlier::{EarlierToken, Kind};
 use futures_util::stream::{self, FuturesUnordered, LocalBoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use self::entry::{Entry, Kind, Token};
 use self::report::Report;
 use super::{CommandError, Installation, SourceError};
-use crate::config::{Config, EnvSource, StoreConfig};
+use crate::config::Config;
+use crate::php::entry::Entry;
 use crate::secret;
+use crate::store::mongo::php;
 
-/// What the PHP server gives a refresh token to live: four years of 365 days.
-const REFRESH_LIFE: Duration = Duration::from_secs(4 * 365 * 86_400);
 /// Adds under way at a time: enough for a store that commits in groups, few enough for its queues.
 const IN_FLIGHT: usize = 32;
-/// The variable that `--from-mongodb` can be left to.
-const VARIABLE: &str = "IMPORT_MONGODB_URI";
 
 const ABOUT: &str = "\
 Takes the live tokens of the PHP server over, so that nobody has to consent again.
@@ -58,10 +51,10 @@ const NO_SOURCE: &str =
 const FROM_MONGODB: &str = "\
 The PHP server's MongoDB with its database
 
-mongodb://[user:password@]host[:port]/database. If it is not given: the variable
+mongodb://[user:password@]host[:port]/database. If it is not given: the setting
 IMPORT_MONGODB_URI, else the MongoDB configured for this server (MONGODB_URI, MONGODB_* or DB_*,
 as the PHP server reads them). Other users of this machine can see a command line while it runs:
-put an address with a password into the variable.";
+put an address with a password into the setting.";
 const FILE: &str = "\
 The PHP server's PostgreSQL table `cache` as a CSV file, - for standard input
 
@@ -98,11 +91,10 @@ pub struct Arguments {
 pub async fn run(
     arguments: &Arguments,
     config: &Config,
-    environment: &EnvSource,
     clock: SharedClock,
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
-    let entries = begin(source(arguments, config, environment, out).await?).await?;
+    let entries = begin(source(arguments, config, out).await?).await?;
     let dry_run = arguments.dry_run;
     let installation = if dry_run {
         Installation::find(config, SharedClock::clone(&clock)).await?
@@ -127,7 +119,6 @@ type Entries = LocalBoxStream<'static, Result<Entry, SourceError>>;
 async fn source(
     arguments: &Arguments,
     config: &Config,
-    environment: &EnvSource,
     out: &mut impl Write,
 ) -> Result<Entries, CommandError> {
     if let Some(path) = &arguments.file {
@@ -135,14 +126,11 @@ async fn source(
             stream::iter(table::entries(table::open(path)?, arguments.time_zone.clone())?).boxed_local()
         );
     }
-    let configured = match &config.storage.store {
-        StoreConfig::Mongo { uri, .. } => Some(uri.as_str()),
-        StoreConfig::Embedded => None,
-    };
-    let uri = arguments.from_mongodb.as_deref().or_else(|| environment.get(VARIABLE)).or(configured);
-    let (database, entries) = mongo::open(uri.ok_or(CommandError::Usage(NO_SOURCE))?).await?;
+    let uri = arguments.from_mongodb.as_deref().or(config.storage.php.as_deref());
+    let (database, entries) =
+        php::open(uri.ok_or(CommandError::Usage(NO_SOURCE))?).await.map_err(SourceError::from)?;
     writeln!(out, "reading the collection cache of database {database}")?;
-    Ok(entries)
+    Ok(entries.err_into().boxed_local())
 }
 
 /// Waits for the first entry, so that a source that has none fails before a key or a store is made. It is far likelier
@@ -161,7 +149,7 @@ async fn import<F: Future<Output = Added>>(
     mut entries: Entries,
     clock: &dyn Clock,
     report: &mut Report,
-    mut step: impl FnMut(&Token) -> F,
+    mut step: impl FnMut(&EarlierToken) -> F,
 ) -> Result<(), CommandError> {
     let mut under_way = FuturesUnordered::new();
     let mut failure = None;
@@ -196,10 +184,10 @@ struct Importer {
 
 impl Importer {
     /// Adds a token; in a dry run only looks whether it is there.
-    fn step(&mut self, token: &Token, now: Timestamp) -> impl Future<Output = Added> + use<> {
+    fn step(&mut self, token: &EarlierToken, now: Timestamp) -> impl Future<Output = Added> + use<> {
         let (kind, dry_run) = (token.kind, self.dry_run);
         let step = self.installation.as_ref().map(|Installation { store, keys, .. }| {
-            let (grant, access) = grant(keys, &mut self.rng, token);
+            let (grant, access) = token.grant(keys, &mut self.rng);
             (Arc::clone(store), grant, access)
         });
         async move {
@@ -212,28 +200,6 @@ impl Importer {
             (kind, is_here.map(|is_here| if is_here { Written::Conflict } else { Written::Applied }))
         }
     }
-}
-
-/// The grant of a refresh token; or an access token with a grant in which it stands alone, as the PHP server does not say
-/// which refresh token it came with.
-fn grant(keys: &Keyring, rng: &mut StdRng, token: &Token) -> (MeterGrant, Option<Access>) {
-    let expires_at = token.expires_at;
-    let (refresh, life) = match token.kind {
-        Kind::Refresh => (keys.refresh(&token.bearer), REFRESH_LIFE),
-        Kind::Access => (keys.stand_in(&token.bearer), ACCESS_LIFE),
-    };
-    let before = |life: Duration| {
-        let life = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(expires_at.as_millis().saturating_sub(life))
-    };
-    let (client_id, origin) = (None, Origin::Import);
-    // Of an access token the consent is not known: no longer ago than this, or it would have ended.
-    let consented_at = before(REFRESH_LIFE);
-    let terms = Terms { refresh, client_id, consented_at, ends_at: expires_at, origin };
-    let grant = terms.grant(keys, rng, &token.meters);
-    let access = (token.kind == Kind::Access)
-        .then(|| Access::new(keys, keys.access(&token.bearer), refresh, before(life), expires_at));
-    (grant, access)
 }
 
 #[cfg(test)]

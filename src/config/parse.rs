@@ -16,11 +16,12 @@ use super::source::EnvSource;
 
 /// Secrets that may stand in a file of their own, as orchestrators and systemd hand them over: the variable of the value,
 /// and the one of the file.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("CLIENT_SECRET", "CLIENT_SECRET_FILE"),
     ("SECRET_KEY", "SECRET_KEY_FILE"),
     ("SECRET_KEYS_OLD", "SECRET_KEYS_OLD_FILE"),
     ("MONGODB_URI", "MONGODB_URI_FILE"),
+    ("IMPORT_MONGODB_URI", "IMPORT_MONGODB_URI_FILE"),
 ];
 /// Longest such file, bytes.
 const FILE_MAX: u64 = 64 << 10;

@@ -15,6 +15,8 @@ use super::parse::{Reader, is_this_machine};
 pub struct StorageConfig {
     /// Where sessions are stored.
     pub store: StoreConfig,
+    /// `IMPORT_MONGODB_URI`; if it is not given, the MongoDB that is configured, as the PHP server reads the same names.
+    pub php: Option<String>,
     /// `DATA_DIR`.
     pub data_dir: PathBuf,
     /// `SECRET_KEY`; `None`: kept in `DATA_DIR`.
@@ -43,6 +45,7 @@ impl StorageConfig {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         let store = store(r);
         Self {
+            php: php(r, &store),
             data_dir: r.text("DATA_DIR").unwrap_or_else(|| "./data".to_owned()).into(),
             secret_key: secret_key(r, &store),
             old_keys: r.value(
@@ -110,6 +113,27 @@ fn store(r: &mut Reader<'_>) -> StoreConfig {
         None => None,
     };
     uri.map_or(StoreConfig::Embedded, |uri| StoreConfig::Mongo { uri, pool_size })
+}
+
+/// Where the PHP server's tokens are. An address has to name the database, as there is no default that would be its.
+fn php(r: &mut Reader<'_>, store: &StoreConfig) -> Option<String> {
+    let configured = match store {
+        StoreConfig::Mongo { uri, .. } => Some(uri.clone()),
+        StoreConfig::Embedded => None,
+    };
+    r.value(
+        "IMPORT_MONGODB_URI",
+        "mongodb://[user:password@]host[:port]/database, or off",
+        configured,
+        |text| match text {
+            "off" => Some(None),
+            uri => {
+                let rest = uri.strip_prefix("mongodb://").or_else(|| uri.strip_prefix("mongodb+srv://"))?;
+                let (_, database) = rest.split_once('/')?;
+                (!database.is_empty() && !database.starts_with('?')).then(|| Some(uri.to_owned()))
+            }
+        },
+    )
 }
 
 fn parts_uri(r: &mut Reader<'_>, [address, port, user, password, db]: [&'static str; 5]) -> String {

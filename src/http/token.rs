@@ -1,11 +1,13 @@
 //! `POST /device/token`: a device polls (RFC 8628 section 3.4), or refreshes a token of ours (RFC 6749 section 6).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::base::code::{BearerToken, DeviceCode};
 use actors::device_flow::poll::PollAnswer;
+use actors::metering::tokens::earlier::EarlierLogin;
 use actors::metering::tokens::service::{Refresh, Refreshed, TokenService};
 use serde::Deserialize;
 
@@ -18,6 +20,8 @@ use crate::metrics::PollEnd;
 
 /// Longest accepted refresh token. Enedis' have under 100 characters; a JWT may have some thousand.
 pub const REFRESH_TOKEN_MAX: usize = 8_192;
+/// Seconds between polls of a device that another server told its interval: the plugin goes by its own, ten.
+const PLUGINS_INTERVAL: u32 = 5;
 /// Longest accepted `usage_points_id`: far more meters than one box has.
 const METERS_TEXT_MAX: usize = 1_000;
 
@@ -158,12 +162,31 @@ async fn poll(app: &App, request: &HttpRequest, mut form: Form<'_>) -> Result<St
         PollAnswer::Denied => Err(ApiError::AccessDenied),
         PollAnswer::Expired => Err(ApiError::ExpiredToken),
         PollAnswer::Invalid => {
-            app.found_nothing(request);
-            Err(ApiError::InvalidGrant)
+            let unknown = elsewhere(app, &code).await;
+            if !matches!(unknown, Ok(_) | Err(ApiError::AuthorizationPending { .. })) {
+                app.found_nothing(request);
+            }
+            unknown
         }
         PollAnswer::BadSecret => Err(ApiError::InvalidClient {
             basic: client.style == actors::device_flow::poll::AuthStyle::Basic,
         }),
         PollAnswer::Unavailable => Err(ApiError::unavailable()),
+    }
+}
+
+/// What a device is told whose code is not known here: it may have been given by the PHP server.
+async fn elsewhere(app: &App, code: &DeviceCode) -> Result<String, ApiError> {
+    let Some(metering) = &app.system().metering else { return Err(ApiError::InvalidGrant) };
+    match metering.tokens.earlier_login(code).await {
+        Ok(None) => Err(ApiError::InvalidGrant),
+        Ok(Some(EarlierLogin::Pending)) => {
+            Err(ApiError::AuthorizationPending { interval_secs: PLUGINS_INTERVAL })
+        }
+        Ok(Some(EarlierLogin::Done(tokens))) => Ok(tokens.body_after(Duration::ZERO)),
+        Err(error) => {
+            tracing::warn!(%error, "a login of the PHP server could not be looked up");
+            Err(ApiError::unavailable())
+        }
     }
 }

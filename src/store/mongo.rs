@@ -29,6 +29,7 @@ mod layout;
 mod ledger;
 mod link;
 mod meters;
+pub(crate) mod php;
 mod sessions;
 mod shared_polls;
 mod tokens;

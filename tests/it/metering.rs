@@ -5,6 +5,7 @@ mod consent;
 mod data;
 mod directions;
 mod gateway;
+mod migration;
 mod refusals;
 mod strange_store;
 mod tokens;

@@ -64,6 +64,8 @@ pub enum Act {
     RevokedStartedOver,
     /// Nobody was left to receive the tokens.
     RevokedUndelivered,
+    /// A token of the PHP server was taken over when its box first brought it.
+    TakenOver,
     /// Tokens of the PHP server were taken over.
     Imported,
     /// The operator said that the store is the right one.
@@ -87,6 +89,7 @@ impl Act {
             Self::RevokedForRoom => ("revocation", "for a newer one"),
             Self::RevokedStartedOver => ("revocation", "started over"),
             Self::RevokedUndelivered => ("revocation", "not delivered"),
+            Self::TakenOver => ("grant", "taken over"),
             Self::Imported => ("operator", "import-php"),
             Self::StoreAccepted => ("operator", "tokens accept-store"),
             Self::KeyChanged => ("key change", "keys reseal"),

@@ -10,6 +10,7 @@
 //! hashes. A refresh token stays the same for life, because the plugin sends a refresh again whose answer was lost, and
 //! strict rotation would lock it out. Access tokens given before stay good until they end.
 
+pub mod earlier;
 pub mod installation;
 pub mod places;
 pub mod record;
@@ -192,7 +193,7 @@ pub trait TokenStore: Send + Sync + 'static {
     async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Whether the grant of a refresh token that is not live has ended here: it was revoked, or its time was over. Noted for
-    /// [`CONSENT_MAX`] from the consent on.
+    /// [`CONSENT_MAX`] from the consent on, and for as long as the grant would have lived.
     async fn has_ended(&self, refresh: TokenHash) -> Result<bool, StoreError>;
 
     /// Whether any grant is or was here, as far as is noted.

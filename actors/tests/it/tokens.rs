@@ -27,7 +27,7 @@ pub fn service(universe: &Universe, store: &TokenModel, seed: u8) -> Arc<TokenSe
 
 fn service_by(universe: &Universe, store: &TokenModel, clock: SharedClock, seed: u8) -> Arc<TokenService> {
     let keys = Arc::clone(&universe.keys);
-    TokenService::new(Arc::new(store.clone()), universe.audit(), keys, clock, CONSENT_LIFE, [seed; 32])
+    TokenService::new(Arc::new(store.clone()), None, universe.audit(), keys, clock, CONSENT_LIFE, [seed; 32])
 }
 
 fn consented(universe: &Universe, n: u8, meters: &[Meter]) -> Consented {

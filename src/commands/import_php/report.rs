@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use actors::base::clock::Timestamp;
+use actors::metering::tokens::earlier::{EarlierToken, Kind};
 
-use super::entry::{Class, Entry, Kind, Token};
+use crate::php::entry::{Class, Entry};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -38,9 +39,10 @@ impl Report {
     }
 
     /// Counts one entry, and hands out the token if it is to be taken over.
-    pub fn count(&mut self, entry: &Entry, now: Timestamp) -> Option<Token> {
+    pub fn count(&mut self, entry: &Entry, now: Timestamp) -> Option<EarlierToken> {
         let class = entry.classify(now);
-        if let Class::Live(Token { kind, .. }) | Class::Expired(kind) | Class::Faulty(kind, _) = class {
+        if let Class::Live(EarlierToken { kind, .. }) | Class::Expired(kind) | Class::Faulty(kind, _) = class
+        {
             self.of(kind).found += 1;
         }
         match class {

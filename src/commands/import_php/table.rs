@@ -13,8 +13,8 @@ use csv::Reader;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
-use super::entry::Entry;
 use crate::commands::SourceError;
+use crate::php::entry::Entry;
 
 /// The columns that the file has to have.
 const COLUMNS: [&[u8]; 3] = [b"key", b"meters", b"expires_at"];

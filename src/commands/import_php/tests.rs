@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::base::clock::ManualClock;
 use actors::base::code::BearerToken;
+use actors::base::keyring::Keyring;
 use actors::base::meter::parse_meters;
-use actors::metering::tokens::Covered;
+use actors::metering::tokens::{Access, Covered, Origin};
 use futures_util::future::ready;
 
 use super::report::Counts;
@@ -28,7 +30,7 @@ fn entries(count: u32) -> Entries {
 async fn count<F: Future<Output = Added>>(
     entries: Entries,
     clock: &ManualClock,
-    step: impl FnMut(&Token) -> F,
+    step: impl FnMut(&EarlierToken) -> F,
 ) -> (Counts, Result<(), CommandError>) {
     let mut report = Report::default();
     let done = import(entries, clock, &mut report, step).await;
@@ -46,8 +48,8 @@ fn a_token_becomes_a_grant_that_lives_as_long() {
         // Stands alone: it is good for data, of any time of its consent, and not for a refresh.
         (Kind::Access, keys.stand_in(&bearer)),
     ] {
-        let token = Token { kind, bearer: bearer.clone(), meters: meters.clone(), expires_at: END };
-        let (grant, access) = grant(&keys, &mut rng, &token);
+        let token = EarlierToken { kind, bearer: bearer.clone(), meters: meters.clone(), expires_at: END };
+        let (grant, access) = token.grant(&keys, &mut rng);
         assert_eq!(grant.refresh, hash, "{kind:?}");
         assert_eq!(grant.covered(&keys).unwrap(), Covered { meters: meters.clone(), ends_at: Some(END) });
         assert_eq!((grant.owners, grant.client_id, grant.origin), (owners.clone(), None, Origin::Import));
@@ -62,7 +64,7 @@ fn a_token_becomes_a_grant_that_lives_as_long() {
 #[tokio::test]
 async fn after_a_failure_what_is_under_way_is_finished_and_nothing_is_begun() {
     let begun = Cell::new(0);
-    let step = |token: &Token| {
+    let step = |token: &EarlierToken| {
         begun.set(begun.get() + 1);
         let fails = begun.get() > 100;
         ready((token.kind, if fails { Err(StoreError::Aborted("x".into())) } else { Ok(Written::Applied) }))
@@ -76,7 +78,7 @@ async fn after_a_failure_what_is_under_way_is_finished_and_nothing_is_begun() {
 #[tokio::test]
 async fn a_source_that_fails_ends_the_import_after_what_it_gave() {
     let broken = entries(1).chain(stream::iter([Err(SourceError::Columns)])).chain(entries(2));
-    let step = |token: &Token| ready((token.kind, Ok(Written::Applied)));
+    let step = |token: &EarlierToken| ready((token.kind, Ok(Written::Applied)));
     let (counts, done) = count(broken.boxed_local(), &ManualClock::new(NOW), step).await;
     assert!(matches!(done, Err(CommandError::Source(SourceError::Columns))), "{done:?}");
     assert_eq!(counts, Counts { found: 1, taken: 1, ..Counts::default() });
@@ -85,7 +87,7 @@ async fn a_source_that_fails_ends_the_import_after_what_it_gave() {
 #[tokio::test]
 async fn many_entries_are_taken_over_a_few_at_a_time() {
     let (under_way, most) = (Cell::new(0), Cell::new(0));
-    let step = |token: &Token| {
+    let step = |token: &EarlierToken| {
         under_way.set(under_way.get() + 1);
         most.set(most.get().max(under_way.get()));
         let (kind, under_way) = (token.kind, &under_way);
@@ -108,7 +110,7 @@ async fn a_token_that_ends_during_the_import_is_not_taken_over() {
         later.advance(Duration::from_secs(60));
         Ok(entry(2))
     });
-    let step = |token: &Token| ready((token.kind, Ok(Written::Applied)));
+    let step = |token: &EarlierToken| ready((token.kind, Ok(Written::Applied)));
     let (counts, done) = count(entries(1).chain(late).boxed_local(), &clock, step).await;
     done.unwrap();
     assert_eq!(counts, Counts { found: 2, taken: 1, expired: 1, ..Counts::default() });

@@ -196,7 +196,10 @@ impl TokenStore for MongoTokens {
         let (grants, ended) = (self.grants.clone(), self.ended.clone());
         let filter = doc! { "_id": binary(refresh) };
         let revoke = async move {
-            let known = grants.find_one(filter.clone()).projection(doc! { "consented_ms": 1 }).await?;
+            let known = grants
+                .find_one(filter.clone())
+                .projection(doc! { "consented_ms": 1, "expires_at": 1 })
+                .await?;
             let Some(known) = known else { return Ok(false) };
             // First: what has gone must be known to have ended.
             note_ended(&ended, &known).await?;
@@ -346,7 +349,10 @@ fn written(done: &UpdateResult) -> Written {
 /// Notes that a grant has ended.
 async fn note_ended(ended: &Collection<Document>, grant: &RawDocumentBuf) -> mongodb::error::Result<()> {
     let consented = timestamp(grant.get_i64("consented_ms").unwrap_or_default());
-    let until = doc! { "$set": { "until": date(consented + CONSENT_MAX) } };
+    let expires = grant.get_datetime("expires_at").map_or(0, |at| at.timestamp_millis());
+    // A token of the PHP server lives longer than a consent may.
+    let until = (consented + CONSENT_MAX).max(timestamp(expires));
+    let until = doc! { "$set": { "until": date(until) } };
     let id = doc! { "_id": binary(key(grant).unwrap_or_default()) };
     ended.update_one(id, until).upsert(true).await.map(drop)
 }

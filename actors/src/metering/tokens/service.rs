@@ -14,20 +14,23 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use self::giving::{Authorised, Consented, Given};
+use super::earlier::{EarlierLogin, EarlierTokens, Kind};
 use super::unknown::Doubt;
 use super::{ACCESS_LIFE, Access, Covered, MeterGrant, TokenStore};
 use crate::base::audit::{Act, Audit, Note};
 use crate::base::clock::{SharedClock, Timestamp};
-use crate::base::code::BearerToken;
+use crate::base::code::{BearerToken, DeviceCode};
 use crate::base::keyring::{Keyring, TokenHash};
 use crate::base::meter::{Meter, meters_text, parse_meters};
 use crate::base::network::Network;
+use crate::base::provenance::Provenance;
 use crate::base::store::{StoreError, Written};
 use crate::base::token_set::TokenSet;
 
 /// Gives, renews and checks.
 pub struct TokenService {
     store: Arc<dyn TokenStore>,
+    earlier: Option<Arc<dyn EarlierTokens>>,
     /// Where what comes of consents is recorded.
     pub(crate) audit: Arc<Audit>,
     keys: Arc<Keyring>,
@@ -107,9 +110,11 @@ pub enum Revoked {
 }
 
 impl TokenService {
-    /// A service whose grants live as long as a consent of the length `life`.
+    /// A service whose grants live as long as a consent of the length `life`. Tokens of the server of before are looked for
+    /// in `earlier`.
     pub fn new(
         store: Arc<dyn TokenStore>,
+        earlier: Option<Arc<dyn EarlierTokens>>,
         audit: Arc<Audit>,
         keys: Arc<Keyring>,
         clock: SharedClock,
@@ -120,6 +125,7 @@ impl TokenService {
         let (second_claims, doubled) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self {
             store,
+            earlier,
             audit,
             keys,
             clock,
@@ -160,6 +166,10 @@ impl TokenService {
             None => self.find_access(token, now).await?,
             found => found,
         };
+        let found = match found {
+            None => self.take_over(Kind::Refresh, token, now).await?,
+            found => found,
+        };
         let Some(grant) = found.filter(|grant| grant.client_id.as_ref().is_none_or(|id| id == client_id))
         else {
             return Ok(Revoked::Nothing);
@@ -178,14 +188,49 @@ impl TokenService {
         token: &BearerToken,
         now: Timestamp,
     ) -> Result<Option<MeterGrant>, StoreError> {
-        let found = self.store.find_access(self.keys.access(token), now).await?;
-        Ok(found.and_then(|(grant, access)| {
-            let is_ours = access.is_ours(&self.keys);
-            if !is_ours && access.mark.is_some() {
-                tracing::warn!(token = ?access.token, "an access token's row was not written here; ignored");
-            }
-            is_ours.then_some(grant)
-        }))
+        let Some((grant, access)) = self.store.find_access(self.keys.access(token), now).await? else {
+            return self.take_over(Kind::Access, token, now).await;
+        };
+        let is_ours = access.is_ours(&self.keys);
+        if !is_ours && access.mark.is_some() {
+            tracing::warn!(token = ?access.token, "an access token's row was not written here; ignored");
+        }
+        Ok(is_ours.then_some(grant))
+    }
+
+    /// Takes a token of the server of before over, unless what it became has ended here: its grant. Durable before the
+    /// answer. An error, and thus no final answer, if its database is away.
+    async fn take_over(
+        &self,
+        kind: Kind,
+        token: &BearerToken,
+        now: Timestamp,
+    ) -> Result<Option<MeterGrant>, StoreError> {
+        let Some(earlier) = &self.earlier else { return Ok(None) };
+        let is_ours = kind == Kind::Refresh && self.keys.provenance(token) != Provenance::Unmarked;
+        if is_ours || self.store.has_ended(kind.hash(&self.keys, token)).await? {
+            return Ok(None);
+        }
+        // What has ended by a clock that is in doubt is not said to have ended.
+        let since = if self.clock.is_reliable() { now } else { Timestamp::EPOCH };
+        let Some(found) = earlier.find(kind, token, since).await? else { return Ok(None) };
+        if found.expires_at <= now {
+            return Err(StoreError::Aborted("a token has ended by a clock that is in doubt".into()));
+        }
+        let (grant, access) = found.grant(&self.keys, &mut *self.rng());
+        // If it was added meanwhile, it is the same.
+        if self.store.add(grant.clone(), access).await? == Written::Applied {
+            self.audit.note(Note::of(Act::TakenOver).about(grant.refresh).count(found.meters.len())).await;
+        }
+        Ok(Some(grant))
+    }
+
+    /// The login of a device whose code is not known here, if it was begun at the server of before.
+    pub async fn earlier_login(&self, code: &DeviceCode) -> Result<Option<EarlierLogin>, StoreError> {
+        match &self.earlier {
+            Some(earlier) => earlier.login(code, self.clock.wall()).await,
+            None => Ok(None),
+        }
     }
 
     /// What a grant covers; an error, and thus no final answer, if it was altered.
@@ -272,7 +317,11 @@ impl TokenService {
     async fn renew(&self, refresh: Refresh) -> Result<Refreshed, StoreError> {
         let Some(token) = refresh.token else { return Ok(Refreshed::Invalid) };
         let now = self.clock.wall();
-        let Some(grant) = self.find_refresh(self.keys.refresh(&token), now).await? else {
+        let found = match self.find_refresh(self.keys.refresh(&token), now).await? {
+            None => self.take_over(Kind::Refresh, &token, now).await?,
+            found => found,
+        };
+        let Some(grant) = found else {
             let ours = (self.store.as_ref(), self.keys.as_ref());
             let is_void = self.doubt.is_void(ours, &token, refresh.network, self.clock.as_ref()).await?;
             return Ok(if is_void { Refreshed::Invalid } else { Refreshed::Doubted });

@@ -127,7 +127,7 @@ impl Inner {
     fn purge(&mut self, now: Timestamp) -> u64 {
         let before = self.grants.len() + self.access.len();
         let ended = self.grants.values().filter(|grant| grant.expires_at <= now);
-        self.ended.extend(ended.map(|grant| (grant.refresh, grant.consented_at + CONSENT_MAX)));
+        self.ended.extend(ended.map(|grant| (grant.refresh, noted_until(grant))));
         self.grants.retain(|_, grant| grant.expires_at > now);
         self.ended.retain(|_, until| *until > now);
         self.access.retain(|_, access| self.grants.contains_key(&access.refresh));
@@ -177,7 +177,7 @@ impl TokenStore for Model {
         let mut inner = self.0.lock()?;
         inner.access.retain(|_, access| access.refresh != refresh);
         let gone = inner.grants.remove(&refresh);
-        inner.ended.extend(gone.iter().map(|grant| (refresh, grant.consented_at + CONSENT_MAX)));
+        inner.ended.extend(gone.iter().map(|grant| (refresh, noted_until(grant))));
         Ok(gone.is_some())
     }
 
@@ -343,4 +343,9 @@ fn token(slot: u8) -> TokenHash {
 
 fn meter(slot: u8) -> MeterHash {
     MeterHash::from([slot; 16])
+}
+
+/// Until when it is noted that a grant has ended.
+fn noted_until(grant: &MeterGrant) -> Timestamp {
+    (grant.consented_at + CONSENT_MAX).max(grant.expires_at)
 }

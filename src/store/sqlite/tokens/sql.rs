@@ -125,7 +125,7 @@ pub(super) const EXPIRED_GRANTS: &str =
     "SELECT refresh FROM meter_grant WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2";
 
 const NOTE_ENDED: &str = "INSERT INTO ended_grant (refresh, until_ms) \
-    SELECT refresh, consented_ms + ?2 FROM meter_grant WHERE refresh = ?1 ON CONFLICT DO NOTHING";
+    SELECT refresh, max(consented_ms + ?2, expires_ms) FROM meter_grant WHERE refresh = ?1 ON CONFLICT DO NOTHING";
 pub(super) const HAS_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant WHERE refresh = ?1) \
     OR EXISTS (SELECT 1 FROM ended_grant WHERE refresh = ?1)";
 const HAS_HELD: &str = "SELECT EXISTS (SELECT 1 FROM meter_grant) OR EXISTS (SELECT 1 FROM ended_grant)";

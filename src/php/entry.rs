@@ -5,7 +5,8 @@
 
 use actors::base::clock::Timestamp;
 use actors::base::code::BearerToken;
-use actors::base::meter::{Meter, parse_meters};
+use actors::base::meter::parse_meters;
+use actors::metering::tokens::earlier::{EarlierToken, Kind};
 
 const REFRESH: &str = "refresh_token:";
 const ACCESS: &str = "access_token:";
@@ -24,24 +25,17 @@ pub struct Entry {
     pub expires_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Lives as long as the consent.
-    Refresh,
-    /// Lives for 12 600 s.
-    Access,
-}
-
-/// A token to take over.
-pub struct Token {
-    pub kind: Kind,
-    pub bearer: BearerToken,
-    pub meters: Vec<Meter>,
-    pub expires_at: Timestamp,
+/// The key of a token.
+pub fn key(kind: Kind, token: &BearerToken) -> String {
+    let prefix = match kind {
+        Kind::Refresh => REFRESH,
+        Kind::Access => ACCESS,
+    };
+    format!("{prefix}{}", token.expose())
 }
 
 pub enum Class {
-    Live(Token),
+    Live(EarlierToken),
     Expired(Kind),
     /// A token that cannot be taken over, and why, for people.
     Faulty(Kind, &'static str),
@@ -69,7 +63,7 @@ impl Entry {
         let Some(meters) = parse_meters(value) else {
             return faulty("the value is not a list of 1 to 20 meters of 14 digits");
         };
-        Class::Live(Token { kind, bearer, meters, expires_at })
+        Class::Live(EarlierToken { kind, bearer, meters, expires_at })
     }
 }
 
@@ -100,7 +94,7 @@ mod tests {
     fn classify(key: &str, value: Option<&str>, expires_at: Option<u64>) -> String {
         let expires_at = expires_at.map(Timestamp::from_millis);
         match (Entry { key: key.to_owned(), value: value.map(str::to_owned), expires_at }).classify(NOW) {
-            Class::Live(Token { kind, bearer, meters, expires_at }) => {
+            Class::Live(EarlierToken { kind, bearer, meters, expires_at }) => {
                 assert_eq!(bearer.expose(), TOKEN);
                 format!("{kind:?} for {} until {}", meters.len(), expires_at.as_millis())
             }
