@@ -10,6 +10,7 @@ mod data;
 mod device;
 pub mod error;
 pub(crate) mod form;
+mod format;
 mod grant;
 mod large;
 mod limits;

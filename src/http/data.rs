@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{AUTHORIZATION, VIA};
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, VARY, VIA};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::base::clock::Timestamp;
@@ -18,7 +18,8 @@ use actors::metering::request::{MeterRequest, RequestError};
 use actors::metering::tokens::service::{Opened, Unproven};
 use actors::system::MeteringHandles;
 
-use super::error::{ApiError, json_answer};
+use super::error::ApiError;
+use super::format::Format;
 use super::large::{self, Permit};
 use super::query::Query;
 use super::state::App;
@@ -38,9 +39,10 @@ pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
     let answer = answer.unwrap_or(Err(ApiError::EnedisBusy { retry_after: COME_BACK }));
     app.metrics().data(end(&answer));
     let mut response = match answer {
-        Ok((body, permit)) => large::hold(json_answer(body), permit),
+        Ok((body, permit)) => large::hold(Format::of(&request).answer(body), permit),
         Err(error) => error.error_response(),
     };
+    response.headers_mut().insert(VARY, ACCEPT.into());
     response.headers_mut().insert(VIA, app.site.via.clone());
     response
 }
@@ -66,7 +68,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
         return Err(ApiError::NotFound);
     };
     version::check(request, app.settings.devices.version_min.as_ref())?;
-    let question = parse(app, request)?;
+    let (question, changed_since) = parse(app, request)?;
     // Without tokens there is no consent to go by: whatever is remembered counts.
     let (consent, unproven) = if settings.open_to_all {
         (Timestamp::EPOCH.into(), None)
@@ -75,7 +77,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     };
     let permit = app.shared.large.permit(question, app.network(request));
     let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
-    match metering.relay.read(question, consent).await {
+    match metering.relay.read_changed(question, consent, changed_since).await {
         Relayed::Answer(body) => {
             if let Some(grant) = unproven {
                 metering.tokens.prove(grant).await;
@@ -88,16 +90,33 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     }
 }
 
-fn parse(app: &App, request: &HttpRequest) -> Result<MeterRequest, ApiError> {
+/// The parameter of this server's own: only days whose values came here after this instant are wanted.
+const CHANGED_SINCE: &str = "changed_since";
+
+fn parse(app: &App, request: &HttpRequest) -> Result<(MeterRequest, Option<Timestamp>), ApiError> {
     let path = request.uri().path();
     // At the root, or below the path of BASE_URL.
     let below = path.strip_prefix(app.site.path.as_str()).and_then(|path| path.strip_prefix(PREFIX));
     let path = below.or_else(|| path.strip_prefix(PREFIX)).ok_or(ApiError::NotFound)?;
-    let Query(pairs) = Query::parse(request);
-    MeterRequest::parse(path, pairs, today(app.clock().wall())).map_err(|error| match error {
+    let query = Query::parse(request);
+    let changed_since = changed_since(&query)?;
+    let pairs = query.0.into_iter().filter(|(name, _)| name != CHANGED_SINCE);
+    let question = MeterRequest::parse(path, pairs, today(app.clock().wall())).map_err(|error| match error {
         RequestError::UnknownPath => ApiError::NotFound,
         error => ApiError::InvalidRequest(error.to_string()),
-    })
+    })?;
+    Ok((question, changed_since))
+}
+
+/// The instant (RFC 3339) in a query, if there is one.
+fn changed_since(query: &Query) -> Result<Option<Timestamp>, ApiError> {
+    let mut given = query.0.iter().filter(|(name, _)| name == CHANGED_SINCE).map(|(_, text)| text);
+    let (first, second) = (given.next(), given.next());
+    let Some(text) = first else { return Ok(None) };
+    let instant = text.parse::<jiff::Timestamp>().ok().filter(|_| second.is_none());
+    let millis = instant.and_then(|instant| u64::try_from(instant.as_millisecond()).ok());
+    let wanted = "changed_since must be one instant, such as 2026-11-23T08:00:00Z";
+    millis.map(|ms| Some(Timestamp::from_millis(ms))).ok_or_else(|| ApiError::invalid_request(wanted))
 }
 
 /// The consent of the owner of `meter`, by the request's access token.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::civil::{hours_in, moment_text, parse_moment, plus};
 use super::request::{DayRange, MeterRequest, Resource};
 use super::resource_server::{Point, Reading};
+use crate::base::clock::Timestamp;
 
 /// The values of one day, in order of time. May be empty: Enedis was asked and had nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Day {
     pub quality: String,
     /// The values.
     pub points: Vec<Point>,
+    /// When they came, these values and no others; `None`: unknown.
+    pub came: Option<Timestamp>,
 }
 
 /// How much of a day is there.
@@ -58,13 +61,14 @@ impl Day {
     }
 
     /// The better one of two answers about a day: the fuller; of two that are as full the `later`, which may be a
-    /// correction, but not a raw one after a corrected one.
+    /// correction, but not a raw one after a corrected one, nor one that says the same again.
     #[must_use]
     pub fn or_better(self, later: Self) -> Self {
         let fullness = |day: &Self| (day.minutes(), day.points.len());
+        let is_same = self.quality == later.quality && self.points == later.points;
         match fullness(&later).cmp(&fullness(&self)) {
             Ordering::Less => self,
-            Ordering::Equal if later.is_raw() && !self.is_raw() => self,
+            Ordering::Equal if is_same || later.is_raw() && !self.is_raw() => self,
             Ordering::Equal | Ordering::Greater => later,
         }
     }
@@ -84,9 +88,14 @@ impl Day {
         });
         let packed = if regular {
             let values = self.points.iter().map(|p| p.value.clone()).collect();
-            Packed { quality: self.quality.clone(), step, nature, values, points: Vec::new() }
+            Packed { quality: self.quality.clone(), step, nature, values, points: Vec::new(), came: self.came }
         } else {
-            Packed { quality: self.quality.clone(), points: self.points.clone(), ..Packed::default() }
+            Packed {
+                quality: self.quality.clone(),
+                points: self.points.clone(),
+                came: self.came,
+                ..Packed::default()
+            }
         };
         // Strings and lists only: writing them cannot fail.
         serde_json::to_vec(&packed).unwrap_or_default()
@@ -96,7 +105,7 @@ impl Day {
     pub fn unpack(bytes: &[u8], date: Date) -> Option<Self> {
         let packed: Packed = serde_json::from_slice(bytes).ok()?;
         if packed.values.is_empty() {
-            return Some(Self { quality: packed.quality, points: packed.points });
+            return Some(Self { quality: packed.quality, points: packed.points, came: packed.came });
         }
         let (step, measure_type) = (packed.step?, packed.nature);
         let times = step_ends(date, step_minutes(&step)?);
@@ -106,7 +115,7 @@ impl Day {
             interval_length: Some(step.clone()),
             measure_type: measure_type.clone(),
         });
-        Some(Self { quality: packed.quality, points: points.collect() })
+        Some(Self { quality: packed.quality, points: points.collect(), came: packed.came })
     }
 }
 
@@ -133,7 +142,7 @@ pub fn days_of(resource: Resource, range: DayRange, reading: &Reading) -> BTreeM
             points.truncate(1);
         }
         let points: Vec<Point> = points.into_iter().map(|(_, point)| point.clone()).collect();
-        (date, Day { quality: reading.quality.clone(), points })
+        (date, Day { quality: reading.quality.clone(), points, came: None })
     };
     range.days().map(day).collect()
 }
@@ -150,6 +159,13 @@ pub fn reading_of(request: MeterRequest, days: &BTreeMap<Date, Day>) -> Option<R
     let quality = if qualities.all(|q| q == first) && !first.is_empty() { first } else { "BRUT" };
     let points = within().flat_map(|day| day.points.iter().cloned()).collect();
     Some(Reading { quality: quality.to_owned(), points })
+}
+
+/// The same of the days alone whose values came after `since`; empty if there are none.
+pub fn reading_since(request: MeterRequest, days: &BTreeMap<Date, Day>, since: Timestamp) -> Reading {
+    let days = days.iter().filter(|(_, day)| day.came.is_none_or(|came| came > since));
+    let days = days.map(|(date, day)| (*date, day.clone())).collect();
+    reading_of(request, &days).unwrap_or_else(|| Reading { quality: "BRUT".to_owned(), points: Vec::new() })
 }
 
 /// Minutes of `PT5M` … `PT60M`, and of `PT1H`; others are not steps of a curve.
@@ -174,6 +190,8 @@ struct Packed {
     values: Vec<String>,
     #[serde(rename = "p", skip_serializing_if = "Vec::is_empty")]
     points: Vec<Point>,
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none")]
+    came: Option<Timestamp>,
 }
 
 /// The ends of the steps of one day of 24 hours, as Enedis writes them.

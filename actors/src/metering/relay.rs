@@ -386,8 +386,18 @@ impl From<Timestamp> for Consent {
 impl MeterRelayHandle {
     /// Answers `request`, of a box with this consent of its owner.
     pub async fn read(&self, request: MeterRequest, consent: impl Into<Consent>) -> Relayed {
+        self.read_changed(request, consent, None).await
+    }
+
+    /// The same; of what there is, only the days whose values came after `changed_since`, if it is given. Perhaps none.
+    pub async fn read_changed(
+        &self,
+        request: MeterRequest,
+        consent: impl Into<Consent>,
+        changed_since: Option<Timestamp>,
+    ) -> Relayed {
         let Consent { given: consented, ends, is_proven } = consent.into();
-        let question = Question { request, consented, ends, is_proven };
+        let question = Question { request, consented, ends, is_proven, changed_since };
         let asked = self.admission.ask(|reply| self.addr.do_send(ReadMeter { question, reply })).await;
         asked.unwrap_or_else(|error| match error {
             AskError::Overloaded | AskError::Timeout => Relayed::Busy { retry_after: WAIT },

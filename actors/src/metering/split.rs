@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn what_counts_when_parts_differ() {
         let ask = request(Resource::DailyMaxPower, date(2026, 11, 1), date(2026, 11, 3));
-        let day = Day { quality: "BEST".into(), points: hourly_reading(ask.range).points };
+        let day = Day { quality: "BEST".into(), points: hourly_reading(ask.range).points, came: None };
         let (none, days) = (BTreeMap::new(), BTreeMap::from([(date(2026, 11, 1), day)]));
         let [early, gone] =
             [DataError { cause: Cause::TooEarly, ..DataError::no_data() }, DataError::no_consent()]

@@ -123,7 +123,7 @@ fn the_fuller_and_then_the_later_is_better() {
     let date = date(2026, 11, 1);
     let day = |quality: &str, value: &str, steps: usize| {
         let points = step_ends(date, 30).take(steps).map(|end| point(value, &end, Some("PT30M")));
-        Day { quality: quality.to_owned(), points: points.collect() }
+        Day { quality: quality.to_owned(), points: points.collect(), came: None }
     };
     let (none, part, whole) = (Day::default(), day("BRUT", "1", 9), day("BRUT", "1", 48));
     for (before, later, is_later) in [

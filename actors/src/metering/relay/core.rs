@@ -32,7 +32,7 @@ use crate::metering::answer;
 use crate::metering::api_choice::{Api, ApiChooser};
 use crate::metering::cache::CacheEntry;
 use crate::metering::civil::{plus, today};
-use crate::metering::day::Day;
+use crate::metering::day::{Day, reading_since};
 use crate::metering::queue;
 use crate::metering::refusals::{Judgement, OutageDetector, is_young};
 use crate::metering::request::{DayRange, MeterRequest};
@@ -378,7 +378,11 @@ impl Core {
     fn settle(&mut self, now: Timestamp, id: u64, waiting: &Waiting) {
         let Waiting { question, days, errors, troubles, .. } = waiting;
         let relayed = match split::merge(question.request, days, errors, troubles) {
-            Merged::Values(reading) => Relayed::Answer(answer::body(question.request, &reading)),
+            Merged::Values(reading) => {
+                let changed = |since| reading_since(question.request, days, since);
+                let reading = question.changed_since.map_or(reading, changed);
+                Relayed::Answer(answer::body(question.request, &reading))
+            }
             Merged::Error(error) => Relayed::Error(error.told()),
             Merged::Trouble(Trouble::Busy(until)) => {
                 Relayed::Busy { retry_after: until.since(now).max(BUSY_MIN) }

@@ -73,6 +73,8 @@ pub struct Question {
     pub ends: Timestamp,
     /// Enedis has confirmed the consent, or answered for one of its meters.
     pub is_proven: bool,
+    /// Only days whose values came after this are wanted.
+    pub changed_since: Option<Timestamp>,
 }
 
 impl SealedCache {
@@ -150,6 +152,7 @@ impl SealedCache {
         let (call, today) = (asked.request, today(now));
         let mut kept = BTreeMap::new();
         for (date, mut day) in days {
+            day.came = Some(now);
             let subject = Subject::Day(call.resource, date);
             let memory = self.peek(call.meter, subject, asked.consented, now);
             let memory = memory.and_then(|plain| Day::unpack(due_of(plain).1, date));

@@ -239,7 +239,7 @@ impl Core {
         let ends = asked().map(|waiting| waiting.question.ends).max().unwrap_or(self.wall + A_DAY);
         // Anybody can invent a meter that Enedis refuses.
         let is_proven = asked().any(|waiting| waiting.question.is_proven);
-        let question = Question { request: call, consented, ends, is_proven };
+        let question = Question { request: call, consented, ends, is_proven, changed_since: None };
         let outcome = self.remember(question, narrow, &known, verdict);
         self.write();
         if matches!(outcome, Outcome::ConsentRefused(_)) {

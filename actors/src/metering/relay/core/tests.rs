@@ -93,7 +93,7 @@ impl World {
     }
 
     fn ask(&mut self, request: MeterRequest, consented: Timestamp) -> u64 {
-        self.put(Question { request, consented, ends: FOREVER, is_proven: true })
+        self.put(Question { request, consented, ends: FOREVER, is_proven: true, changed_since: None })
     }
 
     fn put(&mut self, question: Question) -> u64 {
@@ -164,6 +164,32 @@ fn a_call_about_yesterday_brings_the_week_but_nothing_of_before_the_first_value(
     world.now = START + DAY;
     world.ask(until_yesterday(1, 1, world.now), LONG_AGO);
     assert_eq!(world.end_with_values(), until_yesterday(1, 4, world.now), "since the first value");
+}
+
+#[test]
+fn days_that_came_after_an_instant_are_told_apart() {
+    let mut world = World::new(ApiMode::Auto, 1_000);
+    let three = until_yesterday(1, 3, START);
+    let late = DayRange::new(plus(three.range.end(), -1), three.range.end()).unwrap();
+    world.ask(three, LONG_AGO);
+    let early = DayRange::new(three.range.start(), late.start()).unwrap();
+    world.end(Verdict::Values(hourly_reading(early)));
+    // An hour later the last day is there; the days before it are told again, and are no news.
+    world.now = START + Duration::from_secs(3_600);
+    world.ask(three, LONG_AGO);
+    world.end_with_values();
+    for (since, told) in [(START, 24), (world.now, 0), (LONG_AGO, 72)] {
+        let id = world.put(Question {
+            request: three,
+            consented: LONG_AGO,
+            ends: FOREVER,
+            is_proven: true,
+            changed_since: Some(since),
+        });
+        let Some(Relayed::Answer(body)) = world.answer(id) else { panic!("not answered from memory") };
+        assert_eq!(body.matches("\"value\"").count(), told, "since {since}");
+        assert_eq!(told == 24, body.contains(&format!("[{{\"value\":\"540\",\"date\":\"{}", late.start())), "{body}");
+    }
 }
 
 #[test]
@@ -277,7 +303,7 @@ fn meters_that_a_stranger_invents_are_no_outage() {
         world.now = START + DAY * day;
         for n in 10..30 {
             let request = until_yesterday(n, 1, world.now);
-            world.put(Question { request, consented: LONG_AGO, ends: FOREVER, is_proven: false });
+            world.put(Question { request, consented: LONG_AGO, ends: FOREVER, is_proven: false, changed_since: None });
             world.end(refused());
             world.pass(Duration::from_secs(1));
         }
