@@ -1,5 +1,5 @@
-//! Enedis over HTTP: the authorization server ([`authorization`]), the service of subscriptions beside it, and the
-//! resource server ([`data`]). The only files that know Enedis' paths, headers, JSON and error codes: everything else
+//! Enedis over HTTP: the authorization server ([`authorization`]), the services of subscriptions and contracts beside it,
+//! and the resource server ([`data`]). The only files that know Enedis' paths, headers, JSON and error codes: everything else
 //! hears verdicts, and another supplier's API would be another folder like this one.
 //!
 //! One request is one connection: on a connection kept from before, a failure to send could not be told from a
@@ -7,6 +7,7 @@
 //! secret must not go elsewhere.
 
 pub mod authorization;
+mod contracts;
 pub mod data;
 pub(crate) mod subscriptions;
 

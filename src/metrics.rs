@@ -209,7 +209,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
     let relay = |count: fn(&RelaySnapshot) -> u64| Samples::One(observed.relay.as_ref().map(count));
     // Each API has a quota, a queue and a circuit breaker of its own.
     let enedis = |count: fn(&EndpointSnapshot) -> u64| {
-        let apis = observed.exchanger.iter().flat_map(|it| [("token", &it.token), ("services", &it.services)]);
+        let apis = observed.exchanger.iter().flat_map(|it| [("token", &it.token), ("services", &it.services), ("contracts", &it.contracts)]);
         Samples::By("api", apis.map(|(api, snapshot)| (api, count(snapshot))).collect())
     };
     let data = |count: fn(&ApiSnapshot) -> u64| {

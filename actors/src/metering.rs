@@ -8,14 +8,16 @@
 //!    └── answer ◀─ split::merge ◀─ cache (days to keep) ◀─ day ◀─ values, or what is said instead ◀─────┘
 //! ```
 //!
-//! Only `relay.rs` (the actor), [`consent`] and [`tokens::service`] wait; everything else takes `now` or dates and returns
+//! Contracts take a way of their own ([`contracts`]): they have no days.
+//!
+//! Only `relay.rs` (the actor), [`consent`], [`contracts`] and [`tokens::service`] wait; everything else takes `now` or dates and returns
 //! values, the relay's decisions included (`relay/core.rs`). The unit of memory is one [`day::Day`] of one resource of one
 //! meter; the unit of cost is one call under the quota. How the supplier is asked is behind the port
 //! [`resource_server`]; the box is answered in the shape of Enedis' v5 whatever the supplier speaks ([`answer`]).
 //!
 //! # Promises
 //!
-//! - A request that is not one of the five whitelisted ones never becomes a call ([`request`]).
+//! - A request that is not one of the whitelisted ones never becomes a call ([`request`]).
 //! - The box sees 403 only where its owner must consent again and that can be believed ([`refusals`]);
 //!   trouble at the gateway is 429 or 503, never 400, 403, 404 or 500: the plugin draws lasting conclusions
 //!   from each of those.
@@ -27,6 +29,7 @@ pub mod api_choice;
 pub mod cache;
 pub mod civil;
 pub mod consent;
+pub mod contracts;
 pub mod day;
 pub mod policy;
 pub mod queue;

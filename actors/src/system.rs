@@ -29,6 +29,7 @@ use crate::enedis::port::{AuthorizationServer, ConfiguredClient};
 use crate::limits::shared_quota::SharedQuota;
 use crate::metering::cache::MeterCache;
 use crate::metering::consent::MeterGrantIssuer;
+use crate::metering::contracts::Contracts;
 use crate::metering::relay::{MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings};
 use crate::metering::resource_server::ResourceServer;
 use crate::metering::tokens::TokenStore;
@@ -122,6 +123,8 @@ pub struct MeteringHandles {
     pub tokens: Arc<TokenService>,
     /// Answers questions for data.
     pub relay: MeterRelayHandle,
+    /// Answers questions for contracts.
+    pub contracts: Arc<Contracts>,
 }
 
 impl System {
@@ -164,6 +167,13 @@ impl System {
             );
             background.push(actix_rt::spawn(background::purge(Arc::clone(&tokens))));
             let exchanger = exchanger.clone();
+            let contracts = Contracts::new(
+                Arc::clone(&cache),
+                exchanger.clone(),
+                Arc::clone(&keys),
+                Arc::clone(&clock),
+                (ports.entropy)(),
+            );
             let relay_ports = RelayPorts {
                 server: resource_server,
                 cache,
@@ -174,7 +184,7 @@ impl System {
             };
             // On the exchanger's thread: both wait for Enedis, and the one asks the other for its token.
             let relay = MeterRelay::launch(&enedis_arbiter.handle(), relay_ports, relay, (ports.entropy)());
-            metering = Some(MeteringHandles { tokens: Arc::clone(&tokens), relay: relay.clone() });
+            metering = Some(MeteringHandles { tokens: Arc::clone(&tokens), relay: relay.clone(), contracts });
             let grants = MeterGrantIssuer { tokens, relay, exchanger, clock };
             issuer = Issuer::Ours(Arc::new(grants));
         }

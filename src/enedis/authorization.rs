@@ -1,21 +1,30 @@
-//! The token endpoint (RFC 6749 section 3.2) and the way to the service of subscriptions; and what became of a call,
-//! which decides whether it may be sent again.
+//! The token endpoint (RFC 6749 section 3.2) and the way to the services of subscriptions and contracts; and what became of
+//! a call, which decides whether it may be sent again.
 
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::http::header::CONTENT_TYPE;
 use actors::base::clock::SharedClock;
 use actors::base::token_set::TokenSet;
+use actors::enedis::contract::Contract;
 use actors::enedis::port::{
-    Answer, Attempt, AuthorizationServer, Call, Grant, MetersCall, NoToken, RawAnswer, TokenCall,
+    Answer, Attempt, AuthorizationServer, Call, ContractCall, Grant, MetersCall, NoContract, NoToken,
+    RawAnswer, TokenCall,
 };
+use actors::metering::api_choice::ApiMode;
+use actors::metering::resource_server::Verdict;
 use async_trait::async_trait;
 use awc::Client;
+use futures_util::future::join_all;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
+use url::Url;
 
+use super::contracts::Source;
+use super::data::errors;
 use super::{CallError, Response, address, client, receive, subscriptions};
 use crate::config::{AuthMethod, Flow, Upstream};
 
@@ -26,18 +35,19 @@ const BODY_MAX: usize = 64 * 1024;
 pub struct EnedisAuthorization {
     client: Client,
     upstream: Upstream,
-    subscriptions: Option<String>,
+    /// What stands beside it, where metering data is relayed: the address, and which generation is there.
+    data: Option<(Url, ApiMode)>,
     clock: SharedClock,
 }
 
 impl EnedisAuthorization {
     /// Made on the thread where it stays.
     pub fn new(upstream: Upstream, flow: &Flow, clock: SharedClock, attempt: Duration) -> Rc<Self> {
-        let subscriptions = match flow {
+        let data = match flow {
             Flow::Device => None,
-            Flow::ClientCredentials(metering) => Some(address(&metering.data, subscriptions::PATH)),
+            Flow::ClientCredentials(metering) => Some((metering.data.clone(), metering.relay.mode)),
         };
-        Rc::new(Self { client: client(attempt), upstream, subscriptions, clock })
+        Rc::new(Self { client: client(attempt), upstream, data, clock })
     }
 
     async fn token(&self, call: &TokenCall, limit: Duration) -> Result<Response, CallError> {
@@ -79,13 +89,102 @@ impl EnedisAuthorization {
     }
 
     async fn meters(&self, call: &MetersCall, limit: Duration) -> Result<Response, CallError> {
-        let Some(address) = &self.subscriptions else {
+        let Some((data, _)) = &self.data else {
             return Err(CallError::NotSent("no data endpoint".to_owned()));
         };
+        let address = address(data, subscriptions::PATH);
         let request =
             self.client.post(address).force_close().timeout(limit).bearer_auth(call.bearer.expose());
         let sent = request.send_json(&subscriptions::question(call.authorisation));
         receive(sent, self.clock.as_ref(), limit, BODY_MAX).await
+    }
+
+    /// Asks what 2026 has for a contract, at once; and v5, where that may be there and the off-peak hours are still missing.
+    async fn contract(&self, call: &ContractCall, limit: Duration) -> Attempt {
+        let Some((data, mode)) = &self.data else { return Attempt::Down(None) };
+        let limit = if *mode == ApiMode::Auto { limit / 2 } else { limit };
+        let mut told = Contracts::default();
+        if *mode != ApiMode::Legacy {
+            let parts = Source::NEW.map(|source| self.part(data, call, source, limit));
+            join_all(parts).await.into_iter().for_each(|part| told.add(part));
+        }
+        let is_whole = told.contract.as_ref().is_some_and(|contract| contract.offpeak_hours.is_some());
+        if *mode != ApiMode::New && !is_whole {
+            told.add(self.part(data, call, Source::V5, limit).await);
+        }
+        told.end()
+    }
+
+    async fn part(
+        &self,
+        data: &Url,
+        call: &ContractCall,
+        source: Source,
+        limit: Duration,
+    ) -> Result<Contract, Verdict> {
+        let request =
+            self.client.get(address(data, &source.question(call.meter))).force_close().timeout(limit);
+        // As for values: without it Enedis answers 500.
+        let request =
+            request.bearer_auth(call.bearer.expose()).insert_header((CONTENT_TYPE, "application/json"));
+        let answer = receive(request.send(), self.clock.as_ref(), limit, BODY_MAX).await;
+        let part = match &answer {
+            Ok(answer) if (200..300).contains(&answer.status) => {
+                source.read(call.meter, &answer.body).ok_or(Verdict::Down { retry_at: None })
+            }
+            Ok(answer) => Err(errors::judge(answer, self.clock.now())),
+            Err(_) => Err(Verdict::Down { retry_at: None }),
+        };
+        if let Err(verdict) = &part {
+            let status = answer.map_or(0, |answer| answer.status);
+            tracing::info!(?source, status, ?verdict, "a part of a contract is not told");
+        }
+        part
+    }
+}
+
+/// What the services of contracts have said, the better ones first.
+#[derive(Default)]
+struct Contracts {
+    contract: Option<Contract>,
+    refused: Vec<Verdict>,
+}
+
+impl Contracts {
+    fn add(&mut self, part: Result<Contract, Verdict>) {
+        match part {
+            Ok(part) => {
+                self.contract = Some(match self.contract.take() {
+                    Some(before) => before.or(part),
+                    None => part,
+                });
+            }
+            Err(verdict) => self.refused.push(verdict),
+        }
+    }
+
+    /// What of it is there; if nothing is, the reason that is soonest over.
+    fn end(self) -> Attempt {
+        let rank = |verdict: &Verdict| match verdict {
+            Verdict::TokenRejected => 0,
+            Verdict::Busy { .. } => 1,
+            Verdict::Down { .. } => 2,
+            Verdict::DataError(_) => 3,
+            Verdict::Closed | Verdict::ConsentRefused { .. } | Verdict::Values(_) => 4,
+        };
+        let worst = self.refused.into_iter().min_by_key(rank);
+        let answered = |contract| Attempt::Answered(Answer::Contract(contract));
+        if let Some(contract) = self.contract {
+            let is_partial = worst.is_some_and(|verdict| rank(&verdict) < 3);
+            return answered(Ok(Contract { is_partial, ..contract }));
+        }
+        match worst {
+            Some(Verdict::TokenRejected) => answered(Err(NoContract::TokenRejected)),
+            Some(Verdict::Busy { until }) => Attempt::Busy(Some(until)),
+            Some(Verdict::Down { retry_at }) => Attempt::Down(retry_at),
+            Some(Verdict::DataError(error)) => answered(Err(NoContract::NotTold(error.description))),
+            _ => answered(Err(NoContract::NotTold("Enedis does not tell this contract".to_owned()))),
+        }
     }
 }
 
@@ -93,6 +192,7 @@ impl EnedisAuthorization {
 impl AuthorizationServer for EnedisAuthorization {
     async fn call(&self, call: Call, limit: Duration) -> Attempt {
         let attempt = match &call {
+            Call::Contract(call) => return self.contract(call, limit).await,
             Call::Token(call) | Call::Refresh(call) => self.token(call, limit).await,
             Call::Meters(call) => self.meters(call, limit).await,
         };
@@ -148,6 +248,8 @@ fn read(call: &Call, answer: Response) -> Answer {
             Answer::Refresh(RawAnswer { status, content_type, body })
         }
         Call::Meters(call) => Answer::Meters(subscriptions::read(&answer, call.authorisation)),
+        // Put together from several answers, each read by itself.
+        Call::Contract(_) => Answer::Contract(Err(NoContract::NotTold(String::new()))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The metering data APIs: how a question is put to either, and what its answer means.
 
-mod errors;
+pub(super) mod errors;
 mod measures;
 mod v5;
 

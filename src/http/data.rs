@@ -14,7 +14,7 @@ use actors::base::code::BearerToken;
 use actors::base::meter::Meter;
 use actors::metering::civil::today;
 use actors::metering::relay::{COME_BACK, Consent, Relayed};
-use actors::metering::request::{MeterRequest, RequestError};
+use actors::metering::request::{CONTRACTS, MeterRequest, RequestError};
 use actors::metering::tokens::service::{Opened, Unproven};
 use actors::system::MeteringHandles;
 
@@ -68,44 +68,71 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
         return Err(ApiError::NotFound);
     };
     version::check(request, app.settings.devices.version_min.as_ref())?;
-    let (question, changed_since) = parse(app, request)?;
+    let asked = parse(app, request)?;
+    let meter = match asked {
+        Asked::Values(question, _) => question.meter,
+        Asked::Contract(meter) => meter,
+    };
     // Without tokens there is no consent to go by: whatever is remembered counts.
     let (consent, unproven) = if settings.open_to_all {
-        (Timestamp::EPOCH.into(), None)
+        (Consent::from(Timestamp::EPOCH), None)
     } else {
-        authorise(app, metering, request, question.meter).await?
+        authorise(app, metering, request, meter).await?
+    };
+    let (question, changed_since) = match asked {
+        Asked::Values(question, changed_since) => (question, changed_since),
+        Asked::Contract(meter) => {
+            let told = metering.contracts.read(meter, consent, app.network(request)).await;
+            return relayed(told).map(|body| (body, None));
+        }
     };
     let permit = app.shared.large.permit(question, app.network(request));
     let permit = permit.map_err(|large::TooMany| ApiError::EnedisBusy { retry_after: COME_BACK })?;
-    match metering.relay.read_changed(question, consent, changed_since).await {
-        Relayed::Answer(body) => {
-            if let Some(grant) = unproven {
-                metering.tokens.prove(grant).await;
-            }
-            Ok((body, permit))
-        }
+    let body = relayed(metering.relay.read_changed(question, consent, changed_since).await)?;
+    if let Some(grant) = unproven {
+        metering.tokens.prove(grant).await;
+    }
+    Ok((body, permit))
+}
+
+fn relayed(told: Relayed) -> Result<String, ApiError> {
+    match told {
+        Relayed::Answer(body) => Ok(body),
         Relayed::Error(error) => Err(ApiError::Data(error)),
         Relayed::Busy { retry_after } => Err(ApiError::EnedisBusy { retry_after }),
         Relayed::Unavailable { retry_after } => Err(ApiError::Unavailable { retry_after }),
     }
 }
 
+/// A question.
+enum Asked {
+    /// For values; perhaps only for those that came after an instant.
+    Values(MeterRequest, Option<Timestamp>),
+    /// For the contract of a meter.
+    Contract(Meter),
+}
+
 /// The parameter of this server's own: only days whose values came here after this instant are wanted.
 const CHANGED_SINCE: &str = "changed_since";
 
-fn parse(app: &App, request: &HttpRequest) -> Result<(MeterRequest, Option<Timestamp>), ApiError> {
+fn parse(app: &App, request: &HttpRequest) -> Result<Asked, ApiError> {
     let path = request.uri().path();
     // At the root, or below the path of BASE_URL.
     let below = path.strip_prefix(app.site.path.as_str()).and_then(|path| path.strip_prefix(PREFIX));
     let path = below.or_else(|| path.strip_prefix(PREFIX)).ok_or(ApiError::NotFound)?;
     let query = Query::parse(request);
+    let refused = |error: RequestError| match error {
+        RequestError::UnknownPath => ApiError::NotFound,
+        RequestError::Personal => ApiError::Personal,
+        error => ApiError::InvalidRequest(error.to_string()),
+    };
+    if path == CONTRACTS {
+        return MeterRequest::contract_of(query.0).map(Asked::Contract).map_err(refused);
+    }
     let changed_since = changed_since(&query)?;
     let pairs = query.0.into_iter().filter(|(name, _)| name != CHANGED_SINCE);
-    let question = MeterRequest::parse(path, pairs, today(app.clock().wall())).map_err(|error| match error {
-        RequestError::UnknownPath => ApiError::NotFound,
-        error => ApiError::InvalidRequest(error.to_string()),
-    })?;
-    Ok((question, changed_since))
+    let question = MeterRequest::parse(path, pairs, today(app.clock().wall())).map_err(refused)?;
+    Ok(Asked::Values(question, changed_since))
 }
 
 /// The instant (RFC 3339) in a query, if there is one.

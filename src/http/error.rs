@@ -85,6 +85,8 @@ pub enum ApiError {
         /// When to ask again.
         retry_after: Duration,
     },
+    /// 404 `not_relayed`: identity, contact or address, which nobody is told here.
+    Personal,
     /// 404 `not_found`: no such endpoint.
     NotFound,
     /// 405 `method_not_allowed`, with `Allow`.
@@ -140,6 +142,7 @@ impl ApiError {
             Self::SlowDown { .. } => "slow_down",
             Self::AccessDenied => "access_denied",
             Self::ExpiredToken => "expired_token",
+            Self::Personal => "not_relayed",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed { .. } => "method_not_allowed",
         }
@@ -169,6 +172,7 @@ impl ApiError {
             Self::EnedisBusy { .. } => "Enedis cannot be asked at the moment, try again",
             Self::StoreDoubted => "the token should be known here and is not, keep it and try again later",
             Self::Unavailable { .. } => "the service is in trouble or busy, try again later",
+            Self::Personal => "identity, contact and addresses are not relayed",
             Self::NotFound => "there is no such endpoint",
             Self::MethodNotAllowed { .. } => "the endpoint does not take this method",
         }
@@ -219,7 +223,7 @@ impl ResponseError for ApiError {
                 StatusCode::from_u16(error.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
             }
             Self::StoreDoubted | Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound | Self::OtherMeter => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::Personal | Self::OtherMeter => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         }
     }

@@ -17,6 +17,21 @@ const CSV: &str = "text/csv; charset=utf-8; header=present";
 const VALUES: [&str; 7] =
     ["usage_point_id", "date", "value", "unit", "interval_length", "measure_type", "quality"];
 
+/// The columns of a contract, and where each stands.
+const CONTRACT: [(&str, &str); 11] = [
+    ("usage_point", "usage_point_id"),
+    ("usage_point", "usage_point_status"),
+    ("usage_point", "meter_type"),
+    ("contracts", "segment"),
+    ("contracts", "subscribed_power"),
+    ("contracts", "last_activation_date"),
+    ("contracts", "distribution_tariff"),
+    ("contracts", "offpeak_hours"),
+    ("contracts", "contract_type"),
+    ("contracts", "contract_status"),
+    ("contracts", "last_distribution_tariff_change_date"),
+];
+
 /// A form of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -41,9 +56,9 @@ impl Format {
     pub fn answer(self, body: String) -> HttpResponse {
         match self {
             Self::Json => json_answer(body),
-            Self::Csv => {
-                no_store(HttpResponse::build(StatusCode::OK)).insert_header((CONTENT_TYPE, CSV)).body(table(&body))
-            }
+            Self::Csv => no_store(HttpResponse::build(StatusCode::OK))
+                .insert_header((CONTENT_TYPE, CSV))
+                .body(table(&body)),
         }
     }
 }
@@ -64,10 +79,15 @@ fn weight(accept: &Accept, wanted: &Mime) -> Quality {
 fn table(body: &str) -> Vec<u8> {
     let answer: Value = serde_json::from_str(body).unwrap_or_default();
     let mut csv = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+    let of = |from: &Value, name: &str| from[name].as_str().unwrap_or_default().to_owned();
+    if let Some(points) = answer["customer"]["usage_points"].as_array() {
+        row(&mut csv, CONTRACT.map(|(_, name)| name));
+        points.iter().for_each(|point| row(&mut csv, CONTRACT.map(|(part, name)| of(&point[part], name))));
+        return csv.into_inner().unwrap_or_default();
+    }
     let reading = &answer["meter_reading"];
     row(&mut csv, VALUES);
     for value in reading["interval_reading"].as_array().into_iter().flatten() {
-        let of = |from: &'_ Value, name: &str| from[name].as_str().unwrap_or_default().to_owned();
         let [meter, quality] = ["usage_point_id", "quality"].map(|name| of(reading, name));
         let [date, number, length, kind] =
             ["date", "value", "interval_length", "measure_type"].map(|name| of(value, name));
@@ -104,9 +124,8 @@ mod tests {
             (Some("text/html"), Format::Json),
             (Some("text/csv;q=x, ?"), Format::Json),
         ] {
-            let request = accept.map_or_else(TestRequest::get, |accept| {
-                TestRequest::get().append_header((ACCEPT, accept))
-            });
+            let request = accept
+                .map_or_else(TestRequest::get, |accept| TestRequest::get().append_header((ACCEPT, accept)));
             assert_eq!(Format::of(&request.to_http_request()), format, "{accept:?}");
         }
     }

@@ -138,6 +138,7 @@ fn poll_end(answer: &Result<String, ApiError>) -> PollEnd {
             | ApiError::OtherMeter
             | ApiError::Data(_)
             | ApiError::NotFound
+            | ApiError::Personal
             | ApiError::MethodNotAllowed { .. },
         ) => PollEnd::Invalid,
     }

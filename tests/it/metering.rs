@@ -6,6 +6,7 @@ mod data;
 mod directions;
 mod gateway;
 mod migration;
+mod more;
 mod refusals;
 mod strange_store;
 mod tokens;

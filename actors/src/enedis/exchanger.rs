@@ -1,7 +1,7 @@
-//! **`TokenExchanger`**: all calls to Enedis' authorization server: to its token endpoint, and to the service that
-//! tells which meter a consent is for.
+//! **`TokenExchanger`**: all calls to Enedis' authorization server: to its token endpoint, to the service that
+//! tells which meter a consent is for, and to those of contracts.
 //!
-//! Owns, for each of the two, the queue of calls, the quota, the backoff and the circuit breaker; `ENEDIS_IN_FLIGHT`
+//! Owns, for each of the three, the queue of calls, the quota, the backoff and the circuit breaker; `ENEDIS_IN_FLIGHT`
 //! calls (one by default) are under way at a time. Promises: a call is sent again only if Enedis certainly did not act
 //! on it, or changes nothing by answering it; every caller has an answer within the deadline; no attempt is begun that
 //! could not be waited for, because hanging up on a healthy Enedis would burn the code; Enedis' quota and its
@@ -30,9 +30,10 @@ use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::grant_issuer::NotIssued;
 use crate::base::network::Network;
 use crate::base::token_set::TokenSet;
+use crate::enedis::contract::Contract;
 use crate::enedis::port::{
-    Answer, AuthorizationServer, Bearer, Call, Grant, MetersCall, NoMeters, NoToken, RawAnswer, Subscription,
-    TokenCall,
+    Answer, AuthorizationServer, Bearer, Call, ContractCall, Grant, MetersCall, NoContract, NoMeters,
+    NoToken, RawAnswer, Subscription, TokenCall,
 };
 use crate::limits::quota::QuotaSettings;
 use crate::limits::shared_quota::SharedQuota;
@@ -129,6 +130,8 @@ pub struct ExchangerSnapshot {
     pub token: EndpointSnapshot,
     /// The service that tells which meter a consent is for.
     pub services: EndpointSnapshot,
+    /// The services of contracts; an attempt is one call of each.
+    pub contracts: EndpointSnapshot,
 }
 
 /// What is called at the authorization server; each has a quota of its own.
@@ -136,16 +139,18 @@ pub struct ExchangerSnapshot {
 enum Endpoint {
     Token = 0,
     Services = 1,
+    Contracts = 2,
 }
 
 impl Endpoint {
-    const ALL: [Self; 2] = [Self::Token, Self::Services];
+    const ALL: [Self; 3] = [Self::Token, Self::Services, Self::Contracts];
 
     /// As the record of what is used names it.
     const fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Services => "services",
+            Self::Contracts => "contracts",
         }
     }
 
@@ -153,6 +158,7 @@ impl Endpoint {
         match call {
             Call::Token(_) | Call::Refresh(_) => Self::Token,
             Call::Meters(_) => Self::Services,
+            Call::Contract(_) => Self::Contracts,
         }
     }
 }
@@ -164,7 +170,7 @@ pub struct TokenExchanger {
     settings: ExchangerSettings,
     /// Where instances count their calls together.
     shared: Option<SharedQuota>,
-    calls: [Calls; 2],
+    calls: [Calls; 3],
     token: ApplicationToken,
     /// The application's credentials, where it has a token of its own.
     own: Option<TokenCall>,
@@ -330,8 +336,9 @@ impl Handler<Observe<ExchangerSnapshot>> for TokenExchanger {
 
     fn handle(&mut self, msg: Observe<ExchangerSnapshot>, _: &mut Self::Context) {
         let now = self.clock.now();
-        let [token, services] = Endpoint::ALL.map(|endpoint| self.calls[endpoint as usize].snapshot(now));
-        msg.reply.send(ExchangerSnapshot { token, services });
+        let [token, services, contracts] =
+            Endpoint::ALL.map(|endpoint| self.calls[endpoint as usize].snapshot(now));
+        msg.reply.send(ExchangerSnapshot { token, services, contracts });
     }
 }
 
@@ -366,6 +373,18 @@ impl TokenExchangerHandle {
     pub async fn meters(&self, from: Network, call: MetersCall) -> Exchanged<Result<Subscription, NoMeters>> {
         self.call(from, Call::Meters(call), Box::new(|| true)).await.pick(|answer| match answer {
             Answer::Meters(meters) => Some(meters),
+            _ => None,
+        })
+    }
+
+    /// Asks for the contract of a meter.
+    pub async fn contract(
+        &self,
+        from: Network,
+        call: ContractCall,
+    ) -> Exchanged<Result<Contract, NoContract>> {
+        self.call(from, Call::Contract(call), Box::new(|| true)).await.pick(|answer| match answer {
+            Answer::Contract(contract) => Some(contract),
             _ => None,
         })
     }

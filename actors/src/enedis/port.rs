@@ -14,6 +14,7 @@ use crate::base::clock::Timestamp;
 use crate::base::code::PkceVerifier;
 use crate::base::meter::Meter;
 use crate::base::token_set::TokenSet;
+use crate::enedis::contract::Contract;
 
 /// Longest life of an application token that is believed; Enedis' is 12 600 s.
 const BEARER_LIFE_MAX: Duration = Duration::from_secs(86_400);
@@ -112,7 +113,16 @@ pub struct MetersCall {
     pub bearer: Bearer,
 }
 
-/// A call to the authorization server.
+/// A question for the contract of a meter.
+#[derive(Clone, Debug)]
+pub struct ContractCall {
+    /// Which meter. Whether the box may ask is checked elsewhere.
+    pub meter: Meter,
+    /// The application's token.
+    pub bearer: Bearer,
+}
+
+/// A call to the authorization server, or to what stands beside it.
 #[derive(Clone, Debug)]
 pub enum Call {
     /// To the token endpoint.
@@ -121,6 +131,8 @@ pub enum Call {
     Refresh(TokenCall),
     /// To the service of subscriptions.
     Meters(MetersCall),
+    /// To the services of contracts, each once.
+    Contract(ContractCall),
 }
 
 impl Call {
@@ -129,7 +141,7 @@ impl Call {
         match self {
             Self::Token(call) => matches!(call.grant, Grant::ClientCredentials),
             Self::Refresh(_) => false,
-            Self::Meters(_) => true,
+            Self::Meters(_) | Self::Contract(_) => true,
         }
     }
 }
@@ -143,6 +155,8 @@ pub enum Answer {
     Refresh(RawAnswer),
     /// The meters, or why they are not told.
     Meters(Result<Subscription, NoMeters>),
+    /// The contract, or why it is not told.
+    Contract(Result<Contract, NoContract>),
 }
 
 /// An answer that is handed on unread. `Debug` does not show the body.
@@ -177,6 +191,16 @@ pub enum NoMeters {
     Refused,
     /// The gateway's trouble, or an answer that is none.
     Trouble,
+}
+
+/// Why a contract is not told. Nothing of it says anything about the consent: for weeks these services have refused what
+/// was consented to, in the words of a missing consent, while values were answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoContract {
+    /// The application's token was not accepted.
+    TokenRejected,
+    /// Enedis does not tell it, or not to this application: in its words, ASCII, at most 200 characters.
+    NotTold(String),
 }
 
 /// A token endpoint's answer that is no token.

@@ -26,6 +26,8 @@ pub enum Subject {
     Since(Resource),
     /// The [`super::refusals::RefusalHistory`] of a direction.
     Consent(Direction),
+    /// Its contract ([`super::contracts`]).
+    Contract,
 }
 
 /// The text whose keyed hash is the key of `subject`. Different subjects have different texts; the version at the
@@ -35,6 +37,7 @@ pub fn key_text(meter: Meter, subject: Subject) -> String {
         Subject::Day(resource, day) => format!("meter1|day|{meter}|{}|{day}", resource.name()),
         Subject::Error(resource) => format!("meter1|refusal|{meter}|{}", resource.name()),
         Subject::Since(resource) => format!("meter1|since|{meter}|{}", resource.name()),
+        Subject::Contract => format!("meter1|contract|{meter}"),
         Subject::Consent(Direction::Consumption) => format!("meter1|consent|{meter}|cons"),
         Subject::Consent(Direction::Production) => format!("meter1|consent|{meter}|prod"),
     }
@@ -226,6 +229,7 @@ mod tests {
         for meter in meters {
             texts.push(key_text(meter, Subject::Consent(Direction::Consumption)));
             texts.push(key_text(meter, Subject::Consent(Direction::Production)));
+            texts.push(key_text(meter, Subject::Contract));
             for resource in Resource::ALL {
                 texts.push(key_text(meter, Subject::Error(resource)));
                 texts.push(key_text(meter, Subject::Since(resource)));

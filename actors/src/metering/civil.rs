@@ -40,6 +40,13 @@ pub fn plus(day: Date, days: i64) -> Date {
     day.saturating_add(SignedDuration::from_hours(days.saturating_mul(24)))
 }
 
+/// The offset of mainland France at the midnight with which `day` begins: `+01:00`, or `+02:00` in summer.
+pub fn paris_offset(day: Date) -> &'static str {
+    let summer = jiff::tz::offset(2);
+    let at = PARIS.to_timestamp(day.at(0, 0, 0, 0));
+    if at.is_ok_and(|at| PARIS.to_offset(at) == summer) { "+02:00" } else { "+01:00" }
+}
+
 /// Days from `from` to `to`; negative if `to` is earlier.
 pub fn days_between(from: Date, to: Date) -> i64 {
     from.duration_until(to).as_hours() / 24

@@ -88,7 +88,14 @@ impl Day {
         });
         let packed = if regular {
             let values = self.points.iter().map(|p| p.value.clone()).collect();
-            Packed { quality: self.quality.clone(), step, nature, values, points: Vec::new(), came: self.came }
+            Packed {
+                quality: self.quality.clone(),
+                step,
+                nature,
+                values,
+                points: Vec::new(),
+                came: self.came,
+            }
         } else {
             Packed {
                 quality: self.quality.clone(),

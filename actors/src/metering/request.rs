@@ -1,4 +1,4 @@
-//! What a box may ask: five paths of the v5 API, one meter, one range of days. Anything else is refused before
+//! What a box may ask: five paths of the v5 API, one meter, one range of days; and the contract of a meter. Anything else is refused before
 //! it costs a call: the application's token at Enedis opens every consented meter, so a path or a parameter passed
 //! through unread would let one box read another's.
 
@@ -14,6 +14,13 @@ pub const DAYS_MAX: i64 = 1_100;
 /// Longest range of a load curve, in days: Enedis keeps no more than 24 months and 15 days. Its answer has some 3 MB; the
 /// plugin asks for a week at a time.
 pub const CURVE_DAYS_MAX: i64 = 746;
+
+/// The path of contracts in the v5 API.
+pub const CONTRACTS: &str = "customers_upc/v5/usage_points/contracts";
+
+/// What v5 tells besides, and no box of this server hears: who the owner is, how to reach them, and where they live.
+const PERSONAL: [&str; 3] =
+    ["customers_i/v5/identity", "customers_cd/v5/contact_data", "customers_upa/v5/usage_points/addresses"];
 
 /// Which way the energy of a resource flows. A meter may have either, and its owner may have consented to either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,7 +161,10 @@ pub struct MeterRequest {
 /// Why a request is refused: to be answered 400 `invalid_request`, 404 for the path. `Display` is for the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Not one of the five paths, letter by letter.
+    /// Identity, contact or address.
+    #[error("Identity, contact and addresses are not relayed")]
+    Personal,
+    /// Not one of the paths, letter by letter.
     #[error("This path is not relayed")]
     UnknownPath,
     /// A parameter outside `usage_point_id`, `start`, `end`, `person_id`.
@@ -201,7 +211,9 @@ impl MeterRequest {
         today: Date,
     ) -> Result<Self, RequestError> {
         let resource = Resource::ALL.into_iter().find(|r| r.v5_path() == path);
-        let resource = resource.ok_or(RequestError::UnknownPath)?;
+        let unknown =
+            if PERSONAL.contains(&path) { RequestError::Personal } else { RequestError::UnknownPath };
+        let resource = resource.ok_or(unknown)?;
         let (mut meter, mut start, mut end, mut person) = (None, None, None, None);
         for (name, value) in query {
             let slot = match name.as_ref() {
@@ -234,6 +246,22 @@ impl MeterRequest {
             return Err(RequestError::TooLong);
         }
         Ok(Self { resource, meter, range })
+    }
+
+    /// Reads a question for a contract, at [`CONTRACTS`]: the meter is its one parameter.
+    pub fn contract_of<K: AsRef<str>, V: AsRef<str>>(
+        query: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Meter, RequestError> {
+        let mut meter = None;
+        for (name, value) in query {
+            if name.as_ref() != "usage_point_id" {
+                return Err(RequestError::UnknownParameter);
+            }
+            if meter.replace(value).is_some() {
+                return Err(RequestError::RepeatedParameter);
+            }
+        }
+        Meter::parse(meter.ok_or(RequestError::MissingMeter)?.as_ref()).ok_or(RequestError::BadMeter)
     }
 
     /// The same question about other days.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::Arbiter;
 use actors::base::clock::SharedClock;
 use actors::base::token_set::TokenSet;
+use actors::enedis::contract::Contract;
 use actors::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
 use actors::enedis::port::{
     Answer, Attempt, AuthorizationServer, Call, Grant, NoMeters, RawAnswer, TokenCall,
@@ -145,6 +146,7 @@ impl AuthorizationServer for FakeEnedis {
             }
             Call::Refresh(_) => panic!("not a refresh token"),
             Call::Meters(_) => ("meters".to_owned(), Answer::Meters(Err(NoMeters::NotYet))),
+            Call::Contract(_) => ("contract".to_owned(), Answer::Contract(Ok(Contract::default()))),
         };
         let next = {
             let mut book = self.book();

@@ -22,7 +22,7 @@ async fn enedis_sees_nothing_of_what_is_refused() {
     let refused = [
         (with(&format!("usage_point_id={others}&{range}")), 404, "unknown_usage_point"),
         // Paths.
-        (ask("/customers_upc/v5/usage_points/contracts"), 404, "not_found"),
+        (ask("/customers_upc/v5/usage_points/contracts"), 400, "invalid_request"),
         (ask("//metering_data_clc/v5/consumption_load_curve"), 404, "not_found"),
         (
             ask("/metering_data_clc/v5/../../mesure_synchrone_auto/v2/consommation_quotidienne"),

@@ -299,6 +299,8 @@ impl Remembered {
                 self.refusals[direction as usize] = serde_json::from_slice(plain).unwrap_or_default();
             }
             Subject::Since(_) => self.since = date(plain),
+            // Not among the subjects of a question for values.
+            Subject::Contract => {}
         }
     }
 }

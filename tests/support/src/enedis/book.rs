@@ -18,6 +18,8 @@ const CODE_LIFE: Duration = Duration::from_secs(180);
 pub(super) struct Book {
     pub(super) callback: Option<String>,
     pub(super) scripts: HashMap<Endpoint, VecDeque<Fault>>,
+    /// What stands at paths of no other service: a status and a body.
+    pub(super) pages: HashMap<String, (u16, String)>,
     /// What is wrong with every request that no scripted fault is left for.
     pub(super) outages: HashMap<Endpoint, Fault>,
     pub(super) seen: Seen,

@@ -44,6 +44,12 @@ impl Simulator {
         }
     }
 
+    /// Answers `GET path` with this status and JSON to whoever has an application token; such requests are in
+    /// [`Seen::pages`].
+    pub fn set_page(&self, path: impl Into<String>, status: u16, body: &serde_json::Value) {
+        self.book().pages.insert(path.into(), (status, body.to_string()));
+    }
+
     /// What it has seen so far.
     pub fn seen(&self) -> Seen {
         self.book().seen.clone()

@@ -93,6 +93,8 @@ pub struct Seen {
     pub token_requests: Vec<Request>,
     /// Paths asked for that Enedis has not.
     pub unknown_paths: Vec<String>,
+    /// Requests for what [`Simulator::set_page`](super::Simulator::set_page) put there, with their queries.
+    pub pages: Vec<String>,
     /// Consents given: redirections that carried a code (v1) or an authorisation (v2).
     pub consents_allowed: usize,
     /// Authorization codes issued.

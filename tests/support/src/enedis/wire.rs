@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response as Answer};
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -61,7 +63,9 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         path => (Method::GET, Resource::at(path).map(|(api, _)| api)),
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let page = shared.book().pages.get(path).cloned();
     let response = match endpoint {
+        None if page.is_some() => canned(&shared, &head, page.unwrap_or_default()),
         None if path != CONSENT_PATH => {
             shared.book().seen.unknown_paths.push(path.to_owned());
             Response::html(404, "Page introuvable", "")
@@ -92,6 +96,19 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         answer = answer.header(name, value);
     }
     Ok(answer.body(Full::from(response.body)).expect("a status and header fields that HTTP can carry"))
+}
+
+/// What was put at a path, for whoever has an application token.
+fn canned(shared: &Shared, head: &Parts, (status, body): (u16, String)) -> Response {
+    let mut book = shared.book();
+    book.seen.pages.push(head.uri.path_and_query().map(ToString::to_string).unwrap_or_default());
+    let token =
+        head.headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if token.is_some_and(|token| book.application_tokens.contains_key(token)) {
+        Response::new(status, &[("content-type", "application/json")], body)
+    } else {
+        Response::json(401, &json!({"code": "900901", "message": "Invalid Credentials"}))
+    }
 }
 
 /// Records `request` and answers it, but for the next scripted fault of its endpoint, or the standing one.

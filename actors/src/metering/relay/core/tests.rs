@@ -188,7 +188,11 @@ fn days_that_came_after_an_instant_are_told_apart() {
         });
         let Some(Relayed::Answer(body)) = world.answer(id) else { panic!("not answered from memory") };
         assert_eq!(body.matches("\"value\"").count(), told, "since {since}");
-        assert_eq!(told == 24, body.contains(&format!("[{{\"value\":\"540\",\"date\":\"{}", late.start())), "{body}");
+        assert_eq!(
+            told == 24,
+            body.contains(&format!("[{{\"value\":\"540\",\"date\":\"{}", late.start())),
+            "{body}"
+        );
     }
 }
 
@@ -303,7 +307,13 @@ fn meters_that_a_stranger_invents_are_no_outage() {
         world.now = START + DAY * day;
         for n in 10..30 {
             let request = until_yesterday(n, 1, world.now);
-            world.put(Question { request, consented: LONG_AGO, ends: FOREVER, is_proven: false, changed_since: None });
+            world.put(Question {
+                request,
+                consented: LONG_AGO,
+                ends: FOREVER,
+                is_proven: false,
+                changed_since: None,
+            });
             world.end(refused());
             world.pass(Duration::from_secs(1));
         }

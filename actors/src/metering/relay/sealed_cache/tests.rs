@@ -19,7 +19,13 @@ fn at(secs: u64) -> Timestamp {
 }
 
 fn asked(consented: Timestamp) -> Question {
-    Question { request: request(), consented, ends: Timestamp::from_millis(u64::MAX), is_proven: true, changed_since: None }
+    Question {
+        request: request(),
+        consented,
+        ends: Timestamp::from_millis(u64::MAX),
+        is_proven: true,
+        changed_since: None,
+    }
 }
 
 /// The history that `cache` has at `now`, given what others have written.
