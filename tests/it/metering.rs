@@ -4,6 +4,7 @@ mod altered;
 mod consent;
 mod data;
 mod directions;
+mod examples;
 mod gateway;
 mod migration;
 mod more;

@@ -9,7 +9,7 @@ use testkit::enedis::{Options, Resource};
 use testkit::mongod::{Kind, Mongod};
 
 use super::{Linked, METER, get, question, yesterday};
-use crate::fixture::{CLIENT, Plan, Store, World};
+use crate::fixture::{CLIENT, PATIENCE, Plan, Store, World};
 use crate::journey::on_both_stores;
 
 on_both_stores!(a_switch_from_the_php_server_loses_no_box);
@@ -108,10 +108,11 @@ async fn a_switch_from_the_php_server_loses_no_box(store: Store) {
 
     // Its database is away: who is known here is served, nobody else is refused for good.
     php.mongod.pause().unwrap();
+    let nobodys = "0f".repeat(32);
     let (refresh, read, unknown) = tokio::join!(
         boxes[4].refresh(),
         boxes[4].read(&world, Resource::MaxPower, day, 1),
-        boxes[4].refresh_as(&"0f".repeat(32), None)
+        boxes[4].refresh_as(&nobodys, None)
     );
     for answer in [refresh, read, unknown] {
         assert_eq!(answer.outcome(), (503, Some("temporarily_unavailable")));
@@ -126,6 +127,7 @@ async fn a_switch_from_the_php_server_loses_no_box(store: Store) {
     assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
     php.mongod.kill().unwrap();
     world.builder = world.builder.clone().env("IMPORT_MONGODB_URI", "off");
+    world.server.stop(PATIENCE).await.unwrap();
     world.restart().await;
     for of in &boxes {
         works(&world, of).await;

@@ -6,7 +6,7 @@ use testkit::enedis::{Endpoint, Fault, Options, Resource};
 use testkit::http::Answer;
 
 use super::{Linked, METER, get, link, question, world, yesterday};
-use crate::fixture::{Plan, Store, World};
+use crate::fixture::{PATIENCE, Plan, Store, World};
 use crate::journey::on_both_stores;
 
 on_both_stores!(a_contract_is_told_without_its_owner_and_kept_a_day, days_that_came_late_are_told_apart);
@@ -22,7 +22,7 @@ async fn contract(world: &World, of: &Linked) -> Answer {
 }
 
 /// What Enedis has of a contract in 2026, with its owner.
-fn put_new(world: &World) {
+pub fn put_new(world: &World) {
     let situation = json!([{"usage_point_id": METER, "contract_type": "Contrat GRD-F", "segment": "C5",
         "distribution_tariff": "Tarif BT<=36kVA", "subscribed_power": {"unit": "kVA", "value": "9"},
         "contact_data": {"email": "owner@example.org"}, "person": {"lastname": "DURAND"},
@@ -66,11 +66,12 @@ async fn a_contract_is_told_without_its_owner_and_kept_a_day(store: Store) {
     assert_eq!(asked.len(), 3, "each of 2026 once, and v5 not: {asked:?}");
     // Not asked again that day, by a restarted server either; trouble later is not told while there is one.
     world.enedis.set_outage_everywhere(Some(&Fault::unavailable()));
+    world.server.stop(PATIENCE).await.unwrap();
     world.restart().await;
     assert_eq!(contract(&world, &linked).await.body, answer.body);
     assert_eq!(world.enedis.seen().pages.len(), 3);
     // A table of it.
-    let request = reqwest::Client::new().get(world.url(&format!("/data/proxy{V5}?usage_point_id={METER}")));
+    let request = testkit::http::client().get(world.url(&format!("/data/proxy{V5}?usage_point_id={METER}")));
     let request = request.bearer_auth(&linked.tokens.access).header(ACCEPT, "text/csv");
     let table = request.send().await.unwrap().text().await.unwrap();
     let lines: Vec<&str> = table.split_terminator("\r\n").collect();
@@ -182,7 +183,7 @@ async fn values_are_a_table_for_whoever_prefers_one() {
     let ask = question(Resource::ConsumptionCurve, METER, yesterday(&world.enedis).plus(-1), 2);
     let json = linked.get(&world, &ask).await;
     let values = json.json["meter_reading"]["interval_reading"].as_array().unwrap();
-    let request = reqwest::Client::new().get(world.url(&format!("/data/proxy{ask}")));
+    let request = testkit::http::client().get(world.url(&format!("/data/proxy{ask}")));
     let request =
         request.bearer_auth(&linked.tokens.access).header(ACCEPT, "application/json;q=0.5, text/csv");
     let answer = request.send().await.unwrap();
@@ -209,7 +210,7 @@ async fn values_are_a_table_for_whoever_prefers_one() {
     }
     // Errors are JSON, and say too that they depend on the header.
     let request =
-        reqwest::Client::new().get(world.url(&format!("/data/proxy{ask}"))).header(ACCEPT, "text/csv");
+        testkit::http::client().get(world.url(&format!("/data/proxy{ask}"))).header(ACCEPT, "text/csv");
     let error = request.send().await.unwrap();
     assert!(error.headers().contains_key("vary") && error.headers()["content-type"] == "application/json");
 }
@@ -233,6 +234,7 @@ async fn days_that_came_late_are_told_apart(store: Store) {
     // Two days more come by the next question.
     let between = jiff::Timestamp::now().to_string();
     assert_eq!(changed(&world, &between).await, 2, "the first day is known");
+    world.server.stop(PATIENCE).await.unwrap();
     world.restart().await;
     assert_eq!(changed(&world, &before).await, 3);
     assert_eq!(changed(&world, &between).await, 2);
