@@ -149,9 +149,8 @@ impl System {
             (ports.entropy)(),
         );
         let audit = Audit::start(ports.audit, Arc::clone(&ports.clock), (ports.entropy)());
-        let mut background = Vec::new();
+        let (mut background, mut metering) = (Vec::new(), None);
         let mut issuer = Issuer::Enedis(settings.client.clone());
-        let mut metering = None;
         if let Some(MeteringPorts { tokens, earlier, cache, resource_server, relay, consent_life }) =
             ports.metering
         {
