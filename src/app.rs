@@ -456,13 +456,16 @@ fn local_addr(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr,
     listener.local_addr().map_err(|source| StartError::Listen { address, source })
 }
 
+/// Where tokens are, those of the server of before, and what is remembered of meters.
+type Metering = (Arc<dyn TokenStore>, Option<Arc<dyn EarlierTokens>>, Arc<dyn MeterCache>);
+
 async fn start_actors(
     config: &Config,
     clock: &SharedClock,
     keys: &Arc<Keyring>,
     sessions: &Arc<Counted>,
     audit: Arc<dyn AuditLog>,
-    metering: Option<(Arc<dyn TokenStore>, Option<Arc<dyn EarlierTokens>>, Arc<dyn MeterCache>)>,
+    metering: Option<Metering>,
     quota: SharedQuota,
 ) -> Result<System, StoreError> {
     let attempt = config.enedis.exchanger.attempt;

@@ -181,10 +181,6 @@ mod tests {
         source.read(meter(), body.to_string().as_bytes())
     }
 
-    fn some(text: &str) -> Option<String> {
-        Some(text.to_owned())
-    }
-
     fn person() -> Value {
         json!([{"usage_point_id": PRM, "contract_type": "Contrat GRD-A", "segment": "P4"},
             {"usage_point_id": PRM, "contract_start": "2022-05-11T00:00:00+0200", "contract_type": "Contrat GRD-F",
@@ -202,6 +198,7 @@ mod tests {
             "compteurs": [{"numeroSerie": "012345678901"}], "relais": {"plageHeuresCreuses": " HC (22H30-6H30) "}}});
         let parts = [read(Source::Summary, &summary).unwrap(), read(Source::Metering, &metering).unwrap()];
         let whole = parts.into_iter().fold(situation, Contract::or);
+        let some = |text: &str| Some(text.to_owned());
         let expected = Contract {
             usage_point_status: some("com"),
             meter_type: some("AMM"),

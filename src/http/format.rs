@@ -82,7 +82,9 @@ fn table(body: &str) -> Vec<u8> {
     let of = |from: &Value, name: &str| from[name].as_str().unwrap_or_default().to_owned();
     if let Some(points) = answer["customer"]["usage_points"].as_array() {
         row(&mut csv, CONTRACT.map(|(_, name)| name));
-        points.iter().for_each(|point| row(&mut csv, CONTRACT.map(|(part, name)| of(&point[part], name))));
+        for point in points {
+            row(&mut csv, CONTRACT.map(|(part, name)| of(&point[part], name)));
+        }
         return csv.into_inner().unwrap_or_default();
     }
     let reading = &answer["meter_reading"];

@@ -349,7 +349,7 @@ fn written(done: &UpdateResult) -> Written {
 /// Notes that a grant has ended.
 async fn note_ended(ended: &Collection<Document>, grant: &RawDocumentBuf) -> mongodb::error::Result<()> {
     let consented = timestamp(grant.get_i64("consented_ms").unwrap_or_default());
-    let expires = grant.get_datetime("expires_at").map_or(0, |at| at.timestamp_millis());
+    let expires = grant.get_datetime("expires_at").map_or(0, DateTime::timestamp_millis);
     // A token of the PHP server lives longer than a consent may.
     let until = (consented + CONSENT_MAX).max(timestamp(expires));
     let until = doc! { "$set": { "until": date(until) } };
