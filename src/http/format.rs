@@ -142,6 +142,6 @@ mod tests {
             12345678901234,2026-09-29 00:30:00,540,W,PT30M,B,BRUT\r\n\
             12345678901234,2026-09-29 01:00:00,\"5,4\"\"\",W,,,BRUT\r\n";
         assert_eq!(String::from_utf8(table(body)).unwrap(), expected);
-        assert_eq!(table("{}"), expected.as_bytes()[..expected.find('\n').unwrap() + 1]);
+        assert_eq!(table("{}"), expected.as_bytes()[..=expected.find('\n').unwrap()]);
     }
 }
