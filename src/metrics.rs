@@ -216,6 +216,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         let apis = observed.relay.iter().flat_map(|it| ["new", "legacy"].into_iter().zip(&it.apis));
         Samples::By("api", apis.map(|(api, snapshot)| (api, count(snapshot))).collect())
     };
+    let days = observed.relay.iter().flat_map(|it| ["memory", "call", "refusal"].into_iter().zip(it.days)).collect();
     let plain = |counter: &Counter| Samples::One(Some(counter.get()));
     let polls = observed.polls.map(|(end, count)| (end.value(), count)).to_vec();
     let consents = ConsentEnd::ALL.map(|end| (end.value(), counted.consents[end as usize].get())).to_vec();
@@ -269,6 +270,10 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("enedis_client_rejected", "Calls in which Enedis did not accept our client", enedis(|it| it.client_rejected)),
         counter("enedis_not_done", "Calls given up or refused", enedis(|it| it.not_done)),
 
+        gauge("prefetch_active", "Resources of meters that boxes ask for, which the server asks for by itself", relay(|it| it.active as u64)),
+        gauge("prefetch_lacking", "Of them, those that lack the day that is wanted", relay(|it| it.lacking as u64)),
+        counter("prefetch_calls", "Questions to Enedis that the server asked by itself", relay(|it| it.prefetches)),
+        counter("prefetch_days", "Days of them, by how their boxes first heard of each", Samples::By("by", days)),
         gauge("data_waiting", "Questions for metering data that wait for Enedis", relay(|it| it.waiting as u64)),
         gauge("data_queue", "Data calls waiting for their turn", relay(|it| it.queued as u64)),
         gauge("data_in_flight", "Data calls under way", relay(|it| it.in_flight as u64)),

@@ -151,10 +151,10 @@ impl System {
         let audit = Audit::start(ports.audit, Arc::clone(&ports.clock), (ports.entropy)());
         let (mut background, mut metering) = (Vec::new(), None);
         let mut issuer = Issuer::Enedis(settings.client.clone());
-        if let Some(MeteringPorts { tokens, earlier, cache, resource_server, relay, consent_life }) =
-            ports.metering
-        {
+        if let Some(ours) = ports.metering {
+            let MeteringPorts { tokens, earlier, cache, resource_server, relay, consent_life } = ours;
             let (clock, keys) = (Arc::clone(&ports.clock), Arc::clone(&ports.keys));
+            let grants = Some(Arc::clone(&tokens));
             let tokens = TokenService::new(
                 tokens,
                 earlier,
@@ -165,7 +165,6 @@ impl System {
                 (ports.entropy)(),
             );
             background.push(actix_rt::spawn(background::purge(Arc::clone(&tokens))));
-            let exchanger = exchanger.clone();
             let contracts = Contracts::new(
                 Arc::clone(&cache),
                 exchanger.clone(),
@@ -178,13 +177,14 @@ impl System {
                 cache,
                 exchanger: exchanger.clone(),
                 quota: ports.quota.clone(),
+                grants,
                 clock: Arc::clone(&clock),
                 keys,
             };
             // On the exchanger's thread: both wait for Enedis, and the one asks the other for its token.
             let relay = MeterRelay::launch(&enedis_arbiter.handle(), relay_ports, relay, (ports.entropy)());
             metering = Some(MeteringHandles { tokens: Arc::clone(&tokens), relay: relay.clone(), contracts });
-            let grants = MeterGrantIssuer { tokens, relay, exchanger, clock };
+            let grants = MeterGrantIssuer { tokens, relay, exchanger: exchanger.clone(), clock };
             issuer = Issuer::Ours(Arc::new(grants));
         }
         let consent = ConsentWorkflow::new(

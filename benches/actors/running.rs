@@ -139,6 +139,7 @@ impl Running {
             cache: Arc::new(store.meters().expect("a cache")),
             resource_server: Box::new(|| Rc::new(Curves::default())),
             relay: RelaySettings {
+                prefetch: false,
                 mode: ApiMode::Auto,
                 quota,
                 attempt: Duration::from_secs(5),

@@ -186,6 +186,7 @@ fn metering(r: &mut Reader<'_>, exchanger: &ExchangerSettings, consent_life: Dur
             attempt: exchanger.attempt,
             cache_max_bytes: cache_mb << 20,
             memory_max_bytes: METER_MEMORY_BYTES,
+            prefetch: r.choice("PREFETCH", true, &[("on", true), ("off", false)]),
         },
         consent_life,
     }

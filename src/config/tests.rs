@@ -46,6 +46,7 @@ fn every_fault_is_reported_and_no_value_is_echoed() {
         ("DATA_ENDPOINT", "q"),
         ("ENEDIS_API_MODE", "both-q"),
         ("METER_CACHE_MAX_MB", "0"),
+        ("PREFETCH", "daily-q"),
         ("DISABLE_DATA_ENDPOINT_AUTH", "oui-q"),
         ("DISABLE_DATA_ENPOINT_AUTH", "oui-q"),
         ("CLOCK_OFFSET_SECS", "-1"),

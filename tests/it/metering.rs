@@ -8,6 +8,7 @@ mod examples;
 mod gateway;
 mod migration;
 mod more;
+mod prefetch;
 mod refusals;
 mod strange_store;
 mod tokens;

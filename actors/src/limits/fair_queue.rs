@@ -163,9 +163,17 @@ impl<O: Eq + Hash + Clone, K: Eq + Hash + Clone, W> FairQueue<O, K, W> {
         waiter: W,
         look_ahead: impl FnOnce(usize, Duration) -> Duration,
     ) -> Result<Offered, Duration> {
-        if let Some(call) = self.calls.get(key) {
+        if let Some(call) = self.calls.get_mut(key) {
             if call.waiters.len() >= self.settings.waiters_max {
                 return Err(Duration::from_secs(1));
+            }
+            // Who has more haste does not wait behind who has less.
+            if let (Priority::High, Priority::Low, Stage::Waiting(place)) =
+                (priority, call.priority, call.stage)
+                && let Some(key) = self.rings[Priority::Low as usize].remove(place)
+            {
+                call.stage = Stage::Waiting(self.rings[priority as usize].push(owner, key));
+                call.priority = priority;
             }
             self.add_waiter(now, key, waiter);
             return Ok(Offered::Joined);

@@ -29,6 +29,15 @@ impl SharedQuota {
         self.instances.store(instances, Ordering::Relaxed);
     }
 
+    /// Takes one of the turns that instances have under a name; whether it is ours. `None`: the store is away.
+    pub async fn take_turn(&self, name: &'static str, turn: u64) -> Option<bool> {
+        let taken = self.ledger.take(name, turn, 1, 1).await;
+        taken
+            .inspect_err(|error| tracing::warn!(%error, name, "no turn can be taken"))
+            .ok()
+            .map(|(granted, _)| granted > 0)
+    }
+
     /// What comes of a wish for calls of `api`; `None`: the store is away.
     pub async fn lease(&self, api: &'static str, Wish { hour, calls, most }: Wish) -> Option<Lease> {
         match self.ledger.take(api, hour, calls, most).await {

@@ -28,6 +28,8 @@ pub enum Subject {
     Consent(Direction),
     /// Its contract ([`super::contracts`]).
     Contract,
+    /// When its resources were last asked for: what the server asks by itself.
+    Asked,
 }
 
 /// The text whose keyed hash is the key of `subject`. Different subjects have different texts; the version at the
@@ -40,6 +42,7 @@ pub fn key_text(meter: Meter, subject: Subject) -> String {
         Subject::Contract => format!("meter1|contract|{meter}"),
         Subject::Consent(Direction::Consumption) => format!("meter1|consent|{meter}|cons"),
         Subject::Consent(Direction::Production) => format!("meter1|consent|{meter}|prod"),
+        Subject::Asked => format!("meter1|asked|{meter}"),
     }
 }
 
@@ -230,6 +233,7 @@ mod tests {
             texts.push(key_text(meter, Subject::Consent(Direction::Consumption)));
             texts.push(key_text(meter, Subject::Consent(Direction::Production)));
             texts.push(key_text(meter, Subject::Contract));
+            texts.push(key_text(meter, Subject::Asked));
             for resource in Resource::ALL {
                 texts.push(key_text(meter, Subject::Error(resource)));
                 texts.push(key_text(meter, Subject::Since(resource)));

@@ -23,6 +23,8 @@ const FINAL_AGE: i64 = 3;
 const COMPLETE_RECENT: Duration = hours(20);
 /// Yesterday arrives from about 8 o'clock, or in the course of the day; the plugin asks again each hour.
 const EMPTY_YESTERDAY: Duration = Duration::from_secs(50 * 60);
+/// How long a day is left alone that others have: the server looks for it by itself.
+pub const LATE: Duration = hours(4);
 
 /// Longest time for which a direction is taken to be none. Panels may be installed, and a box asks for a week: the days
 /// since it was last asked for.

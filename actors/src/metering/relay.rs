@@ -9,7 +9,9 @@
 
 mod core;
 mod counters;
-mod rechecks;
+mod held;
+mod last_asked;
+mod prefetch;
 mod sealed_cache;
 mod shares;
 mod troubles;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::task::JoinHandle;
 
 use self::core::{Core, Effect, Event, Question};
 pub use self::counters::{ApiSnapshot, RelaySnapshot};
@@ -36,6 +39,7 @@ use crate::metering::cache::{CacheEntry, MeterCache};
 use crate::metering::queue::WAIT;
 use crate::metering::request::MeterRequest;
 use crate::metering::resource_server::{DataError, ResourceServer};
+use crate::metering::tokens::TokenStore;
 
 /// What a box is told to wait where nothing better is known: the plugin asks again by itself some seconds later.
 pub const COME_BACK: Duration = Duration::from_secs(10);
@@ -49,6 +53,8 @@ const CACHE_PATIENCE: Duration = Duration::from_secs(2);
 const LOOK_FOR_HANG_UPS: Duration = Duration::from_millis(500);
 /// How often the stored cache is brought back to its bound.
 const EVICT_EVERY: Duration = Duration::from_secs(60);
+/// Under which name instances take turns to ask by themselves.
+const TURNS: &str = "prefetch";
 /// Steps of one eviction.
 const EVICT_STEPS: usize = 200;
 
@@ -65,6 +71,8 @@ pub struct RelaySettings {
     pub cache_max_bytes: u64,
     /// Bound of the part in memory, in bytes.
     pub memory_max_bytes: usize,
+    /// `PREFETCH`.
+    pub prefetch: bool,
 }
 
 /// What a box is answered.
@@ -95,6 +103,8 @@ pub struct MeterRelay {
     clock: SharedClock,
     /// Where instances count their calls together.
     shared: Option<SharedQuota>,
+    grants: Option<Arc<dyn TokenStore>>,
+    keys: Arc<Keyring>,
     settings: RelaySettings,
     callers: HashMap<u64, Reply<Relayed>>,
     serial: u64,
@@ -102,7 +112,7 @@ pub struct MeterRelay {
     /// Writes the store has not answered.
     writing: usize,
     evicting: bool,
-    alarm: Option<SpawnHandle>,
+    alarm: Option<JoinHandle<()>>,
 }
 
 /// What the relay is made of.
@@ -115,6 +125,8 @@ pub struct RelayPorts {
     pub exchanger: TokenExchangerHandle,
     /// Where instances count their calls together.
     pub quota: Option<SharedQuota>,
+    /// Which meters have a consent; `None`: that is not known, and after a restart nothing is asked before a box does.
+    pub grants: Option<Arc<dyn TokenStore>>,
     /// The clock.
     pub clock: SharedClock,
     /// Hashes and seals.
@@ -132,12 +144,14 @@ impl MeterRelay {
         let addr = Self::start_in_arbiter(arbiter, move |_| {
             let now = ports.clock.now();
             Self {
-                core: Core::new(settings, ports.keys, seed, now),
+                core: Core::new(settings, Arc::clone(&ports.keys), seed, now),
                 server: (ports.server)(),
                 store: ports.cache,
                 exchanger: ports.exchanger,
                 clock: ports.clock,
                 shared: ports.quota,
+                grants: ports.grants,
+                keys: ports.keys,
                 settings,
                 callers: HashMap::new(),
                 serial: 0,
@@ -190,7 +204,7 @@ impl MeterRelay {
             }
             Effect::Look { id, keys } => {
                 let look = look(Arc::clone(&self.store), keys, self.clock.wall());
-                let found = async move { Event::Found { id, entries: look.await.unwrap_or_default() } };
+                let found = async move { Event::Found { id, entries: look.await } };
                 Self::follow(ctx, found);
             }
             Effect::Send(call) => {
@@ -216,13 +230,34 @@ impl MeterRelay {
                     Event::Leased { api, wish, lease }
                 });
             }
+            Effect::Claim(turn) => {
+                let shared = self.shared.clone();
+                Self::follow(ctx, async move {
+                    let is_ours = match shared {
+                        Some(shared) => shared.take_turn(TURNS, turn).await,
+                        None => Some(true),
+                    };
+                    Event::Claimed { turn, is_ours }
+                });
+            }
+            Effect::ReadHeld => {
+                let (grants, keys, now) = (self.grants.clone(), Arc::clone(&self.keys), self.clock.wall());
+                Self::follow(ctx, async move { Event::Held(held::read(grants, &keys, now).await) });
+            }
             Effect::WakeAt(at) => {
                 if let Some(alarm) = self.alarm.take() {
-                    ctx.cancel_future(alarm);
+                    alarm.abort();
                 }
                 self.alarm = at.map(|at| {
-                    let wait = at.since(now).max(Duration::from_millis(1));
-                    ctx.run_later(wait, |act, ctx| act.tell(Event::Woken, ctx))
+                    // A task of its own: a timer inside an actor would keep it alive when nobody can ask any more.
+                    let (wait, actor) =
+                        (at.since(now).max(Duration::from_millis(1)), ctx.address().downgrade());
+                    actix_rt::spawn(async move {
+                        tokio::time::sleep(wait).await;
+                        if let Some(actor) = actor.upgrade() {
+                            actor.do_send(Wake);
+                        }
+                    })
                 });
             }
         }
@@ -267,6 +302,7 @@ impl Actor for MeterRelay {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         every(EVICT_EVERY, ctx.address().downgrade(), || Evict);
+        self.tell(Event::Woken, ctx);
     }
 }
 
@@ -314,6 +350,19 @@ impl Handler<ForgetMeter> for MeterRelay {
             msg.reply.send(());
         };
         ctx.spawn(forget.into_actor(self));
+    }
+}
+
+/// Look whether something is due. Sent by the relay's alarm; not waited for.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Wake;
+
+impl Handler<Wake> for MeterRelay {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        self.tell(Event::Woken, ctx);
     }
 }
 

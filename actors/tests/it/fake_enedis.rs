@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use actix::Arbiter;
-use actors::base::clock::SharedClock;
+use actors::base::clock::{SharedClock, Timestamp};
+use actors::base::meter::Meter;
 use actors::base::token_set::TokenSet;
 use actors::enedis::contract::Contract;
 use actors::enedis::exchanger::{ExchangerSettings, TokenExchanger, TokenExchangerHandle};
@@ -15,10 +16,12 @@ use actors::enedis::port::{
 };
 use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::Api;
-use actors::metering::request::MeterRequest;
-use actors::metering::resource_server::{MeterCall, ResourceServer, Verdict};
+use actors::metering::civil::plus;
+use actors::metering::request::{DayRange, MeterRequest};
+use actors::metering::resource_server::{DataError, MeterCall, Reading, ResourceServer, Verdict};
 use actors::testing::hourly_reading;
 use async_trait::async_trait;
+use jiff::civil::Date;
 use zeroize::Zeroizing;
 
 use crate::universe::{START, Universe};
@@ -52,7 +55,12 @@ struct Book {
     latency: Duration,
     /// What an API says to every question of a kind.
     outages: Vec<(Api, Kind, Verdict)>,
+    /// Whether it has the values of a day; `None`: always.
+    has: Option<Has>,
 }
+
+/// Whether there are values of a meter's day at a time.
+type Has = Arc<dyn Fn(Meter, Date, Timestamp) -> bool + Send + Sync>;
 
 /// Which questions.
 pub type Kind = fn(MeterRequest) -> bool;
@@ -127,6 +135,11 @@ impl FakeEnedis {
         self.book().asked.iter().map(|(at, _)| *at).collect()
     }
 
+    /// From now on good answers have the days of which `has` says so.
+    pub fn has(&self, has: impl Fn(Meter, Date, Timestamp) -> bool + Send + Sync + 'static) {
+        self.book().has = Some(Arc::new(has));
+    }
+
     /// From now on good answers with data take so long.
     pub fn set_latency(&self, latency: Duration) {
         self.book().latency = latency;
@@ -168,13 +181,35 @@ impl ResourceServer for FakeEnedis {
             let outage = book.outages.iter().find(|(api, kind, _)| *api == call.api && kind(call.request));
             let outage = outage.map(|(.., verdict)| (Duration::ZERO, verdict.clone()));
             let latency = book.latency;
-            let well = || (latency, Verdict::Values(hourly_reading(call.request.range)));
+            let (has, now) = (book.has.clone(), self.clock.now());
+            let well = || {
+                (
+                    latency,
+                    values(call.request, |day| {
+                        has.as_ref().is_none_or(|has| has(call.request.meter, day, now))
+                    }),
+                )
+            };
             let scripted = book.verdicts.pop_front();
             scripted.or(outage).unwrap_or_else(well)
         };
         tokio::time::sleep(took).await;
         verdict
     }
+}
+
+/// The values of those days that are there.
+fn values(request: MeterRequest, has: impl Fn(Date) -> bool) -> Verdict {
+    let mut reading = Reading::default();
+    for day in request.range.days().filter(|day| has(*day)) {
+        let day = DayRange::new(day, plus(day, 1)).map(hourly_reading).unwrap_or_default();
+        reading.quality = day.quality;
+        reading.points.extend(day.points);
+    }
+    if reading.points.is_empty() {
+        return Verdict::DataError(DataError::no_data());
+    }
+    Verdict::Values(reading)
 }
 
 /// An answer with this token.

@@ -5,8 +5,8 @@
 
 mod actix_facts;
 mod audit;
+mod computed_days;
 mod consent;
-mod day_of_7000;
 mod exchanger;
 mod fake_enedis;
 mod fake_store;

@@ -2,6 +2,7 @@
 //! is `relay/core.rs`, with its own tests.
 
 mod meters;
+mod prefetch;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use actors::metering::civil::{paris, plus, today};
 use actors::metering::relay::{COME_BACK, MeterRelay, MeterRelayHandle, RelayPorts, RelaySettings, Relayed};
 use actors::metering::request::{DayRange, MeterRequest, Resource};
 use actors::metering::resource_server::{Cause, DataError, Reading, Verdict};
+use actors::metering::tokens::TokenStore;
 use actors::testing::{MeterModel, hourly_reading, meter};
 use futures_util::future::{join, join_all};
 use tokio::time::timeout;
@@ -31,6 +33,7 @@ pub const SETTINGS: RelaySettings = RelaySettings {
     attempt: Duration::from_secs(10),
     cache_max_bytes: 1 << 20,
     memory_max_bytes: 1 << 20,
+    prefetch: false,
 };
 /// A consent that is not fresh.
 const LONG_AGO: Timestamp = Timestamp::from_millis(1_690_000_000_000);
@@ -43,12 +46,25 @@ pub fn start(
     cache: &MeterModel,
     settings: RelaySettings,
 ) -> MeterRelayHandle {
+    start_with(universe, enedis, cache, settings, None, universe.quota())
+}
+
+/// The same with the consents of a store of tokens, counting its calls in `quota`.
+fn start_with(
+    universe: &Universe,
+    enedis: &FakeEnedis,
+    cache: &MeterModel,
+    settings: RelaySettings,
+    grants: Option<Arc<dyn TokenStore>>,
+    quota: SharedQuota,
+) -> MeterRelayHandle {
     let server = enedis.clone();
     let ports = RelayPorts {
         server: Box::new(|| Rc::new(server)),
         cache: Arc::new(cache.clone()),
         exchanger: enedis.exchanger(),
-        quota: Some(SharedQuota::new(Arc::new(universe.ledger.clone()))),
+        quota: Some(quota),
+        grants,
         clock: Arc::clone(&universe.clock),
         keys: Arc::clone(&universe.keys),
     };

@@ -18,6 +18,7 @@ use actors::device_flow::session::{Lifetimes, Presentation, Request};
 use actors::device_flow::store::SessionStore;
 use actors::device_flow::throttler::PollThrottler;
 use actors::device_flow::writer::{StoreWriter, WriterHandle};
+use actors::limits::shared_quota::SharedQuota;
 use actors::testing::{AuditModel, LedgerModel};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -98,6 +99,11 @@ impl Universe {
     /// Who holds the clock or the store besides the universe.
     fn holders(&self) -> usize {
         Arc::strong_count(&self.clock) + Arc::strong_count(&self.store) - 2
+    }
+
+    /// Where calls are counted together.
+    pub fn quota(&self) -> SharedQuota {
+        SharedQuota::new(Arc::new(self.ledger.clone()))
     }
 
     /// Virtual time since the start.

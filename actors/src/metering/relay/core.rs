@@ -4,6 +4,7 @@
 //! remembered, and what speaks for and against the supplier's word on consents. Callers are numbers here.
 
 mod calls;
+mod own;
 mod token;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,8 +14,10 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 pub use self::calls::Call;
+use self::own::Own;
 use self::token::HeldToken;
-use super::rechecks::Rechecks;
+use super::held::Held;
+use super::prefetch::{End, Prefetch};
 pub use super::sealed_cache::Question;
 use super::sealed_cache::{Remembered, SealedCache};
 use super::shares::Shares;
@@ -26,7 +29,7 @@ use crate::base::meter::Meter;
 use crate::enedis::exchanger::Acquired;
 use crate::enedis::port::Bearer;
 use crate::limits::allowance::Allowance;
-use crate::limits::fair_queue::{FairQueue, Offered};
+use crate::limits::fair_queue::{FairQueue, Offered, Priority};
 use crate::limits::quota::{Lease, Wish};
 use crate::metering::answer;
 use crate::metering::api_choice::{Api, ApiChooser};
@@ -49,21 +52,18 @@ const DOWN_RETRY: Duration = Duration::from_secs(60);
 /// What a box is told to wait whose consent is believed withdrawn while Enedis refuses everybody.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// In place of a caller: the relay's own question for days of a month ago.
-const RECHECK: u64 = 0;
-
 /// What the relay hears.
 #[derive(Debug)]
 pub enum Event {
     Asked {
-        /// Not 0.
+        /// Below [`own::FIRST`].
         id: u64,
         question: Question,
     },
-    /// What the store has of the keys of [`Effect::Look`]: nothing, if it did not answer.
+    /// What the store has of the keys of [`Effect::Look`]; `None`: it does not answer.
     Found {
         id: u64,
-        entries: Vec<CacheEntry>,
+        entries: Option<Vec<CacheEntry>>,
     },
     Ended {
         call: Call,
@@ -77,6 +77,13 @@ pub enum Event {
         wish: Wish,
         lease: Option<Lease>,
     },
+    /// What came of [`Effect::Claim`]; `None`: the store does not answer.
+    Claimed {
+        turn: u64,
+        is_ours: Option<bool>,
+    },
+    /// The meters with a consent; `None`: the store does not answer.
+    Held(Option<Vec<Held>>),
     /// Callers that wait no more.
     HungUp(Vec<u64>),
     /// The time of [`Effect::WakeAt`] has come.
@@ -112,6 +119,10 @@ pub enum Effect {
         api: Api,
         wish: Wish,
     },
+    /// Take this turn to ask of all instances, and come back with [`Event::Claimed`].
+    Claim(u64),
+    /// Read which meters have a consent, and come back with [`Event::Held`].
+    ReadHeld,
     /// Come back with [`Event::Woken`] then, and at no time that was named before.
     WakeAt(Option<Timestamp>),
 }
@@ -123,6 +134,8 @@ struct Waiting {
     errors: Vec<DataError>,
     troubles: Vec<Trouble>,
     outstanding: usize,
+    /// A call was needed.
+    is_asked: bool,
     /// Where a call begins that looks for the day of activation.
     probing: Option<Date>,
 }
@@ -141,9 +154,8 @@ pub struct Core {
     outages: OutageDetector,
     shares: Shares,
     troubles: Troubles,
-    rechecks: Rechecks,
-    /// The one that is under way.
-    rechecking: Option<Question>,
+    prefetch: Prefetch,
+    own: Own,
     token: HeldToken,
     stats: RelaySnapshot,
     effects: Vec<Effect>,
@@ -163,8 +175,8 @@ impl Core {
             outages: OutageDetector::default(),
             shares: Shares::new(settings.quota.per_hour),
             troubles: Troubles::new(),
-            rechecks: Rechecks::default(),
-            rechecking: None,
+            prefetch: Prefetch::new(settings.prefetch),
+            own: Own::default(),
             token: HeldToken::default(),
             stats: RelaySnapshot::default(),
             effects: Vec::new(),
@@ -177,17 +189,25 @@ impl Core {
         self.wall = wall;
         match event {
             Event::Asked { id, question } => {
+                // First, so that what it is answered is counted.
+                let is_news = self.prefetch.asked(question, today(self.wall));
                 self.look(now, id, question);
-                if self.rechecks.note(question, today(self.wall)) {
+                if is_news {
                     self.pump(now);
                 }
             }
             Event::Found { id, entries } => {
                 if let Some((question, mut remembered)) = self.looking.remove(&id) {
-                    self.cache.take_in(entries, &mut remembered, question, self.wall);
-                    self.proceed(now, id, question, remembered);
+                    if entries.is_none() && own::is_own(id) {
+                        self.end_own(now, id, End::Later { until: now + COME_BACK, is_own: false });
+                    } else {
+                        self.cache.take_in(entries.unwrap_or_default(), &mut remembered, question, self.wall);
+                        self.proceed(now, id, question, remembered);
+                    }
+                } else if let Some(held) = self.own.reading.remove(&id) {
+                    self.restore(now, held, entries);
                 }
-                if id == RECHECK {
+                if own::is_own(id) {
                     self.pump(now);
                 }
             }
@@ -201,6 +221,14 @@ impl Core {
             }
             Event::Leased { api, wish, lease } => {
                 self.allowances[api as usize].quota().lease(wish, lease);
+                self.pump(now);
+            }
+            Event::Claimed { turn, is_ours } => {
+                self.prefetch.claimed(now, turn, is_ours);
+                self.pump(now);
+            }
+            Event::Held(held) => {
+                self.held(now, held);
                 self.pump(now);
             }
             Event::HungUp(ids) => {
@@ -222,11 +250,13 @@ impl Core {
 
     /// Forgets a meter, and says whose entries are to be deleted from the store.
     pub fn forget(&mut self, meter: Meter) -> CacheKey {
+        self.prefetch.forget(meter);
         self.cache.forget(meter)
     }
 
     /// From now on the calls of each API are counted together with those of other instances.
     pub fn share(&mut self, instances: u32) {
+        self.prefetch.share(instances);
         self.queue.set_low_share_of(self.per_hour / instances.max(1));
         self.allowances.iter_mut().for_each(|allowance| allowance.quota().share(instances));
     }
@@ -236,7 +266,10 @@ impl Core {
             let allowance = self.allowances[api as usize].snapshot(now);
             ApiSnapshot { allowance, ..self.stats.apis[api as usize] }
         });
+        let (active, lacking) = self.prefetch.counts();
         RelaySnapshot {
+            active,
+            lacking,
             waiting: self.waiting.len(),
             queued: self.queue.waiting(),
             in_flight: self.queue.running(),
@@ -248,7 +281,8 @@ impl Core {
     }
 
     fn look(&mut self, now: Timestamp, id: u64, question: Question) {
-        let (remembered, missing) = self.cache.look(question, self.wall);
+        let is_own = own::is_own(id) && self.prefetch.is_on();
+        let (remembered, missing) = self.cache.look(question, is_own, self.wall);
         if missing.is_empty() {
             self.proceed(now, id, question, remembered);
         } else {
@@ -257,38 +291,29 @@ impl Core {
         }
     }
 
-    /// Asks what is to be asked once more, if it is time for it; else when to look again.
-    fn recheck(&mut self, now: Timestamp) -> Option<Timestamp> {
-        while self.rechecking.is_none() {
-            match self.rechecks.next(now, self.wall) {
-                Ok(question) => {
-                    self.rechecking = Some(question);
-                    self.look(now, RECHECK, question);
-                }
-                Err(later) => return later,
-            }
-        }
-        None
-    }
-
     /// Decides what a request needs, now that what is remembered of it is at hand.
     fn proceed(&mut self, now: Timestamp, id: u64, question: Question, remembered: Remembered) {
         let (Question { request, consented, .. }, today) = (question, today(self.wall));
-        let Remembered { days, due, error: lasting, refusals, since } = remembered;
+        if own::is_own(id) && !self.may_ask(question, &remembered) {
+            return self.end_own(now, id, End::Gone);
+        }
+        let wanted = self.own_days(id, question, &remembered);
+        let Remembered { days, due, error: lasting, refusals, since, .. } = remembered;
         let direction = request.resource.direction();
         let [own, other] = [direction, direction.other()].map(|direction| refusals[direction as usize]);
         let known = |day: Date| days.contains_key(&day) && !due.contains(&day);
-        let mut calls = if id == RECHECK {
-            split::calls(request, today, |day| !days.get(&day).is_some_and(Day::is_raw))
+        let mut calls = if let Some(wanted) = wanted {
+            split::calls(request, today, |day| !wanted.contains(&day))
         } else {
+            self.note_asked(question);
             split::calls(request, today, known)
         };
         if let (Some(call), Some(since), None) = (calls.first_mut(), since, &lasting) {
             *call = split::widened(*call, since, today);
         }
         let (errors, troubles) = (Vec::new(), Vec::new());
-        let (outstanding, probing) = (0, None);
-        let mut waiting = Waiting { question, days, errors, troubles, outstanding, probing };
+        let (outstanding, is_asked, probing) = (0, false, None);
+        let mut waiting = Waiting { question, days, errors, troubles, outstanding, is_asked, probing };
         match own.judge(&other, self.wall, consented) {
             Judgement::Withdrawn if !self.outages.is_outage(self.wall) => {
                 waiting.errors.push(DataError::no_consent());
@@ -301,16 +326,16 @@ impl Core {
                 return self.settle(now, id, &waiting);
             }
             Judgement::AskLater(retry_after) if !calls.is_empty() => {
-                return self.answer(now, id, Relayed::Unavailable { retry_after });
+                return self.answer(now, id, retry_after);
             }
             Judgement::Withdrawn if !calls.is_empty() => {
-                return self.answer(now, id, Relayed::Unavailable { retry_after: OUTAGE_PAUSE });
+                return self.answer(now, id, OUTAGE_PAUSE);
             }
             Judgement::Ask | Judgement::AskLater(_) | Judgement::Withdrawn => {}
         }
         match self.troubles.pause(request, now) {
             Some(retry_after) if !calls.is_empty() && retry_after >= SHORT => {
-                return self.answer(now, id, Relayed::Unavailable { retry_after });
+                return self.answer(now, id, retry_after);
             }
             Some(retry_after) if !calls.is_empty() => {
                 waiting.troubles.push(Trouble::Busy(now + retry_after));
@@ -346,7 +371,7 @@ impl Core {
             }
             match self.offer(now, id, call) {
                 Ok(offered) => {
-                    waiting.outstanding += 1;
+                    (waiting.outstanding, waiting.is_asked) = (waiting.outstanding + 1, true);
                     self.stats.shared += u64::from(offered == Offered::Joined);
                 }
                 Err(_) if self.is_down(now) => waiting.troubles.push(Trouble::Down),
@@ -358,7 +383,7 @@ impl Core {
             }
         }
         if waiting.outstanding == 0 {
-            self.stats.from_memory += u64::from(waiting.troubles.is_empty() && id != RECHECK);
+            self.stats.from_memory += u64::from(waiting.troubles.is_empty() && !own::is_own(id));
             return self.settle(now, id, &waiting);
         }
         self.waiting.insert(id, waiting);
@@ -367,7 +392,7 @@ impl Core {
 
     /// Puts a call in line for a caller; else the trouble it is told.
     fn offer(&mut self, now: Timestamp, id: u64, call: MeterRequest) -> Result<Offered, Trouble> {
-        let priority = queue::priority(call, today(self.wall));
+        let priority = if own::is_own(id) { Priority::Low } else { queue::priority(call, today(self.wall)) };
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
         let wait = |ahead, limit| allowance.look_ahead(now, ahead, limit);
         let offered = self.queue.offer(now, &call.meter, &call, priority, id, wait);
@@ -377,6 +402,7 @@ impl Core {
     /// Answers a request none of whose calls is outstanding.
     fn settle(&mut self, now: Timestamp, id: u64, waiting: &Waiting) {
         let Waiting { question, days, errors, troubles, .. } = waiting;
+        let last = self.note_days(waiting);
         let relayed = match split::merge(question.request, days, errors, troubles) {
             Merged::Values(reading) => {
                 let changed = |since| reading_since(question.request, days, since);
@@ -395,16 +421,19 @@ impl Core {
                 Relayed::Unavailable { retry_after: DOWN_RETRY }
             }
         };
-        self.answer(now, id, relayed);
+        if own::is_own(id) {
+            return self.settle_own(now, id, waiting, last, &relayed);
+        }
+        self.count(waiting, last, &relayed);
+        self.effects.push(Effect::Answer { id, relayed });
     }
 
-    fn answer(&mut self, now: Timestamp, id: u64, relayed: Relayed) {
-        if id != RECHECK {
-            return self.effects.push(Effect::Answer { id, relayed });
+    /// Answers a request that is not to be asked about now.
+    fn answer(&mut self, now: Timestamp, id: u64, retry_after: Duration) {
+        if own::is_own(id) {
+            return self.end_own(now, id, End::Later { until: now + retry_after, is_own: true });
         }
-        if let (Some(question), Relayed::Busy { retry_after }) = (self.rechecking.take(), relayed) {
-            self.rechecks.put_off(question, now, now + retry_after);
-        }
+        self.effects.push(Effect::Answer { id, relayed: Relayed::Unavailable { retry_after } });
     }
 
     /// The allowance of the API that calls go to at `now`.

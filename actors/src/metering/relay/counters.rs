@@ -16,6 +16,14 @@ pub struct ApiSnapshot {
 /// Counters of the relay since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RelaySnapshot {
+    /// Resources of meters that boxes ask for.
+    pub active: usize,
+    /// Of them, those that lack the day that is wanted.
+    pub lacking: usize,
+    /// Questions that the server asked by itself.
+    pub prefetches: u64,
+    /// Days of active meters: given out of memory, for a call, and refused for want of quota first.
+    pub days: [u64; 3],
     /// Requests that wait for calls.
     pub waiting: usize,
     /// Calls that wait for their turn.

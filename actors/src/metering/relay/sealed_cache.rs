@@ -11,13 +11,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
+use super::last_asked::LastAsked;
 use crate::base::clock::Timestamp;
 use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
 use crate::metering::cache::{CacheEntry, HotCache, Subject, key_text, owner_text};
 use crate::metering::civil::{parse_date, plus, today};
 use crate::metering::day::{Day, Fullness};
-use crate::metering::policy::{FOR_GOOD, LastingError, day_life};
+use crate::metering::policy::{FOR_GOOD, LATE, LastingError, day_life};
 use crate::metering::refusals::RefusalHistory;
 use crate::metering::request::{DayRange, Direction, MeterRequest};
 use crate::metering::resource_server::DataError;
@@ -42,6 +43,8 @@ const ERROR_KEPT: Duration = Duration::from_secs(60 * 86_400);
 
 /// How long a value is answered from memory without a look into the store.
 const IN_MEMORY: Duration = Duration::from_secs(3_600);
+/// How long a write may be on its way to the store.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
 /// An error that Enedis would repeat, and until when it is answered from memory.
 #[derive(Serialize, Deserialize)]
@@ -62,6 +65,8 @@ pub struct Remembered {
     pub refusals: [RefusalHistory; 2],
     /// The earliest day that ever had values.
     pub since: Option<Date>,
+    /// Whether a box asks about the meter, and may.
+    pub is_asked: bool,
 }
 
 /// A question of a box, and when its owner consented: nothing of before counts, as it may be of another person's time,
@@ -91,12 +96,14 @@ impl SealedCache {
         self.hot.bytes()
     }
 
-    /// What is in memory of a question's subjects, and the keys of what the store may have.
-    pub fn look(&mut self, question: Question, now: Timestamp) -> (Remembered, Vec<CacheKey>) {
+    /// What is in memory of a question's subjects, and the keys of what the store may have. If it is the server's own
+    /// question, the store has the word on whether a box asks: whoever ends a consent deletes it there.
+    pub fn look(&mut self, question: Question, is_own: bool, now: Timestamp) -> (Remembered, Vec<CacheKey>) {
         let (mut remembered, mut missing) = (Remembered::default(), Vec::new());
         for subject in subjects(question.request, now) {
             let key = self.key(question.request.meter, subject);
             match self.hot.get(key, now) {
+                Some(_) if is_own && subject == Subject::Asked => missing.push(key),
                 Some(kept) if kept.fetched >= question.consented => {
                     remembered.note(subject, &kept.plain, now);
                     // A box loses its tokens by refusals: another instance may have been answered since.
@@ -124,7 +131,14 @@ impl SealedCache {
         let mut entries: BTreeMap<CacheKey, CacheEntry> = entries.map(|entry| (entry.key, entry)).collect();
         for subject in subjects(request, now) {
             let key = self.key(request.meter, subject);
-            let Some(entry) = entries.remove(&key) else { continue };
+            let Some(entry) = entries.remove(&key) else {
+                // A call may have ended meanwhile, and its days be on their way to the store.
+                let kept = self.hot.get(key, now).filter(|kept| kept.fetched >= consented);
+                if let Some(kept) = kept.filter(|_| subject != Subject::Asked) {
+                    remembered.note(subject, &kept.plain, now);
+                }
+                continue;
+            };
             // Sealed under another key, altered or damaged: as good as missing.
             let Some(plain) = entry.open(&self.keys) else { continue };
             match self.hot.get(key, now) {
@@ -141,12 +155,14 @@ impl SealedCache {
     }
 
     /// Keeps the days a call brought, where nothing better is `known` of them or in memory; answers the better ones. Each is
-    /// asked for again in its time, and kept all the same: what is said of it then may be worse.
+    /// asked for again in its time, and kept all the same: what is said of it then may be worse. One that is
+    /// late, while others have theirs, the server asks for by itself.
     pub fn keep_days(
         &mut self,
         asked: Question,
         days: BTreeMap<Date, Day>,
         known: &BTreeMap<Date, Day>,
+        is_late: impl Fn(Date) -> bool,
         now: Timestamp,
     ) -> BTreeMap<Date, Day> {
         let (call, today) = (asked.request, today(now));
@@ -161,6 +177,8 @@ impl SealedCache {
             }
             let fullness = day.fullness(call.resource, date);
             if let Some(life) = day_life(date, fullness, today) {
+                let is_late = fullness == Fullness::Empty && is_late(date);
+                let life = if is_late { life.max(LATE) } else { life };
                 let due = now + life;
                 let expires = if fullness == Fullness::Empty { due } else { now + FOR_GOOD };
                 self.keep(asked, subject, &with_due(due, &day.pack(date)), now, expires);
@@ -237,6 +255,36 @@ impl SealedCache {
         self.keep(asked, Subject::Consent(direction), &plain, now, now + RefusalHistory::life());
     }
 
+    /// When a meter was last asked for.
+    pub fn last_asked(&mut self, Question { request, consented, .. }: Question, now: Timestamp) -> LastAsked {
+        let plain = self.peek(request.meter, Subject::Asked, consented, now);
+        plain.and_then(|plain| serde_json::from_slice(plain).ok()).unwrap_or_default()
+    }
+
+    /// Whether that was so lately that the store may not know it yet.
+    pub fn is_just_asked(&mut self, Question { request, consented, .. }: Question, now: Timestamp) -> bool {
+        let key = self.key(request.meter, Subject::Asked);
+        let kept = self.hot.get(key, now).filter(|kept| kept.fetched >= consented);
+        kept.is_some_and(|kept| now.since(kept.fetched) < ON_ITS_WAY)
+    }
+
+    /// Notes it.
+    pub fn set_last_asked(&mut self, asked: Question, last: &LastAsked, now: Timestamp) {
+        let plain = serde_json::to_vec(last).unwrap_or_default();
+        self.keep(asked, Subject::Asked, &plain, now, now + LastAsked::LIFE);
+    }
+
+    /// The key under which it is kept.
+    pub fn last_asked_key(&self, meter: Meter) -> CacheKey {
+        self.key(meter, Subject::Asked)
+    }
+
+    /// What the store has of it, unless it is of before the consent.
+    pub fn open_last_asked(&self, entry: &CacheEntry, consented: Timestamp) -> Option<LastAsked> {
+        let plain = if entry.fetched >= consented { entry.open(&self.keys) } else { None };
+        serde_json::from_slice(&plain?).ok()
+    }
+
     /// Forgets a meter in memory; whose entries are to be deleted from the store.
     pub fn forget(&mut self, meter: Meter) -> CacheKey {
         let owner = self.keys.cache(&owner_text(meter));
@@ -301,6 +349,7 @@ impl Remembered {
             Subject::Since(_) => self.since = date(plain),
             // Not among the subjects of a question for values.
             Subject::Contract => {}
+            Subject::Asked => self.is_asked = true,
         }
     }
 }
@@ -331,7 +380,7 @@ fn subjects(request: MeterRequest, now: Timestamp) -> impl Iterator<Item = Subje
     let days = days.map(move |day| Subject::Day(resource, day));
     let direction = resource.direction();
     let consents = [direction, direction.other()].map(Subject::Consent);
-    days.chain([Subject::Error(resource), Subject::Since(resource)]).chain(consents)
+    days.chain([Subject::Error(resource), Subject::Since(resource), Subject::Asked]).chain(consents)
 }
 
 fn date(plain: &[u8]) -> Option<Date> {

@@ -64,7 +64,7 @@ impl Core {
             let why = if self.is_down(now) { Trouble::Down } else { Trouble::Busy(now + COME_BACK) };
             self.give_up(now, late, why);
         }
-        let recheck = self.recheck(now);
+        let own = self.ask_own(now);
         let wake = if let Some(bearer) = self.token.get(now) {
             self.send_due(now, &bearer)
         } else if self.queue.waiting() == 0 {
@@ -77,7 +77,7 @@ impl Core {
             }
             None
         };
-        let wake = wake.into_iter().chain(recheck).chain(self.queue.next_wake());
+        let wake = wake.into_iter().chain(own).chain(self.queue.next_wake());
         self.effects.push(Effect::WakeAt(wake.min()));
     }
 
@@ -299,7 +299,7 @@ impl Core {
 
     /// A consent is over: what is remembered of its meter goes, but for what Enedis said of it.
     fn end_data(&mut self, asked: Question, own: &RefusalHistory, other: &RefusalHistory) {
-        let (owner, direction) = (self.cache.forget(asked.request.meter), asked.request.resource.direction());
+        let (owner, direction) = (self.forget(asked.request.meter), asked.request.resource.direction());
         self.cache.set_history(asked, direction, own, self.wall);
         self.cache.set_history(asked, direction.other(), other, self.wall);
         let then = self.cache.take_fresh();
@@ -344,7 +344,8 @@ impl Core {
                     return self.remember(asked, narrow, known, Verdict::DataError(DataError::no_data()));
                 }
                 self.consent_stands(asked);
-                Outcome::Days(self.cache.keep_days(asked, days, known, self.wall))
+                let is_late = |day| self.prefetch.is_late(day);
+                Outcome::Days(self.cache.keep_days(asked, days, known, is_late, self.wall))
             }
             Verdict::DataError(error) => {
                 self.consent_stands(asked);
@@ -364,7 +365,8 @@ impl Core {
                 }
                 if error.cause == Cause::NoData {
                     let empty = call.range.days().map(|day| (day, Day::default())).collect();
-                    self.cache.keep_days(asked, empty, known, self.wall);
+                    let is_late = |day| self.prefetch.is_late(day);
+                    self.cache.keep_days(asked, empty, known, is_late, self.wall);
                 }
                 self.cache.keep_error(asked, &error, self.wall);
                 Outcome::Error(error)
@@ -425,7 +427,7 @@ impl Core {
     }
 
     /// Hands what is new to the store.
-    fn write(&mut self) {
+    pub(super) fn write(&mut self) {
         let fresh = self.cache.take_fresh();
         if !fresh.is_empty() {
             self.effects.push(Effect::Write(fresh));

@@ -33,6 +33,8 @@ struct World {
     wake: Option<Timestamp>,
     /// Calls that other instances have left of the hour.
     left: u32,
+    /// Meters with a consent.
+    held: Vec<Held>,
 }
 
 fn core(mode: ApiMode, per_hour: u32, now: Timestamp) -> Core {
@@ -42,6 +44,7 @@ fn core(mode: ApiMode, per_hour: u32, now: Timestamp) -> Core {
         attempt: Duration::from_secs(10),
         cache_max_bytes: 1 << 20,
         memory_max_bytes: 1 << 20,
+        prefetch: false,
     };
     Core::new(settings, Arc::new(Keyring::new(&[7; 32])), [1; 32], now)
 }
@@ -58,6 +61,7 @@ impl World {
             answers: Vec::new(),
             wake: None,
             left: 0,
+            held: Vec::new(),
         }
     }
 
@@ -67,7 +71,7 @@ impl World {
                 Effect::Answer { id, relayed } => self.answers.push((id, relayed)),
                 Effect::Look { id, keys } => {
                     let entries = keys.iter().filter_map(|key| self.store.get(key).cloned()).collect();
-                    self.tell(Event::Found { id, entries });
+                    self.tell(Event::Found { id, entries: Some(entries) });
                 }
                 Effect::Send(call) => {
                     self.log.push((call.api, self.now));
@@ -87,6 +91,8 @@ impl World {
                     let lease = Some(Lease { granted, used: wish.most - self.left });
                     self.tell(Event::Leased { api, wish, lease });
                 }
+                Effect::Claim(turn) => self.tell(Event::Claimed { turn, is_ours: Some(true) }),
+                Effect::ReadHeld => self.tell(Event::Held(Some(self.held.clone()))),
                 Effect::WakeAt(at) => self.wake = at,
             }
         }

@@ -31,7 +31,7 @@ fn asked(consented: Timestamp) -> Question {
 /// The history that `cache` has at `now`, given what others have written.
 fn history(cache: &mut SealedCache, others: Vec<CacheEntry>, now: Timestamp) -> RefusalHistory {
     let question = asked(Timestamp::EPOCH);
-    let (mut remembered, missing) = cache.look(question, now);
+    let (mut remembered, missing) = cache.look(question, false, now);
     let found = others.into_iter().filter(|entry| missing.contains(&entry.key)).collect();
     cache.take_in(found, &mut remembered, question, now);
     remembered.refusals[Direction::Consumption as usize]
