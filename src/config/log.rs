@@ -28,9 +28,13 @@ impl LogConfig {
 
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
         let filter = r.text("RUST_LOG").unwrap_or_else(|| "info,actix_server=warn,actix_http=off".to_owned());
-        if parse_filter(&filter).is_err() {
+        // What is not ASCII could only be in a field's text, and makes the parser panic.
+        if !filter.is_ascii() || parse_filter(&filter).is_err() {
             r.fault("RUST_LOG", "directives such as info or device_flow_proxy=debug,info");
         }
-        Self { filter, json: r.choice("LOG_FORMAT", false, &[("text", false), ("json", true)]) }
+        Self {
+            filter: if filter.is_ascii() { filter } else { String::new() },
+            json: r.choice("LOG_FORMAT", false, &[("text", false), ("json", true)]),
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use clap::Parser as _;
 use serde_json::Value;
 use testkit::demo;
+use testkit::enedis::Options;
 use testkit::person::{Choice, Person};
 
 use crate::fixture::{BINARY, CLIENT, Plan, SECRET, Store, World};
@@ -128,16 +129,20 @@ fn the_settings_table_is_complete() {
     }
 }
 
+/// Every metric that the tuning guide, the alerts and the dashboard name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_metrics_of_the_tuning_guide_are_there() {
-    let guide = include_str!("../../docs/tuning.md");
-    let named: BTreeSet<&str> = guide
-        .split('`')
-        .filter(|word| word.starts_with("dfp_"))
-        .map(|word| word.split('{').next().unwrap_or(word))
-        .collect();
-    assert!(named.len() > 8, "{named:?}");
-    let world = World::start(Store::Sqlite).await;
+async fn every_metric_that_is_named_is_there() {
+    let files = [
+        include_str!("../../docs/tuning.md"),
+        include_str!("../../deploy/prometheus/rules.yml"),
+        include_str!("../../deploy/grafana/device-flow-proxy.json"),
+    ];
+    let words =
+        files.into_iter().flat_map(|file| file.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+    let named: BTreeSet<&str> =
+        words.filter(|word| word.starts_with("dfp_") && !word.ends_with('_')).collect();
+    assert!(named.len() > 30, "{named:?}");
+    let world = Plan::metering(Store::Sqlite, Options::default(), 2).await.start().await;
     let metrics =
         testkit::http::client().get(format!("{}/metrics", world.server.admin_url())).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();

@@ -138,8 +138,8 @@ fn what_is_not_told_is_told_apart() {
     let rejected = || Err(NoMeters::TokenRejected);
     let down = NotIssued::Down { retry_after: secs(60) };
     for (told, not_issued, took) in [
-        (vec![not_yet(), not_yet(), not_yet(), not_yet()], NotIssued::NotListed, 10),
-        (vec![not_yet(), not_yet(), not_yet(), Err(NoMeters::Refused)], NotIssued::Foreign, 10),
+        (vec![not_yet(), not_yet(), not_yet()], NotIssued::NotListed, 4),
+        (vec![not_yet(), not_yet(), Err(NoMeters::Refused)], NotIssued::Foreign, 4),
         (vec![not_yet(), Err(NoMeters::Trouble)], down, 1),
     ] {
         universe(async |universe| {
