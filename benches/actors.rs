@@ -25,7 +25,7 @@ criterion_group!(
     pure::memory,
     pure::pages
 );
-criterion_group!(asks, asks::polls, asks::people, asks::writes, asks::together);
+criterion_group!(asks, asks::polls, asks::stalled, asks::people, asks::writes, asks::together);
 criterion_group!(enedis, upstream::exchanger, upstream::relay, upstream::tokens, asks::journeys);
 // The server's own.
 #[global_allocator]

@@ -2,6 +2,7 @@
 //! the admission to an actor, and the audit record. Nothing here knows of a session, a grant or Enedis.
 
 pub mod admission;
+pub mod aside;
 pub mod audit;
 pub mod clock;
 pub mod code;

@@ -3,6 +3,7 @@
 //! next poll brings the token, which is repeated once.
 
 use std::cell::{Cell, LazyCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::fakes::PRM;
-use crate::running::{INTERVAL, PAUSE, Plan, Running, START, ask, runner, sized};
+use crate::running::{INTERVAL, PAUSE, Plan, Running, START, ask, request, runner, sized};
 use crate::upstream::next_meter;
 
 /// Time that passes between two polls: each of ten thousand devices has then left its interval.
@@ -99,6 +100,39 @@ pub fn polls(c: &mut Criterion) {
             let device = running.keys.device(&running.draw(DeviceCode::generate));
             assert_eq!(running.poll(device).await, PollAnswer::Invalid);
         });
+    }
+    group.finish();
+}
+
+/// A pending poll while devices wait for codes that the store does not take: the file is locked, and the store waits for it.
+pub fn stalled(c: &mut Criterion) {
+    let runner = runner();
+    let mut group = c.benchmark_group("ask, with a store that does not answer");
+    // The store gives a group of writes up after two seconds.
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    for waiting in [0, 1_000, 5_000, 20_000] {
+        let running = Rc::new(with_pending(10_000));
+        let devices = || running.keys.device(&running.draw(DeviceCode::generate));
+        let asking: Vec<_> = (0..sized(waiting)).map(|_| devices()).collect();
+        let lock = running.lock();
+        runner.block_on(async {
+            let asking = asking.into_iter().map(|device| {
+                let running = Rc::clone(&running);
+                actix_rt::spawn(async move { running.system.registry.issue(device, request()).await })
+            });
+            let asking: Vec<_> = asking.collect();
+            while running.system.registry.waiting() < asking.len() {
+                tokio::task::yield_now().await;
+            }
+        });
+        let turn = Cell::new(0);
+        ask(&mut group, &format!("a pending poll, {waiting} codes waiting"), &running, async |running| {
+            running.clock.advance(BETWEEN);
+            turn.set((turn.get() + 1) % running.pending.len());
+            let device = running.keys.device(&running.pending[turn.get()].0);
+            assert!(matches!(running.poll(device).await, PollAnswer::Pending { .. }));
+        });
+        drop(lock);
     }
     group.finish();
 }

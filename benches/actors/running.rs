@@ -116,7 +116,7 @@ pub struct Running {
     /// The sessions that are pending from the start.
     pub pending: Vec<(DeviceCode, UserCode)>,
     rng: RefCell<StdRng>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Running {
@@ -178,12 +178,19 @@ impl Running {
         };
         let system = System::start(ports, settings).await.expect("the actors start");
         system.launcher.start_here();
-        Self { system, keys, clock, pending, rng: RefCell::new(rng), _dir: dir }
+        Self { system, keys, clock, pending, rng: RefCell::new(rng), dir }
     }
 
     /// What answers questions for data.
     pub fn metering(&self) -> &MeteringHandles {
         self.system.metering.as_ref().expect("started with metering")
+    }
+
+    /// Keeps the store from writing, until the connection is dropped.
+    pub fn lock(&self) -> rusqlite::Connection {
+        let lock = rusqlite::Connection::open(self.dir.path().join("sessions.sqlite")).expect("the file");
+        lock.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+        lock
     }
 
     /// Draws from the generator.

@@ -1,6 +1,9 @@
 //! A store in memory that fails as planned.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
+use std::task::Context;
 use std::time::Duration;
 
 use actors::base::clock::Timestamp;
@@ -33,6 +36,7 @@ struct Plan {
     delay: Duration,
     groups: Vec<usize>,
     finds: usize,
+    looks: usize,
     told: Vec<Polled>,
     untold: Vec<Polled>,
 }
@@ -97,6 +101,11 @@ impl FakeStore {
         self.plan().finds
     }
 
+    /// Times that work which waits for this store, because it is slow, was looked at.
+    pub fn looks(&self) -> usize {
+        self.plan().looks
+    }
+
     /// Polls that other instances were told of.
     pub fn told(&self) -> Vec<Polled> {
         self.plan().told.clone()
@@ -110,7 +119,12 @@ impl FakeStore {
     async fn wait(&self) {
         let delay = self.plan().delay;
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            let mut waiting = pin!(tokio::time::sleep(delay));
+            let look = |cx: &mut Context<'_>| {
+                self.plan().looks += 1;
+                waiting.as_mut().poll(cx)
+            };
+            poll_fn(look).await;
         }
     }
 

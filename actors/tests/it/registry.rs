@@ -201,6 +201,33 @@ fn polls_are_answered_from_memory_while_the_store_is_away() {
 }
 
 #[test]
+fn what_waits_for_a_slow_store_is_not_looked_at_with_every_poll() {
+    const WAITING: usize = 1_000;
+    shared_universe(async |universe| {
+        let registry = universe.registry();
+        let (known, _) = universe.issue(&registry).await;
+        universe.store.slow_down(Duration::from_secs(5));
+        let unknown = (0..WAITING).map(|_| poll(&registry, universe.device()));
+        let codes = (0..WAITING).map(|_| registry.issue(universe.device(), request()));
+        let polls = async {
+            while universe.store.finds() < WAITING || registry.waiting() < 2 * WAITING {
+                tokio::task::yield_now().await;
+            }
+            let looks = universe.store.looks();
+            for _ in 0..100 {
+                assert!(matches!(
+                    poll(&registry, known).await,
+                    PollAnswer::Pending { .. } | PollAnswer::SlowDown { .. }
+                ));
+            }
+            assert_eq!(universe.store.looks(), looks);
+            assert_eq!(universe.elapsed(), Duration::ZERO);
+        };
+        join(join_all(unknown), join(join_all(codes), polls)).await;
+    });
+}
+
+#[test]
 fn requests_wait_for_a_write_of_their_session_and_pending_polls_do_not() {
     universe(async |universe| {
         let flow = Flow::start(universe).await;

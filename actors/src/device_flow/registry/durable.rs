@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use super::shard::{Attempt, CodeRegistry, SessionRequest, Waiting};
+use crate::base::aside::aside;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::{StoreError, Written};
 use crate::device_flow::session::{Phase, Session};
@@ -36,7 +37,7 @@ impl CodeRegistry {
         next: Session,
         attempt: Attempt<R>,
         ctx: &mut Context<Self>,
-        answer: impl FnOnce(&mut Self, &R) -> R::Answer + 'static,
+        answer: impl FnOnce(&mut Self, &R) -> R::Answer + Send + 'static,
     ) {
         self.write(next, attempt, ctx, |shard, attempt, _| {
             let answer = answer(shard, &attempt.request);
@@ -73,7 +74,7 @@ impl CodeRegistry {
         next: Session,
         attempt: Attempt<R>,
         ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, Attempt<R>, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, Attempt<R>, &mut Context<Self>) + Send + 'static,
     ) {
         let device = next.device;
         self.busy.insert(device, Vec::new());
@@ -99,7 +100,7 @@ impl CodeRegistry {
             };
             (next, ended)
         };
-        ctx.spawn(written.into_actor(self).map(move |(next, ended), shard, ctx| {
+        aside(ctx, written, move |(next, ended), shard: &mut Self, ctx| {
             let waiting = shard.busy.remove(&device).unwrap_or_default();
             match ended {
                 Ended::Applied => {
@@ -134,7 +135,7 @@ impl CodeRegistry {
             for request in waiting {
                 request.resume(shard, ctx);
             }
-        }));
+        });
     }
 
     /// Reads a session from the store, then serves the request that asked for it and those that came meanwhile.
@@ -151,7 +152,7 @@ impl CodeRegistry {
         self.reading.insert(key, vec![Box::new(attempt)]);
         let (store, now) = (Arc::clone(&self.ports.store), self.ports.clock.now());
         let found = async move { store.find(key, now).await };
-        ctx.spawn(found.into_actor(self).map(move |found, shard, ctx| {
+        aside(ctx, found, move |found, shard: &mut Self, ctx| {
             let waiting = shard.reading.remove(&key).unwrap_or_default();
             match found {
                 Ok(found) => shard.take_over(key, found),
@@ -163,7 +164,7 @@ impl CodeRegistry {
             for request in waiting {
                 request.resume(shard, ctx);
             }
-        }));
+        });
     }
 
     /// Memory follows what the store holds under `key`.

@@ -7,6 +7,7 @@ use actix::prelude::*;
 use super::CodeRegistryHandle;
 use super::shard::CodeRegistry;
 use crate::base::admission::{AskError, Reply};
+use crate::base::aside::aside;
 use crate::base::code::UserCode;
 use crate::base::keyring::DeviceHash;
 use crate::base::store::Written;
@@ -75,7 +76,7 @@ impl CodeRegistry {
         };
         let (device, writer) = (given_up.device, self.ports.writer.clone());
         let written = async move { writer.commit(Write::Update { to: given_up }).await };
-        ctx.spawn(written.into_actor(self).map(move |written, shard, ctx| {
+        aside(ctx, written, move |written, shard: &mut Self, ctx| {
             let row = shard.table.row(&SessionKey::Device(device));
             match (written, row) {
                 (Ok(Written::Applied), _) => shard.table.remove(&device),
@@ -93,7 +94,7 @@ impl CodeRegistry {
                 }
             }
             shard.issue(msg, draw + 1, ctx);
-        }));
+        });
     }
 
     fn issue(&mut self, msg: IssueCode, draw: u8, ctx: &mut Context<Self>) {
@@ -118,7 +119,7 @@ impl CodeRegistry {
         let writer = self.ports.writer.clone();
         let write = Write::Insert(session.clone());
         let written = async move { writer.commit(write).await };
-        ctx.spawn(written.into_actor(self).map(move |written, shard, ctx| match written {
+        aside(ctx, written, move |written, shard: &mut Self, ctx| match written {
             Ok(Written::Applied) => {
                 shard.stats.issued += 1;
                 shard.table.put(session);
@@ -131,6 +132,6 @@ impl CodeRegistry {
                 tracing::warn!(%error, "a device code could not be stored");
                 msg.reply.send(IssueAnswer::Unavailable);
             }
-        }));
+        });
     }
 }

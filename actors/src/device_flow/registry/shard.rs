@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use super::RegistrySnapshot;
 use super::table::{Row, Table};
 use crate::base::admission::{Observe, Reply};
+use crate::base::aside::Resume;
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::{DeviceHash, Keyring};
@@ -118,7 +119,7 @@ impl CodeRegistry {
 }
 
 /// A message about a session that exists, answered by [`CodeRegistry::serve`].
-pub(super) trait SessionRequest: Sized + 'static {
+pub(super) trait SessionRequest: Sized + Send + 'static {
     /// What comes back.
     type Answer;
     /// The answer if no session has the key.
@@ -202,6 +203,14 @@ impl Handler<Sweep> for CodeRegistry {
         if self.table.sweep(self.ports.clock.now(), SWEEP_LIMIT) {
             ctx.notify_later(Sweep, Duration::from_millis(1));
         }
+    }
+}
+
+impl Handler<Resume<Self>> for CodeRegistry {
+    type Result = ();
+
+    fn handle(&mut self, msg: Resume<Self>, ctx: &mut Self::Context) {
+        msg.run(self, ctx);
     }
 }
 
