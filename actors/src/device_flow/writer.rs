@@ -4,16 +4,18 @@
 //! that arrive while a group is under way form the next one, up to `WRITE_BATCH_MAX`. Promises: a reply means
 //! the store has answered; replies to writes of one session come in the order they were sent, because a session
 //! has at most one write under way (see [`crate::device_flow::registry`]). Refuses when too many writes wait: certainly
-//! nothing was written then.
+//! nothing was written then. Says when it is behind, so that new codes are refused before they wait, and leaves out what
+//! nobody waits for any more: else a store slower than its load would work for those who have gone, and for nobody else.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use crate::base::admission::{Admission, AskError, Observe, Reply};
-use crate::base::clock::SharedClock;
+use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::store::{StoreError, Written};
 use crate::base::timer::every;
 use crate::device_flow::store::{SessionStore, Write};
@@ -22,6 +24,8 @@ use crate::device_flow::store::{SessionStore, Write};
 const QUEUE_MAX: usize = 20_000;
 /// Longest wait for the store. Shorter than a device's patience (30 s), so that the device hears of it.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// A write that has waited so long for its turn is a sign that what comes now would wait as long.
+const BEHIND: Duration = Duration::from_secs(1);
 /// How often purgeable sessions are deleted where the store does not do so itself.
 const PURGE_EVERY: Duration = Duration::from_secs(10);
 
@@ -48,30 +52,43 @@ pub struct StoreWriter {
     clock: SharedClock,
     batch_max: usize,
     commits_free: usize,
-    queue: VecDeque<(Write, Reply<Outcome>)>,
+    queue: VecDeque<Queued>,
+    // When the first of the queue came, in milliseconds; `u64::MAX`: nothing waits.
+    waits_since: Arc<AtomicU64>,
     stats: WriterSnapshot,
+}
+
+/// A write that waits for its turn.
+struct Queued {
+    write: Write,
+    reply: Reply<Outcome>,
+    since: Timestamp,
 }
 
 impl StoreWriter {
     /// Starts the writer on the current thread's arbiter; groups hold at most `batch_max` writes.
     pub fn launch(store: Arc<dyn SessionStore>, clock: SharedClock, batch_max: usize) -> WriterHandle {
         let commits_free = store.commits_at_once().max(1);
+        let waits_since = Arc::new(AtomicU64::new(u64::MAX));
         let addr = Self {
             store,
             clock,
             batch_max: batch_max.max(1),
             commits_free,
             queue: VecDeque::new(),
+            waits_since: Arc::clone(&waits_since),
             stats: WriterSnapshot::default(),
         }
         .start();
-        WriterHandle { addr, admission: Admission::new(QUEUE_MAX, DEADLINE) }
+        WriterHandle { addr, waits_since, admission: Admission::new(QUEUE_MAX, DEADLINE) }
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        while self.commits_free > 0 && !self.queue.is_empty() {
-            let size = self.queue.len().min(self.batch_max);
-            let (writes, replies): (Vec<_>, Vec<_>) = self.queue.drain(..size).unzip();
+        while self.commits_free > 0 {
+            let (writes, replies) = self.next_group();
+            if writes.is_empty() {
+                break;
+            }
             self.commits_free -= 1;
             let store = Arc::clone(&self.store);
             let commit = async move { store.commit(writes).await };
@@ -86,6 +103,15 @@ impl StoreWriter {
                 act.pump(ctx);
             }));
         }
+        let first = self.queue.front().map_or(u64::MAX, |queued| queued.since.as_millis());
+        self.waits_since.store(first, Ordering::Relaxed);
+    }
+
+    /// The writes that go next, and the way back to each.
+    fn next_group(&mut self) -> (Vec<Write>, Vec<Reply<Outcome>>) {
+        let next = std::iter::from_fn(|| self.queue.pop_front());
+        let wanted = next.filter(|queued| !queued.reply.is_abandoned()).take(self.batch_max);
+        wanted.map(|Queued { write, reply, .. }| (write, reply)).unzip()
     }
 }
 
@@ -129,7 +155,8 @@ impl Handler<CommitWrite> for StoreWriter {
 
     // Synchronous: queues; the group's future answers.
     fn handle(&mut self, msg: CommitWrite, ctx: &mut Self::Context) {
-        self.queue.push_back((msg.write, msg.reply));
+        let CommitWrite { write, reply } = msg;
+        self.queue.push_back(Queued { write, reply, since: self.clock.now() });
         self.pump(ctx);
     }
 }
@@ -146,6 +173,7 @@ impl Handler<Observe<WriterSnapshot>> for StoreWriter {
 #[derive(Clone)]
 pub struct WriterHandle {
     addr: Addr<StoreWriter>,
+    waits_since: Arc<AtomicU64>,
     admission: Admission,
 }
 
@@ -157,6 +185,11 @@ impl WriterHandle {
             AskError::Overloaded => Err(StoreError::Aborted(error.to_string())),
             AskError::Timeout | AskError::Stopped => Err(StoreError::Unknown(error.to_string())),
         })
+    }
+
+    /// Whether writes wait so long for their turn that what need not be begun had better not be.
+    pub fn is_behind(&self, now: Timestamp) -> bool {
+        now.since(Timestamp::from_millis(self.waits_since.load(Ordering::Relaxed))) > BEHIND
     }
 
     /// The writer's counters.

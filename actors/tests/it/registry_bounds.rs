@@ -1,8 +1,12 @@
 //! How many sessions a registry holds, and which go when there is no room.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use actors::device_flow::poll::PollAnswer;
 use actors::device_flow::registry::IssueAnswer;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use crate::universe::{pass, poll, request, universe};
 
@@ -61,5 +65,34 @@ fn who_cannot_be_given_up_is_no_reason_to_wait() {
         let issued = answers.iter().filter(|answer| matches!(answer, Ok(IssueAnswer::Issued(_)))).count();
         assert!(issued >= 1, "{answers:?}");
         assert_eq!(poll(&registry, first).await, PollAnswer::Invalid);
+    });
+}
+
+#[test]
+fn three_times_the_codes_that_a_store_takes_are_served_at_its_speed() {
+    /// Groups are of 64 writes, one at a time.
+    const GROUP: Duration = Duration::from_millis(200);
+    const SECS: u32 = 20;
+    universe(async |universe| {
+        universe.store.slow_down(GROUP);
+        let registry = Rc::new(universe.registry_of(100_000));
+        let capacity = 64 * 5 * SECS;
+        let asked = (0..3 * capacity).map(|n| {
+            let (registry, device) = (Rc::clone(&registry), universe.device());
+            async move {
+                tokio::time::sleep(GROUP * n / (3 * 64)).await;
+                let begun = Instant::now();
+                (registry.issue(device, request()).await, begun.elapsed())
+            }
+        });
+        let answers = join_all(asked).await;
+        let issued = |answer: &_| matches!(answer, Ok(IssueAnswer::Issued(_)));
+        let served = u32::try_from(answers.iter().filter(|(answer, _)| issued(answer)).count()).unwrap();
+        assert!(served >= capacity * 9 / 10, "{served} of {capacity}");
+        // Nobody waits long, and who is refused does not wait at all.
+        let most =
+            |is: bool| answers.iter().filter(|(answer, _)| issued(answer) == is).map(|(_, time)| *time).max();
+        assert!(most(true).unwrap() <= Duration::from_secs(4), "{:?}", most(true));
+        assert_eq!(most(false), Some(Duration::ZERO));
     });
 }

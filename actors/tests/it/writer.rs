@@ -96,6 +96,21 @@ fn after_ten_seconds_the_outcome_is_unknown() {
 }
 
 #[test]
+fn what_nobody_waits_for_any_more_is_not_begun() {
+    universe(async |universe| {
+        let writer = universe.writer();
+        universe.store.slow_down(Duration::from_secs(15));
+        let written = commit_all(&writer, sessions(universe, 100)).await;
+        assert!(written.iter().all(|written| matches!(written, Err(StoreError::Unknown(_)))));
+        assert!(writer.is_behind(universe.clock.now()));
+        pass(20).await;
+        // The one that was under way.
+        assert_eq!((universe.store.groups(), writer.pending()), (vec![1], 0));
+        assert!(!writer.is_behind(universe.clock.now()));
+    });
+}
+
+#[test]
 fn beyond_its_queue_a_write_is_refused_and_not_sent() {
     const QUEUE_MAX: usize = 20_000;
     universe(async |universe| {

@@ -33,7 +33,7 @@ pub enum IssueAnswer {
     Issued(UserCode),
     /// `MAX_PENDING_SESSIONS` is reached: come back later.
     Full,
-    /// The store did not take it: come back.
+    /// The store did not take it, or is behind: come back.
     Unavailable,
 }
 
@@ -103,6 +103,12 @@ impl CodeRegistry {
         if self.table.count_of_network(msg.request.network) >= share {
             self.stats.refused += 1;
             return msg.reply.send(IssueAnswer::Full);
+        }
+        // Before it waits: its device would have gone when its turn comes, and those of all behind it too. What people have
+        // begun goes on.
+        if self.ports.writer.is_behind(self.ports.clock.now()) {
+            self.stats.refused += 1;
+            return msg.reply.send(IssueAnswer::Unavailable);
         }
         if self.table.count_of_all_shards() >= self.ports.sessions_max {
             return self.make_room(msg, draw, ctx);
