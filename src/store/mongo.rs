@@ -6,12 +6,12 @@
 //! ```
 //!
 //! [`MongoStore`] keeps the sessions; it hands out [`MongoTokens`], [`MongoMeters`] and [`MongoAudit`], which share what it
-//! owns: the client, its connections and two threads for them, so that BSON and the driver's own tasks stay off the threads that
+//! owns: connections (of reads, of writes, and of the follower, apart) and two threads for them, so that BSON and the driver's own tasks stay off the threads that
 //! serve HTTP (`mongo/link.rs`). Promises: an applied write is journaled on a majority; reads come from the primary and
 //! return nothing that could be rolled back; an update is one conditional write that never creates a document nor
 //! replaces one; every operation ends within [`DEADLINE`], dead server or not. A failure is
-//! `Aborted` only where nothing can have been written (`mongo/errors.rs`). Refuses nothing by itself: the driver's pool
-//! makes what is too much wait. The cache promises less, and says so (`mongo/meters.rs`).
+//! `Aborted` only where nothing can have been written (`mongo/errors.rs`). Refuses nothing by itself: the driver's pools
+//! make what is too much wait. The cache promises less, and says so (`mongo/meters.rs`).
 //!
 //! What was changed by any instance is found by the time the *server* noted when it applied the change
 //! (`mongo/changes.rs`); no clock of an instance is compared with another's. Outdated documents are deleted by the server's
@@ -46,7 +46,7 @@ pub use self::tokens::MongoTokens;
 /// Longest wait for one operation of the driver, whatever happens to the server; below the writer's own deadline,
 /// so that the caller hears the reason.
 pub const DEADLINE: Duration = Duration::from_secs(8);
-/// Connections, unless the settings or the address say otherwise.
+/// Connections, half for reads and half for writes, unless the settings or the address say otherwise.
 pub const POOL_SIZE: u32 = 16;
 /// The database, unless the address or the settings name one.
 pub const DATABASE: &str = "device_flow";

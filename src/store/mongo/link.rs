@@ -1,4 +1,7 @@
-//! The way to MongoDB that all stores of a process share: the client, its connections, and the threads for them.
+//! The way to MongoDB that all stores of a process share: its connections, and the threads for them.
+//!
+//! The driver has one pool for each client, so that there are three: writes that the server does not take hold theirs, and
+//! look-ups and what is heard of other instances go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,26 +25,44 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// Wait for the majority's journals.
 const WRITE_CONCERN: Duration = Duration::from_secs(5);
 const THREADS: usize = 2;
+/// Connections of the follower, which asks two questions at a time.
+const FOLLOWER_POOL: u32 = 2;
 
-/// The client and its threads, which stop when the last store that shares them is dropped.
+/// The clients and their threads, which stop when the last store that shares them is dropped.
 pub(super) struct Link {
-    database: Database,
+    pools: Pools,
     threads: Threads,
 }
 
+/// The database, by what is done there.
+struct Pools {
+    writes: Database,
+    reads: Database,
+    follower: Database,
+}
+
 impl Link {
-    /// Reads the address and makes the client. Nothing is sent before the first operation.
+    /// Reads the address and makes the clients. Nothing is sent before the first operation.
     pub(super) async fn open(settings: MongoSettings) -> Result<Arc<Self>, OpenError> {
         let threads = Threads::start()?;
-        let database = threads.handle.spawn(database(settings)).await;
-        let database =
-            database.unwrap_or_else(|_| Err(OpenError::Unreachable("the driver has stopped".into())))?;
-        Ok(Arc::new(Self { database, threads }))
+        let pools = threads.handle.spawn(pools(settings)).await;
+        let pools = pools.unwrap_or_else(|_| Err(OpenError::Unreachable("the driver has stopped".into())))?;
+        Ok(Arc::new(Self { pools, threads }))
     }
 
     /// The database. Reads are of what a majority has, from the primary; writes are journaled on a majority.
     pub(super) fn database(&self) -> &Database {
-        &self.database
+        &self.pools.writes
+    }
+
+    /// The same for look-ups, which wait for no write.
+    pub(super) fn reads(&self) -> &Database {
+        &self.pools.reads
+    }
+
+    /// The same for what instances tell each other.
+    pub(super) fn follower(&self) -> &Database {
+        &self.pools.follower
     }
 
     /// Makes what a store needs on the server, unless a newer version has written there. Fails within some seconds if the
@@ -50,7 +71,7 @@ impl Link {
         &self,
         work: impl Future<Output = mongodb::error::Result<()>> + Send + 'static,
     ) -> Result<(), OpenError> {
-        let database = self.database.clone();
+        let database = self.database().clone();
         let work = async move {
             layout::take(&database).await?;
             work.await.map_err(|error| refused(&error))
@@ -112,7 +133,7 @@ pub(super) fn stopped(outcome: fn(String) -> StoreError) -> StoreError {
     outcome("the store has stopped".into())
 }
 
-async fn database(settings: MongoSettings) -> Result<Database, OpenError> {
+async fn pools(settings: MongoSettings) -> Result<Pools, OpenError> {
     // What the driver says of an address it cannot read may repeat a password.
     let parsed = tokio::time::timeout(DEADLINE, ClientOptions::parse(&settings.uri)).await;
     let mut options = match parsed {
@@ -125,8 +146,6 @@ async fn database(settings: MongoSettings) -> Result<Database, OpenError> {
     options.server_selection_timeout = shorter(options.server_selection_timeout, SERVER_SELECTION);
     options.connect_timeout = shorter(options.connect_timeout, CONNECT);
     let pool_size = settings.pool_size.or(options.max_pool_size).unwrap_or(POOL_SIZE).max(1);
-    options.max_pool_size = Some(pool_size);
-    options.min_pool_size = options.min_pool_size.map(|least| least.min(pool_size));
     options.write_concern = Some(
         WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(WRITE_CONCERN).build(),
     );
@@ -134,8 +153,15 @@ async fn database(settings: MongoSettings) -> Result<Database, OpenError> {
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     let name =
         settings.database.or_else(|| options.default_database.clone()).unwrap_or_else(|| DATABASE.into());
-    let client = Client::with_options(options).map_err(|error| unreadable(&error, &settings.uri))?;
-    Ok(client.database(&name))
+    let pool = |size: u32| {
+        let mut options = options.clone();
+        options.max_pool_size = Some(size);
+        options.min_pool_size = options.min_pool_size.map(|least| least.min(size));
+        let client = Client::with_options(options).map_err(|error| unreadable(&error, &settings.uri))?;
+        Ok(client.database(&name))
+    };
+    let half = pool_size.div_ceil(2);
+    Ok(Pools { writes: pool(half)?, reads: pool(half)?, follower: pool(FOLLOWER_POOL)? })
 }
 
 /// The driver's threads. Dropped, they stop on their own: what is under way is answered as lost.

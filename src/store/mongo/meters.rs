@@ -47,6 +47,7 @@ const CHUNK_BYTES: usize = 4 << 20;
 pub struct MongoMeters {
     link: Arc<Link>,
     entries: Collection<RawDocumentBuf>,
+    read: Collection<RawDocumentBuf>,
 }
 
 /// What an eviction looks at.
@@ -64,18 +65,19 @@ impl MongoMeters {
             .read_concern(ReadConcern::local())
             .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
             .build();
+        let read = link.reads().collection_with_options(COLLECTION, options.clone());
         let entries: Collection<RawDocumentBuf> =
             link.database().collection_with_options(COLLECTION, options);
         let prepared = entries.clone();
         link.prepare(async move { prepared.create_indexes(indexes::meters()).await.map(drop) }).await?;
-        Ok(Self { link, entries })
+        Ok(Self { link, entries, read })
     }
 }
 
 #[async_trait]
 impl MeterCache for MongoMeters {
     async fn get(&self, keys: Vec<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
-        let entries = self.entries.clone();
+        let entries = self.read.clone();
         let keys: Vec<Bson> = keys.iter().map(|key| Bson::Binary(binary(key))).collect();
         let filter = doc! { "_id": { "$in": keys }, "expires_at": live(now) };
         let found = self.link.ask(async move {
@@ -96,7 +98,7 @@ impl MeterCache for MongoMeters {
     }
 
     async fn page(&self, after: Option<CacheKey>, now: Timestamp) -> Result<Vec<CacheEntry>, StoreError> {
-        let entries = self.entries.clone();
+        let entries = self.read.clone();
         // An empty key is below every other.
         let after = after.map_or_else(|| binary(b""), binary);
         let filter = doc! { "_id": { "$gt": after }, "expires_at": live(now) };

@@ -43,8 +43,9 @@ pub struct MongoStore {
 }
 
 struct Inner {
-    database: Database,
     sessions: Collection<RawDocumentBuf>,
+    read: Collection<RawDocumentBuf>,
+    follower: Database,
     followed: Mutex<Memory>,
     polls: SharedPolls,
 }
@@ -53,12 +54,12 @@ impl MongoStore {
     /// Connects, and makes the collection's indexes. Fails within some seconds if the server does not answer.
     pub async fn connect(settings: MongoSettings) -> Result<Self, OpenError> {
         let link = Link::open(settings).await?;
-        let database = link.database().clone();
         let inner = Arc::new(Inner {
-            sessions: database.collection(COLLECTION),
+            sessions: link.database().collection(COLLECTION),
+            read: link.reads().collection(COLLECTION),
+            follower: link.follower().clone(),
             followed: Mutex::default(),
-            polls: SharedPolls::new(&database),
-            database,
+            polls: SharedPolls::new(link.follower()),
         });
         let prepared = Arc::clone(&inner);
         let prepare = async move {
@@ -71,7 +72,7 @@ impl MongoStore {
 
     /// How many documents each collection has, as the server has counted them.
     pub async fn rows(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let database = self.inner.database.clone();
+        let database = self.link.reads().clone();
         let count = async move {
             let mut rows = BTreeMap::new();
             for name in database.list_collection_names().await? {
@@ -119,7 +120,7 @@ impl SessionStore for MongoStore {
     }
 
     async fn find(&self, key: SessionKey, now: Timestamp) -> Result<Option<Session>, StoreError> {
-        let sessions = self.inner.sessions.clone();
+        let sessions = self.inner.read.clone();
         let (name, key) = match &key {
             SessionKey::Device(device) => ("_id", binary(device)),
             SessionKey::User(user) => ("user", binary(user)),
@@ -131,7 +132,7 @@ impl SessionStore for MongoStore {
     }
 
     async fn page(&self, after: Option<DeviceHash>, now: Timestamp) -> Result<Page, StoreError> {
-        let sessions = self.inner.sessions.clone();
+        let sessions = self.inner.read.clone();
         // An empty key is below every other.
         let after = after.map_or_else(|| binary(b""), binary);
         let filter = doc! { "_id": { "$gt": after }, "purge_at": live(now) };
@@ -147,8 +148,10 @@ impl SessionStore for MongoStore {
 
     async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
         let inner = Arc::clone(&self.inner);
-        let changed =
-            async move { changes::changes(&inner.database, &inner.sessions, &inner.followed, cursor).await };
+        let changed = async move {
+            let sessions = inner.follower.collection(COLLECTION);
+            changes::changes(&inner.follower, &sessions, &inner.followed, cursor).await
+        };
         let (found, next) = self.link.ask(changed).await?;
         Ok((undamaged(found.iter().map(session)), next))
     }

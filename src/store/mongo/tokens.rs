@@ -94,6 +94,12 @@ impl MongoTokens {
         MongoAudit::on(Arc::clone(&self.link)).await
     }
 
+    /// The grants, and those that have ended, to be read.
+    fn read(&self) -> (Collection<Document>, Collection<Document>) {
+        let database = self.link.reads();
+        (database.collection(COLLECTION), database.collection(ENDED))
+    }
+
     /// Finds grants, without their access tokens, by an index of ours.
     async fn find(
         &self,
@@ -102,7 +108,7 @@ impl MongoTokens {
         sort: Document,
         limit: u32,
     ) -> Result<Vec<RawDocumentBuf>, StoreError> {
-        let grants = self.grants.clone();
+        let grants = self.link.reads().collection::<RawDocumentBuf>(COLLECTION);
         let found = async move {
             let found = grants.find(filter).hint(hint).sort(sort).limit(limit.into()).batch_size(limit);
             found.projection(doc! { "access": 0 }).await?.try_collect().await
@@ -168,7 +174,7 @@ impl TokenStore for MongoTokens {
     ) -> Result<Option<(MeterGrant, Access)>, StoreError> {
         let access = doc! { "token": binary(token), "expires_ms": { "$gt": millis(now) } };
         let filter = doc! { "access": { "$elemMatch": access }, "expires_at": live(now) };
-        let (grants, hint) = (self.grants.clone(), Hint::Name(BY_ACCESS.into()));
+        let (grants, hint) = (self.link.reads().collection(COLLECTION), Hint::Name(BY_ACCESS.into()));
         let found = self.link.ask(async move { grants.find_one(filter).hint(hint).await }).await?;
         let Some(found) = found else { return Ok(None) };
         let grant = grant(&found)?;
@@ -209,7 +215,7 @@ impl TokenStore for MongoTokens {
     }
 
     async fn has_ended(&self, refresh: TokenHash) -> Result<bool, StoreError> {
-        let (grants, ended) = (self.grants.clone_with_type::<Document>(), self.ended.clone());
+        let (grants, ended) = self.read();
         let id = doc! { "_id": binary(refresh) };
         // In this order: it is noted before it goes.
         let asked = async move {
@@ -220,7 +226,7 @@ impl TokenStore for MongoTokens {
     }
 
     async fn has_held_grants(&self) -> Result<bool, StoreError> {
-        let (grants, ended) = (self.grants.clone_with_type::<Document>(), self.ended.clone());
+        let (grants, ended) = self.read();
         let asked = async move {
             Ok(grants.find_one(doc! {}).projection(doc! { "_id": 1 }).await?.is_some()
                 || ended.find_one(doc! {}).await?.is_some())
@@ -280,7 +286,7 @@ impl TokenStore for MongoTokens {
     }
 
     async fn installation(&self) -> Result<Option<Installation>, StoreError> {
-        let installation = self.installation.clone();
+        let installation = self.link.reads().collection(INSTALLATION);
         let found = self.link.ask(async move { installation.find_one(the_one()).await }).await?;
         Ok(found.as_ref().map(read_installation).transpose()?)
     }
@@ -311,7 +317,7 @@ impl TokenStore for MongoTokens {
     }
 
     async fn count_unproven(&self, network: Option<Network>, now: Timestamp) -> Result<u64, StoreError> {
-        let grants = self.grants.clone();
+        let (grants, _) = self.read();
         let mut filter = doc! { "unproven": true, "expires_at": live(now) };
         if let Some(network) = network {
             filter.insert("network", network.number());

@@ -167,6 +167,43 @@ fn no_question_scans_the_collection() {
     });
 }
 
+#[test]
+fn writes_that_are_held_up_hold_up_no_reads() {
+    block_on(async {
+        // A server of its own: all its writes are held up.
+        let (mongod, name) = (Mongod::start(Kind::Standalone), database());
+        let settings = MongoSettings { pool_size: Some(2), ..MongoSettings::new(mongod.uri(&name)) };
+        let store = Arc::new(MongoStore::connect(settings).await.expect("a store"));
+        let tokens = store.tokens().await.expect("a store");
+        let mut samples = Samples::new(33);
+        let (sessions, grant) = (samples.pendings(8), samples.meter_grant());
+        store.commit(inserts(&sessions)).await;
+        tokens.add(grant.clone(), None).await.expect("stored");
+        let (_, cursor) = store.changes(None).await.expect("an answer");
+        let admin = peek(&mongod, &name, "any").await.client().database("admin");
+        admin.run_command(doc! { "fsync": 1, "lock": true }).await.expect("a lock");
+        let updates: Vec<_> = sessions.iter().map(|s| Write::Update { to: samples.confirmed(s) }).collect();
+        let written = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.commit(updates).await }
+        });
+        eventually("writes are held up", || async {
+            let status = admin.run_command(doc! { "serverStatus": 1 }).await.ok()?;
+            let queue = status.get_document("globalLock").ok()?.get_document("currentQueue").ok()?;
+            (queue.get_i32("writers").ok()? > 0).then_some(())
+        })
+        .await;
+        let found = store.find(SessionKey::Device(sessions[0].device), NOW).await;
+        assert_eq!(found.expect("an answer"), Some(sessions[0].clone()));
+        let found = tokens.find_refresh(grant.refresh, NOW).await;
+        assert_eq!(found.expect("an answer"), Some(grant));
+        assert!(store.changes(Some(cursor)).await.is_ok_and(|(changed, _)| changed.is_empty()));
+        assert!(!written.is_finished());
+        admin.run_command(doc! { "fsyncUnlock": 1 }).await.expect("no lock");
+        assert!(written.await.unwrap().iter().all(|outcome| matches!(outcome, Ok(Written::Applied))));
+    });
+}
+
 /// Nothing is fetched twice by one follower, and what another instance decides is there soon.
 #[test]
 fn a_follower_is_told_once() {
