@@ -4,6 +4,8 @@
 //! metric is a line of `rows`, with its name and help. Knows nothing of HTTP: the HTTP side says by the enums below how
 //! something ended.
 
+use std::time::Duration;
+
 use actors::base::clock::machine::ClockSnapshot;
 use actors::base::grant_issuer::NotIssued;
 use actors::device_flow::consent::ConsentOutcome;
@@ -155,6 +157,8 @@ pub struct Observed {
     pub connections: ConnectionCounts,
     /// Polls since the start.
     pub polls: PollCounts,
+    /// The interval that devices are told.
+    pub interval: Duration,
     /// The store.
     pub store: StoreCounts,
     /// The clock.
@@ -227,6 +231,7 @@ fn rows(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         gauge("connections_max", "Of so many that there is room for", Samples::One(Some(observed.connections.max as u64))),
         counter("connections_refused", "Connections refused to one address", Samples::One(Some(observed.connections.refused))),
         counter("polls", "Polls by answer", Samples::By("answer", polls)),
+        gauge("poll_interval_seconds", "The interval that devices are told, by the load", Samples::One(Some(observed.interval.as_secs()))),
         counter("device_codes_issued", "Device codes issued", plain(&counted.codes_issued)),
         counter("device_codes_refused", "Device codes refused for want of room or store", plain(&counted.codes_refused)),
         counter("device_codes_limited", "Device codes refused to one address", plain(&counted.codes_limited)),

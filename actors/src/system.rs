@@ -20,6 +20,7 @@ use crate::base::clock::SharedClock;
 use crate::base::keyring::{Keyring, SLOTS};
 use crate::base::store::StoreError;
 use crate::device_flow::consent::{ConsentWorkflow, Issuer};
+use crate::device_flow::poll_interval::PollInterval;
 use crate::device_flow::registry::{CodeRegistryHandle, ShardPorts};
 use crate::device_flow::session::Lifetimes;
 use crate::device_flow::store::SessionStore;
@@ -80,7 +81,7 @@ pub struct MeteringPorts {
 pub struct Settings {
     /// Deadlines of a flow.
     pub life: Lifetimes,
-    /// The advertised poll interval.
+    /// The poll interval, while there is little to do.
     pub interval: Duration,
     /// Threads that will call [`ShardLauncher::start_here`].
     pub workers: usize,
@@ -112,6 +113,8 @@ pub struct System {
     pub metering: Option<MeteringHandles>,
     /// Starts shards on the threads that will serve.
     pub launcher: Arc<ShardLauncher>,
+    /// The interval that devices are told.
+    pub interval: Arc<PollInterval>,
     enedis_arbiter: Arbiter,
     background: Vec<JoinHandle<()>>,
 }
@@ -205,14 +208,17 @@ impl System {
             life: settings.life,
             sessions_max: settings.sessions_max,
         };
+        let interval = PollInterval::new(settings.interval, &settings.life);
         let launcher = ShardLauncher::new(
             registry.clone(),
             shard,
-            settings.interval,
+            Arc::clone(&interval),
             ports.entropy,
             settings.workers,
             stored,
         );
+        let followed_load = background::follow_load(Arc::clone(&launcher), Arc::clone(&interval));
+        background.push(actix_rt::spawn(followed_load));
         if let Some(store) = followed {
             let (launcher, registry) = (Arc::clone(&launcher), registry.clone());
             background.push(actix_rt::spawn(async move {
@@ -229,6 +235,7 @@ impl System {
             consent,
             metering,
             launcher,
+            interval,
             enedis_arbiter,
             background,
         })

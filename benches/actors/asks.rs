@@ -17,6 +17,7 @@ use actors::base::store::Written;
 use actors::base::token_set::TokenSet;
 use actors::device_flow::consent::{AuthorizationReturn, ConsentOutcome, Returned};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
+use actors::device_flow::poll_interval::PollInterval;
 use actors::device_flow::registry::{BeginAnswer, DenyAnswer, FindAnswer, FinishAnswer, Outcome, Refusal};
 use actors::device_flow::session::Presentation;
 use actors::device_flow::store::Write;
@@ -27,7 +28,7 @@ use rand::rngs::StdRng;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::fakes::PRM;
-use crate::running::{INTERVAL, PAUSE, Plan, Running, START, ask, request, runner, sized};
+use crate::running::{INTERVAL, LIFE, PAUSE, Plan, Running, START, ask, request, runner, sized};
 use crate::upstream::next_meter;
 
 /// Time that passes between two polls: each of ten thousand devices has then left its interval.
@@ -63,7 +64,8 @@ pub fn polls(c: &mut Criterion) {
     group.bench_function("a throttler's decision", |b| {
         let clock = Arc::new(ManualClock::new(START));
         let shared = Arc::clone(&clock) as Arc<dyn Clock>;
-        let throttler = runner.block_on(async { PollThrottler::new(shared, INTERVAL, false).start() });
+        let interval = PollInterval::new(INTERVAL, &LIFE);
+        let throttler = runner.block_on(async { PollThrottler::new(shared, interval, false).start() });
         let admission = Admission::new(10, INTERVAL);
         let device = Keyring::new(&[1; 32]).device(&DeviceCode::generate(&mut StdRng::seed_from_u64(1)));
         b.iter(|| {

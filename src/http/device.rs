@@ -76,7 +76,7 @@ pub async fn authorize(
                 user_code,
                 verification_uri,
                 expires_in: app.settings.devices.life.code.as_secs(),
-                interval: app.settings.devices.interval.as_secs(),
+                interval: app.system().interval.told().as_secs(),
             };
             // Strings and integers only: this cannot fail.
             Ok(json_answer(serde_json::to_string(&answer).unwrap_or_default()))

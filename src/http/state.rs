@@ -161,6 +161,7 @@ impl Shared {
             in_flight: self.in_flight(),
             connections: self.connections.counts(),
             polls: self.counts.polls(),
+            interval: self.system.interval.told(),
             store: self.store.counts(),
             clock: self.clock.snapshot(),
             registry: self.system.registry.snapshot().await.ok(),

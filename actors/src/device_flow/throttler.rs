@@ -9,17 +9,19 @@
 mod interval;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
-use self::interval::{Pace, Verdict};
+use self::interval::{Interval, Pace, Verdict};
 use crate::base::admission::{Observe, Reply};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::identity_hash::BuildIdentity;
 use crate::base::keyring::DeviceHash;
 use crate::base::timer::every;
 use crate::device_flow::poll::{AuthStyle, PollAnswer};
+use crate::device_flow::poll_interval::PollInterval;
 use crate::device_flow::store::Polled;
 
 /// Pacing that was not touched for one to two of these spans is forgotten: longer than any spacing, so the next
@@ -43,7 +45,7 @@ pub struct ThrottlerSnapshot {
 /// The actor. Reached only from the registry's shard beside it.
 pub struct PollThrottler {
     clock: SharedClock,
-    interval: Duration,
+    interval: Arc<PollInterval>,
     // Two generations: what was touched lately, and what was touched in the span before.
     recent: HashMap<DeviceHash, Pace, BuildIdentity>,
     older: HashMap<DeviceHash, Pace, BuildIdentity>,
@@ -54,7 +56,7 @@ pub struct PollThrottler {
 
 impl PollThrottler {
     /// A throttler for devices that were told `interval`. `shared` if other instances are to be told of polls.
-    pub fn new(clock: SharedClock, interval: Duration, shared: bool) -> Self {
+    pub fn new(clock: SharedClock, interval: Arc<PollInterval>, shared: bool) -> Self {
         Self {
             untold: shared.then(Vec::new),
             clock,
@@ -65,8 +67,12 @@ impl PollThrottler {
         }
     }
 
+    fn interval(&self) -> Interval {
+        Interval { required: self.interval.base(), told: self.interval.told() }
+    }
+
     fn judge(&mut self, device: DeviceHash, style: AuthStyle, now: Timestamp) -> Verdict {
-        let interval = self.interval;
+        let interval = self.interval();
         let verdict = if let Some(pace) = self.recent.get_mut(&device) {
             pace.poll(now, interval, style)
         } else {
@@ -184,7 +190,7 @@ impl Handler<NotePolls> for PollThrottler {
         for Polled { device, at } in msg.polled {
             // Another machine's clock may be ahead of ours.
             let at = at.min(now);
-            let (interval, older) = (self.interval, &mut self.older);
+            let (interval, older) = (self.interval(), &mut self.older);
             let first = || Pace::first(at, interval, AuthStyle::Body).0;
             let pace =
                 self.recent.entry(device).or_insert_with(|| older.remove(&device).unwrap_or_else(first));

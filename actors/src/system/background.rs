@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use super::launcher::ShardLauncher;
+use crate::device_flow::poll_interval::{LOOK_EVERY, Load, PollInterval};
 use crate::device_flow::registry::CodeRegistryHandle;
 use crate::device_flow::store::{Cursor, SessionStore};
 use crate::metering::tokens::service::TokenService;
@@ -42,6 +44,24 @@ pub(super) async fn follow(store: Arc<dyn SessionStore>, registry: CodeRegistryH
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Keeps the interval that devices are told to the load of the threads that serve.
+pub(super) async fn follow_load(launcher: Arc<ShardLauncher>, interval: Arc<PollInterval>) {
+    let mut tick = every(LOOK_EVERY);
+    let (mut load, mut before, mut since) = (Load::default(), launcher.busy(), Instant::now());
+    loop {
+        tick.tick().await;
+        let (busy, now) = (launcher.busy(), Instant::now());
+        let passed = now.saturating_duration_since(since).max(Duration::from_millis(1));
+        let parts = busy
+            .iter()
+            .zip(&before)
+            .map(|(now, before)| now.saturating_sub(*before).div_duration_f64(passed));
+        load = load.look(parts.fold(0.0, f64::max));
+        interval.follow(load);
+        (before, since) = (busy, now);
     }
 }
 

@@ -6,9 +6,11 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use actix::Actor;
+use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::sync::watch;
 
 use super::Entropy;
+use crate::device_flow::poll_interval::PollInterval;
 use crate::device_flow::registry::{CodeRegistry, CodeRegistryHandle, ShardPorts, Table};
 use crate::device_flow::throttler::PollThrottler;
 
@@ -16,7 +18,7 @@ use crate::device_flow::throttler::PollThrottler;
 pub struct ShardLauncher {
     registry: CodeRegistryHandle,
     ports: ShardPorts,
-    interval: Duration,
+    interval: Arc<PollInterval>,
     entropy: Entropy,
     workers: usize,
     begun: Mutex<Begun>,
@@ -25,8 +27,8 @@ pub struct ShardLauncher {
 
 /// What the threads that asked have left.
 struct Begun {
-    /// Threads that have their share, by their number.
-    threads: Vec<ThreadId>,
+    /// Threads that have their share, by their number, and how busy they are.
+    threads: Vec<(ThreadId, RuntimeMetrics)>,
     /// The stored sessions, for each shard that was not started yet.
     stored: Vec<Table>,
 }
@@ -58,7 +60,7 @@ impl ShardLauncher {
     pub(super) fn new(
         registry: CodeRegistryHandle,
         ports: ShardPorts,
-        interval: Duration,
+        interval: Arc<PollInterval>,
         entropy: Entropy,
         workers: usize,
         stored: Vec<Table>,
@@ -74,11 +76,11 @@ impl ShardLauncher {
         let (workers, shards) = (self.workers, self.registry.shards());
         let here = thread::current().id();
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(thread) = begun.threads.iter().position(|thread| *thread == here) {
+        if let Some(thread) = begun.threads.iter().position(|(thread, _)| *thread == here) {
             return ThreadShare { thread, workers, shards };
         }
         let share = ThreadShare { thread: begun.threads.len(), workers, shards };
-        begun.threads.push(here);
+        begun.threads.push((here, Handle::current().metrics()));
         if !share.is_empty() {
             for shard in (share.thread..shards).step_by(workers) {
                 let table = begun.stored.get_mut(shard).map(std::mem::take).unwrap_or_default();
@@ -94,9 +96,16 @@ impl ShardLauncher {
     fn start_shard(&self, shard: usize, table: Table) {
         let Self { registry, ports, interval, entropy, .. } = self;
         let throttler =
-            PollThrottler::new(Arc::clone(&ports.clock), *interval, ports.store.is_shared()).start();
+            PollThrottler::new(Arc::clone(&ports.clock), Arc::clone(interval), ports.store.is_shared())
+                .start();
         let actor = CodeRegistry::new(ports.clone(), throttler.clone(), entropy(), table).start();
         registry.attach(shard, actor, throttler);
+    }
+
+    /// How long each thread that has its share was at work since its start.
+    pub(super) fn busy(&self) -> Vec<Duration> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.threads.iter().map(|(_, metrics)| metrics.worker_total_busy_duration(0)).collect()
     }
 
     /// Waits until every shard was started.

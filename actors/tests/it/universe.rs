@@ -11,6 +11,7 @@ use actors::base::clock::{Clock, SharedClock, Timestamp};
 use actors::base::code::{BrowserToken, DeviceCode, StateSuffix, UserCode};
 use actors::base::keyring::{BrowserHash, DeviceHash, GrantHash, Keyring, StateHash};
 use actors::device_flow::poll::{AuthStyle, PollAnswer};
+use actors::device_flow::poll_interval::PollInterval;
 use actors::device_flow::registry::{
     BeginAnswer, CodeRegistry, CodeRegistryHandle, ConfirmAnswer, IssueAnswer, ShardPorts, Table,
 };
@@ -146,6 +147,11 @@ impl Universe {
         StoreWriter::launch(self.port(), Arc::clone(&self.clock), 64)
     }
 
+    /// The interval that devices are told, with little to do.
+    pub fn interval(&self) -> Arc<PollInterval> {
+        PollInterval::new(INTERVAL, &Lifetimes::default())
+    }
+
     /// A registry of one shard that holds up to 1000 sessions.
     pub fn registry(&self) -> CodeRegistryHandle {
         self.registry_of(1_000)
@@ -162,7 +168,7 @@ impl Universe {
             sessions_max,
         };
         let is_shared = self.store.is_shared();
-        let throttler = PollThrottler::new(Arc::clone(&self.clock), INTERVAL, is_shared).start();
+        let throttler = PollThrottler::new(Arc::clone(&self.clock), self.interval(), is_shared).start();
         let shard = CodeRegistry::new(ports, throttler.clone(), [5; 32], Table::default()).start();
         let registry = CodeRegistryHandle::new(1);
         registry.attach(0, shard, throttler);
