@@ -21,6 +21,7 @@ mod metering;
 mod modes;
 mod operations;
 mod packaging;
+mod overload;
 mod quota;
 mod readme;
 mod refreshes;
