@@ -71,12 +71,12 @@ fn who_cannot_be_given_up_is_no_reason_to_wait() {
 #[test]
 fn three_times_the_codes_that_a_store_takes_are_served_at_its_speed() {
     /// Groups are of 64 writes, one at a time.
-    const GROUP: Duration = Duration::from_millis(200);
-    const SECS: u32 = 20;
+    const GROUP: Duration = Duration::from_millis(400);
+    const GROUPS: u32 = 150;
     universe(async |universe| {
         universe.store.slow_down(GROUP);
         let registry = Rc::new(universe.registry_of(100_000));
-        let capacity = 64 * 5 * SECS;
+        let capacity = 64 * GROUPS;
         let asked = (0..3 * capacity).map(|n| {
             let (registry, device) = (Rc::clone(&registry), universe.device());
             async move {
