@@ -1,8 +1,5 @@
 //! A machine whose wall clock jumps: nothing waits for hours, nothing that lives is called ended, nothing is deleted.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use testkit::device::Tokens;
 use testkit::enedis::{Endpoint, Fault, Options};
 use testkit::person::Choice;
@@ -13,37 +10,6 @@ use crate::journey::on_both_stores;
 on_both_stores!(a_start_years_ahead_ends_nothing, a_jump_while_serving_stops_nothing);
 
 const FOUR_YEARS: &str = "126230400";
-
-/// Moves `CLOCK_REALTIME` of a process by the seconds that stand in the file `STEP_FILE`.
-const STEPS: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <fcntl.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *at) {
-    static int (*real)(clockid_t, struct timespec *);
-    char text[32] = {0};
-    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-    int told = real(id, at);
-    if (told != 0 || id != CLOCK_REALTIME) return told;
-    int file = open(getenv("STEP_FILE"), O_RDONLY | O_CLOEXEC);
-    if (file >= 0 && read(file, text, sizeof text - 1) > 0) at->tv_sec += atol(text);
-    if (file >= 0) close(file);
-    return told;
-}
-"#;
-
-/// Builds it in `dir`.
-fn steps(dir: &Path) -> PathBuf {
-    let (source, library) = (dir.join("steps.c"), dir.join("steps.so"));
-    std::fs::write(&source, STEPS).unwrap();
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl");
-    assert!(compiler.status().expect("a C compiler").success());
-    library
-}
 
 async fn jumps(world: &World) -> Option<f64> {
     world.metric("dfp_clock_jumps_total").await
@@ -83,12 +49,8 @@ async fn a_start_years_ahead_ends_nothing(store: Store) {
 
 async fn a_jump_while_serving_stops_nothing(store: Store) {
     let plan = Plan::new(store).await.env("ENEDIS_TIMEOUT_SECS", "2");
-    let dir = plan.builder().data_path().to_owned();
-    let steps_file = dir.with_file_name("step");
-    let library = steps(steps_file.parent().unwrap());
-    let step = |secs: &str| std::fs::write(&steps_file, secs).unwrap();
-    let plan = plan.env("LD_PRELOAD", library.to_str().unwrap());
-    let world = plan.env("STEP_FILE", steps_file.to_str().unwrap()).start().await;
+    let (machine, plan) = plan.on_machine();
+    let world = plan.start().await;
     let device = world.device().await;
     // The circuit breaker opens, for some seconds.
     world.enedis.script(Endpoint::Token, vec![Fault::server_error(); 5]);
@@ -96,13 +58,13 @@ async fn a_jump_while_serving_stops_nothing(store: Store) {
         (device.refresh("some-token", &[]).await.unwrap().status == 503).then_some(())
     })
     .await;
-    step("-7200");
+    machine.step(-7_200).unwrap();
     eventually("Enedis is asked again", || async {
         (device.refresh("some-token", &[]).await.unwrap().status != 503).then_some(())
     })
     .await;
     eventually("the jump is noticed", || async { jumps(&world).await.filter(|jumps| *jumps >= 1.0) }).await;
-    step("7200");
+    machine.step(7_200).unwrap();
     eventually("and the other", || async { jumps(&world).await.filter(|jumps| *jumps >= 2.0) }).await;
     assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"), "two hours later");
     assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);

@@ -7,6 +7,7 @@ use testkit::device::Device;
 use testkit::enedis::{Options, Simulator};
 use testkit::http::Answer;
 use testkit::person::{Choice, Person, Visit};
+use testkit::preload::Machine;
 use testkit::server::{Builder, Server};
 pub use testkit::world::StoreKind as Store;
 
@@ -67,6 +68,13 @@ impl Plan {
     pub fn before(mut self, before: &str) -> Self {
         self.0.builder = self.0.builder.before(before);
         self
+    }
+
+    /// On a machine that can be told to fail.
+    pub fn on_machine(mut self) -> (Machine, Self) {
+        let machine;
+        (machine, self.0.builder) = Machine::under(self.0.builder);
+        (machine, self)
     }
 
     /// Leaves a variable out.

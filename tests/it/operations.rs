@@ -4,10 +4,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use testkit::cutter::Cutter;
 use testkit::device::Device;
@@ -94,21 +92,15 @@ async fn is_well_again(world: &World, pending: &Device) {
     world.link(pending).await;
 }
 
-/// No file of the process may become longer than `bytes`, as on a disk that is full.
-fn limit_files(server: &Server, bytes: Option<u64>) {
-    let pid = Pid::from_raw(server.pid().try_into().unwrap());
-    prlimit(pid, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_not_ready() {
     // Without the trap the kernel would end the process, which no full disk does.
     let world = Plan::new(Store::Sqlite).await.before("trap '' XFSZ").start().await;
     let pending = world.device().await;
     says(&world, 200, "ok").await;
-    limit_files(&world.server, Some(4_096));
+    world.server.limit_files(Some(4_096)).unwrap();
     is_degraded(&world, &pending).await;
-    limit_files(&world.server, None);
+    world.server.limit_files(None).unwrap();
     is_well_again(&world, &pending).await;
 }
 
@@ -248,33 +240,13 @@ async fn databases_without_their_key_are_left_alone() {
     builder.start().await.unwrap().end(PATIENCE).await.unwrap();
 }
 
-/// A library that has the next call to sync fail once `FAIL_SYNC` exists.
-const FAIL_SYNC: &str = r#"
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-static int sync_with(long call, int fd) {
-    if (access(getenv("FAIL_SYNC"), F_OK) == 0) { errno = EIO; return -1; }
-    return syscall(call, fd);
-}
-int fsync(int fd) { return sync_with(SYS_fsync, fd); }
-int fdatasync(int fd) { return sync_with(SYS_fdatasync, fd); }
-"#;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[cfg(target_os = "linux")]
 async fn a_disk_that_loses_what_it_was_handed_ends_the_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(file("sync.c"), FAIL_SYNC).unwrap();
-    let built =
-        Command::new("cc").args(["-shared", "-fPIC", "-o", &file("sync.so"), &file("sync.c")]).status();
-    assert!(built.unwrap().success());
-    let plan = Plan::new(Store::Sqlite).await.env("LD_PRELOAD", &file("sync.so"));
-    let mut world = plan.env("FAIL_SYNC", &file("fail")).start().await;
+    let (machine, plan) = Plan::new(Store::Sqlite).await.on_machine();
+    let mut world = plan.start().await;
     let pending = world.device().await;
-    std::fs::write(file("fail"), "").unwrap();
+    machine.sync(-1).unwrap();
     // It is answered by nobody, rather than by a promise that the disk did not make.
     assert!(world.client(CLIENT).request_code(&[]).await.is_err());
     let status = world.server.wait(PATIENCE).await.unwrap();
@@ -284,7 +256,7 @@ async fn a_disk_that_loses_what_it_was_handed_ends_the_process() {
         logs.contains("the disk may have lost what was written") && logs.contains("sessions.sqlite"),
         "{logs}"
     );
-    std::fs::remove_file(file("fail")).unwrap();
+    machine.sync(0).unwrap();
     world.restart().await;
     world.link(&pending).await;
 }

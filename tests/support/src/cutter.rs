@@ -1,7 +1,8 @@
 //! A TCP relay that fails on demand, to stand between the proxy and its database or Enedis.
 //!
 //! It owns its port for as long as it lives, even while it is cut: a connection made then is accepted by the
-//! system and closed at once, before any byte. It promises that no byte passes after [`Cutter::cut`] has taken effect.
+//! system and closed at once, before any byte. It promises that no byte passes after [`Cutter::cut`] or
+//! [`Cutter::hold`] has taken effect.
 //! Half-closed connections are relayed as such.
 
 use std::io;
@@ -24,6 +25,7 @@ pub struct Cutter {
 #[derive(Clone, Copy, Debug)]
 struct Line {
     open: bool,
+    held: bool,
     cuts: u64,
 }
 
@@ -32,7 +34,7 @@ impl Cutter {
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let (line, watcher) = watch::channel(Line { open: true, cuts: 0 });
+        let (line, watcher) = watch::channel(Line { open: true, held: false, cuts: 0 });
         let server = tokio::spawn(serve(listener, upstream, watcher));
         Ok(Self { address, line, server })
     }
@@ -44,7 +46,7 @@ impl Cutter {
 
     /// Drops every connection and closes new ones at once, until [`Cutter::restore`].
     pub fn cut(&self) {
-        self.line.send_modify(|line| *line = Line { open: false, cuts: line.cuts + 1 });
+        self.line.send_modify(|line| *line = Line { open: false, cuts: line.cuts + 1, ..*line });
     }
 
     /// Drops every connection; new ones are served.
@@ -52,9 +54,14 @@ impl Cutter {
         self.line.send_modify(|line| line.cuts += 1);
     }
 
+    /// Keeps every byte back, on connections that stay open and on new ones, until [`Cutter::restore`].
+    pub fn hold(&self) {
+        self.line.send_modify(|line| line.held = true);
+    }
+
     /// Serves again.
     pub fn restore(&self) {
-        self.line.send_modify(|line| line.open = true);
+        self.line.send_modify(|line| *line = Line { open: true, held: false, ..*line });
     }
 }
 
@@ -87,9 +94,16 @@ async fn relay(mut client: TcpStream, upstream: SocketAddr, mut line: watch::Rec
         server.set_nodelay(true)?;
         tokio::io::copy_bidirectional(&mut client, &mut server).await
     };
-    tokio::select! {
-        biased;
-        _ = line.wait_for(|line| line.cuts > cuts) => {}
-        _ = forward => {}
+    let mut forward = std::pin::pin!(forward);
+    loop {
+        let Line { held, cuts: now, .. } = *line.borrow_and_update();
+        if now > cuts {
+            return;
+        }
+        tokio::select! {
+            biased;
+            changed = line.changed() => if changed.is_err() { return },
+            _ = &mut forward, if !held => return,
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! - [`device`] a box that follows RFC 8628; [`plugin`] one that behaves as those in the field do;
 //! - [`person`] a browser without JavaScript, which types codes and clicks buttons; [`html`] is what it reads with;
 //! - [`server`] the real binary as a child process, its log captured;
-//! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand;
+//! - [`mongod`] a database of one's own; [`cutter`] a TCP relay that fails on demand; [`preload`] a machine that does;
 //! - [`world`] what a server stands between: Enedis and a store;
 //! - [`http`] what the clients send with and the answers they read; [`tls`] certificates that they trust; [`net`],
 //!   [`process`] small helpers;
@@ -34,6 +34,7 @@ pub mod mongod;
 pub mod net;
 pub mod person;
 pub mod plugin;
+pub mod preload;
 pub mod process;
 pub mod report;
 pub mod server;

@@ -1,5 +1,5 @@
 //! A MongoDB server of one's own: found, started on a free loopback port with a directory of its own, and killed
-//! when dropped.
+//! when dropped; or three that are a replica set.
 //!
 //! It owns the process and its files. It promises a server that answers commands (and, as a replica set, one that
 //! takes writes) before it is handed out. It refuses to pass silently over a missing server: [`Mongod::start`]
@@ -9,12 +9,13 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use tempfile::TempDir;
 
+use crate::cutter::Cutter;
 use crate::net;
 use crate::process::{Process, Signal};
 
@@ -26,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 const ATTEMPTS: usize = 2;
 /// Time a command may take that writes nothing.
 const COMMAND_WITHIN: Duration = Duration::from_secs(2);
+/// Time a member may take to say whether it is the primary.
+const LOOK_WITHIN: Duration = Duration::from_millis(200);
 /// The operation of MongoDB's wire protocol that carries commands, and the length of what is before its document.
 const OP_MSG: i32 = 2013;
 const HEAD: usize = 21;
@@ -38,7 +41,7 @@ pub struct Mongod {
     port: u16,
     kind: Kind,
     /// Removed after the process is gone: fields are dropped in this order.
-    _files: TempDir,
+    files: TempDir,
 }
 
 /// How a server runs.
@@ -105,6 +108,24 @@ impl Mongod {
         self.process.kill().map(drop)
     }
 
+    /// Starts it again after [`Mongod::kill`], or another end, on the same port and files. Blocks the thread.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.kill()?;
+        self.process =
+            launch(&find().ok_or(io::ErrorKind::NotFound)?, self.kind, self.port, self.files.path())?;
+        self.wait_for(Instant::now() + START_WITHIN, |_| true)
+    }
+
+    /// See [`Process::limit_files`]; a server that is refused a write ends.
+    pub fn limit_files(&self, bytes: Option<u64>) -> io::Result<()> {
+        self.process.limit_files(bytes)
+    }
+
+    /// Deletes database `database`.
+    pub fn drop_database(&self, database: &str) -> io::Result<()> {
+        self.run_in(database, doc! { "dropDatabase": 1 }, START_WITHIN).map(drop)
+    }
+
     /// Freezes the process: connections stay open and nothing answers.
     pub fn pause(&self) -> io::Result<()> {
         self.process.send(Signal::STOP)
@@ -116,31 +137,29 @@ impl Mongod {
     }
 
     fn try_start(binary: &Path, kind: Kind) -> io::Result<Self> {
-        let files = tempfile::tempdir()?;
-        let port = net::free_port()?;
-        let data = files.path().join("db");
-        std::fs::create_dir(&data)?;
-        let mut command = Command::new(binary);
-        command
-            .args(["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"])
-            .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
-            .args(["--port", &port.to_string()])
-            .arg("--dbpath")
-            .arg(&data);
+        let mongod = Self::alone(binary, kind)?;
         if kind == Kind::ReplicaSet {
-            command.args(["--replSet", REPLICA_SET, "--oplogSize", "64"]);
-        }
-        let process = Process::spawn(command.stdin(Stdio::null()), files.path())?;
-        let mongod = Self { process, port, kind, _files: files };
-        let deadline = Instant::now() + START_WITHIN;
-        mongod.wait_for(deadline, |_| true)?;
-        if kind == Kind::ReplicaSet {
-            let member = doc! { "_id": 0, "host": mongod.addr().to_string() };
-            let set = doc! { "_id": REPLICA_SET, "members": [member] };
-            mongod.run(doc! { "replSetInitiate": set }, START_WITHIN)?;
-            mongod.wait_for(deadline, |hello| hello.get_bool("isWritablePrimary").unwrap_or(false))?;
+            mongod.found(&[mongod.addr()])?;
+            mongod.wait_for(Instant::now() + START_WITHIN, is_primary)?;
         }
         Ok(mongod)
+    }
+
+    /// Starts a server that belongs to no replica set yet.
+    fn alone(binary: &Path, kind: Kind) -> io::Result<Self> {
+        let files = tempfile::tempdir()?;
+        let port = net::free_port()?;
+        let process = launch(binary, kind, port, files.path())?;
+        let mongod = Self { process, port, kind, files };
+        mongod.wait_for(Instant::now() + START_WITHIN, |_| true)?;
+        Ok(mongod)
+    }
+
+    /// Founds the replica set of the members that are reached at `members`.
+    fn found(&self, members: &[SocketAddr]) -> io::Result<()> {
+        let members = (0_i32..).zip(members).map(|(id, at)| doc! { "_id": id, "host": at.to_string() });
+        let set = doc! { "_id": REPLICA_SET, "members": members.collect::<Vec<_>>() };
+        self.run(doc! { "replSetInitiate": set }, START_WITHIN).map(drop)
     }
 
     fn wait_for(&self, deadline: Instant, wanted: impl Fn(&Document) -> bool) -> io::Result<()> {
@@ -166,9 +185,13 @@ impl Mongod {
     }
 
     /// Sends `command` over a connection of its own, and returns the answer if that says `ok`. The kit needs no driver
-    /// for the two commands that a start takes.
-    fn run(&self, mut command: Document, within: Duration) -> io::Result<Document> {
-        command.insert("$db", "admin");
+    /// for the few commands that it sends.
+    fn run(&self, command: Document, within: Duration) -> io::Result<Document> {
+        self.run_in("admin", command, within)
+    }
+
+    fn run_in(&self, database: &str, mut command: Document, within: Duration) -> io::Result<Document> {
+        command.insert("$db", database);
         let command = command.to_vec().map_err(io::Error::other)?;
         let mut stream = TcpStream::connect_timeout(&self.addr(), within)?;
         stream.set_read_timeout(Some(within))?;
@@ -188,6 +211,96 @@ impl Mongod {
             Err(io::Error::other(format!("MongoDB refused: {answer}")))
         }
     }
+}
+
+/// Three servers that are one replica set, each of which is reached, by clients and by the others, through a
+/// [`Cutter`] of its own.
+#[derive(Debug)]
+pub struct ReplicaSet {
+    members: Vec<Member>,
+}
+
+/// A member of a [`ReplicaSet`].
+#[derive(Debug)]
+pub struct Member {
+    mongod: Mutex<Mongod>,
+    /// The line to it.
+    pub line: Cutter,
+}
+
+impl ReplicaSet {
+    /// Starts the three and waits for a primary. Blocks the thread for some seconds.
+    ///
+    /// # Panics
+    /// As [`Mongod::start`].
+    pub async fn start() -> Self {
+        let binary = find().expect("a mongod, which tests/run fetches");
+        let mut members = Vec::new();
+        for _ in 0..3 {
+            let mongod = Mongod::alone(&binary, Kind::ReplicaSet).expect("a mongod that starts");
+            let line = Cutter::start(mongod.addr()).await.expect("a loopback port");
+            members.push(Member { mongod: Mutex::new(mongod), line });
+        }
+        let addresses: Vec<_> = members.iter().map(|member| member.line.addr()).collect();
+        // The members find themselves and each other through the relays, which need this runtime's other threads.
+        tokio::task::block_in_place(|| members[0].mongod().found(&addresses)).expect("a replica set");
+        let set = Self { members };
+        while set.primary().is_none() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        set
+    }
+
+    /// The members.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Connection string of database `database`.
+    pub fn uri(&self, database: &str) -> String {
+        let hosts: Vec<_> = self.members.iter().map(|member| member.line.addr().to_string()).collect();
+        format!("mongodb://{}/{database}?replicaSet={REPLICA_SET}", hosts.join(","))
+    }
+
+    /// Which member takes writes, by its own account; of several, the one elected last. Blocks the thread.
+    pub fn primary(&self) -> Option<usize> {
+        let hello = |member: &Member| {
+            // One that is being started again is no primary.
+            let mongod = member.mongod.try_lock().ok()?;
+            let hello = mongod.run(doc! { "hello": 1 }, LOOK_WITHIN);
+            hello.ok().filter(is_primary)?.get_object_id("electionId").ok()
+        };
+        let asked =
+            self.members.iter().enumerate().filter_map(|(number, member)| Some((hello(member)?, number)));
+        asked.max().map(|(_, number)| number)
+    }
+}
+
+impl Member {
+    /// The server.
+    pub fn mongod(&self) -> MutexGuard<'_, Mongod> {
+        self.mongod.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_primary(hello: &Document) -> bool {
+    hello.get_bool("isWritablePrimary").unwrap_or(false)
+}
+
+fn launch(binary: &Path, kind: Kind, port: u16, files: &Path) -> io::Result<Process> {
+    let data = files.join("db");
+    std::fs::create_dir_all(&data)?;
+    let mut command = Command::new(binary);
+    command
+        .args(["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"])
+        .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
+        .args(["--port", &port.to_string()])
+        .arg("--dbpath")
+        .arg(&data);
+    if kind == Kind::ReplicaSet {
+        command.args(["--replSet", REPLICA_SET, "--oplogSize", "64"]);
+    }
+    Process::spawn(command.stdin(Stdio::null()), files)
 }
 
 /// Looks for a `mongod`: what `MONGOD` names, else one in `PATH`, else `.tools/mongod` at the root of the workspace.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, kill_process, prlimit};
 use tempfile::NamedTempFile;
 
 /// A child process.
@@ -50,12 +50,22 @@ impl Process {
 
     /// Sends it `signal`. An error if it has ended: its id may be another's by now.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
+        self.while_it_lives(|pid| Ok(kill_process(pid, signal)?))
+    }
+
+    /// No file of it may become longer than `bytes`; `None`: as long as it likes. An error if it has ended.
+    pub fn limit_files(&self, bytes: Option<u64>) -> io::Result<()> {
+        let limit = Rlimit { current: bytes, maximum: None };
+        self.while_it_lives(|pid| Ok(prlimit(Some(pid), Resource::Fsize, limit).map(drop)?))
+    }
+
+    fn while_it_lives(&self, act: impl FnOnce(Pid) -> io::Result<()>) -> io::Result<()> {
         let mut child = self.child();
         if let Some(status) = child.try_wait()? {
             return Err(io::Error::other(format!("the process has ended, {status}")));
         }
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        Ok(kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?)
+        act(pid.ok_or(io::ErrorKind::InvalidInput)?)
     }
 
     /// Kills it, as a power cut would end it, and waits for its end.

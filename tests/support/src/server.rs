@@ -145,6 +145,11 @@ impl Builder {
         &self.cwd
     }
 
+    /// The port it listens on.
+    pub fn listen_port(&self) -> u16 {
+        self.port
+    }
+
     /// The `BASE_URL` it is given, without a slash at the end.
     pub fn base_url(&self) -> String {
         let url = self.env.iter().rev().find(|(name, _)| name == "BASE_URL").map(|(_, value)| value.as_str());
@@ -282,6 +287,22 @@ impl Server {
     /// Kills it, SIGKILL, and waits for its end.
     pub fn kill9(&self) -> io::Result<ExitStatus> {
         self.process.kill()
+    }
+
+    /// Freezes it, SIGSTOP: connections stay open and nothing answers.
+    pub fn pause(&self) -> io::Result<()> {
+        self.process.send(Signal::STOP)
+    }
+
+    /// Ends [`Server::pause`].
+    pub fn resume(&self) -> io::Result<()> {
+        self.process.send(Signal::CONT)
+    }
+
+    /// No file of it may become longer than `bytes`, as on a disk that is full; `None`: as long as it likes. Start it
+    /// with `trap '' XFSZ` before, as the kernel would end it otherwise.
+    pub fn limit_files(&self, bytes: Option<u64>) -> io::Result<()> {
+        self.process.limit_files(bytes)
     }
 
     /// Waits for its end, at most for `within`. `ExitStatus::code` is `None` after a signal.
