@@ -124,6 +124,10 @@ fn parse(app: &App, request: &HttpRequest) -> Result<Asked, ApiError> {
     let refused = |error: RequestError| match error {
         RequestError::UnknownPath => ApiError::NotFound,
         RequestError::Personal => ApiError::Personal,
+        // The wall clock has jumped back under this process: it may be ours that is wrong.
+        RequestError::Future if today(app.clock().now()) > today(app.clock().wall()) => {
+            ApiError::unavailable()
+        }
         error => ApiError::InvalidRequest(error.to_string()),
     };
     if path == CONTRACTS {

@@ -1,13 +1,18 @@
 //! A machine whose wall clock jumps: nothing waits for hours, nothing that lives is called ended, nothing is deleted.
 
 use testkit::device::Tokens;
-use testkit::enedis::{Endpoint, Fault, Options};
+use testkit::enedis::{Endpoint, Fault, Options, Resource};
 use testkit::person::Choice;
 
 use crate::fixture::{CLIENT, PATIENCE, Plan, Store, World, eventually};
 use crate::journey::on_both_stores;
+use crate::metering;
 
-on_both_stores!(a_start_years_ahead_ends_nothing, a_jump_while_serving_stops_nothing);
+on_both_stores!(
+    a_start_years_ahead_ends_nothing,
+    a_jump_while_serving_stops_nothing,
+    a_calendar_of_the_past_refuses_no_day,
+);
 
 const FOUR_YEARS: &str = "126230400";
 
@@ -69,4 +74,16 @@ async fn a_jump_while_serving_stops_nothing(store: Store) {
     assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"), "two hours later");
     assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
     assert_eq!(world.final_answer(&device).await.status, 200);
+}
+
+async fn a_calendar_of_the_past_refuses_no_day(store: Store) {
+    let (machine, plan) = Plan::metering(store, Options::default(), 1).await.on_machine();
+    let world = plan.start().await;
+    let linked = metering::link(&world).await;
+    let day = metering::yesterday(&world.enedis);
+    machine.step(-126_230_400).unwrap();
+    let answer = linked.read(&world, Resource::DailyConsumption, day, 1).await;
+    assert_eq!(answer.outcome(), (503, Some("temporarily_unavailable")), "{}", answer.body);
+    machine.step(0).unwrap();
+    assert_eq!(linked.read(&world, Resource::DailyConsumption, day, 1).await.status, 200);
 }

@@ -26,7 +26,7 @@ use crate::fixture::{Plan, Store, World};
 const METER: &str = "22516914714270";
 
 /// A box that has its tokens.
-struct Linked {
+pub(crate) struct Linked {
     device: Device,
     tokens: Tokens,
     meters: String,
@@ -38,7 +38,7 @@ async fn world(store: Store, version: u8) -> World {
 }
 
 /// Links a box: codes, consent, tokens.
-async fn link(world: &World) -> Linked {
+pub(crate) async fn link(world: &World) -> Linked {
     let device = world.device().await;
     let page = world.consent(&device, Choice::Allow).await;
     assert_eq!(page.status, 200, "{}", page.html);
@@ -75,7 +75,7 @@ impl Linked {
     }
 
     /// Asks for days as the plugin does: from `start`, `days` of them.
-    async fn read(&self, world: &World, resource: Resource, start: Day, days: i64) -> Answer {
+    pub(crate) async fn read(&self, world: &World, resource: Resource, start: Day, days: i64) -> Answer {
         let meter = self.meters.split(',').next().unwrap();
         self.get(world, &question(resource, meter, start, days)).await
     }
@@ -96,6 +96,6 @@ async fn get(world: &World, path_and_query: &str, token: Option<&str>) -> Answer
 }
 
 /// The day before today, as Enedis sees it.
-fn yesterday(enedis: &Simulator) -> Day {
+pub(crate) fn yesterday(enedis: &Simulator) -> Day {
     enedis.today().plus(-1)
 }
