@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the clocks are compared.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// What was seen is noted for the next process once in so many looks.
+/// What was seen is noted for the next process once in so many looks, and after a jump.
 const TELL_EVERY: u32 = 6;
 /// The wall clock and the store's may be so far apart before somebody is told, in milliseconds.
 const SKEW_MAX_MS: u64 = 5_000;
@@ -42,7 +42,8 @@ pub async fn watch(clock: Arc<MachineClock>, ledger: Arc<dyn Ledger>) {
     for look in 1_u32.. {
         tick.tick().await;
         // Whether the store answers is told by those who need it.
-        if let Some(by_ms) = clock.look(ledger.time().await.unwrap_or_default()) {
+        let jumped = clock.look(ledger.time().await.unwrap_or_default());
+        if let Some(by_ms) = jumped {
             tracing::warn!(by_ms, "{JUMPED}");
         }
         let ClockSnapshot { skew_ms, .. } = clock.snapshot();
@@ -51,7 +52,7 @@ pub async fn watch(clock: Arc<MachineClock>, ledger: Arc<dyn Ledger>) {
         if is_off && !was_off {
             tracing::warn!(ahead_ms = skew_ms, "the machine's clock is not MongoDB's; set both by NTP");
         }
-        if look.is_multiple_of(TELL_EVERY)
+        if (look.is_multiple_of(TELL_EVERY) || jumped.is_some())
             && let Err(error) = write_seen(ledger.as_ref(), clock.last_seen()).await
         {
             tracing::warn!(%error, "the time could not be noted in the store");

@@ -55,7 +55,7 @@ async fn a_start_years_ahead_ends_nothing(store: Store) {
 async fn a_jump_while_serving_stops_nothing(store: Store) {
     let plan = Plan::new(store).await.env("ENEDIS_TIMEOUT_SECS", "2");
     let (machine, plan) = plan.on_machine();
-    let world = plan.start().await;
+    let mut world = plan.start().await;
     let device = world.device().await;
     // The circuit breaker opens, for some seconds.
     world.enedis.script(Endpoint::Token, vec![Fault::server_error(); 5]);
@@ -72,8 +72,13 @@ async fn a_jump_while_serving_stops_nothing(store: Store) {
     machine.step(7_200).unwrap();
     eventually("and the other", || async { jumps(&world).await.filter(|jumps| *jumps >= 2.0) }).await;
     assert_eq!(device.poll_once().await.unwrap().error(), Some("authorization_pending"), "two hours later");
+    let pending = world.device().await;
     assert_eq!(world.consent(&device, Choice::Allow).await.status, 200);
     assert_eq!(world.final_answer(&device).await.status, 200);
+    // The next process has not been away for these hours.
+    world.server.kill9().unwrap();
+    world.restart().await;
+    assert_eq!(pending.poll_once().await.unwrap().error(), Some("authorization_pending"));
 }
 
 async fn a_calendar_of_the_past_refuses_no_day(store: Store) {

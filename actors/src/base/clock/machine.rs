@@ -46,9 +46,12 @@ impl Seen {
     fn begin(seen: Option<Self>, wall: Timestamp, now: Timestamp) -> (Self, Start) {
         let fresh = Self { wall, now, since: wall };
         let Some(seen) = seen else { return (fresh, Start::default()) };
+        let (wall_ms, now_ms) = (wall.ahead_of(seen.wall), now.ahead_of(seen.now));
+        // The two differ if the wall clock jumped under the process before: it was away for the shorter time.
+        let away = [wall_ms, now_ms].into_iter().filter(|ms| (0..=AWAY_MS).contains(ms)).min().unwrap_or(0);
         let start = Start {
-            jumped_ms: jump(wall.ahead_of(seen.wall), AWAY_MS),
-            move_sessions_ms: jump(now.ahead_of(seen.now), AWAY_MS),
+            jumped_ms: jump(wall_ms, AWAY_MS),
+            move_sessions_ms: jump(now_ms.saturating_sub(away), 0),
         };
         let since = if start.jumped_ms.is_some() { wall } else { seen.since };
         (Self { since, ..fresh }, start)
@@ -226,10 +229,23 @@ mod tests {
         let years = Some(YEARS.cast_signed());
         assert_eq!(start, Start { jumped_ms: years, move_sessions_ms: years });
         assert!(!begun.is_reliable(begun.wall, begun.now));
-        // And back. Sessions were dated by a process that did not follow its wall clock two hours back.
-        let seen = Seen { wall: at(0), now: at(7_200_000), since: at(0) };
-        let (_, start) = Seen::begin(Some(seen), at(1_000), at(1_000));
-        assert_eq!(start, Start { jumped_ms: None, move_sessions_ms: Some(-7_199_000) });
+    }
+
+    #[test]
+    fn sessions_keep_their_life_over_a_restart_after_a_jump() {
+        let hours = 7_200_000;
+        for (seen_wall, seen_now, restarted, moved) in [
+            // Dated by a process that did not follow its wall clock two hours back, or two hours ahead.
+            (0, hours, 1_000, Some(-7_200_000)),
+            (hours, 0, hours + 1_000, Some(7_200_000)),
+            // The wall clock went away and came back, and only the former was seen.
+            (0, hours, hours + 1_000, None),
+            (hours, hours, 0, Some(-7_200_000)),
+        ] {
+            let seen = Seen { wall: at(seen_wall), now: at(seen_now), since: at(0) };
+            let (_, start) = Seen::begin(Some(seen), at(restarted), at(restarted));
+            assert_eq!(start.move_sessions_ms, moved, "{seen:?}");
+        }
     }
 
     #[test]
