@@ -12,6 +12,7 @@ on_both_stores!(
     a_start_years_ahead_ends_nothing,
     a_jump_while_serving_stops_nothing,
     a_calendar_of_the_past_refuses_no_day,
+    what_is_given_up_on_a_wrong_day_stays_so,
 );
 
 const FOUR_YEARS: &str = "126230400";
@@ -91,4 +92,15 @@ async fn a_calendar_of_the_past_refuses_no_day(store: Store) {
     assert_eq!(answer.outcome(), (503, Some("temporarily_unavailable")), "{}", answer.body);
     machine.step(0).unwrap();
     assert_eq!(linked.read(&world, Resource::DailyConsumption, day, 1).await.status, 200);
+}
+
+async fn what_is_given_up_on_a_wrong_day_stays_so(store: Store) {
+    let (machine, plan) = Plan::metering(store, Options::default(), 1).await.on_machine();
+    let world = plan.start().await;
+    let linked = metering::link(&world).await;
+    machine.step(126_230_400).unwrap();
+    let form = [("token", linked.tokens.refresh.as_str()), ("client_id", CLIENT)];
+    assert_eq!(linked.device.post_form("/device/revoke", &form).await.unwrap().status, 200);
+    machine.step(0).unwrap();
+    assert_eq!(linked.refresh().await.outcome(), (400, Some("invalid_grant")));
 }

@@ -27,8 +27,8 @@ const METER: &str = "22516914714270";
 
 /// A box that has its tokens.
 pub(crate) struct Linked {
-    device: Device,
-    tokens: Tokens,
+    pub(crate) device: Device,
+    pub(crate) tokens: Tokens,
     meters: String,
 }
 
@@ -56,7 +56,7 @@ async fn deliver(device: Device) -> Linked {
 
 impl Linked {
     /// Refreshes as the plugin does.
-    async fn refresh(&self) -> Answer {
+    pub(crate) async fn refresh(&self) -> Answer {
         self.refresh_as(&self.tokens.refresh, Some(&self.meters)).await
     }
 

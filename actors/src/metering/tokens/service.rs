@@ -162,8 +162,10 @@ impl TokenService {
         network: Network,
     ) -> Result<Revoked, StoreError> {
         let now = self.clock.wall();
-        let found = match self.store.find_refresh(self.keys.refresh(token), now).await? {
-            None => self.find_access(token, now).await?,
+        // What a clock calls ended goes as well: the clock may be wrong, and the box hears that it has gone.
+        let any_time = Timestamp::EPOCH;
+        let found = match self.store.find_refresh(self.keys.refresh(token), any_time).await? {
+            None => self.find_access(token, any_time).await?,
             found => found,
         };
         let found = match found {
