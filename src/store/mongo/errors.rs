@@ -11,6 +11,8 @@ use crate::store::OpenError;
 
 /// The server's code for a value that a unique index holds already.
 pub(super) const DUPLICATE_KEY: i32 = 11000;
+/// The server's code for a read that only a replica set can do.
+const NOT_A_REPLICA_SET: i32 = 123;
 /// Codes of replies that reject a command as such: no right (13), no login (18), no such command (59), more than the
 /// server takes (10334, 17280), no room (14031).
 const REJECTED: [i32; 6] = [13, 18, 59, 10334, 17280, 14031];
@@ -32,6 +34,14 @@ pub(super) fn failed_document(code: i32, name: Option<&str>) -> StoreError {
 /// Whether a write met a value that a unique index holds already.
 pub(super) fn is_duplicate(error: &Error) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
+}
+
+/// A server that stands alone has nobody to ask: what it did not find is not there.
+pub(super) fn alone<T>(error: Error) -> mongodb::error::Result<Option<T>> {
+    match &*error.kind {
+        ErrorKind::Command(command) if command.code == NOT_A_REPLICA_SET => Ok(None),
+        _ => Err(error),
+    }
 }
 
 /// A failure that wrote nothing.

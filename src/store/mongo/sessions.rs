@@ -19,13 +19,17 @@ use actors::device_flow::store::{Cursor, Page, Polled, SessionKey, SessionStore,
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, RawDocumentBuf, doc};
+use mongodb::options::ReadConcern;
 use mongodb::{Collection, Database};
 
 use super::changes::{self, Memory};
 use super::documents::{binary, live, next, record};
 use super::link::{Link, stopped};
 use super::shared_polls::SharedPolls;
-use super::{Instances, MongoAudit, MongoLedger, MongoMeters, MongoSettings, MongoTokens, commits, indexes};
+use super::{
+    DEADLINE, Instances, MongoAudit, MongoLedger, MongoMeters, MongoSettings, MongoTokens, commits, errors,
+    indexes,
+};
 use crate::store::{OpenError, undamaged};
 
 const COLLECTION: &str = "device_sessions";
@@ -127,7 +131,17 @@ impl SessionStore for MongoStore {
             SessionKey::State(state) => ("state", binary(state)),
         };
         let filter = doc! { name: key, "purge_at": live(now) };
-        let found = self.link.ask(async move { sessions.find_one(filter).await }).await?;
+        let find = async move {
+            let found = sessions.find_one(filter.clone()).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            // A primary that was just elected does not know yet what the majority has, and one that stood still not that
+            // there is another: "no such code" is final for a box.
+            let last_word = sessions.find_one(filter).read_concern(ReadConcern::linearizable());
+            last_word.max_time(DEADLINE).await.or_else(errors::alone)
+        };
+        let found = self.link.ask(find).await?;
         Ok(found.as_ref().map(session).transpose()?)
     }
 
