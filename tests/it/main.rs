@@ -8,6 +8,7 @@ mod browser;
 mod clock;
 mod contract;
 mod deploy;
+mod faults;
 mod fixture;
 mod fleet;
 mod foreign;

@@ -16,8 +16,8 @@
 //! - [`http`] what the clients send with and the answers they read; [`tls`] certificates that they trust; [`net`],
 //!   [`process`] small helpers;
 //! - [`demo`] all of it together, for `cargo demo`; [`fleet`] many boxes over days, for `cargo fleet`; [`load`] more
-//!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`report`] tells how
-//!   far a run is, and what came of it.
+//!   devices than a town has, for `cargo fleet polling` and its like, and for the benches; [`faults`] all that can go
+//!   wrong, for `cargo faults`; [`report`] tells how far a run is, and what came of it.
 
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ pub mod cutter;
 pub mod demo;
 pub mod device;
 pub mod enedis;
+pub mod faults;
 pub mod fleet;
 pub mod html;
 pub mod http;
