@@ -217,15 +217,10 @@ impl System {
             settings.workers,
             stored,
         );
-        let followed_load = background::follow_load(Arc::clone(&launcher), Arc::clone(&interval));
-        background.push(actix_rt::spawn(followed_load));
+        background.push(actix_rt::spawn(background::follow_load(launcher.clone(), interval.clone())));
         if let Some(store) = followed {
-            let (launcher, registry) = (Arc::clone(&launcher), registry.clone());
-            background.push(actix_rt::spawn(async move {
-                // Who is told must be there.
-                launcher.ready().await;
-                background::follow(store, registry, cursor).await;
-            }));
+            let following = background::follow(Arc::clone(&launcher), store, registry.clone(), cursor);
+            background.push(actix_rt::spawn(following));
         }
         Ok(Self {
             registry,

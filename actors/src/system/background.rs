@@ -20,8 +20,14 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Steps of one round of deletions, each of some hundred tokens.
 const PURGE_STEPS: usize = 100;
 
-/// Brings what other instances did to the shards: their decisions, and the polls they answered.
-pub(super) async fn follow(store: Arc<dyn SessionStore>, registry: CodeRegistryHandle, mut cursor: Cursor) {
+/// Brings what other instances did to the shards, once they are there: their decisions, and the polls they answered.
+pub(super) async fn follow(
+    launcher: Arc<ShardLauncher>,
+    store: Arc<dyn SessionStore>,
+    registry: CodeRegistryHandle,
+    mut cursor: Cursor,
+) {
+    launcher.ready().await;
     let mut tick = every(FOLLOW_EVERY);
     let mut failing = false;
     loop {

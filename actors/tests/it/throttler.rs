@@ -20,7 +20,7 @@ struct Throttler<'a> {
 
 impl<'a> Throttler<'a> {
     fn start(universe: &'a Universe, is_shared: bool) -> Self {
-        let addr = PollThrottler::new(Arc::clone(&universe.clock), universe.interval(), is_shared).start();
+        let addr = PollThrottler::new(Arc::clone(&universe.clock), Universe::interval(), is_shared).start();
         Self { universe, addr, admission: Admission::new(10, INTERVAL) }
     }
 

@@ -148,7 +148,7 @@ impl Universe {
     }
 
     /// The interval that devices are told, with little to do.
-    pub fn interval(&self) -> Arc<PollInterval> {
+    pub fn interval() -> Arc<PollInterval> {
         PollInterval::new(INTERVAL, &Lifetimes::default())
     }
 
@@ -168,7 +168,7 @@ impl Universe {
             sessions_max,
         };
         let is_shared = self.store.is_shared();
-        let throttler = PollThrottler::new(Arc::clone(&self.clock), self.interval(), is_shared).start();
+        let throttler = PollThrottler::new(Arc::clone(&self.clock), Self::interval(), is_shared).start();
         let shard = CodeRegistry::new(ports, throttler.clone(), [5; 32], Table::default()).start();
         let registry = CodeRegistryHandle::new(1);
         registry.attach(0, shard, throttler);
