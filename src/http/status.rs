@@ -1,5 +1,5 @@
-//! Whether this process takes work, and `GET /status` and `/status.json`: whether it is Enedis or us that does not answer, as seen from here. No call is made
-//! for it.
+//! Whether this process takes work, and `GET /status` and `/status.json`: whether it is Enedis or us that does not
+//! answer, as seen from here. No call is made for it.
 
 use std::time::Duration;
 
