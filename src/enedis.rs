@@ -9,6 +9,7 @@
 pub mod authorization;
 mod contracts;
 pub mod data;
+pub mod said;
 pub(crate) mod subscriptions;
 
 use std::time::Duration;

@@ -21,6 +21,7 @@ mod view;
 
 use std::time::Duration;
 
+use crate::enedis::said::Said;
 pub use lang::Lang;
 use text::Text;
 use view::{
@@ -38,6 +39,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The wait until the page of the service's state looks again.
 const STATUS_AGAIN: Duration = Duration::from_secs(60);
+
+/// The wait suggested where Enedis asks for patience and does not say how much.
+const MINUTES: Duration = Duration::from_secs(300);
 
 /// The wait suggested where nothing better is known and the matter takes a moment.
 const MOMENT: Duration = Duration::from_secs(5);
@@ -103,11 +107,15 @@ pub enum Trouble<'a> {
         /// How long to wait.
         wait: Duration,
     },
-    /// Enedis answered with an error, or with something of no use: 502.
-    EnedisRejected {
+    /// Enedis answered with an error, or with something of no use: 502, or 503 if it asks for patience.
+    EnedisError {
+        /// What it means.
+        said: Said,
         /// Enedis' `error` code; shown escaped and cut to 200 characters.
         error: Option<&'a str>,
     },
+    /// Enedis refuses a consent that was given just now: 502.
+    EnedisNotReady,
     /// Our store is down, or we are overloaded: 503.
     OurTrouble {
         /// How long to wait.
@@ -357,9 +365,16 @@ impl<'a> Pages<'a> {
             Trouble::EnedisBusy { wait } => {
                 (503, self.message(t.enedis_busy_title, Tone::Wait, &[t.enedis_busy]).wait(wait))
             }
-            Trouble::EnedisRejected { error } => {
-                let message = self.message(t.enedis_rejected_title, Tone::Stop, &[t.enedis_rejected]);
-                (502, message.detail(error))
+            Trouble::EnedisError { said: Said::OurSetup, error } => return self.our_setup(error),
+            Trouble::EnedisError { said: Said::Busy, error } => {
+                let told = [t.enedis_busy, t.retry_in_minutes];
+                let message = self.message(t.enedis_busy_title, Tone::Wait, &told);
+                (503, message.detail(error).retry_after(MINUTES))
+            }
+            Trouble::EnedisError { said, error } => (502, self.enedis_error(said).detail(error)),
+            Trouble::EnedisNotReady => {
+                let told = [t.not_ready, t.not_ready_advice];
+                return self.message(t.not_ready_title, Tone::Wait, &told).render(502);
             }
             Trouble::OurTrouble { wait } => {
                 (503, self.message(t.our_trouble_title, Tone::Wait, &[t.our_trouble]).wait(wait))
@@ -370,6 +385,30 @@ impl<'a> Pages<'a> {
             None => message.say(t.start_again),
         };
         message.render(status)
+    }
+
+    /// What Enedis' error means, where the person may go again.
+    #[rustfmt::skip]
+    fn enedis_error(self, said: Said) -> Message<'a> {
+        let t = self.text();
+        let (title, tone, told): (_, _, &[_]) = match said {
+            Said::Unfinished => (t.unfinished_title, Tone::Stop, &[t.unfinished, t.unfinished_advice]),
+            Said::Failed | Said::Busy => (t.enedis_failed_title, Tone::Wait, &[t.enedis_failed, t.retry_in_minutes]),
+            Said::Outdated => (t.outdated_title, Tone::Stop, &[t.outdated]),
+            Said::Denied | Said::OurSetup | Said::Other => (t.enedis_rejected_title, Tone::Stop, &[t.enedis_rejected]),
+        };
+        self.message(title, tone, told)
+    }
+
+    /// Enedis refuses this server: nothing that a household does helps, and its operator may not know.
+    fn our_setup(self, error: Option<&str>) -> Page {
+        let t = self.text();
+        let message = self.message(t.our_setup_title, Tone::Stop, &[t.our_setup]).detail(error);
+        let message = match &self.site.contact {
+            Some(contact) => message.say(t.our_setup_contact).action(contact.to_string(), t.contact_operator),
+            None => message.say(t.our_setup_no_contact),
+        };
+        message.render(502)
     }
 
     /// The page for a request that cannot be served.

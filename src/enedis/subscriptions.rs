@@ -12,6 +12,9 @@ use super::Response;
 /// Its path, below the data endpoint. Enedis wants the slash at its end.
 pub const PATH: &str = "subscribed_services/v1/";
 
+/// The gateway's code where this application is not subscribed to the API, which its operator can change.
+const NOT_SUBSCRIBED: u64 = 900_908;
+
 /// The question for the meters of `authorisation`.
 pub fn question(authorisation: i64) -> Value {
     json!({
@@ -50,27 +53,39 @@ pub fn read(answer: &Response, authorisation: i64) -> Result<Subscription, NoMet
     let read = match answer.status {
         200..300 => listing(&answer.body, authorisation),
         401 => Err(NoMeters::TokenRejected),
-        // The gateway's own codes have six digits: the API is not subscribed, which the operator can change.
-        403 if gateway_code(&answer.body) => Err(NoMeters::Trouble),
-        400 | 403 => Err(NoMeters::Refused),
+        403 => match gateway_code(&answer.body) {
+            Some(NOT_SUBSCRIBED) => Err(NoMeters::NotSubscribed),
+            None => Err(NoMeters::Refused),
+            Some(_) => Err(NoMeters::Trouble),
+        },
+        400 => Err(NoMeters::Refused),
         404 if serde_json::from_slice::<Value>(&answer.body).is_ok() => Err(NoMeters::NotYet),
         _ => Err(NoMeters::Trouble),
     };
-    if let Err(NoMeters::Trouble) = read {
-        tracing::warn!(status = answer.status, "Enedis does not tell the meter of a consent");
+    match read {
+        Err(NoMeters::Trouble) => {
+            tracing::warn!(status = answer.status, "Enedis does not tell the meter of a consent");
+        }
+        Err(NoMeters::NotSubscribed) => {
+            tracing::error!(
+                "Enedis does not let this application ask for the meter of a consent; subscribe it to Services-souscrits"
+            );
+        }
+        _ => {}
     }
     read
 }
 
-fn gateway_code(body: &[u8]) -> bool {
+/// The code of the gateway, of six digits, which says nothing of the consent; 0 for a page of a proxy in between, or nothing.
+fn gateway_code(body: &[u8]) -> Option<u64> {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let fault = body.get("fault").unwrap_or(&body);
-    match fault.get("code") {
-        Some(Value::String(code)) => code.len() == 6 && code.starts_with("90"),
-        Some(Value::Number(code)) => code.as_u64().is_some_and(|code| (900_000..910_000).contains(&code)),
-        // A page of a proxy in between, or nothing.
-        _ => true,
-    }
+    let code = match fault.get("code") {
+        Some(Value::String(code)) => code.parse().ok(),
+        Some(Value::Number(code)) => code.as_u64(),
+        _ => return Some(0),
+    };
+    code.filter(|code| (900_000..910_000).contains(code))
 }
 
 fn listing(body: &[u8], authorisation: i64) -> Result<Subscription, NoMeters> {
@@ -151,7 +166,9 @@ mod tests {
             (403, r#"{"code":"403","message":"pas celle de l'application"}"#, NoMeters::Refused),
             (400, r#"{"code":"400","message":"x"}"#, NoMeters::Refused),
             (401, r#"{"code":"900901"}"#, NoMeters::TokenRejected),
-            (403, r#"{"code":"900908","message":"Resource forbidden "}"#, NoMeters::Trouble),
+            (403, r#"{"code":"900908","message":"Resource forbidden "}"#, NoMeters::NotSubscribed),
+            (403, r#"{"fault":{"code":900908}}"#, NoMeters::NotSubscribed),
+            (403, r#"{"code":"900909"}"#, NoMeters::Trouble),
             (200, "<html>", NoMeters::Trouble),
             (403, "<html>", NoMeters::Trouble),
             (404, "<html>", NoMeters::Trouble),

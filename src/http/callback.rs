@@ -19,12 +19,16 @@ use super::limits::Presented;
 use super::query::Query;
 use super::state::App;
 use crate::config::{EnedisConfig, Flow};
+use crate::enedis::said::{self, Said};
 use crate::pages::{Page, Problem, Trouble};
 
 /// Longest authorization code that is presented. Enedis' have about 40 characters.
 const CODE_MAX: usize = 4_096;
 /// Longest usage point id; Enedis' have 14 digits.
 const METER_MAX: usize = 32;
+
+/// An error of Enedis': what it means, and its name; empty if it is none that is known.
+type Told = (Said, &'static str);
 
 /// The `state` and the browser that it is bound to, by their hashes.
 type SetOut = (StateHash, BrowserHash);
@@ -37,8 +41,13 @@ pub async fn redirect(app: Data<App>, request: HttpRequest) -> HttpResponse {
 
 /// Enedis comes back with its parameters in the path.
 pub async fn malformed(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    tracing::warn!("Enedis returned with a malformed address");
-    browser::respond(&app, app.pages(&request).problem(Problem::MalformedReturn))
+    let error = said::misplaced(request.uri().path());
+    tracing::warn!(error, "Enedis returned with a malformed address");
+    let page = match error {
+        Some(error) => stateless(&app, &request, said::said(error, "")),
+        None => app.pages(&request).problem(Problem::MalformedReturn),
+    };
+    browser::respond(&app, page)
 }
 
 async fn answer(app: &App, request: &HttpRequest) -> Page {
@@ -46,8 +55,10 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
     if query.repeats(&["state", "code", "usage_point_id", "autorisation_id", "error"]) {
         return pages.problem(Problem::MalformedReturn);
     }
-    if let Some(error) = query.get("error") {
-        return refused(app, request, error, query.get("state")).await;
+    let misplaced = || query.get("code").and_then(said::misplaced);
+    if let Some(error) = query.get("error").or_else(misplaced) {
+        let told = said::said(error, query.get("error_description").unwrap_or_default());
+        return refused(app, request, told, query.get("state")).await;
     }
     let returned = match returned(&app.settings.enedis, &query) {
         Ok(returned) => returned,
@@ -151,8 +162,12 @@ fn is_suspicious(outcome: &ConsentOutcome) -> bool {
 
 /// Enedis returned an error instead of a code (RFC 6749 section 4.1.2.1). Only `access_denied` is the person's own
 /// decision; anything else may be tried again while the code lives.
-async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&str>) -> Page {
+async fn refused(app: &App, request: &HttpRequest, told: Told, state: Option<&str>) -> Page {
     let pages = app.pages(request);
+    // Enedis' own failures come without one.
+    if state.is_none() && !matches!(told.0, Said::Denied | Said::Other) {
+        return stateless(app, request, told);
+    }
     let (state, browser) = match sent_by(app, request, state) {
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
@@ -160,7 +175,7 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
     let set_out = (app.keys().state(&state), app.keys().browser(&browser));
     let (state, browser) = set_out;
     let unavailable = ConsentOutcome::NotIssued(NotIssued::Unavailable);
-    let outcome = if error == "access_denied" {
+    let outcome = if told.0 == Said::Denied {
         match app.deny(request, Refusal::AtEnedis { state, browser }).await {
             Ok(DenyAnswer::Denied(_)) => ConsentOutcome::Denied,
             Ok(DenyAnswer::No(error)) => error.into(),
@@ -168,16 +183,36 @@ async fn refused(app: &App, request: &HttpRequest, error: &str, state: Option<&s
         }
     } else {
         match app.system().registry.check(state, browser).await {
-            Ok(CheckAnswer::Awaited) => ConsentOutcome::Rejected { error: known_error(error).to_owned() },
+            Ok(CheckAnswer::Awaited) => ConsentOutcome::Rejected { error: told.1.to_owned() },
             Ok(CheckAnswer::Approved { .. }) => ConsentOutcome::Approved,
             Ok(CheckAnswer::No(error)) => error.into(),
             Ok(CheckAnswer::Unavailable) | Err(_) => unavailable,
         }
     };
-    if let ConsentOutcome::Rejected { error } = &outcome {
-        tracing::warn!(error, "Enedis returned an error to the browser");
+    if let ConsentOutcome::Rejected { .. } = &outcome {
+        note(told);
     }
     ended(app, request, &outcome, set_out).await
+}
+
+/// An error that came without a `state`: whose request it ended is not known, but what it means is.
+fn stateless(app: &App, request: &HttpRequest, told: Told) -> Page {
+    tracing::warn!(error = told.1, "Enedis returned an error without a state");
+    let code = browser::entered_code(app, request);
+    let trouble = Trouble::EnedisError { said: told.0, error: Some(told.1) };
+    app.pages(request).trouble(trouble, code.as_deref())
+}
+
+/// An error of Enedis' in the log; one that only the operator can mend, as such.
+fn note((said, error): Told) {
+    if said == Said::OurSetup {
+        tracing::error!(
+            error,
+            "Enedis refuses this server's authorization request; check CLIENT_ID, DURATION and the redirect address at Enedis"
+        );
+    } else {
+        tracing::warn!(error, "Enedis returned an error to the browser");
+    }
 }
 
 /// Counts an outcome, and gives the page for it.
@@ -207,30 +242,18 @@ async fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, set_o
             trouble(Trouble::EnedisDown { wait: *retry_after })
         }
         ConsentOutcome::Lost => trouble(Trouble::EnedisSilent),
-        ConsentOutcome::Rejected { error } => trouble(Trouble::EnedisRejected { error: Some(error) }),
-        ConsentOutcome::Presented
-        | ConsentOutcome::Garbled
-        | ConsentOutcome::NotIssued(NotIssued::Foreign) => trouble(Trouble::EnedisRejected { error: None }),
+        ConsentOutcome::NotIssued(NotIssued::NotAccepted) => {
+            trouble(Trouble::EnedisError { said: Said::OurSetup, error: None })
+        }
+        ConsentOutcome::NotIssued(NotIssued::Foreign) => trouble(Trouble::EnedisNotReady),
+        ConsentOutcome::Rejected { error } => {
+            trouble(Trouble::EnedisError { said: said::said(error, "").0, error: Some(error) })
+        }
+        ConsentOutcome::Presented | ConsentOutcome::Garbled => {
+            trouble(Trouble::EnedisError { said: Said::Other, error: None })
+        }
         ConsentOutcome::NotIssued(NotIssued::Unavailable) => trouble(OUR_TROUBLE),
     }
-}
-
-/// The name of an error that Enedis is known to return; any other text is a stranger's and is not repeated.
-fn known_error(error: &str) -> &str {
-    const KNOWN: [&str; 9] = [
-        // RFC 6749 section 4.1.2.1.
-        "invalid_request",
-        "unauthorized_client",
-        "unsupported_response_type",
-        "invalid_scope",
-        "server_error",
-        "temporarily_unavailable",
-        // Enedis' own.
-        "demande_non_aboutie",
-        "missing_parameter",
-        "503",
-    ];
-    KNOWN.into_iter().find(|known| *known == error).unwrap_or_default()
 }
 
 /// The meters of a return with `FLOW=DEVICE`, where another OAuth server than Enedis may name them in its own way.

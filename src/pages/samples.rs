@@ -7,6 +7,7 @@ use super::{
     ApiState, ApiStatus, CodeError, ConfirmCode, EnedisApi, Lang, Page, Pages, Place, Problem, Trouble,
 };
 use crate::config::SiteConfig;
+use crate::enedis::said::Said;
 
 /// What strangers can put into a page.
 #[derive(Clone, Copy)]
@@ -116,8 +117,14 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         Trouble::EnedisDown { wait },
         Trouble::EnedisSilent,
         Trouble::EnedisBusy { wait },
-        Trouble::EnedisRejected { error: None },
-        Trouble::EnedisRejected { error: Some(input.enedis_error) },
+        Trouble::EnedisError { said: Said::Other, error: None },
+        Trouble::EnedisError { said: Said::Other, error: Some(input.enedis_error) },
+        Trouble::EnedisError { said: Said::Unfinished, error: Some("demande_non_aboutie") },
+        Trouble::EnedisError { said: Said::OurSetup, error: Some("invalid_client") },
+        Trouble::EnedisError { said: Said::Failed, error: Some("server_error") },
+        Trouble::EnedisError { said: Said::Busy, error: Some("503") },
+        Trouble::EnedisError { said: Said::Outdated, error: Some("invalid_grant") },
+        Trouble::EnedisNotReady,
         Trouble::OurTrouble { wait },
     ] {
         for code in [None, Some(code)] {

@@ -7,6 +7,7 @@ use scraper::{Html, Selector};
 use super::samples::{ACCOUNT, Input, all};
 use super::{CodeError, Duration, Lang, Page, Problem, STYLE, Trouble, meter, shown, text::Text};
 use crate::config::SiteConfig;
+use crate::enedis::said::Said;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=y>' onfocus=z style=w";
 
@@ -133,7 +134,7 @@ fn statuses_and_waits() {
         (page, (429, Some(30))),
         (en.enter_code("X", None, Some(CodeError::TooManyAttempts { wait })), (429, Some(30))),
         (en.problem(Problem::NotListed), (503, Some(20))),
-        (en.trouble(Trouble::EnedisRejected { error: None }, None), (502, None)),
+        (en.trouble(Trouble::EnedisError { said: Said::Other, error: None }, None), (502, None)),
         (en.trouble(Trouble::EnedisDown { wait }, None), (503, Some(30))),
         (en.trouble(Trouble::EnedisSilent, None), (504, None)),
     ] {

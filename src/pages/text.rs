@@ -131,6 +131,30 @@ texts! {
     enedis_rejected_title: "Enedis n’a pas accepté la demande", "Enedis did not accept the request";
     enedis_rejected: "La réponse d’Enedis ne permet pas de relier votre appareil. Aucune donnée n’a été transmise.",
         "With the answer from Enedis your device cannot be linked. No data was passed on.";
+    enedis_failed_title: "Panne chez Enedis", "Failure at Enedis";
+    enedis_failed: "Une erreur s’est produite chez Enedis. Cela ne vient ni de vous, ni de votre appareil, ni de ce service. Aucune donnée n’a été transmise.",
+        "Something went wrong at Enedis. Neither you, nor your device, nor this service did anything wrong. No data was passed on.";
+    unfinished_title: "La demande chez Enedis n’est pas terminée", "The request at Enedis is not finished";
+    unfinished: "Le parcours chez Enedis s’est arrêté avant la fin. Aucun accord n’a été enregistré, et aucune donnée n’a été transmise.",
+        "Your way through the Enedis site ended too early. No consent was recorded, and no data was passed on.";
+    unfinished_advice: "Vérifiez dans votre compte Enedis que votre compteur y figure, puis réessayez et allez jusqu’au bout, sans revenir en arrière.",
+        "Check in your Enedis account that your meter is listed there, then try again and go on to the end, without going back.";
+    outdated_title: "Votre accord est arrivé trop tard", "Your consent came too late";
+    outdated: "La réponse d’Enedis ne vaut que quelques minutes, et celle-ci n’est plus valable. Vous n’avez rien fait de mal\u{a0}: il suffit de recommencer.",
+        "The answer from Enedis is good for a few minutes only, and this one no longer is. You did nothing wrong: just do it once more.";
+    not_ready_title: "Enedis a besoin d’un peu de temps", "Enedis is not ready yet";
+    not_ready: "Si vous venez de donner votre accord, il est bien enregistré chez Enedis, mais Enedis n’y donne pas encore suite. Cela arrive dans les jours qui suivent un accord.",
+        "If you gave your consent just now, it is recorded at Enedis, but Enedis does not act on it yet. This happens in the days after a consent.";
+    not_ready_advice: "Attendez quelques heures, puis relancez la demande depuis votre appareil. Si Enedis dit que ce compteur est déjà partagé, retirez d’abord ce partage dans votre compte Enedis.",
+        "Wait a few hours, then start again from your device. If Enedis says that this meter is shared already, stop sharing it first in your Enedis account.";
+    our_setup_title: "Ce service est mal réglé", "This service is not set up right";
+    our_setup: "Enedis refuse les demandes de ce service, quelle que soit la personne. Cela ne vient ni de vous, ni de votre appareil, et recommencer n’y changerait rien.",
+        "Enedis refuses the requests of this service, whoever makes them. Neither you nor your device did anything wrong, and to try again would change nothing.";
+    our_setup_contact: "Prévenez la personne qui tient ce service, en lui donnant la réponse d’Enedis et l’heure.",
+        "Tell whoever runs this service, with the answer from Enedis and the time.";
+    our_setup_no_contact: "Prévenez la personne qui vous a indiqué ce service\u{a0}: elle seule peut le faire réparer.",
+        "Tell whoever pointed you to this service: only they can have it mended.";
+    contact_operator: "Prévenir le responsable", "Tell the operator";
     our_trouble_title: "Service momentanément indisponible", "Service unavailable for the moment";
     our_trouble: "Notre service ne peut pas traiter votre demande pour l’instant. Cela ne vient ni de vous, ni de votre appareil.",
         "Our service cannot handle your request right now. Neither you nor your device did anything wrong.";

@@ -43,6 +43,51 @@ async fn a_code_that_enedis_may_have_taken_is_never_presented_again() {
     .await;
 }
 
+/// What Enedis returns to the browser instead of a code, or answers to a code: each has a page that says what to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_error_has_a_page_of_its_own() {
+    let world = Plan::new(Store::Sqlite).await.env("CONTACT", "https://example.org/help").start().await;
+    let setup = ("Ce service est mal réglé", Some("https://example.org/help"));
+    let unfinished = ("La demande chez Enedis n’est pas terminée", Some("Réessayer"));
+    let failed = ("Panne chez Enedis", Some("Réessayer"));
+    for (error, description, status, (heading, action)) in [
+        ("demande_non_aboutie", "", 502, unfinished),
+        ("invalid_request", "demande_non_aboutie", 502, unfinished),
+        ("invalid_request", "missing_parameter", 502, setup),
+        ("invalid_request", "maximum_duration_exceeded", 502, setup),
+        ("unauthorized_client", "", 502, setup),
+        ("invalid_client", "", 502, setup),
+        ("invalid_scope", "", 502, setup),
+        ("redirect_uri_mismatch", "", 502, setup),
+        ("server_error", "lincs-internal-server-error", 502, failed),
+        ("temporarily_unavailable", "", 503, ("Enedis est très sollicité", Some("Réessayer"))),
+        ("503", "", 503, ("Enedis est très sollicité", Some("Réessayer"))),
+        ("something_new", "", 502, ("Enedis n’a pas accepté la demande", Some("Réessayer"))),
+        ("access_denied", "", 200, ("Vous avez refusé l’accès", None)),
+    ] {
+        let (device, person) = (world.device().await, Person::new());
+        let confirm = person.open(device.code().link()).await.unwrap();
+        let enedis = person.click(&confirm, "Oui").await.unwrap();
+        let state = enedis.chain.iter().find_map(|hop| hop.query("state")).unwrap();
+        let query = format!("error={error}&error_description={description}&state={state}");
+        let page = person.open(&world.url(&format!("/auth/redirect?{query}"))).await.unwrap();
+        assert_eq!(page.status, status, "{error}");
+        assert!(page.html.contains(&format!("<h1>{heading}</h1>")), "{error}: {}", page.html);
+        assert!(action.is_none_or(|action| page.html.contains(action)), "{error}: {}", page.html);
+        let wanted = if status == 200 { "access_denied" } else { "authorization_pending" };
+        assert_eq!(device.poll_once().await.unwrap().error(), Some(wanted), "{error}");
+    }
+    for (error, heading) in [
+        ("invalid_client", setup.0),
+        ("invalid_scope", setup.0),
+        ("invalid_grant", "Votre accord est arrivé trop tard"),
+    ] {
+        world.enedis.script(Endpoint::Token, [Fault::oauth_error(error)]);
+        let page = world.consent(&world.device().await, Choice::Allow).await;
+        assert!(page.html.contains(&format!("<h1>{heading}</h1>")), "{error}: {}", page.html);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_enedis_that_is_not_there_is_no_final_answer() {
     let gone = testkit::net::free_port().expect("a free port");

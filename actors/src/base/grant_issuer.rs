@@ -53,6 +53,8 @@ pub enum NotIssued {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Enedis refuses what this server asks, whoever consents: its operator has to act.
+    NotAccepted,
     /// Enedis does not list the consent yet.
     NotListed,
     /// Enedis does not know the authorisation as one of this application.

@@ -97,6 +97,8 @@ pub enum NotDone {
     Busy,
     /// Enedis does not answer, or says that it cannot.
     Down,
+    /// Enedis does not accept this server's own client: its operator has to act.
+    NotAccepted,
 }
 
 impl NotDone {
@@ -105,6 +107,7 @@ impl NotDone {
         match self {
             Self::Busy => NotIssued::Busy { retry_after },
             Self::Down => NotIssued::Down { retry_after },
+            Self::NotAccepted => NotIssued::NotAccepted,
         }
     }
 }

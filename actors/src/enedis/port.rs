@@ -189,6 +189,8 @@ pub enum NoMeters {
     TokenRejected,
     /// Not an authorisation of this application.
     Refused,
+    /// The application may not ask: its operator has to subscribe it.
+    NotSubscribed,
     /// The gateway's trouble, or an answer that is none.
     Trouble,
 }

@@ -182,6 +182,7 @@ impl MeterGrantIssuer {
                         return Err(NotIssued::Foreign);
                     }
                 },
+                Err(NoMeters::NotSubscribed) => return Err(NotIssued::NotAccepted),
                 Err(NoMeters::TokenRejected | NoMeters::Trouble) => {
                     return Err(NotIssued::Down { retry_after: TROUBLE_PAUSE });
                 }

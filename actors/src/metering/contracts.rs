@@ -120,7 +120,7 @@ impl Contracts {
     async fn ask(&self, meter: Meter, from: Network) -> Result<Result<Contract, String>, Relayed> {
         let trouble = |why, retry_after| match why {
             NotDone::Busy => Relayed::Busy { retry_after },
-            NotDone::Down => Relayed::Unavailable { retry_after },
+            NotDone::Down | NotDone::NotAccepted => Relayed::Unavailable { retry_after },
         };
         let mut rejected: Option<Bearer> = None;
         loop {

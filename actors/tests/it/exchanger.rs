@@ -213,16 +213,16 @@ fn one_renewal_serves_all_who_want_the_applications_token() {
 fn whoever_wants_a_token_that_there_is_not_hears_why() {
     universe(async |universe| {
         let (enedis, exchanger) = start(universe, EXCHANGER);
-        let down = |wait| Acquired::NotDone { why: NotDone::Down, retry_after: secs(wait) };
+        let none = |why, wait| Acquired::NotDone { why, retry_after: secs(wait) };
         let error = NoToken::Refused { status: 401, error: "invalid_client".into() };
         enedis.will(AT_ONCE, [Attempt::Answered(Answer::Token(Err(error)))]);
-        assert_eq!(exchanger.acquire(None).await, down(30));
+        assert_eq!(exchanger.acquire(None).await, none(NotDone::NotAccepted, 30));
         pass(10).await;
-        assert_eq!((exchanger.acquire(None).await, enedis.sent().len()), (down(20), 1));
+        assert_eq!((exchanger.acquire(None).await, enedis.sent().len()), (none(NotDone::NotAccepted, 20), 1));
         pass(20).await;
         assert_eq!(exchanger.acquire(None).await, Acquired::Bearer(Bearer::from("own 1")));
         // Where the application has no credentials there is none at all.
         let without = enedis.exchanger_with(EXCHANGER, None);
-        assert_eq!((without.acquire(None).await, enedis.sent().len()), (down(25), 2));
+        assert_eq!((without.acquire(None).await, enedis.sent().len()), (none(NotDone::Down, 25), 2));
     });
 }

@@ -140,6 +140,7 @@ fn what_is_not_told_is_told_apart() {
     for (told, not_issued, took) in [
         (vec![not_yet(), not_yet(), not_yet()], NotIssued::NotListed, 4),
         (vec![not_yet(), not_yet(), Err(NoMeters::Refused)], NotIssued::Foreign, 4),
+        (vec![Err(NoMeters::NotSubscribed)], NotIssued::NotAccepted, 0),
         (vec![not_yet(), Err(NoMeters::Trouble)], down, 1),
     ] {
         universe(async |universe| {
@@ -180,7 +181,13 @@ fn while_enedis_is_down_nothing_is_decided() {
             flow.enedis.will(Duration::ZERO, attempts.clone());
             let told = flow.issue(1, AUTHORISATION).await;
             assert!(
-                matches!(told, Err(NotIssued::Down { .. } | NotIssued::Busy { .. } | NotIssued::NotListed)),
+                matches!(
+                    told,
+                    Err(NotIssued::Down { .. }
+                        | NotIssued::Busy { .. }
+                        | NotIssued::NotListed
+                        | NotIssued::NotAccepted)
+                ),
                 "{attempts:?}: {told:?}"
             );
             flow.enedis.recover();

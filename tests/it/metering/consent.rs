@@ -1,7 +1,7 @@
 //! Consents: what the v1 and the v2 page return, honest and forged.
 
 use testkit::device::Device;
-use testkit::enedis::{Endpoint, FOREIGN_AUTHORISATION, GeneratedMeters, Meters, Options};
+use testkit::enedis::{Endpoint, FOREIGN_AUTHORISATION, Fault, GeneratedMeters, Meters, Options};
 use testkit::person::{Choice, Person, Visit};
 
 use super::{METER, deliver, link, world};
@@ -209,7 +209,9 @@ async fn forged_and_malformed_returns_change_nothing() {
         (format!("usage_point_id={METER}&state={state}"), 400),
         (format!("code=x&usage_point_id=1234&state={state}"), 400),
         (format!("code=x&usage_point_id={METER}%20OR&state={state}"), 400),
-        ("code=500&error=server_error&error_description=lincs-internal-server-error".to_owned(), 400),
+        // Enedis' own failures, one without a state and one in the place of the code.
+        ("code=500&error=server_error&error_description=lincs-internal-server-error".to_owned(), 502),
+        (format!("code=500&state={state}"), 502),
         (format!("error=demande_non_aboutie&error_description=x&state={state}"), 502),
     ] {
         let page = person.open(&world.url(&format!("/auth/redirect?{query}"))).await.unwrap();
@@ -217,7 +219,8 @@ async fn forged_and_malformed_returns_change_nothing() {
         assert!(page.html.contains("<h1>"), "{query}");
     }
     let in_path = world.url("/auth/redirect/IdPrm=1&code=server_error&");
-    assert_eq!(person.open(&in_path).await.unwrap().status, 400);
+    assert_eq!(person.open(&in_path).await.unwrap().status, 502);
+    assert_eq!(person.open(&world.url("/auth/redirect/IdPrm=1")).await.unwrap().status, 400);
     let honest = format!("autorisation_id={id}");
     let elsewhere = Person::new().open(&owner.address(&honest)).await.unwrap();
     assert_eq!(elsewhere.status, 400, "another browser");
@@ -228,6 +231,36 @@ async fn forged_and_malformed_returns_change_nothing() {
     assert_eq!(owner.back(&format!("autorisation_id={}", id ^ 1)).await, 200, "a page, and nothing else");
     assert_eq!(world.enedis.counts().requests(Endpoint::SubscribedServices), 1);
     assert_eq!(deliver(owner.device).await.meters, METER);
+}
+
+/// What is wrong with the operator's set-up is not the household's to mend, and passes for nobody; a refusal of a fresh
+/// consent does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_the_operators_is_told_as_such() {
+    let plan = Plan::metering(Store::Sqlite, Options::default(), 2).await;
+    let world = plan.env("CONTACT", "help@example.org").start().await;
+    let not_subscribed = r#"{"code":"900908","message":"Resource forbidden "}"#;
+    let refused = r#"{"code":"403","message":"x"}"#;
+    let json = |body| Fault::answer(403, &[("content-type", "application/json")], body);
+    let owner = at_enedis(&world).await;
+    let back = owner.address(&format!("autorisation_id={}", world.enedis.grant(METER)));
+    for (endpoint, faults, heading, contact) in [
+        (Endpoint::Token, vec![Fault::oauth_error("invalid_client")], "Ce service est mal réglé", true),
+        (Endpoint::SubscribedServices, vec![json(not_subscribed)], "Ce service est mal réglé", true),
+        (Endpoint::SubscribedServices, vec![json(refused); 3], "Enedis a besoin d’un peu de temps", false),
+    ] {
+        world.enedis.script(endpoint, faults);
+        let page = eventually("Enedis is asked", || async {
+            let page = owner.person.open(&back).await.unwrap();
+            (world.enedis.faults_left(endpoint) == 0).then_some(page)
+        })
+        .await;
+        assert_eq!(page.status, 502, "{}", page.html);
+        assert!(page.html.contains(heading), "{heading}: {}", page.html);
+        assert_eq!(page.html.contains("Prévenir le responsable"), contact, "{}", page.html);
+        assert!(!page.html.contains("Réessayer"), "{}", page.html);
+        assert!(pending(&owner.device).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

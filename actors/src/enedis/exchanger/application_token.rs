@@ -24,7 +24,7 @@ pub(super) struct ApplicationToken {
     current: Option<Issued>,
     waiting: Vec<Reply<Acquired>>,
     renewing: bool,
-    refused_until: Option<Timestamp>,
+    refused: Option<(NotDone, Timestamp)>,
 }
 
 struct Issued {
@@ -42,7 +42,7 @@ impl ApplicationToken {
         rejected: Option<&Bearer>,
         caller: Reply<Acquired>,
     ) -> (Option<(Reply<Acquired>, Acquired)>, bool) {
-        let may_ask = !self.renewing && self.refused_until.is_none_or(|until| now >= until);
+        let may_ask = !self.renewing && self.refused.is_none_or(|(_, until)| now >= until);
         let is_old = |issued: &mut Issued| now.since(issued.at) >= YOUNG;
         self.current.take_if(|issued| Some(&issued.bearer) == rejected && is_old(issued));
         let left = self.current.as_ref().map_or(Duration::ZERO, |issued| issued.ends.since(now));
@@ -52,8 +52,8 @@ impl ApplicationToken {
             self.renewing |= renew;
             return (Some((caller, Acquired::Bearer(issued.bearer.clone()))), renew);
         }
-        if let Some(until) = self.refused_until.filter(|until| now < *until) {
-            let none = Acquired::NotDone { why: NotDone::Down, retry_after: until.since(now) };
+        if let Some((why, until)) = self.refused.filter(|(_, until)| now < *until) {
+            let none = Acquired::NotDone { why, retry_after: until.since(now) };
             return (Some((caller, none)), false);
         }
         self.waiting.push(caller);
@@ -72,25 +72,32 @@ impl ApplicationToken {
     }
 
     fn read(&mut self, now: Timestamp, exchanged: Exchanged<Result<TokenSet, NoToken>>) -> Acquired {
+        let down = |error: String| (NotDone::Down, error);
         let refused = match exchanged {
-            Exchanged::Answered(Ok(token)) => Bearer::of(&token).ok_or_else(|| "no access token".to_owned()),
-            Exchanged::Answered(Err(error)) => Err(error.to_string()),
+            Exchanged::Answered(Ok(token)) => {
+                Bearer::of(&token).ok_or_else(|| down("no access token".to_owned()))
+            }
+            // RFC 6749 section 5.2: the request itself is refused, and it says no more than who we are.
+            Exchanged::Answered(Err(error @ NoToken::Refused { status: 400 | 401, .. })) => {
+                Err((NotDone::NotAccepted, error.to_string()))
+            }
+            Exchanged::Answered(Err(error)) => Err(down(error.to_string())),
             Exchanged::NotDone { why, retry_after } => return Acquired::NotDone { why, retry_after },
-            Exchanged::Lost => Err("no answer".to_owned()),
+            Exchanged::Lost => Err(down("no answer".to_owned())),
         };
         match refused {
             Ok((bearer, life)) => {
-                self.refused_until = None;
+                self.refused = None;
                 self.current = Some(Issued { bearer: bearer.clone(), at: now, ends: now + life });
                 Acquired::Bearer(bearer)
             }
-            Err(error) => {
+            Err((why, error)) => {
                 tracing::error!(
                     error,
                     "Enedis gives the application no token; check CLIENT_ID and CLIENT_SECRET"
                 );
-                self.refused_until = Some(now + REFUSED_PAUSE);
-                Acquired::NotDone { why: NotDone::Down, retry_after: REFUSED_PAUSE }
+                self.refused = Some((why, now + REFUSED_PAUSE));
+                Acquired::NotDone { why, retry_after: REFUSED_PAUSE }
             }
         }
     }

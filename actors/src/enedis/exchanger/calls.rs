@@ -193,7 +193,7 @@ impl Calls {
                 self.stats.client_rejected += 1;
                 tracing::error!("Enedis does not accept our client; check CLIENT_ID and CLIENT_SECRET");
                 self.queue.finish(now, &id);
-                return self.give_up(id, NotDone::Down, REJECTED_PAUSE);
+                return self.give_up(id, NotDone::NotAccepted, REJECTED_PAUSE);
             }
             Attempt::Lost => {
                 self.stats.lost += 1;

@@ -126,7 +126,7 @@ impl Core {
         }
         let why = match why {
             NotDone::Busy => Trouble::Busy(until),
-            NotDone::Down => Trouble::Down,
+            NotDone::Down | NotDone::NotAccepted => Trouble::Down,
         };
         let shed = self.queue.shed(until, Priority::High);
         self.give_up(now, shed, why);
