@@ -15,6 +15,7 @@ mod grant;
 mod large;
 mod limits;
 mod meta;
+mod others;
 mod peer;
 mod proxy;
 pub(crate) mod query;
@@ -66,7 +67,11 @@ fn endpoints(config: &mut ServiceConfig) {
         .service(page("/device", READ).route(get().to(device::page)))
         // These act, so that a scanner's HEAD must not reach them.
         .service(page("/auth/verify_code", "GET").route(web::get().to(verify::verify)))
-        .service(page("/auth/redirect", "GET").route(web::get().to(callback::redirect)))
+        .service(
+            page("/auth/redirect", "GET, POST")
+                .route(web::get().to(callback::redirect))
+                .route(web::post().to(others::end)),
+        )
         .service(page("/auth/redirect/{rest:.*}", "GET").route(web::get().to(callback::malformed)))
         .service(page("/", READ).route(get().to(meta::home)))
         .service(page("/privacy", READ).route(get().to(meta::privacy)))

@@ -25,8 +25,8 @@ use crate::enedis::said::Said;
 pub use lang::Lang;
 use text::Text;
 use view::{
-    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, PrivacyView, SHOWN_MAX, SignedInView,
-    StatusRow, StatusView, Tone,
+    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, OtherBoxView, PrivacyView, SHOWN_MAX,
+    SignedInView, StatusRow, StatusView, Tone,
 };
 pub use view::{Page, Pages, STYLE, STYLE_PATH};
 use view::{meter, page, shown, wait_sentence};
@@ -90,6 +90,25 @@ pub enum Place {
     Yours,
     /// In another; a part of its address.
     Elsewhere(String),
+}
+
+/// Another box that reads the meter of a consent.
+#[derive(Clone, Debug)]
+pub struct OtherBox<'a> {
+    /// Goes with its button, and says which it is.
+    pub id: String,
+    /// Goes with its button.
+    pub proof: String,
+    /// Name or id of its client, if that is known.
+    pub client: Option<&'a str>,
+    /// Since when it reads the meter.
+    pub since: Duration,
+    /// How long ago it last came, if it ever did.
+    pub used: Option<Duration>,
+    /// Where it is, if that is known.
+    pub place: Option<Place>,
+    /// How many meters it reads.
+    pub meters: usize,
 }
 
 /// Something failed that is not the reader's fault.
@@ -320,10 +339,7 @@ impl<'a> Pages<'a> {
             state: asked.state,
             client: shown(asked.client, SHOWN_MAX),
             user_agent: asked.user_agent.map(|it| shown(it, SHOWN_MAX)).filter(|it| !it.is_empty()),
-            place: asked.place.map(|place| match place {
-                Place::Yours => self.text().place_yours.to_owned(),
-                Place::Elsewhere(network) => format!("{}{network}", self.text().place_elsewhere),
-            }),
+            place: asked.place.map(|place| self.place(&place)),
             notice: asked.enedis_down.then_some(self.text().confirm_enedis_down),
             asked: text::ago(self.lang, asked.asked_ago),
             expires: text::remaining(self.lang, asked.expires_in),
@@ -331,13 +347,31 @@ impl<'a> Pages<'a> {
         page(200, self, &view)
     }
 
-    /// The owner consented; 200. Shows the last four digits of each usage point, and loads itself again until the device
-    /// has its token.
-    pub fn signed_in(self, usage_points: &[String], delivered: bool) -> Page {
+    /// The owner consented; 200. Shows the last four digits of each usage point and the other boxes that read them, and
+    /// loads itself again until the device has its token. The buttons of the boxes send `box` and `proof` by POST to the
+    /// page's own address.
+    pub fn signed_in(self, usage_points: &[String], delivered: bool, others: &[OtherBox<'_>]) -> Page {
         let t = self.text();
         let meters = usage_points.iter().zip(1..).map(|(point, number)| meter(t, point, number)).collect();
-        page(200, self, &SignedInView { t, pages: self, delivered, meters })
+        let others = others.iter().map(|other| OtherBoxView {
+            id: &other.id,
+            proof: &other.proof,
+            client: other.client.map_or_else(|| t.others_unnamed.to_owned(), |it| shown(it, SHOWN_MAX)),
+            since: text::ago(self.lang, other.since),
+            used: other.used.map_or_else(|| t.others_never.to_owned(), |used| text::ago(self.lang, used)),
+            place: other.place.as_ref().map(|place| self.place(place)),
+            meters: (other.meters > 1).then(|| other.meters.to_string()),
+        });
+        let others = others.collect();
+        page(200, self, &SignedInView { t, pages: self, delivered, meters, others })
             .with_reload((!delivered).then_some(LOOK_AGAIN))
+    }
+
+    fn place(self, place: &Place) -> String {
+        match place {
+            Place::Yours => self.text().place_yours.to_owned(),
+            Place::Elsewhere(network) => format!("{}{network}", self.text().place_elsewhere),
+        }
     }
 
     /// The owner refused at Enedis, and the device is told; 200.

@@ -12,11 +12,11 @@ use actix_web::http::header::{
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
-use actors::base::code::{BrowserToken, UserCode};
+use actors::base::code::{BrowserToken, StateToken, UserCode};
 use actors::base::keyring::BrowserHash;
 
 use super::state::App;
-use crate::pages::Page;
+use crate::pages::{Page, Problem};
 
 /// Nothing but our stylesheet. Forms may go anywhere, because browsers apply `form-action` to each redirect that
 /// follows a form, and where Enedis sends people to sign in is Enedis' choice.
@@ -63,6 +63,16 @@ pub fn secure(app: &App, response: &mut HttpResponseBuilder) {
 /// The browser behind a request, if it carries our cookie.
 pub fn browser(app: &App, request: &HttpRequest) -> Option<BrowserToken> {
     BrowserToken::parse(request.cookie(binding_name(app))?.value())
+}
+
+/// Our `state`, and the browser that it is bound to.
+pub fn sent_by(
+    app: &App,
+    request: &HttpRequest,
+    state: Option<&str>,
+) -> Result<(StateToken, BrowserToken), Problem> {
+    let state = state.and_then(StateToken::parse).ok_or(Problem::BadState)?;
+    Ok((state, browser(app, request).ok_or(Problem::OtherBrowser)?))
 }
 
 /// The same, as limits count it.

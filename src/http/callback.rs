@@ -6,7 +6,6 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use actors::base::code::{BrowserToken, StateToken};
 use actors::base::grant_issuer::NotIssued;
 use actors::base::keyring::{BrowserHash, StateHash};
 use actors::base::meter::{METERS_MAX, listed, parse_meters};
@@ -16,6 +15,7 @@ use actors::device_flow::registry::{CheckAnswer, DenyAnswer, Refusal};
 use super::browser;
 use super::device::OUR_TROUBLE;
 use super::limits::Presented;
+use super::others;
 use super::query::Query;
 use super::state::App;
 use crate::config::{EnedisConfig, Flow};
@@ -64,7 +64,7 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
         Ok(returned) => returned,
         Err(problem) => return pages.problem(problem),
     };
-    let (state, browser) = match sent_by(app, request, query.get("state")) {
+    let (state, browser) = match browser::sent_by(app, request, query.get("state")) {
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
     };
@@ -96,21 +96,16 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
 /// The page of a consent that is recorded: which meters it is for, and whether the device has its token yet.
 async fn approved(app: &App, request: &HttpRequest, (state, browser): SetOut) -> Option<Page> {
     match app.system().registry.check(state, browser).await {
-        Ok(CheckAnswer::Approved { delivered, usage_points }) => {
-            Some(app.pages(request).signed_in(&usage_points, delivered))
+        Ok(CheckAnswer::Approved { delivered, usage_points, refresh }) => {
+            let others = match refresh {
+                Some(own) => others::of(app, request, own).await,
+                None => Vec::new(),
+            };
+            let others: Vec<_> = others.iter().map(|other| other.shown(app, request)).collect();
+            Some(app.pages(request).signed_in(&usage_points, delivered, &others))
         }
         _ => None,
     }
-}
-
-/// Our `state`, and the browser that it is bound to.
-fn sent_by(
-    app: &App,
-    request: &HttpRequest,
-    state: Option<&str>,
-) -> Result<(StateToken, BrowserToken), Problem> {
-    let state = state.and_then(StateToken::parse).ok_or(Problem::BadState)?;
-    Ok((state, browser::browser(app, request).ok_or(Problem::OtherBrowser)?))
 }
 
 /// What Enedis returned beside the `state`.
@@ -168,7 +163,7 @@ async fn refused(app: &App, request: &HttpRequest, told: Told, state: Option<&st
     if state.is_none() && !matches!(told.0, Said::Denied | Said::Other) {
         return stateless(app, request, told);
     }
-    let (state, browser) = match sent_by(app, request, state) {
+    let (state, browser) = match browser::sent_by(app, request, state) {
         Ok(sent_by) => sent_by,
         Err(problem) => return pages.problem(problem),
     };
@@ -224,7 +219,7 @@ async fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, set_o
     match outcome {
         // It stands, whatever can be told of it.
         ConsentOutcome::Approved => {
-            approved(app, request, set_out).await.unwrap_or_else(|| pages.signed_in(&[], false))
+            approved(app, request, set_out).await.unwrap_or_else(|| pages.signed_in(&[], false, &[]))
         }
         ConsentOutcome::Denied => pages.refused(),
         ConsentOutcome::Unknown => pages.problem(Problem::BadState),

@@ -130,11 +130,8 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
                 client: app.settings.site.client_name(&pending.client_id),
                 user_agent: pending.agent.as_deref(),
                 place: pending.network.map(|network| {
-                    if network == app.network(request) {
-                        Place::Yours
-                    } else {
-                        Place::Elsewhere(network.shown())
-                    }
+                    let is_same = network == app.network(request);
+                    if is_same { Place::Yours } else { Place::Elsewhere(network.shown()) }
                 }),
                 enedis_down: is_enedis_down(app).await,
                 asked_ago: now.since(pending.requested_at),

@@ -13,7 +13,7 @@ use actors::base::audit::{Act, Note};
 use actors::base::clock::Clock;
 use actors::base::clock::machine::MachineClock;
 use actors::base::code::{BearerToken, DeviceCode};
-use actors::base::keyring::{DeviceHash, Keyring};
+use actors::base::keyring::{DeviceHash, Keyring, TokenHash};
 use actors::base::network::Network;
 use actors::device_flow::registry::{DenyAnswer, Refusal};
 use actors::metering::tokens::service::{Revoked, TokenService};
@@ -301,6 +301,19 @@ impl App {
             answer
         });
         denied.await.unwrap_or(Err(AskError::Stopped))
+    }
+
+    /// The owner of a meter ends a box that reads it, by the consent that gave `own`.
+    pub(super) async fn end_other(
+        &self,
+        request: &HttpRequest,
+        tokens: &Arc<TokenService>,
+        own: TokenHash,
+        other: TokenHash,
+    ) -> Revoked {
+        let (tokens, network) = (Arc::clone(tokens), self.network(request));
+        let ended = actix_rt::spawn(async move { tokens.end_other(own, other, network).await });
+        ended.await.unwrap_or(Revoked::Unavailable)
     }
 
     /// A box gives a token of ours up.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    ApiState, ApiStatus, CodeError, ConfirmCode, EnedisApi, Lang, Page, Pages, Place, Problem, Trouble,
+    ApiState, ApiStatus, CodeError, ConfirmCode, EnedisApi, Lang, OtherBox, Page, Pages, Place, Problem,
+    Trouble,
 };
 use crate::config::SiteConfig;
 use crate::enedis::said::Said;
@@ -49,6 +50,21 @@ impl<'a> Input<'a> {
         let (base, enedis_host, site) = (self.base, self.enedis_host, self.site);
         Pages { lang, keeps_lang: false, base, enedis_host, enedis_account: ACCOUNT, site }
     }
+}
+
+fn others(input: Input<'_>) -> Vec<OtherBox<'_>> {
+    let day = Duration::from_secs(86_400);
+    let first = OtherBox {
+        id: "0123456789abcdef0123456789abcdef".to_owned(),
+        proof: "fedcba9876543210fedcba9876543210".to_owned(),
+        client: Some(input.client),
+        since: day * 400,
+        used: Some(day / 2),
+        place: Some(Place::Yours),
+        meters: 1,
+    };
+    let place = Some(Place::Elsewhere("203.0.113.…".to_owned()));
+    vec![first.clone(), OtherBox { client: None, used: None, place, meters: 3, ..first }]
 }
 
 fn statuses(since: Duration) -> Vec<ApiStatus> {
@@ -105,9 +121,10 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
             "confirm, near".to_owned(),
             pages.confirm_code(ConfirmCode { place: Some(Place::Yours), enedis_down: true, ..confirm }),
         ),
-        ("signed in".to_owned(), pages.signed_in(&meters[..1], false)),
-        ("signed in, unknown".to_owned(), pages.signed_in(&[], false)),
-        ("signed in, many".to_owned(), pages.signed_in(&meters, true)),
+        ("signed in".to_owned(), pages.signed_in(&meters[..1], false, &[])),
+        ("signed in, unknown".to_owned(), pages.signed_in(&[], false, &[])),
+        ("signed in, many".to_owned(), pages.signed_in(&meters, true, &[])),
+        ("signed in, others".to_owned(), pages.signed_in(&meters[..1], true, &others(input))),
         ("status".to_owned(), pages.status(true, &[], 1_000)),
         ("status, trouble".to_owned(), pages.status(false, &statuses(wait), 1_000)),
         ("privacy".to_owned(), pages.privacy(None)),

@@ -107,6 +107,15 @@ texts! {
     signed_in_meters: "Compteurs concernés", "Meters covered";
     meter_ending: "Point de livraison se terminant par ", "Delivery point ending in ";
     meter_numbered: "Point de livraison n°\u{a0}", "Delivery point no. ";
+    others_title: "Autres appareils qui lisent ce compteur", "Other devices that read this meter";
+    others_advice: "Vous n’en reconnaissez pas un, ou ne vous en servez plus\u{202f}? Retirez-lui l’accès\u{a0}: il cessera de lire vos données.",
+        "One you do not know, or no longer use? Take its access away: it will stop reading your data.";
+    others_unnamed: "Appareil", "Device";
+    others_since: "Accès donné", "Access given";
+    others_used: "Dernier passage", "Last came";
+    others_never: "pas encore venu", "not yet";
+    others_meters: "Compteurs lus", "Meters it reads";
+    others_end: "Retirer l’accès", "Take its access away";
 
     // Consent refused.
     refused_title: "Vous avez refusé l’accès", "You refused access";

@@ -223,6 +223,18 @@ pub(super) struct SignedInView<'a> {
     pub(super) pages: Pages<'a>,
     pub(super) delivered: bool,
     pub(super) meters: Vec<String>,
+    pub(super) others: Vec<OtherBoxView<'a>>,
+}
+
+/// One of the boxes that read the same meter.
+pub(super) struct OtherBoxView<'a> {
+    pub(super) id: &'a str,
+    pub(super) proof: &'a str,
+    pub(super) client: String,
+    pub(super) since: String,
+    pub(super) used: String,
+    pub(super) place: Option<String>,
+    pub(super) meters: Option<String>,
 }
 
 #[derive(Template)]

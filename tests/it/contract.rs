@@ -166,9 +166,11 @@ async fn wrong_methods_and_addresses() {
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{path}");
     }
     // What acts is not reached by a scanner's HEAD.
-    for (path, method) in ["/auth/verify_code", "/auth/redirect"].into_iter().zip(["POST", "HEAD"]) {
+    for (path, method, allow) in
+        [("/auth/verify_code", "POST", "GET"), ("/auth/redirect", "HEAD", "GET, POST")]
+    {
         let answer = send(method, path).await;
-        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")), "{method} {path}");
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
     }
     assert_eq!(send("GET", "/nothing/here").await.status, 404);
     assert_eq!(send("GET", "/device/").await.status, 404);
@@ -203,9 +205,10 @@ async fn pages_refuse_what_they_cannot_use() {
         (
             "/auth/redirect?code=500&error=server_error&error_description=lincs-internal-server-error"
                 .to_owned(),
-            400,
+            502,
         ),
-        ("/auth/redirect/IdPrm=123&code=server_error&error_description=server_error&".to_owned(), 400),
+        ("/auth/redirect/IdPrm=123&code=server_error&error_description=server_error&".to_owned(), 502),
+        ("/auth/redirect/IdPrm=123".to_owned(), 400),
     ];
     for (path, status) in table {
         // Each from a browser of its own: wrong codes are counted.

@@ -8,6 +8,7 @@ mod examples;
 mod gateway;
 mod migration;
 mod more;
+mod others;
 mod prefetch;
 mod refusals;
 mod strange_store;

@@ -58,6 +58,8 @@ pub enum Act {
     RevokedByBox,
     /// The operator ended a grant.
     RevokedByOperator,
+    /// Its owner ended a grant, after the v2 page had shown whose meter it is.
+    RevokedByOwner,
     /// A meter had too many grants.
     RevokedForRoom,
     /// The same browser brought the authorisation again, and its first box had never come back.
@@ -86,6 +88,7 @@ impl Act {
             Self::RefusedAnothers => ("refusal", "it is another's"),
             Self::RevokedByBox => ("revocation", "by the box"),
             Self::RevokedByOperator => ("revocation", "by the operator"),
+            Self::RevokedByOwner => ("revocation", "by the owner"),
             Self::RevokedForRoom => ("revocation", "for a newer one"),
             Self::RevokedStartedOver => ("revocation", "started over"),
             Self::RevokedUndelivered => ("revocation", "not delivered"),

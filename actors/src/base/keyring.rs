@@ -77,6 +77,8 @@ pub enum ShownPage {
     LookUp = 0,
     /// Tells what the code links.
     Confirm = 1,
+    /// Lists the boxes that read a meter.
+    Boxes = 2,
 }
 
 /// What [`Keyring::proof`] gives. Compared in constant time.
@@ -230,9 +232,9 @@ impl Keyring {
         })
     }
 
-    /// Says that a browser was shown a page about `code`: nobody else can have its buttons pressed.
-    pub fn proof(&self, page: ShownPage, browser: &BrowserToken, code: &UserCode) -> ShownProof {
-        let input = [&[page as u8][..], browser.as_ref(), code.as_ref()].concat();
+    /// Says that a browser was shown a page with a button about `subject`: nobody else can have it pressed.
+    pub fn proof(&self, page: ShownPage, browser: &BrowserToken, subject: &impl AsRef<[u8]>) -> ShownProof {
+        let input = [&[page as u8][..], browser.as_ref(), subject.as_ref()].concat();
         ShownProof(keyed(&self.proof, &input))
     }
 

@@ -41,6 +41,11 @@ impl TokenSet {
         Some((token, self.0.get("expires_in").and_then(seconds).map(Duration::from_secs)))
     }
 
+    /// The refresh token.
+    pub fn refresh_token(&self) -> Option<&str> {
+        self.0.get("refresh_token")?.as_str()
+    }
+
     /// The meters it is for, as its issuer wrote them.
     pub fn usage_points(&self) -> Vec<String> {
         let text = ["usage_points_id", "usage_point_id"].iter().find_map(|name| self.0.get(*name)?.as_str());

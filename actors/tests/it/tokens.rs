@@ -1,17 +1,18 @@
 //! The service of our own tokens: what is given, renewed and taken back, who may ask, and what a store that is away
 //! means. It is no actor, but what the data endpoint and the consents hold as one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::base::clock::{ManualClock, SharedClock, Timestamp};
 use actors::base::code::BearerToken;
-use actors::base::keyring::{BrowserHash, StateHash};
+use actors::base::keyring::{BrowserHash, StateHash, TokenHash};
 use actors::base::meter::Meter;
 use actors::base::network::Network;
 use actors::base::token_set::TokenSet;
 use actors::metering::tokens::service::{
-    Authorised, Consented, Given, Opened, Refresh, Refreshed, TokenService,
+    Authorised, Consented, Given, Opened, Refresh, Refreshed, Revoked, TokenService,
 };
 use actors::metering::tokens::{Origin, TokenStore};
 use actors::testing::{CONSENT_LIFE, TokenModel, meter};
@@ -268,6 +269,52 @@ fn a_claim_for_which_enedis_never_answers_ends_after_a_week() {
         assert_eq!(refresh(&tokens, &idle.refresh, "c", None).await, Refreshed::Invalid);
         pass(300).await;
         renewed(&tokens, &served.refresh).await;
+    });
+}
+
+/// Only a fresh consent by the v2 page shows whose meter it is; and it ends boxes of that meter alone.
+#[test]
+fn a_household_sees_and_ends_the_other_boxes_of_its_meter() {
+    universe(async |universe| {
+        let tokens = service(universe, &TokenModel::default(), 1);
+        let v1 = give(&tokens, &claimed(universe, 1, Network::LOCALHOST)).await;
+        let both = give(&tokens, &consented(universe, 2, &[meter(1), meter(2)])).await;
+        let strange = give(&tokens, &consented(universe, 3, &[meter(2)])).await;
+        renewed(&tokens, &both.refresh).await;
+        pass(60).await;
+        let own = give(&tokens, &consented(universe, 4, &[meter(1)])).await;
+        let keys = &universe.keys;
+        let [v1_hash, both_hash, strange_hash, own_hash] =
+            [&v1, &both, &strange, &own].map(|tokens| keys.refresh(&tokens.refresh));
+        let others = async |own| {
+            let listed = tokens.others(own).await.unwrap();
+            let seen = listed.into_iter().map(|other| (other.grant, other.meters, other.used_at.is_some()));
+            seen.collect::<BTreeSet<_>>()
+        };
+        let wanted = BTreeSet::from([(v1_hash, 1, false), (both_hash, 2, true)]);
+        assert_eq!(others(own_hash).await, wanted);
+        // The v1 page shows nothing, and nor does what is no grant.
+        let nobody = TokenHash::from([0; 16]);
+        for shown in [v1_hash, nobody] {
+            assert_eq!(others(shown).await, BTreeSet::new());
+            assert_eq!(tokens.end_other(shown, both_hash, Network::LOCALHOST).await, Revoked::Nothing);
+        }
+        for kept in [strange_hash, own_hash, nobody] {
+            assert_eq!(tokens.end_other(own_hash, kept, Network::LOCALHOST).await, Revoked::Nothing);
+        }
+        let ended = tokens.end_other(own_hash, both_hash, Network::LOCALHOST).await;
+        assert_eq!(ended, Revoked::Grant { uncovered: vec![] }, "both meters have another box");
+        assert_eq!(refresh(&tokens, &both.refresh, "c", None).await, Refreshed::Invalid);
+        assert_eq!(tokens.end_other(own_hash, both_hash, Network::LOCALHOST).await, Revoked::Nothing);
+        // The proof is good for a quarter of an hour.
+        pass(899).await;
+        assert_eq!(others(own_hash).await.len(), 1);
+        pass(1).await;
+        assert_eq!(others(own_hash).await, BTreeSet::new());
+        assert_eq!(tokens.end_other(own_hash, v1_hash, Network::LOCALHOST).await, Revoked::Nothing);
+        for kept in [v1, strange, own] {
+            renewed(&tokens, &kept.refresh).await;
+        }
     });
 }
 

@@ -7,7 +7,8 @@ use super::CodeRegistryHandle;
 use super::shard::{Attempt, CodeRegistry, SessionRequest};
 use super::table::Row;
 use crate::base::admission::{AskError, Reply};
-use crate::base::keyring::{BrowserHash, StateHash};
+use crate::base::code::BearerToken;
+use crate::base::keyring::{BrowserHash, StateHash, TokenHash};
 use crate::base::sealed::{Purpose, Sealed};
 use crate::base::token_set::TokenSet;
 use crate::device_flow::session::{Phase, ReturnError};
@@ -24,6 +25,8 @@ pub enum CheckAnswer {
         delivered: bool,
         /// The meters of the token.
         usage_points: Vec<String>,
+        /// The hash of its refresh token, if that can be one of ours.
+        refresh: Option<TokenHash>,
     },
     /// It did not set out with it, or something else was decided.
     No(ReturnError),
@@ -70,11 +73,15 @@ impl SessionRequest for CheckReturn {
         let (session, keys) = (&shard.table[row], &shard.ports.keys);
         let open = |purpose: Purpose<'_>, sealed: &Sealed| {
             let opened = keys.open(purpose, &session.device, sealed).map(Zeroizing::new);
-            opened.and_then(|bytes| TokenSet::from_bytes(&bytes)).map(|token| token.usage_points())
+            opened.and_then(|bytes| TokenSet::from_bytes(&bytes))
         };
-        let approved = |delivered, usage_points: Option<_>| CheckAnswer::Approved {
-            delivered,
-            usage_points: usage_points.unwrap_or_default(),
+        let approved = |delivered, token: Option<TokenSet>| {
+            let refresh = token.as_ref().and_then(TokenSet::refresh_token).and_then(BearerToken::parse);
+            CheckAnswer::Approved {
+                delivered,
+                refresh: refresh.map(|refresh| keys.refresh(&refresh)),
+                usage_points: token.map(|token| token.usage_points()).unwrap_or_default(),
+            }
         };
         let found = session.check_return(browser, state, None, shard.ports.clock.now());
         let answer = match (found, &session.phase) {
