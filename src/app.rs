@@ -28,7 +28,8 @@ use rand::rngs::StdRng;
 use socket2::Socket;
 use tokio::task::JoinHandle;
 
-use self::serving::{base_url, listen, local_addr, serve, serve_admin, serve_redirect};
+pub(crate) use self::serving::listen;
+use self::serving::{base_url, local_addr, serve, serve_admin, serve_redirect};
 use crate::clock;
 use crate::config::{Config, Flow, StoreConfig};
 use crate::enedis::authorization::EnedisAuthorization;

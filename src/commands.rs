@@ -1,5 +1,5 @@
 //! The operator's commands that work on what is stored: `import-php`, `tokens`, `meters`, `keys`, `audit`, `backup` and
-//! `check-store`.
+//! `check-store`; and `doctor`, which looks at that and at everything around.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
 //! running server, without its lock; what a command changed is in the audit record; no message holds more of a meter's number than was
@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod backup;
 pub mod check_store;
+pub mod doctor;
 mod error;
 pub mod import_php;
 pub mod keys;
@@ -27,13 +28,21 @@ use actors::metering::tokens::{TokenStore, installation};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-pub use self::error::{CommandError, SourceError};
+pub use self::error::{CommandError, SourceError, chain};
 use crate::config::Config;
 use crate::secret::{self, Key};
 use crate::store::Stores;
 
 /// How long a command waits for the audit record.
 const RECORD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a command says what it found.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Format {
+    /// JSON
+    #[arg(long)]
+    json: bool,
+}
 
 /// What a command works with: the key, the token store, what is remembered of meters, and the audit record of a server.
 struct Installation {

@@ -22,6 +22,7 @@ pub(crate) mod query;
 mod readiness;
 mod refreshes;
 mod revoke;
+pub mod seen;
 mod state;
 mod status;
 mod token;
@@ -81,6 +82,7 @@ fn endpoints(config: &mut ServiceConfig) {
         .service(api("/status.json", READ).route(get().to(status::json)))
         .service(api("/health/live", READ).route(get().to(meta::live)))
         .service(api("/health/ready", READ).route(get().to(meta::ready)))
+        .service(api(seen::PATH, "GET").route(web::get().to(seen::seen)))
         .service(metadata(METADATA))
         .service(metadata("/.well-known/openid-configuration"));
 }

@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{
-    CommandError, audit, backup, check_store, import_php, keys, meters, tokens,
+    CommandError, audit, backup, chain, check_store, doctor, import_php, keys, meters, tokens,
 };
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::systemd::Sockets;
@@ -47,6 +47,7 @@ enum Command {
     CheckConfig,
     /// Ask the server at LISTEN whether it is ready; exit status 0 if so
     Healthcheck,
+    Doctor(doctor::Arguments),
     ImportPhp(import_php::Arguments),
     Tokens(tokens::Arguments),
     Meters(meters::Arguments),
@@ -73,12 +74,20 @@ fn main() -> ExitCode {
         Ok(environment) => environment,
         Err(error) => return fail(&error.to_string(), USAGE),
     };
+    let out = &mut std::io::stdout();
     let config = match Config::read(&environment) {
         Ok(config) => config,
-        Err(faults) => return fail(&faults.to_string(), USAGE),
+        Err(faults) => {
+            if let Some(Command::Doctor(arguments)) = &arguments.command
+                && let Err(error) = doctor::refuse(arguments, &faults, out)
+            {
+                return done(Err(error));
+            }
+            return fail(&faults.to_string(), USAGE);
+        }
     };
     // The server's clock: what has ended for it has ended for a command.
-    let (clock, out) = (Arc::new(MachineClock::new(config.clock_offset)), &mut std::io::stdout());
+    let clock = Arc::new(MachineClock::new(config.clock_offset));
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
             for Warning { name, danger } in config.warnings(clock.wall()) {
@@ -91,6 +100,9 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.to_string(), 1),
         },
+        Command::Doctor(arguments) => {
+            done(actix_rt::System::new().block_on(doctor::run(&arguments, &config, clock, out)))
+        }
         Command::ImportPhp(arguments) => {
             done(actix_rt::System::new().block_on(import_php::run(&arguments, &config, clock, out)))
         }
@@ -154,21 +166,6 @@ fn done(result: Result<(), CommandError>) -> ExitCode {
         Err(error) if error.is_unavailable() => fail(&chain(&error), UNAVAILABLE),
         Err(error) => fail(&chain(&error), 1),
     }
-}
-
-/// An error and what is behind it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let reason = error.to_string();
-        // Some messages quote their source already.
-        if !text.contains(&reason) {
-            text = format!("{text}: {reason}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 fn fail(reason: &str, code: u8) -> ExitCode {

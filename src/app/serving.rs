@@ -155,7 +155,7 @@ pub(super) fn base_url(config: &Config) -> Option<url::Url> {
     url::Url::parse(&config.server.base_url).ok()
 }
 
-pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let bind = || {
         let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;

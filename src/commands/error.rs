@@ -44,6 +44,9 @@ pub enum CommandError {
     /// Restore a backup.
     #[error("what is stored is not sound: restore a backup, or the key")]
     Unsound,
+    /// Do what was said of each.
+    #[error("not everything is as it should be")]
+    Unhealthy,
     /// Look the id up again.
     #[error("no live grant has an id that begins so")]
     NoGrant,
@@ -73,6 +76,21 @@ impl CommandError {
                 | Self::Installation(InstallationError::OtherKey)
         )
     }
+}
+
+/// An error and what is behind it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let reason = error.to_string();
+        // Some messages quote their source already.
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// Why the PHP server's entries cannot be read. Never holds an address or an entry.

@@ -32,6 +32,12 @@ pub fn unknown_proxy(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr>
     (!trusted.iter().any(|net| net.contains(&peer))).then_some(peer)
 }
 
+/// Whether whoever connected is a trusted proxy.
+pub fn trusted_peer(request: &HttpRequest, trusted: &[IpNet]) -> bool {
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+}
+
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bare = hop.trim_start_matches('[');
     bare.parse().ok().or_else(|| {

@@ -349,7 +349,7 @@ impl App {
 }
 
 /// The path prefix of `BASE_URL`, without a trailing slash.
-pub(super) fn base_path(base_url: &str) -> String {
+pub(crate) fn base_path(base_url: &str) -> String {
     url::Url::parse(base_url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 

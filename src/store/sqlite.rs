@@ -31,7 +31,7 @@ use std::path::Path;
 
 pub use self::audit::SqliteAudit;
 pub use self::backup::Backup;
-pub use self::check::{FileReport, belongs_to, check};
+pub use self::check::{FileReport, belongs_to, check, probe};
 pub use self::meters::SqliteMeters;
 pub use self::sessions::SqliteStore;
 pub use self::tokens::SqliteTokens;

@@ -1,7 +1,7 @@
 //! The examples under `deploy/`, as they stand but for names, ports and files.
 
 use std::net::{IpAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::fixture::{CLIENT, Plan, Store, World, each, eventually};
 use crate::line::TlsLine;
 
 /// One of Debian's proxies.
-struct Proxy {
+pub struct Proxy {
     binary: &'static str,
     example: &'static str,
     /// What the example says of where it listens, and what that becomes in front of a port.
@@ -29,7 +29,7 @@ struct Proxy {
     outlives_400: bool,
 }
 
-const NGINX: Proxy = Proxy {
+pub const NGINX: Proxy = Proxy {
     binary: "/usr/sbin/nginx",
     example: include_str!("../../deploy/nginx.conf"),
     listens: ("listen 443", "listen 127.0.0.1:"),
@@ -80,8 +80,10 @@ const HAPROXY: Proxy = Proxy {
 };
 
 /// A proxy in front of a server.
-struct Front {
-    world: World,
+pub struct Front {
+    pub world: World,
+    /// The certificate that it shows, with that of its authority.
+    pub certificate: PathBuf,
     address: String,
     _process: Process,
     _files: TempDir,
@@ -90,9 +92,14 @@ struct Front {
 impl Front {
     /// In front of a server below `prefix`, closing connections that were idle for `idle`.
     async fn start(proxy: &Proxy, prefix: &str, idle: &str) -> Self {
+        Self::altered(proxy, prefix, &[("90s", idle)]).await
+    }
+
+    /// The same with these parts of the example in place of others.
+    pub async fn altered(proxy: &Proxy, prefix: &str, altered: &[(&str, &str)]) -> Self {
         let files = tempfile::tempdir().unwrap();
         let (directory, port) = (files.path().to_str().unwrap(), net::free_port().unwrap());
-        tls::issue(files.path());
+        let certificate = tls::issue(files.path()).certificate;
         let plan = Plan::new(Store::Sqlite).await;
         let plan = plan.env("BASE_URL", &format!("https://localhost:{port}{prefix}"));
         // Of this machine only the address that the proxy has, so that others can be clients.
@@ -104,10 +111,9 @@ impl Front {
             ("/linky", prefix),
             ("/etc/ssl/private", directory),
             ("127.0.0.1:8080", world.server.listen()),
-            ("90s", idle),
             (from, &format!("{to}{port}")),
         ];
-        let text = text.iter().fold(proxy.example.to_owned(), |text, (from, to)| {
+        let text = text.iter().chain(altered).fold(proxy.example.to_owned(), |text, (from, to)| {
             assert!(text.contains(from), "{from} is not in {}", proxy.example);
             text.replace(from, to)
         });
@@ -123,7 +129,7 @@ impl Front {
             TcpStream::connect(&address).ok()
         })
         .await;
-        Self { world, address, _process: process, _files: files }
+        Self { world, certificate, address, _process: process, _files: files }
     }
 
     /// A connection after a pending poll, and whether it stays open.

@@ -8,6 +8,7 @@ mod browser;
 mod clock;
 mod contract;
 mod deploy;
+mod doctor;
 mod faults;
 mod fixture;
 mod fleet;

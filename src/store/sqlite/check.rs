@@ -53,6 +53,30 @@ pub fn check(dir: &Path) -> Report {
     Report { files, installation: installation.ok().flatten(), fault: belong_together(dir).err() }
 }
 
+/// Has each file take a write that changes nothing, beside a server that runs or not. Answers each with its layout, and the
+/// installation's record.
+pub fn probe(dir: &Path) -> Result<(Vec<String>, Option<Installation>), OpenError> {
+    Backup::look(dir)?;
+    belong_together(dir)?;
+    let (mut files, mut installation) = (Vec::new(), None);
+    for (file, path) in backup::found(dir) {
+        let mut touch = || {
+            let db = backup::open(&path)?;
+            db.execute_batch("BEGIN IMMEDIATE")?;
+            let layout: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            db.pragma_update(None, "user_version", layout)?;
+            db.execute_batch("COMMIT")?;
+            if file == tokens::FILE {
+                installation = tokens::installation(&db)?;
+            }
+            files.push(format!("{file} (layout {layout} of {})", schema_of(file).steps.len()));
+            Ok(())
+        };
+        touch().map_err(|error| failed(&path, error))?;
+    }
+    Ok((files, installation))
+}
+
 fn check_file(file: &'static str, path: &Path) -> FileReport {
     let schema = schema_of(file);
     let known = u32::try_from(schema.steps.len()).unwrap_or(u32::MAX);

@@ -2,6 +2,7 @@
 //! over 64 KiB by cutting the connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -11,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response as Answer};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -91,11 +93,17 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
             respond(&shared, request).await?
         }
     };
-    let mut answer = Answer::builder().status(response.status);
+    let mut answer = Answer::builder().status(response.status).header("date", date(shared.book().now()));
     for (name, value) in response.headers {
         answer = answer.header(name, value);
     }
     Ok(answer.body(Full::from(response.body)).expect("a status and header fields that HTTP can carry"))
+}
+
+/// `Date` (RFC 9110 section 6.6.1), by the simulator's clock.
+fn date(now: Duration) -> String {
+    let now = Timestamp::from_second(i64::try_from(now.as_secs()).unwrap_or(0)).unwrap_or_default();
+    now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// What was put at a path, for whoever has an application token.
