@@ -12,6 +12,7 @@
 //! stop the owner on the way to Enedis' sign-in page.
 
 mod lang;
+mod qr;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use crate::enedis::said::Said;
 pub use lang::Lang;
+use qr::Qr;
 use text::Text;
 use view::{
     CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, OtherBoxView, PrivacyView, SHOWN_MAX,
@@ -65,6 +67,8 @@ pub enum CodeError {
 pub struct ConfirmCode<'a> {
     /// The user code as the device shows it, `XXXX-XXXX`.
     pub code: &'a str,
+    /// The whole link to this page, for another screen.
+    pub link: &'a str,
     /// Goes with either button.
     pub proof: &'a str,
     /// The page parameter to hand on, if any.
@@ -335,6 +339,7 @@ impl<'a> Pages<'a> {
             t: self.text(),
             pages: self,
             code: asked.code,
+            qr: Qr::of(asked.link),
             proof: asked.proof,
             state: asked.state,
             client: shown(asked.client, SHOWN_MAX),

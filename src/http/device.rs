@@ -72,7 +72,7 @@ pub async fn authorize(
             let verification_uri = &app.site.verification_uri;
             let answer = DeviceAuthorization {
                 device_code: code.expose(),
-                verification_uri_complete: format!("{verification_uri}?code={user_code}"),
+                verification_uri_complete: complete(&app, &user),
                 user_code,
                 verification_uri,
                 expires_in: app.settings.devices.life.code.as_secs(),
@@ -86,6 +86,11 @@ pub async fn authorize(
             Err(ApiError::unavailable())
         }
     }
+}
+
+/// `verification_uri_complete`.
+fn complete(app: &App, code: &UserCode) -> String {
+    format!("{}?code={}", app.site.verification_uri, code.expose())
 }
 
 /// What the box says of itself, in printable ASCII, for the person who confirms.
@@ -125,6 +130,7 @@ pub async fn shown(app: &App, request: &HttpRequest, browser: &Bound) -> Page {
             let now = app.clock().now();
             pages.confirm_code(ConfirmCode {
                 code: &code.expose(),
+                link: &complete(app, &code),
                 proof: &app.keys().proof(ShownPage::Confirm, &browser.token, &code).expose(),
                 state,
                 client: app.settings.site.client_name(&pending.client_id),

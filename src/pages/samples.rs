@@ -84,6 +84,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
     let wait = Duration::from_secs(45);
     let confirm = ConfirmCode {
         code,
+        link: "https://linky.example.net/consent/device?code=BCDF-GHJK",
         proof: "0123456789abcdef0123456789abcdef",
         state: None,
         client: input.client,

@@ -93,6 +93,10 @@ texts! {
     confirm_question: "Votre appareil affiche-t-il bien ce code\u{202f}?", "Does your device show this same code?";
     confirm_enedis_down: "Enedis ne répond pas en ce moment\u{a0}: votre accord risque de ne pas aboutir. Mieux vaut attendre quelques minutes.",
         "Enedis is not responding at the moment: your consent may come to nothing. Better wait a few minutes.";
+    confirm_other_screen: "Continuer sur un autre écran", "Continue on another screen";
+    confirm_scan: "Visez cette image avec l’appareil photo de votre téléphone\u{a0}: il ouvrira cette même page. Rien n’est décidé tant que vous n’y avez pas répondu.",
+        "Point the camera of your phone at this picture: it will open this same page. Nothing is decided until you have answered there.";
+    confirm_qr: "Code QR du lien vers cette page", "QR code of the link to this page";
     confirm_caution: "Vous n’avez rien demandé\u{202f}? Refusez\u{a0}: quelqu’un en veut peut-être à vos données.",
         "Was it not you who asked? Say no: someone may be after your data.";
     confirm_yes: "Oui, continuer vers Enedis", "Yes, continue to Enedis";

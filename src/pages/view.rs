@@ -5,6 +5,7 @@ use std::time::Duration;
 use askama::Template;
 
 use super::lang::Lang;
+use super::qr::Qr;
 use super::text::{self, Text};
 use crate::config::SiteConfig;
 
@@ -206,6 +207,7 @@ pub(super) struct ConfirmCodeView<'a> {
     pub(super) t: &'static Text,
     pub(super) pages: Pages<'a>,
     pub(super) code: &'a str,
+    pub(super) qr: Option<Qr>,
     pub(super) proof: &'a str,
     pub(super) state: Option<&'a str>,
     pub(super) client: String,
