@@ -34,6 +34,7 @@ use crate::clock;
 use crate::config::{Config, Flow, StoreConfig};
 use crate::enedis::authorization::EnedisAuthorization;
 use crate::enedis::data::EnedisData;
+use crate::enedis::timed::{CallTimes, Timed};
 use crate::http::Shared;
 use crate::secret::{self, SecretError};
 use crate::store::mongo::php::PhpTokens;
@@ -161,10 +162,12 @@ impl Application {
             _ => None,
         };
         let metering = stores.meters.map(|meters| (stores.tokens, earlier, meters));
+        let calls = Arc::default();
         let system =
-            start_actors(&config, &clock, &keys, &store, stores.audit, metering, quota.clone()).await?;
+            start_actors(&config, &clock, &keys, &store, stores.audit, metering, (quota.clone(), &calls))
+                .await?;
         let launcher = Arc::clone(&system.launcher);
-        let shared = Shared::new(&config, system, Arc::clone(&keys), machine_clock, store);
+        let shared = Shared::new(&config, system, Arc::clone(&keys), machine_clock, store, calls);
         let shared = Arc::new(shared);
         let tls = match config.server.tls.clone() {
             None => None,
@@ -311,7 +314,7 @@ async fn start_actors(
     sessions: &Arc<Counted>,
     audit: Arc<dyn AuditLog>,
     metering: Option<Metering>,
-    quota: SharedQuota,
+    (quota, calls): (SharedQuota, &Arc<CallTimes>),
 ) -> Result<System, StoreError> {
     let attempt = config.enedis.exchanger.attempt;
     let (upstream, flow, server_clock) =
@@ -320,23 +323,27 @@ async fn start_actors(
         (Flow::Device, _) | (_, None) => None,
         (Flow::ClientCredentials(metering), Some((tokens, earlier, meters))) => {
             let (endpoint, data_clock) = (metering.data.clone(), SharedClock::clone(clock));
+            let calls = Arc::clone(calls);
             Some(MeteringPorts {
                 tokens,
                 earlier,
                 cache: meters,
                 resource_server: Box::new(move || {
-                    EnedisData::new(endpoint, data_clock, attempt) as Rc<dyn ResourceServer>
+                    let data = EnedisData::new(endpoint, data_clock, attempt);
+                    Timed::new(calls, data) as Rc<dyn ResourceServer>
                 }),
                 relay: metering.relay,
                 consent_life: metering.consent_life,
             })
         }
     };
+    let token_calls = Arc::clone(calls);
     let ports = Ports {
         store: Arc::clone(sessions) as Arc<dyn SessionStore>,
         audit,
         authorization_server: Box::new(move || {
-            EnedisAuthorization::new(upstream, &flow, server_clock, attempt) as Rc<dyn AuthorizationServer>
+            let enedis = EnedisAuthorization::new(upstream, &flow, server_clock, attempt);
+            Timed::new(token_calls, enedis) as Rc<dyn AuthorizationServer>
         }),
         metering,
         quota: Some(quota),

@@ -11,6 +11,7 @@ mod contracts;
 pub mod data;
 pub mod said;
 pub(crate) mod subscriptions;
+pub mod timed;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The routes. One endpoint a file; each decodes, asks an actor through its handle, and renders. `http/state.rs` is what
 //! they work with; `http/error.rs` is the only place that knows what an error looks like to a device.
 
+pub mod admin;
 mod browser;
 pub(crate) mod callback;
 pub(crate) mod client;

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod clock;
 pub mod code;
 pub mod grant_issuer;
+pub mod histogram;
 pub(crate) mod identity_hash;
 pub mod keyring;
 pub mod ledger;

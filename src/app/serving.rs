@@ -7,19 +7,20 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, Service, ServiceRequest, ServiceResponse, Url};
 use actix_web::http::Uri;
-use actix_web::http::header::{CONTENT_TYPE, LOCATION};
+use actix_web::http::header::LOCATION;
 use actix_web::http::uri::PathAndQuery;
 use actix_web::web::{self, Data};
 use actix_web::{App as WebApp, HttpRequest, HttpResponse, HttpServer, ResponseError};
 use actors::system::ShardLauncher;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::time::Instant;
 
 use super::{StartError, entropy};
 use crate::config::Config;
 use crate::descriptors::{ADMIN_CONNECTIONS, REDIRECT_CONNECTIONS};
 use crate::http::connections::{Connection, Terms};
 use crate::http::error::ApiError;
-use crate::http::{App, Shared, routes};
+use crate::http::{App, Shared, admin, routes};
 
 /// Idle connections are kept this long: the plugin polls every ten seconds over one, and gives the flow up if it
 /// is closed in between.
@@ -49,6 +50,7 @@ pub(super) fn serve(
             .app_data(app)
             .wrap_fn(move |request, service| {
                 let (worker, in_flight) = (Data::clone(&worker), worker.counts().request());
+                let (route, began) = (worker.route(request.path()), Instant::now());
                 let terms =
                     request.conn_data().map_or(Terms::Kept, |connection: &Connection| connection.terms);
                 let answer = match terms {
@@ -66,6 +68,7 @@ pub(super) fn serve(
                             .head_mut()
                             .set_connection_type(actix_web::http::ConnectionType::Close);
                     }
+                    worker.counts().answered(route, answer.status(), began.elapsed());
                     drop(in_flight);
                     Ok(forget_request(answer))
                 }
@@ -107,14 +110,7 @@ fn forget_request(answer: ServiceResponse<impl MessageBody>) -> ServiceResponse<
 pub(super) fn serve_admin(listener: TcpListener, shared: &Arc<Shared>) -> Result<Server, StartError> {
     let address = local_addr(&listener, SocketAddr::from(([0, 0, 0, 0], 0)))?;
     let shared = Arc::clone(shared);
-    let factory = move || {
-        let metrics = async |shared: Data<Shared>| {
-            HttpResponse::Ok()
-                .insert_header((CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
-                .body(shared.metrics_text().await)
-        };
-        WebApp::new().app_data(Data::from(Arc::clone(&shared))).route("/metrics", web::get().to(metrics))
-    };
+    let factory = move || WebApp::new().app_data(Data::from(Arc::clone(&shared))).configure(admin::routes);
     let server = HttpServer::new(factory)
         .workers(1)
         .max_connections(ADMIN_CONNECTIONS)

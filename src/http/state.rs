@@ -22,7 +22,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::connections::Connections;
-use super::counts::{Counts, WorkerCounts};
+use super::counts::{Counts, WorkerCounts, route_of};
 use super::error::ApiError;
 use super::form::Body;
 use super::large::LargeAnswers;
@@ -34,7 +34,8 @@ use super::refreshes::Refreshes;
 use super::version;
 use crate::config::{Config, Flow};
 use crate::descriptors;
-use crate::metrics::{self, Metrics, Observed};
+use crate::enedis::timed::CallTimes;
+use crate::metrics::{self, Format, Metrics, Observed, Route};
 use crate::pages::{Lang, Pages};
 use crate::store::Counted;
 
@@ -68,6 +69,9 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// Counters.
     pub metrics: Metrics,
+    /// How long calls to Enedis took.
+    calls: Arc<CallTimes>,
+    calls_per_hour: u32,
     pub(super) limits: Limits,
     pub(super) large: LargeAnswers,
     pub(super) refreshes: Refreshes,
@@ -103,8 +107,11 @@ impl Shared {
         keys: Arc<Keyring>,
         clock: Arc<MachineClock>,
         store: Arc<Counted>,
+        calls: Arc<CallTimes>,
     ) -> Self {
         Self {
+            calls,
+            calls_per_hour: config.enedis.exchanger.quota.per_hour,
             system,
             keys,
             clock,
@@ -155,12 +162,15 @@ impl Shared {
         self.counts.in_flight()
     }
 
-    /// Counters and gauges as text.
-    pub async fn metrics_text(&self) -> String {
+    /// Everything that is counted, as text.
+    pub async fn metrics_text(&self, format: Format) -> String {
         let observed = Observed {
             in_flight: self.in_flight(),
             connections: self.connections.counts(),
             polls: self.counts.polls(),
+            requests: self.counts.requests(),
+            calls: self.calls.read(),
+            calls_per_hour: self.calls_per_hour,
             interval: self.system.interval.told(),
             store: self.store.counts(),
             clock: self.clock.snapshot(),
@@ -175,7 +185,7 @@ impl Shared {
                 None => None,
             },
         };
-        metrics::render(&self.metrics, &observed)
+        metrics::render(&self.metrics, &observed, format)
     }
 }
 
@@ -202,6 +212,11 @@ impl App {
             share,
             rng: RefCell::new(StdRng::from_seed(seed)),
         }
+    }
+
+    /// The route of a path.
+    pub fn route(&self, path: &str) -> Route {
+        route_of(path, &self.site.path)
     }
 
     /// What this worker counts of every request.

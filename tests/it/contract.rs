@@ -354,7 +354,11 @@ async fn a_pending_poll_touches_no_store() {
         let device = world.device().await;
         let operations = async || {
             let mut sum = 0.0;
-            for name in ["dfp_store_groups_total", "dfp_store_writes_total", "dfp_store_finds_total"] {
+            for name in [
+                "dfp_store_operation_duration_seconds_count{operation=\"commit\"}",
+                "dfp_store_writes_total",
+                "dfp_store_operation_duration_seconds_count{operation=\"find\"}",
+            ] {
                 sum += world.metric(name).await.expect("the metric is there");
             }
             sum

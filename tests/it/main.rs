@@ -20,6 +20,7 @@ mod keys;
 mod lifecycle;
 mod line;
 mod metering;
+mod metrics;
 mod modes;
 mod operations;
 mod overload;

@@ -139,8 +139,10 @@ async fn every_metric_that_is_named_is_there() {
     ];
     let words =
         files.into_iter().flat_map(|file| file.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
-    let named: BTreeSet<&str> =
-        words.filter(|word| word.starts_with("dfp_") && !word.ends_with('_')).collect();
+    let named: BTreeSet<&str> = words
+        .filter(|word| word.starts_with("dfp_") || word.starts_with("process_"))
+        .filter(|word| !word.ends_with('_'))
+        .collect();
     assert!(named.len() > 30, "{named:?}");
     let world = Plan::metering(Store::Sqlite, Options::default(), 2).await.start().await;
     let metrics =

@@ -194,7 +194,9 @@ async fn what_nobody_knows_is_looked_up_so_often_and_no_more() {
                 client.post(world.url("/device/token")).form(&form).header("x-forwarded-for", address);
             async move { Answer::read(request.send().await.unwrap()).await.unwrap() }
         };
-        let finds = async || world.metric("dfp_store_finds_total").await.unwrap();
+        let finds = async || {
+            world.metric("dfp_store_operation_duration_seconds_count{operation=\"find\"}").await.unwrap()
+        };
         let before = finds().await;
         let refused = AtomicUsize::new(0);
         each(0..1_500, async |n| {

@@ -120,9 +120,13 @@ async fn an_enedis_that_is_not_there_is_no_final_answer() {
     );
     let page = Person::new().open(&world.url("/status")).await.unwrap();
     assert!(page.html.contains("fonctionne") && page.html.contains("ne répond pas, depuis"), "{}", page.html);
-    let attempts = world.metric("dfp_enedis_attempts_total{api=\"token\"}").await;
+    let attempts =
+        world.metric("dfp_enedis_call_duration_seconds_count{api=\"token\",result=\"down\"}").await;
     assert_eq!(device.refresh("some-token", &[]).await.unwrap().status, 503);
-    assert_eq!(world.metric("dfp_enedis_attempts_total{api=\"token\"}").await, attempts);
+    assert_eq!(
+        world.metric("dfp_enedis_call_duration_seconds_count{api=\"token\",result=\"down\"}").await,
+        attempts
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

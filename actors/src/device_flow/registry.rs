@@ -34,6 +34,7 @@ pub use self::shard::{CodeRegistry, ShardPorts};
 pub(crate) use self::table::SessionCount;
 pub use self::table::Table;
 use crate::base::admission::{Admission, AskError, Observe, Reply};
+use crate::base::histogram::Distribution;
 use crate::base::keyring::SLOTS;
 use crate::device_flow::session::Session;
 use crate::device_flow::store::Polled;
@@ -67,6 +68,8 @@ pub struct RegistrySnapshot {
     pub looked_up: u64,
     /// Writes whose outcome was lost or that met another revision.
     pub reloaded: u64,
+    /// From a device's question for a code to its owner's consent, by [`Bounds::OF_PEOPLE`](crate::base::histogram::Bounds::OF_PEOPLE).
+    pub time_to_consent: Distribution,
     /// The throttlers beside the shards.
     pub throttler: ThrottlerSnapshot,
 }

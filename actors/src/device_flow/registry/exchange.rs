@@ -14,6 +14,7 @@ use super::table::Row;
 use crate::base::admission::{AskError, Reply};
 use crate::base::clock::Timestamp;
 use crate::base::code::PkceVerifier;
+use crate::base::histogram::Bounds;
 use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHash};
 use crate::base::sealed::{Purpose, Sealed};
 use crate::base::token_set::TokenSet;
@@ -224,6 +225,7 @@ impl SessionRequest for FinishExchange {
         let session = &shard.table[row];
         let FinishExchange { device, grant, outcome, .. } = &attempt.request;
         let (now, life) = (shard.ports.clock.now(), &shard.ports.life);
+        let took = now.since(session.requested_at);
         let next = match outcome {
             Outcome::Token(token) => {
                 let sealed = shard.ports.keys.seal(&mut shard.rng, Purpose::Token, device, &token.to_bytes());
@@ -233,8 +235,11 @@ impl SessionRequest for FinishExchange {
             Outcome::Postponed => session.postpone(grant, now, life),
         };
         match next {
-            Ok(next) => shard.commit(next, attempt, ctx, |shard, finish| {
-                shard.stats.approved += u64::from(matches!(finish.outcome, Outcome::Token(_)));
+            Ok(next) => shard.commit(next, attempt, ctx, move |shard, finish| {
+                if matches!(finish.outcome, Outcome::Token(_)) {
+                    shard.stats.approved += 1;
+                    shard.stats.time_to_consent.observe(&Bounds::OF_PEOPLE, took);
+                }
                 FinishAnswer::Recorded
             }),
             Err(error) => {
