@@ -25,9 +25,9 @@ use crate::base::keyring::{BrowserHash, DeviceHash, GrantHash, StateHash, UserHa
 use crate::base::network::Network;
 use crate::base::sealed::Sealed;
 
-/// Events of one flow after which no browser may confirm its code any more: a person who begins ten times over has about
-/// thirty.
-const EVENTS_MAX: u32 = 32;
+/// Events of one flow after which no browser may confirm its code any more. Each is a write; a person who begins thirty times
+/// over, while Enedis or the store is out of order, has about ninety.
+const EVENTS_MAX: u32 = 100;
 
 /// The deadlines of a flow. All are configuration or constants of [`Lifetimes::default`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +184,7 @@ pub enum PollFinding<'a> {
 pub enum ConfirmError {
     /// Expired, or already decided: to a stranger both look like an unknown code.
     Gone,
-    /// Another browser holds the code.
+    /// Another browser holds the code, or it was confirmed too often.
     InUse,
 }
 
@@ -276,8 +276,12 @@ impl Session {
 
     /// A browser enters the code and is sent to Enedis with a new `state`.
     pub fn confirm(&self, consent: Consent, now: Timestamp, life: &Lifetimes) -> Result<Self, ConfirmError> {
-        if !self.is_open(now) || self.rev >= EVENTS_MAX {
+        if !self.is_open(now) {
             return Err(ConfirmError::Gone);
+        }
+        // The device goes on waiting: the code is not said to be unknown.
+        if self.rev >= EVENTS_MAX {
+            return Err(ConfirmError::InUse);
         }
         if let Some(held) = &self.consent {
             let leased = now < held.confirmed_at + life.browser_lease;

@@ -280,7 +280,12 @@ fn confirming_again_does_not_keep_a_code_for_ever() {
     let again = (0..1_000).take_while(|_| {
         session.confirm(consent(1, 1, soon), soon, &LIFE()).map(|next| session = next).is_ok()
     });
-    assert_eq!(again.count(), 32);
+    assert_eq!(again.count(), 100);
+    assert_eq!(
+        session.confirm(consent(1, 1, soon), soon, &LIFE()),
+        Err(ConfirmError::InUse),
+        "its device waits"
+    );
 }
 
 #[test]
