@@ -60,17 +60,20 @@ impl Allowance {
     }
 
     /// The API answered, whatever it said.
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, now: Timestamp) {
+        self.quota.ended(now);
         self.breaker.answered();
     }
 
     /// It did not, or only to say that it cannot; `is_news` as in [`Breaker::failed`].
     pub fn failed(&mut self, now: Timestamp, is_news: bool) {
+        self.quota.ended(now);
         self.breaker.failed(now, &BREAKER, is_news);
     }
 
-    /// A call that was begun did not go out after all.
-    pub fn withdrawn(&mut self) {
+    /// A call that was begun tells nothing of the API.
+    pub fn withdrawn(&mut self, now: Timestamp) {
+        self.quota.ended(now);
         self.breaker.withdrawn();
     }
 

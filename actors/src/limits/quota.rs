@@ -15,9 +15,11 @@ use crate::base::clock::Timestamp;
 /// Enedis' windows are clock hours: a longer `Retry-After` or `nextAccessTime` is not believed.
 pub const CLOSED_MAX: Duration = Duration::from_secs(3_600);
 
-/// Enedis' window, and a little more: its seconds begin at another moment than ours, and calls are not equally long on
-/// their way.
-const SECOND: Duration = Duration::from_millis(1_100);
+/// Enedis' window, and a little more, as clocks are read in milliseconds. It runs from a call's end: Enedis counted the
+/// call at some moment before, and a busy machine or network may have kept it on its way.
+const SECOND: Duration = Duration::from_millis(1_010);
+/// A call that has not ended by then is taken for counted when it was sent: it is Enedis that is slow.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// Calls of the hour are leased so many at a time, of so many; few, as what a killed process had is lost for the hour.
 const LEASES: u32 = 50;
@@ -58,7 +60,9 @@ pub struct Lease {
 #[derive(Clone, Debug)]
 pub struct Quota {
     settings: QuotaSettings,
-    /// Calls of the last second, oldest first; never more than `per_second`.
+    /// When calls were sent that have not ended, oldest first.
+    under_way: VecDeque<Timestamp>,
+    /// When others were counted at the latest, oldest first. Both together are never more than `per_second`.
     recent: VecDeque<Timestamp>,
     hour: u64,
     /// Calls of the hour: made here, or leased by any instance as far as is known.
@@ -88,6 +92,7 @@ impl Quota {
     pub fn new(settings: QuotaSettings, now: Timestamp) -> Self {
         Self {
             settings,
+            under_way: VecDeque::new(),
             recent: VecDeque::new(),
             hour: now.hour(),
             used: 0,
@@ -131,12 +136,17 @@ impl Quota {
             0 => (1, SECOND * self.instances / self.settings.per_second.max(1)),
             calls => (calls, SECOND),
         };
-        while self.recent.front().is_some_and(|oldest| now.since(*oldest) >= window || now < *oldest) {
+        while self.under_way.front().is_some_and(|sent| now.since(*sent) >= ON_ITS_WAY) {
+            let counted = self.under_way.pop_front().map(|sent| sent + ON_ITS_WAY);
+            self.recent.extend(counted);
+        }
+        while self.recent.front().is_some_and(|counted| now.since(*counted) >= window) {
             self.recent.pop_front();
         }
-        if self.recent.len() >= calls as usize {
-            let oldest = self.recent.front().copied().unwrap_or(now);
-            return Err(window.saturating_sub(now.since(oldest)).max(Duration::from_millis(1)));
+        if self.under_way.len() + self.recent.len() >= calls as usize {
+            let counted = self.recent.front().copied();
+            let counted = counted.or_else(|| self.under_way.front().map(|sent| *sent + ON_ITS_WAY));
+            return Err((counted.unwrap_or(now) + window).since(now).max(Duration::from_millis(1)));
         }
         match &mut self.leased {
             None => self.used += 1,
@@ -149,8 +159,15 @@ impl Quota {
                 leased.owed += 1;
             }
         }
-        self.recent.push_back(now);
+        self.under_way.push_back(now);
         Ok(())
+    }
+
+    /// A call that was taken has ended, whatever came of it. Which one does not matter: the others are taken for younger.
+    pub fn ended(&mut self, now: Timestamp) {
+        if self.under_way.pop_front().is_some() {
+            self.recent.push_back(now);
+        }
     }
 
     /// Calls of the hour that were made, here or by others.
@@ -189,6 +206,7 @@ impl Quota {
     /// alone is longer.
     pub fn look_ahead(&self, now: Timestamp, ahead: usize, limit: Duration) -> Duration {
         let (mut quota, mut at) = (Self { used: self.made(), leased: None, ..self.clone() }, now);
+        quota.recent.extend(quota.under_way.drain(..).map(|_| now));
         for _ in 0..=ahead {
             while let Err(wait) = quota.take(at, 0) {
                 at = at + wait.max(Duration::from_millis(1));
@@ -196,6 +214,7 @@ impl Quota {
                     return at.since(now);
                 }
             }
+            quota.ended(at);
         }
         at.since(now)
     }
@@ -213,6 +232,8 @@ impl Quota {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
 
     #[test]
@@ -220,14 +241,25 @@ mod tests {
         let settings = QuotaSettings { per_second: 5, per_hour: 100 };
         let start = Timestamp::from_millis(3_600_000 * 10 + 3_000_000);
         let mut quota = Quota::new(settings, start);
-        let mut calls: Vec<u64> = Vec::new();
-        // Two hours of a caller that always wants more, every 10 ms.
+        let (mut calls, mut under_way): (Vec<u64>, Vec<u64>) = (Vec::new(), Vec::new());
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        // Two hours of a caller that always wants more, every 10 ms. Each call is counted on its way.
         for tick in 0..720_000_u64 {
             let now = start + Duration::from_millis(tick * 10);
+            under_way.retain(|ends| {
+                let is_over = *ends <= now.as_millis();
+                if is_over {
+                    quota.ended(now);
+                }
+                !is_over
+            });
             if quota.take(now, 0).is_ok() {
-                calls.push(now.as_millis());
+                let ends = now.as_millis() + rng.random_range(0..1_000);
+                under_way.push(ends);
+                calls.push(rng.random_range(now.as_millis()..=ends));
             }
         }
+        calls.sort_unstable();
         for window in calls.windows(6) {
             assert!(window[5] - window[0] >= 1_000, "{window:?}");
         }
@@ -235,6 +267,15 @@ mod tests {
             assert!(calls.iter().filter(|ms| **ms / 3_600_000 == hour).count() <= 100);
         }
         assert!(calls.len() >= 300, "{}", calls.len());
+    }
+
+    #[test]
+    fn calls_without_an_end_do_not_stop_others() {
+        let settings = QuotaSettings { per_second: 5, per_hour: 1_000 };
+        let start = Timestamp::from_millis(3_600_000 * 10);
+        let mut quota = Quota::new(settings, start);
+        let made = (0..20_100).filter(|ms| quota.take(start + Duration::from_millis(*ms), 0).is_ok()).count();
+        assert_eq!(made, 50, "five each 2.01 s");
     }
 
     #[test]

@@ -126,7 +126,10 @@ impl World {
                 Relayed::Busy { .. } | Relayed::Unavailable { .. } => Told::Later,
             };
         }
-        let is_admitted = self.quota.borrow_mut().take(self.clock.now(), 0).is_ok();
+        let now = self.clock.now();
+        let is_admitted = self.quota.borrow_mut().take(now, 0).is_ok();
+        // It counts when it takes the call.
+        self.quota.borrow_mut().ended(now);
         self.count(|line| *if is_admitted { &mut line.calls } else { &mut line.throttled } += 1);
         tokio::time::sleep(CALL).await;
         if is_admitted { Told::Values } else { Told::Later }

@@ -182,7 +182,7 @@ impl Calls {
     /// An attempt has ended: the caller is answered, or the call put back.
     pub fn ended(&mut self, now: Timestamp, id: u64, attempt: Attempt, rng: &mut impl Rng) -> Option<Step> {
         match attempt {
-            Attempt::Answered(_) | Attempt::Busy(_) | Attempt::ClientRejected => self.allowance.answered(),
+            Attempt::Answered(_) | Attempt::Busy(_) | Attempt::ClientRejected => self.allowance.answered(now),
             Attempt::Failed(_) | Attempt::Down(_) | Attempt::Lost => self.allowance.failed(now, true),
         }
         let (why, retry_at) = match attempt {

@@ -152,7 +152,7 @@ impl Core {
             // The token is replaced, if it is not quite new, and the call sent again ahead of all others, once.
             if self.queue.attempts(&request) == 1 {
                 self.queue.put_back(&request, now);
-                return allowance.withdrawn();
+                return allowance.withdrawn(now);
             }
         }
         let (report, trouble) = match verdict {
@@ -190,7 +190,7 @@ impl Core {
                 self.works(now, api);
             }
             // Closed, and known to be so where another serves: no trouble.
-            (_, Trouble::Closed) if other.is_some() => allowance.withdrawn(),
+            (_, Trouble::Closed) if other.is_some() => allowance.withdrawn(now),
             (Verdict::Down { retry_at: Some(at) }, _) => {
                 allowance.failed(now, is_news);
                 allowance.close_until((*at).min(now + CLOSED_MAX));
@@ -216,7 +216,7 @@ impl Core {
     fn works(&mut self, now: Timestamp, api: Api) {
         let allowance = &mut self.allowances[api as usize];
         self.troubles.answered(api, allowance.is_tripped());
-        allowance.answered();
+        allowance.answered(now);
         self.chooser.report(now, api, Report::Works, true);
     }
 
