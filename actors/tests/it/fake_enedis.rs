@@ -18,7 +18,7 @@ use actors::limits::quota::QuotaSettings;
 use actors::metering::api_choice::Api;
 use actors::metering::civil::plus;
 use actors::metering::request::{DayRange, MeterRequest};
-use actors::metering::resource_server::{DataError, MeterCall, Reading, ResourceServer, Verdict};
+use actors::metering::resource_server::{DataError, MeterCall, Point, Reading, ResourceServer, Verdict};
 use actors::testing::hourly_reading;
 use async_trait::async_trait;
 use jiff::civil::Date;
@@ -201,10 +201,12 @@ impl ResourceServer for FakeEnedis {
 /// The values of those days that are there.
 fn values(request: MeterRequest, has: impl Fn(Date) -> bool) -> Verdict {
     let mut reading = Reading::default();
-    for day in request.range.days().filter(|day| has(*day)) {
-        let day = DayRange::new(day, plus(day, 1)).map(hourly_reading).unwrap_or_default();
+    for date in request.range.days().filter(|day| has(*day)) {
+        let day = DayRange::new(date, plus(date, 1)).map(hourly_reading).unwrap_or_default();
+        // A curve's last value bears the next midnight; what is of a moment bears the day itself.
+        let is_of = |point: &Point| request.resource.is_curve() || point.date.starts_with(&date.to_string());
         reading.quality = day.quality;
-        reading.points.extend(day.points);
+        reading.points.extend(day.points.into_iter().filter(is_of));
     }
     if reading.points.is_empty() {
         return Verdict::DataError(DataError::no_data());

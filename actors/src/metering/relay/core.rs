@@ -29,7 +29,7 @@ use crate::base::meter::Meter;
 use crate::enedis::exchanger::Acquired;
 use crate::enedis::port::Bearer;
 use crate::limits::allowance::Allowance;
-use crate::limits::fair_queue::{FairQueue, Offered, Priority};
+use crate::limits::fair_queue::{FairQueue, Offered};
 use crate::limits::quota::{Lease, Wish};
 use crate::metering::answer;
 use crate::metering::api_choice::{Api, ApiChooser};
@@ -392,7 +392,7 @@ impl Core {
 
     /// Puts a call in line for a caller; else the trouble it is told.
     fn offer(&mut self, now: Timestamp, id: u64, call: MeterRequest) -> Result<Offered, Trouble> {
-        let priority = if own::is_own(id) { Priority::Low } else { queue::priority(call, today(self.wall)) };
+        let priority = self.priority(id, call);
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
         let wait = |ahead, limit| allowance.look_ahead(now, ahead, limit);
         let offered = self.queue.offer(now, &call.meter, &call, priority, id, wait);

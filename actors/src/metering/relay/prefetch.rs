@@ -60,6 +60,8 @@ pub(super) struct Want {
     /// Of a day: from the first that is not there up to the one that is wanted.
     pub question: Question,
     pub is_week: bool,
+    /// Its box went without an earlier day: this goes before what other boxes ask.
+    pub is_overdue: bool,
 }
 
 impl Want {
@@ -191,6 +193,7 @@ impl Prefetch {
             asked,
             lacks,
             given: plus(lacks, -1),
+            all_given: plus(lacks, -1),
             is_refused: false,
             misses: 0,
             place: before.map_or(Place::Free, |before| before.place),
@@ -201,6 +204,7 @@ impl Prefetch {
             None => new,
         };
         self.lines.put_in(key, active);
+        self.lines.weigh(key.0);
         is_new
     }
 
@@ -237,6 +241,9 @@ impl Prefetch {
             is_first = active.given < day;
             (active.given, active.is_refused) = (active.given.max(day), false);
         });
+        if is_first {
+            self.lines.weigh(request.meter);
+        }
         is_first
     }
 
@@ -248,6 +255,13 @@ impl Prefetch {
             active.is_refused = true;
         });
         is_first
+    }
+
+    /// Whether a box's question is to wait for what others went without on an earlier day, which this one did not.
+    pub fn gives_way(&self, request: MeterRequest) -> bool {
+        let active = self.lines.get((request.meter, request.resource));
+        let is_behind = active.is_none_or(|active| self.lines.is_behind(active.all_given));
+        self.is_on && self.lines.is_overdue() && !is_behind
     }
 
     /// Nothing is asked about a meter any more, until a box does.
@@ -273,7 +287,7 @@ impl Prefetch {
             && let Some(question) = self.weeks.pop_front()
         {
             (self.is_week_asked, self.under_way) = (true, self.under_way + 1);
-            return Next::Ask(Want { question, is_week: true });
+            return Next::Ask(Want { question, is_week: true, is_overdue: false });
         }
         Next::Wait(self.next_wake(now))
     }
@@ -311,6 +325,7 @@ impl Prefetch {
             return Some(Next::Ask(Want {
                 question: Question { request, ..active.question },
                 is_week: false,
+                is_overdue: self.lines.is_behind(active.all_given),
             }));
         }
         None
@@ -355,7 +370,10 @@ impl Prefetch {
         self.lines.put_in(key, Active { place: Place::Free, ..active });
         match end {
             End::Came => self.has(want.question.request, day),
-            End::Nothing => self.lines.change(key, |active| active.lacks = active.lacks.max(plus(day, 1))),
+            End::Nothing => {
+                self.lines.change(key, |active| active.lacks = active.lacks.max(plus(day, 1)));
+                self.given(want.question.request, day);
+            }
             End::Gone => self.forget(key.0),
             End::NotYet => {
                 let misses = active.misses + 1;
@@ -388,7 +406,11 @@ impl Prefetch {
         }
         if self.in_a_row >= if is_believed { DOUBTED } else { BELIEVED } {
             self.in_a_row = 0;
-            self.lines.published = if is_believed { plus(self.lines.wanted, -1) } else { self.lines.wanted };
+            if is_believed {
+                self.lines.published = plus(self.lines.wanted, -1);
+            } else {
+                self.lines.publish();
+            }
             self.scout_at = now + SCOUT_EVERY;
             tracing::info!(day = %self.lines.wanted, is_there = !is_believed, "what Enedis has");
             self.lines.sort(|_| true);

@@ -7,9 +7,11 @@ use jiff::civil::Date;
 
 use super::{Core, Effect, Question, Relayed, Remembered, Waiting};
 use crate::base::clock::Timestamp;
+use crate::limits::fair_queue::Priority;
 use crate::metering::cache::{BATCH_MAX, CacheEntry};
 use crate::metering::civil::{plus, today};
 use crate::metering::day::Fullness;
+use crate::metering::queue;
 use crate::metering::refusals::is_young;
 use crate::metering::relay::held::Held;
 use crate::metering::relay::prefetch::{End, Next, Want};
@@ -113,8 +115,8 @@ impl Core {
         let want = self.own.asked.get(&id)?;
         let (resource, wanted) = (question.request.resource, want.day());
         let Remembered { days, due, since, .. } = remembered;
-        // Where there were never values only the day itself, and only if Enedis has confirmed the consent.
-        let first = since.or_else(|| question.is_proven.then_some(wanted));
+        // Where there were never values only if Enedis has confirmed the consent.
+        let first = since.or_else(|| question.is_proven.then_some(question.request.range.start()));
         let is_missing = |day: &Date| match days.get(day) {
             Some(known) if want.is_week => known.is_raw(),
             None if want.is_week => false,
@@ -126,6 +128,17 @@ impl Core {
             },
         };
         Some(question.request.range.days().filter(is_missing).collect())
+    }
+
+    /// Which calls of a question give way to which: those of recent days go before older ones, and boxes that went without a
+    /// day, whether they ask or the server does in their place, before others.
+    pub(super) fn priority(&self, id: u64, call: MeterRequest) -> Priority {
+        match self.own.asked.get(&id) {
+            Some(want) if want.is_overdue => Priority::High,
+            Some(_) => Priority::Low,
+            None if self.prefetch.gives_way(call) => Priority::Low,
+            None => queue::priority(call, today(self.wall)),
+        }
     }
 
     /// The last day with values of those that a question is answered with: the cache has it.

@@ -15,8 +15,8 @@ use crate::metering::request::Resource;
 const SHUFFLE: u64 = 99_991;
 
 pub type Key = (Meter, Resource);
-/// The order in which meters are asked: by the last day their boxes were given, who was refused first, and another one each
-/// day.
+/// The order in which meters are asked: by the last day of which their boxes were given everything, who was refused first, and
+/// another one each day.
 type Rank = (Date, bool, u64, Meter, Resource);
 
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,10 @@ pub struct Active {
     pub asked: Date,
     /// The first day that is not in the cache.
     pub lacks: Date,
-    /// The last day that its box was given.
+    /// The last day that its box was given of this.
     pub given: Date,
+    /// The last day that its box was given of all that it asks for, as [`Lines::weigh`] found.
+    pub all_given: Date,
     pub is_refused: bool,
     pub misses: u32,
     pub place: Place,
@@ -91,6 +93,31 @@ impl Lines {
         self.scouts.first().map(|(.., meter, resource)| (*meter, *resource))
     }
 
+    /// Whether the box of the first went without a day before the one that is wanted.
+    pub fn is_overdue(&self) -> bool {
+        self.ready.first().is_some_and(|(all_given, ..)| self.is_behind(*all_given))
+    }
+
+    /// Whether a box that was given everything up to this day went without one before the one that is wanted.
+    pub fn is_behind(&self, all_given: Date) -> bool {
+        all_given < civil::plus(self.wanted, -1)
+    }
+
+    /// What is known of a resource of a meter.
+    pub fn get(&self, key: Key) -> Option<&Active> {
+        self.active.get(&key)
+    }
+
+    /// What the box of a meter was given, or what it asks for, has changed: a box is served when it has everything that it
+    /// asked for since yesterday.
+    pub fn weigh(&mut self, meter: Meter) {
+        let all = Resource::ALL.into_iter().filter_map(|resource| self.get((meter, resource)));
+        let least = all.filter(|active| active.asked >= self.wanted).map(|active| active.given).min();
+        for resource in Resource::ALL {
+            self.change((meter, resource), |active| active.all_given = least.unwrap_or(active.given));
+        }
+    }
+
     /// When the next one has rested.
     pub fn rested_at(&self) -> Option<Timestamp> {
         self.resting.first().map(|(at, ..)| *at)
@@ -100,6 +127,14 @@ impl Lines {
     pub fn end_rests(&mut self, now: Timestamp) {
         while let Some((_, meter, resource)) = self.resting.first().copied().filter(|(at, ..)| *at <= now) {
             self.change((meter, resource), |active| active.place = Place::Free);
+        }
+    }
+
+    /// The wanted day is there: who was tried before it was is not late. To be [sorted](Self::sort).
+    pub fn publish(&mut self) {
+        self.published = self.wanted;
+        for active in self.active.values_mut().filter(|active| matches!(active.place, Place::Resting(_))) {
+            (active.place, active.misses) = (Place::Free, 0);
         }
     }
 
@@ -162,6 +197,6 @@ impl Lines {
     fn rank(&self, (meter, resource): Key, active: &Active) -> Rank {
         let day = days_between(civil::FIRST, self.wanted.max(civil::FIRST)).cast_unsigned();
         let shuffled = (meter.modulo(SHUFFLE) + 1) * (day % (SHUFFLE - 1) + 1) % SHUFFLE;
-        (active.given, !active.is_refused, shuffled, meter, resource)
+        (active.all_given, !active.is_refused, shuffled, meter, resource)
     }
 }

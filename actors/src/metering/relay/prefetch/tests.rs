@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use jiff::civil::date;
@@ -137,6 +138,36 @@ fn who_has_gone_without_is_first_and_then_who_was_refused() {
     assert_eq!(meters, [meter(100), meter(50)]);
     assert!(prefetch.given(of(50, CURVE, plus(TODAY, -1), TODAY).request, plus(TODAY, -1)));
     assert!(!prefetch.given(of(50, CURVE, plus(TODAY, -1), TODAY).request, plus(TODAY, -1)), "once a day");
+}
+
+#[test]
+fn a_box_gives_way_to_those_who_went_without_of_anything() {
+    let mut prefetch = of_yesterday(0..4);
+    // This one's box has its curve, and not its largest power, of which it asked for two days.
+    let power = of(0, Resource::DailyMaxPower, plus(TODAY, -3), plus(TODAY, -1));
+    prefetch.asked(power, plus(TODAY, -1));
+    let of_today = |n| of(n, CURVE, plus(TODAY, -1), TODAY).request;
+    // By night both days come, to a box that sleeps.
+    run(&mut prefetch, at(0), at(5), |_, _| End::Came);
+    assert!(!prefetch.gives_way(of_today(1)), "nobody has the new day");
+    let overdue = RefCell::new(Vec::new());
+    let answer = |want: &Want, now| {
+        overdue.borrow_mut().push((want.is_overdue, want.question.request.meter));
+        if now >= at(8) { End::Came } else { End::NotYet }
+    };
+    run(&mut prefetch, at(5), at(7) + MIN * 59, answer);
+    prefetch.lines.publish();
+    prefetch.lines.sort(|_| true);
+    assert!(prefetch.gives_way(of_today(1)) && prefetch.gives_way(of_today(3)));
+    assert!(!prefetch.gives_way(of_today(0)), "its own curve neither waits");
+    assert!(!prefetch.gives_way(of_today(9)), "nor who is not known");
+    overdue.take();
+    run(&mut prefetch, at(8), at(9), answer);
+    let overdue = overdue.into_inner();
+    assert_eq!(overdue.len(), 5, "nobody rests who was tried before it was there: {overdue:?}");
+    assert!(overdue.iter().all(|(is_overdue, of)| *is_overdue == (*of == meter(0))));
+    assert!(overdue[..2].iter().all(|(is_overdue, _)| *is_overdue), "first: {overdue:?}");
+    assert!(!prefetch.gives_way(of_today(1)), "nothing is left to be fetched before");
 }
 
 #[test]
