@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use self::core::{Core, Effect, Event, Question};
 pub use self::counters::{ApiSnapshot, RelaySnapshot};
 use crate::base::admission::{Admission, AskError, Observe, Reply};
+use crate::base::aside::{Resume, aside};
 use crate::base::clock::{SharedClock, Timestamp};
 use crate::base::keyring::{CacheKey, Keyring};
 use crate::base::meter::Meter;
@@ -264,12 +265,12 @@ impl MeterRelay {
     }
 
     /// Tells the core what a future comes to.
-    fn follow(ctx: &mut Context<Self>, event: impl Future<Output = Event> + 'static) {
-        ctx.spawn(actix::fut::wrap_future::<_, Self>(event).map(|event, act, ctx| act.tell(event, ctx)));
+    fn follow(ctx: &Context<Self>, event: impl Future<Output = Event> + 'static) {
+        aside(ctx, event, |event, relay: &mut Self, ctx| relay.tell(event, ctx));
     }
 
     /// Writes, after what is stored of an owner was deleted, if one is named.
-    fn write(&mut self, forget: Option<CacheKey>, entries: Vec<CacheEntry>, ctx: &mut Context<Self>) {
+    fn write(&mut self, forget: Option<CacheKey>, entries: Vec<CacheEntry>, ctx: &Context<Self>) {
         let store = Arc::clone(&self.store);
         let put = async move {
             if let Some(owner) = forget {
@@ -278,12 +279,12 @@ impl MeterRelay {
             store.put(entries).await
         };
         self.writing += 1;
-        ctx.spawn(put.into_actor(self).map(|put, act, _| {
-            act.writing -= 1;
+        aside(ctx, put, |put, relay: &mut Self, _| {
+            relay.writing -= 1;
             if let Err(error) = put {
                 tracing::warn!(%error, "the meter cache could not be written; values will be asked for again");
             }
-        }));
+        });
     }
 }
 
@@ -318,7 +319,7 @@ struct ReadMeter {
 impl Handler<ReadMeter> for MeterRelay {
     type Result = ();
 
-    // Synchronous: answers from memory, or spawns futures that interleave with later messages.
+    // Synchronous: answers from memory, or goes on aside; later messages interleave.
     fn handle(&mut self, msg: ReadMeter, ctx: &mut Self::Context) {
         if !msg.reply.is_abandoned() {
             self.serial += 1;
@@ -349,7 +350,15 @@ impl Handler<ForgetMeter> for MeterRelay {
             }
             msg.reply.send(());
         };
-        ctx.spawn(forget.into_actor(self));
+        aside(ctx, forget, |(), _: &mut Self, _| {});
+    }
+}
+
+impl Handler<Resume<Self>> for MeterRelay {
+    type Result = ();
+
+    fn handle(&mut self, msg: Resume<Self>, ctx: &mut Self::Context) {
+        msg.run(self, ctx);
     }
 }
 
@@ -394,7 +403,7 @@ impl Handler<Evict> for MeterRelay {
                 }
             }
         };
-        ctx.spawn(evict.into_actor(self).map(|(), act, _| act.evicting = false));
+        aside(ctx, evict, |(), relay: &mut Self, _| relay.evicting = false);
     }
 }
 
