@@ -1,4 +1,4 @@
-//! The operator's commands that work on what is stored: `import-php`, `tokens`, `meters`, `keys`, `audit`, `backup` and
+//! The operator's commands that work on what is stored: `import-php`, `sessions`, `tokens`, `meters`, `keys`, `audit`, `backup` and
 //! `check-store`; and `doctor`, which looks at that and at everything around.
 //!
 //! Owns what such a command needs: the installation's key and its token store. Promises: the store is opened beside a
@@ -13,9 +13,12 @@ pub mod doctor;
 mod error;
 pub mod import_php;
 pub mod keys;
+mod listing;
 pub mod meters;
+pub mod sessions;
 pub mod tokens;
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +39,28 @@ use crate::store::Stores;
 /// How long a command waits for the audit record.
 const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Fewest digits of an id that name something.
+const ID_MIN: usize = 8;
+const ID_LEN: usize = 32;
+
+/// Whether this is an id, or its beginning, that is long enough to name one of many.
+fn is_id(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        && (ID_MIN..=ID_LEN).contains(&text.len())
+}
+
+/// A reader that closed the pipe has seen enough.
+fn seen_enough(done: Result<(), CommandError>) -> Result<(), CommandError> {
+    match done {
+        Err(CommandError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
+}
+
 /// How a command says what it found.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct Format {
-    /// JSON
+    /// Print JSON: one object, or one a line
     #[arg(long)]
     json: bool,
 }

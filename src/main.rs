@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
 use device_flow_proxy::commands::{
-    CommandError, audit, backup, chain, check_store, doctor, import_php, keys, meters, tokens,
+    CommandError, audit, backup, chain, check_store, doctor, import_php, keys, meters, sessions, tokens,
 };
 use device_flow_proxy::config::{Config, EnvSource, Warning};
 use device_flow_proxy::systemd::Sockets;
@@ -49,6 +49,7 @@ enum Command {
     Healthcheck,
     Doctor(doctor::Arguments),
     ImportPhp(import_php::Arguments),
+    Sessions(sessions::Arguments),
     Tokens(tokens::Arguments),
     Meters(meters::Arguments),
     Audit(audit::Arguments),
@@ -105,6 +106,9 @@ fn main() -> ExitCode {
         }
         Command::ImportPhp(arguments) => {
             done(actix_rt::System::new().block_on(import_php::run(&arguments, &config, clock, out)))
+        }
+        Command::Sessions(arguments) => {
+            done(actix_rt::System::new().block_on(sessions::run(&arguments, &config, clock, out)))
         }
         Command::Tokens(arguments) => {
             done(actix_rt::System::new().block_on(tokens::run(&arguments, &config, clock, out)))

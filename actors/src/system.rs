@@ -199,7 +199,7 @@ impl System {
             issuer,
             settings.exchanger.deadline,
         );
-        let followed = ports.store.is_shared().then(|| Arc::clone(&ports.store));
+        let followed = ports.store.is_followed().then(|| Arc::clone(&ports.store));
         let shard = ShardPorts {
             writer: writer.clone(),
             store: ports.store,

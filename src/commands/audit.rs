@@ -1,7 +1,8 @@
 //! `audit`: shows the audit record, the oldest line first, page by page while the server runs. It needs no key: a line holds
 //! no secret.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::Write;
 
 use actors::base::audit::{AuditLine, first_key};
 use actors::base::clock::Timestamp;
@@ -10,8 +11,8 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use serde::Serialize;
 
-use super::tokens::view::{iso, printable};
-use super::{CommandError, keys_of};
+use super::listing::{Listing, Row, iso, printable};
+use super::{CommandError, Format, keys_of, seen_enough};
 use crate::config::Config;
 use crate::store::open_audit;
 
@@ -29,9 +30,8 @@ pub struct Arguments {
     /// Only what was done from then on: 2026-11-30, or 2026-11-30T18:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<Timestamp>,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// A day begins at midnight, UTC.
@@ -49,52 +49,48 @@ pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -
     let log = open_audit(&config.storage.store, &config.storage.data_dir).await?;
     let mut after = first_key(arguments.since.unwrap_or_default());
     let write = async {
-        if !arguments.json {
-            row(out, ["TIME", "ACT", "HOW", "ID", "NETWORK", "METERS", "CLIENT"])?;
-        }
+        let mut listing = Listing::begin::<Object>(arguments.format.json, out)?;
         loop {
             let page = log.read(after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.key.as_slice().to_vec();
             for line in page {
-                show(&line, arguments.json, out)?;
+                listing.row(&Object::from(line))?;
             }
         }
     };
-    match write.await {
-        // The reader closed the pipe: it has seen enough.
-        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
-    }
+    seen_enough(write.await)
 }
 
+/// A line as it is shown.
 #[derive(Serialize)]
-struct Object<'a> {
-    at: &'a str,
-    act: &'a str,
-    how: &'a str,
-    id: Option<&'a str>,
-    network: Option<&'a str>,
+pub(super) struct Object {
+    at: String,
+    act: String,
+    how: String,
+    pub(super) id: Option<String>,
+    network: Option<String>,
     meters: u32,
-    client_id: Option<&'a str>,
+    client_id: Option<String>,
 }
 
-fn show(line: &AuditLine, json: bool, out: &mut impl Write) -> io::Result<()> {
-    let AuditLine { at_ms, act, how, subject, client_id, network, meters, .. } = line;
-    let (at, id, network) = (iso(timestamp(*at_ms)), subject.as_deref(), network.as_deref());
-    if json {
-        let client_id = client_id.as_deref();
-        let object = Object { at: &at, act, how, id, network, meters: *meters, client_id };
-        serde_json::to_writer(&mut *out, &object)?;
-        return writeln!(out);
+impl From<AuditLine> for Object {
+    fn from(line: AuditLine) -> Self {
+        let AuditLine { at_ms, act, how, subject, client_id, network, meters, .. } = line;
+        Self { at: iso(timestamp(at_ms)), act, how, id: subject, network, meters, client_id }
     }
-    let (client, meters) =
-        (client_id.as_deref().map_or_else(|| "-".to_owned(), printable), meters.to_string());
-    row(out, [&at, act, how, id.unwrap_or("-"), network.unwrap_or("-"), &meters, &client])
 }
 
-fn row(out: &mut impl Write, [at, act, how, id, network, meters, client]: [&str; 7]) -> io::Result<()> {
-    writeln!(out, "{at:20}  {act:10}  {how:16}  {id:8}  {network:20}  {meters:6}  {client}")
+impl Row for Object {
+    const COLUMNS: &'static [(&'static str, usize)] =
+        &[("TIME", 20), ("ACT", 10), ("HOW", 16), ("ID", 8), ("NETWORK", 20), ("METERS", 6), ("CLIENT", 0)];
+
+    fn cells(&self) -> Vec<Cow<'_, str>> {
+        let client = self.client_id.as_deref().map_or_else(|| "-".to_owned(), printable);
+        let (id, network) = (self.id.as_deref().unwrap_or("-"), self.network.as_deref().unwrap_or("-"));
+        let [at, act, how] = [&self.at, &self.act, &self.how].map(|text| Cow::Borrowed(text.as_str()));
+        vec![at, act, how, id.into(), network.into(), self.meters.to_string().into(), client.into()]
+    }
 }
 
 #[cfg(test)]

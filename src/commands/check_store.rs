@@ -6,7 +6,7 @@ use std::io::Write;
 use actors::metering::tokens::installation::Installation;
 use serde::Serialize;
 
-use super::{CommandError, keys_of};
+use super::{CommandError, Format, keys_of};
 use crate::config::{Config, StoreConfig};
 use crate::secret::Key;
 use crate::store::Stores;
@@ -17,9 +17,8 @@ use crate::store::sqlite::{self, FileReport};
 /// Changes nothing; a server may run meanwhile. Reads every page: a gigabyte takes some seconds.
 #[derive(Clone, clap::Args)]
 pub struct Arguments {
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// What was found.
@@ -56,7 +55,7 @@ pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -
     };
     let faultless = report.fault.is_none() && report.files.iter().all(|file| file.faults.is_empty());
     report.sound = faultless && report.key != OTHER;
-    if arguments.json {
+    if arguments.format.json {
         writeln!(out, "{}", serde_json::to_string(&report).unwrap_or_default())?;
     } else {
         report.write(out)?;

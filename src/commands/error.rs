@@ -47,6 +47,23 @@ pub enum CommandError {
     /// Do what was said of each.
     #[error("not everything is as it should be")]
     Unhealthy,
+    /// Look it up again.
+    #[error("no session has this code or an id that begins so")]
+    NoSession,
+    /// Give more digits.
+    #[error("more than one session has an id that begins so: give more of its 32 digits, or its user code")]
+    AmbiguousSession,
+    /// Nothing is left to be done.
+    #[error("the session has ended already")]
+    SessionEnded,
+    /// Revoke the grant.
+    #[error(
+        "its box has its token already: `tokens list` and `tokens revoke`, or the account at Enedis, end that"
+    )]
+    SessionDelivered,
+    /// Try again.
+    #[error("what came back from Enedis is being acted on: try again in a minute")]
+    SessionInUse,
     /// Look the id up again.
     #[error("no live grant has an id that begins so")]
     NoGrant,

@@ -18,7 +18,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::json;
 
-use super::{CommandError, keys_of, record};
+use super::{CommandError, Format, keys_of, record};
 use crate::config::Config;
 use crate::secret;
 use crate::store::Stores;
@@ -44,13 +44,6 @@ enum Action {
     Status(Format),
     /// Seal everything that is sealed under a key of before anew, then count
     Reseal(Format),
-}
-
-#[derive(Clone, clap::Args)]
-struct Format {
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 /// Counts, or seals anew, and writes to `out` what is sealed under which key.

@@ -22,13 +22,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::view::View;
-use super::{CommandError, Installation};
+use super::{CommandError, Format, Installation, is_id, seen_enough};
 use crate::config::Config;
 use crate::secret;
-
-/// Fewest digits of an id that `revoke` takes.
-const ID_MIN: usize = 8;
-const ID_LEN: usize = 32;
 
 const ABOUT: &str = "\
 Lists the consents given to boxes, revokes them, or says that this store is the right one.
@@ -58,9 +54,8 @@ struct List {
     /// Only those that cover this meter, of 14 digits
     #[arg(long, value_name = "PRM")]
     meter: Option<String>,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
     /// Show meters' numbers in full
     #[arg(long)]
     show_meters: bool,
@@ -86,11 +81,7 @@ pub async fn run(
     // What was called wrongly fails before anything is opened.
     let action = Parsed::new(&arguments.action)?;
     let installation = Installation::of_server(config, clock).await?;
-    match installation.perform(action, out).await {
-        // The reader closed the pipe: it has seen enough.
-        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
-    }
+    seen_enough(installation.perform(action, out).await)
 }
 
 /// What to do, with values that cannot be wrong.
@@ -104,16 +95,15 @@ enum Parsed {
 impl Parsed {
     fn new(action: &Action) -> Result<Self, CommandError> {
         match action {
-            Action::List(List { meter, json, show_meters }) => {
+            Action::List(List { meter, format, show_meters }) => {
                 let meter = meter.as_deref().map(parse_meter).transpose()?;
-                Ok(Self::List { meter, view: View { json: *json, show_meters: *show_meters } })
+                Ok(Self::List { meter, view: View { json: format.json, show_meters: *show_meters } })
             }
             Action::AcceptStore => Ok(Self::AcceptStore),
             Action::Revoke(Revoke { meter: Some(meter), .. }) => parse_meter(meter).map(Self::RevokeMeter),
             Action::Revoke(Revoke { id, .. }) => {
                 let id = id.as_deref().unwrap_or_default().trim().to_ascii_lowercase();
-                let is_hex = id.bytes().all(|b| b.is_ascii_hexdigit());
-                if is_hex && (ID_MIN..=ID_LEN).contains(&id.len()) {
+                if is_id(&id) {
                     Ok(Self::RevokeId(id))
                 } else {
                     Err(CommandError::Usage("an id is 8 to 32 hex digits, as `tokens list` shows it"))
@@ -170,7 +160,7 @@ impl Installation {
     }
 
     async fn list(&self, meter: Option<Meter>, view: View, out: &mut impl Write) -> Result<(), CommandError> {
-        view.begin(out)?;
+        let out = &mut view.begin(out)?;
         let mut grants = match meter {
             Some(meter) => {
                 let of_meter = self.store.of_meter(self.keys.meter(meter), self.clock.wall()).await?;
@@ -183,7 +173,7 @@ impl Installation {
             view.grant(&grant, &self.keys, self.clock.wall(), &mut sum, out)?;
         }
         sum.is_cut = meter.is_some() && sum.grants >= OF_METER_MAX.into();
-        Ok(view.end(&sum, out)?)
+        Ok(View::end(&sum, out)?)
     }
 
     /// All live grants, read page by page.

@@ -125,6 +125,10 @@ impl SessionStore for Counted {
         self.watch(Operation::Ping, self.store.ping()).await
     }
 
+    fn is_followed(&self) -> bool {
+        self.store.is_followed()
+    }
+
     fn is_shared(&self) -> bool {
         self.store.is_shared()
     }

@@ -30,6 +30,7 @@ mod readme;
 mod refreshes;
 mod secrecy;
 mod secret_key;
+mod sessions;
 mod settings;
 mod store_contract;
 mod strangers;

@@ -203,6 +203,17 @@ pub enum ReturnError {
     Decided(Decision),
 }
 
+/// Why the operator cannot end a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndError {
+    /// It has ended: refused, or expired.
+    Ended,
+    /// The device has its token.
+    Delivered,
+    /// What came back from Enedis is being acted on.
+    InUse,
+}
+
 /// What was decided, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -360,6 +371,17 @@ impl Session {
         match &self.phase {
             _ if !self.is_open(now) => Err(ConfirmError::Gone),
             Phase::Exchanging { .. } => Err(ConfirmError::InUse),
+            _ => Ok(self.denied(now, life)),
+        }
+    }
+
+    /// The operator ends it: the device hears what it hears of a refusal. A token that waits for it is dropped.
+    pub fn end(&self, now: Timestamp, life: &Lifetimes) -> Result<Self, EndError> {
+        match &self.phase {
+            Phase::Redeemed { .. } => Err(EndError::Delivered),
+            Phase::Denied => Err(EndError::Ended),
+            _ if self.is_expired(now) => Err(EndError::Ended),
+            _ if self.is_exchanging(now) => Err(EndError::InUse),
             _ => Ok(self.denied(now, life)),
         }
     }

@@ -87,7 +87,7 @@ pub trait SessionStore: Send + Sync + 'static {
 
     /// Sessions updated since `cursor` by any instance, with the cursor to pass next time. An update is
     /// reported at least once; it may be reported again. Without a cursor nothing is reported: the answer marks
-    /// where to begin. Fresh sessions are not reported; whoever misses one looks it up. A store that is not shared has
+    /// where to begin. Fresh sessions are not reported; whoever misses one looks it up. A store that is not followed has
     /// nothing to report.
     async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
         Ok((Vec::new(), cursor.unwrap_or_default()))
@@ -98,6 +98,12 @@ pub trait SessionStore: Send + Sync + 'static {
     /// answers nothing.
     async fn share_polls(&self, _polled: Vec<Polled>) -> Result<Vec<Polled>, StoreError> {
         Ok(Vec::new())
+    }
+
+    /// Whether others than this process may change what is stored, so that [`SessionStore::changes`] has to be asked: other
+    /// instances, or an operator's command.
+    fn is_followed(&self) -> bool {
+        self.is_shared()
     }
 
     /// Whether the store answers, and takes writes: one is made that changes nothing.

@@ -20,7 +20,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// Steps of one round of deletions, each of some hundred tokens.
 const PURGE_STEPS: usize = 100;
 
-/// Brings what other instances did to the shards, once they are there: their decisions, and the polls they answered.
+/// Brings what others did to the shards, once they are there: the decisions of other instances and of an operator's command,
+/// and the polls that other instances answered.
 pub(super) async fn follow(
     launcher: Arc<ShardLauncher>,
     store: Arc<dyn SessionStore>,
@@ -32,10 +33,14 @@ pub(super) async fn follow(
     let mut failing = false;
     loop {
         tick.tick().await;
-        // Pacing may be lost; whether the store answers is told by the question for decisions.
-        let polled = registry.take_polls().await;
-        let (polled, changed) = join(store.share_polls(polled), store.changes(Some(cursor))).await;
-        registry.note_polls(polled.unwrap_or_default());
+        let polls = async {
+            if store.is_shared() {
+                // Pacing may be lost; whether the store answers is told by the question for decisions.
+                let polled = store.share_polls(registry.take_polls().await).await;
+                registry.note_polls(polled.unwrap_or_default());
+            }
+        };
+        let ((), changed) = join(polls, store.changes(Some(cursor))).await;
         match changed {
             Ok((changed, next)) => {
                 failing = false;
@@ -46,7 +51,7 @@ pub(super) async fn follow(
             }
             Err(error) if !failing => {
                 failing = true;
-                tracing::warn!(%error, "decisions of other instances cannot be read");
+                tracing::warn!(%error, "what others decided cannot be read");
             }
             Err(_) => {}
         }

@@ -1,5 +1,6 @@
 //! How a grant is shown: a line of a table, or a JSON object. Never a token; of a meter, what was asked for.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use actors::base::clock::Timestamp;
@@ -8,6 +9,8 @@ use actors::base::meter::Meter;
 use actors::base::network::Network;
 use actors::metering::tokens::{MeterGrant, OF_METER_MAX, Origin};
 use serde::Serialize;
+
+use crate::commands::listing::{Listing, Row, iso, printable};
 
 /// Digits of an id that are shown: enough to name one of billions.
 const ID_SHOWN: usize = 16;
@@ -47,13 +50,31 @@ struct Object<'a> {
     meters: Option<Vec<String>>,
 }
 
+impl Row for Object<'_> {
+    const COLUMNS: &'static [(&'static str, usize)] =
+        &[("ID", 16), ("ORIGIN", 10), ("CONSENTED", 20), ("EXPIRES", 20), ("CLIENT", 36), ("METERS", 0)];
+
+    fn cells(&self) -> Vec<Cow<'_, str>> {
+        let client = self.client_id.map_or_else(|| "any".to_owned(), printable);
+        let numbers = self.meters.as_ref().map_or_else(|| "unreadable".to_owned(), |meters| meters.join(" "));
+        let mark = if self.two_places { "  (two places)" } else { "" };
+        let meters = format!("{}: {numbers}{mark}", self.meter_count);
+        let (consented, expires) = (self.consented_at.as_str(), self.expires_at.as_str());
+        vec![
+            self.id.into(),
+            self.origin.into(),
+            consented.into(),
+            expires.into(),
+            client.into(),
+            meters.into(),
+        ]
+    }
+}
+
 impl View {
     /// What stands above the grants.
-    pub fn begin(self, out: &mut impl Write) -> io::Result<()> {
-        if self.json {
-            return Ok(());
-        }
-        line(out, ["ID", "ORIGIN", "CONSENTED", "EXPIRES", "CLIENT", "METERS"])
+    pub fn begin<W: Write>(self, out: &mut W) -> io::Result<Listing<'_, W>> {
+        Listing::begin::<Object<'_>>(self.json, out)
     }
 
     /// One grant.
@@ -63,7 +84,7 @@ impl View {
         keys: &Keyring,
         now: Timestamp,
         sum: &mut Sum,
-        out: &mut impl Write,
+        out: &mut Listing<'_, impl Write>,
     ) -> io::Result<()> {
         let id = hex::encode(&grant.refresh.as_bytes()[..ID_SHOWN / 2]);
         let covered = grant.covered(keys);
@@ -73,7 +94,7 @@ impl View {
         sum.grants += 1;
         sum.unreadable += u64::from(meters.is_none());
         sum.double += u64::from(two_places);
-        let shown = Object {
+        out.row(&Object {
             id: &id,
             client_id: grant.client_id.as_deref(),
             origin: origin(grant.origin),
@@ -84,42 +105,28 @@ impl View {
             two_places,
             meter_count: grant.owners.len(),
             meters,
-        };
-        if self.json {
-            serde_json::to_writer(&mut *out, &shown)?;
-            writeln!(out)?;
-        } else {
-            let client = shown.client_id.map_or_else(|| "any".to_owned(), printable);
-            let numbers = shown.meters.map_or_else(|| "unreadable".to_owned(), |meters| meters.join(" "));
-            let mark = if two_places { "  (two places)" } else { "" };
-            let meters = format!("{}: {numbers}{mark}", shown.meter_count);
-            line(out, [&id, shown.origin, &shown.consented_at, &shown.expires_at, &client, &meters])?;
-        }
-        Ok(())
+        })
     }
 
     /// What stands below the grants.
-    pub fn end(self, sum: &Sum, out: &mut impl Write) -> io::Result<()> {
-        if self.json {
-            return Ok(());
-        }
-        writeln!(out, "{} live {}", sum.grants, if sum.grants == 1 { "grant" } else { "grants" })?;
+    pub fn end(sum: &Sum, out: &mut Listing<'_, impl Write>) -> io::Result<()> {
+        out.remark(&format!("{} live {}", sum.grants, if sum.grants == 1 { "grant" } else { "grants" }))?;
         if sum.is_cut {
-            writeln!(
-                out,
+            out.remark(&format!(
                 "only the newest {OF_METER_MAX} of this meter are listed; revoke --meter ends all"
-            )?;
+            ))?;
         }
-        if sum.double > 0 {
-            let n = sum.double;
-            writeln!(out, "{n} used from two networks in turn: two boxes may hold them (docs/security.md)")?;
+        let n = sum.double;
+        if n > 0 {
+            out.remark(&format!(
+                "{n} used from two networks in turn: two boxes may hold them (docs/security.md)"
+            ))?;
         }
         let n = sum.unreadable;
         if n > 0 {
-            writeln!(
-                out,
+            out.remark(&format!(
                 "the meters of {n} cannot be read: they are sealed under another SECRET_KEY, or not as they were made"
-            )?;
+            ))?;
         }
         Ok(())
     }
@@ -130,44 +137,10 @@ impl View {
     }
 }
 
-fn line(out: &mut impl Write, [id, origin, consented, expires, client, meters]: [&str; 6]) -> io::Result<()> {
-    writeln!(out, "{id:16}  {origin:10}  {consented:20}  {expires:20}  {client:36}  {meters}")
-}
-
 const fn origin(origin: Origin) -> &'static str {
     match origin {
         Origin::ConsentV1 => "consent-v1",
         Origin::ConsentV2 => "consent-v2",
         Origin::Import => "imported",
-    }
-}
-
-/// `2026-11-24T07:08:09Z`; the last second of the calendar for what lies beyond it.
-pub fn iso(at: Timestamp) -> String {
-    let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX).to_string()
-}
-
-/// A stranger may have chosen the text: what would steer a terminal is written out.
-pub fn printable(text: &str) -> String {
-    let plain = |c: char| c == '"' || c == '\'' || c == '\\';
-    text.chars().flat_map(|c| if plain(c) { vec![c] } else { c.escape_debug().collect() }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_iso_dates() {
-        assert_eq!(iso(Timestamp::from_millis(1_835_440_496_789)), "2028-02-29T12:34:56Z");
-        assert_eq!(iso(Timestamp::EPOCH), "1970-01-01T00:00:00Z");
-        assert!(iso(Timestamp::from_millis(u64::MAX)).starts_with("9999-12-30T"));
-    }
-
-    #[test]
-    fn no_text_steers_the_terminal() {
-        assert_eq!(printable("d198fd52-é \"x\""), "d198fd52-é \"x\"");
-        assert_eq!(printable("a\u{1b}[2J\r\n\u{9b}\u{202e}"), "a\\u{1b}[2J\\r\\n\\u{9b}\\u{202e}");
     }
 }

@@ -16,7 +16,7 @@ use actors::base::keyring::DeviceHash;
 use actors::base::store::{StoreError, Written};
 use actors::device_flow::session::Session;
 use actors::device_flow::store::record::Record;
-use actors::device_flow::store::{Page, SessionKey, SessionStore, Write};
+use actors::device_flow::store::{Cursor, Page, SessionKey, SessionStore, Write};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
@@ -121,6 +121,24 @@ impl SessionStore for SqliteStore {
 
     async fn move_times(&self, by_ms: i64) -> Result<(), StoreError> {
         self.workers.write(move |db| transact(db, |db| db.execute(sql::MOVE_TIMES, [by_ms]).map(drop))).await
+    }
+
+    /// Refusals, if another process has written to the file: an operator's command ends sessions.
+    async fn changes(&self, cursor: Option<Cursor>) -> Result<(Vec<Session>, Cursor), StoreError> {
+        // Changes with what other connections commit, of which that of this thread is none.
+        let version = |db: &Connection| {
+            db.pragma_query_value(None, "data_version", |row| row.get(0)).map(Cursor).map_err(Failed::from)
+        };
+        let now = self.workers.write(version).await?;
+        if cursor.is_none_or(|before| before == now) {
+            return Ok((Vec::new(), now));
+        }
+        let ended = self.workers.read(sql::denied).await?;
+        Ok((undamaged(ended.into_iter().map(sql::session)), now))
+    }
+
+    fn is_followed(&self) -> bool {
+        true
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -301,3 +301,17 @@ fn whoever_holds_the_code_may_decline_what_is_not_decided() {
     }
     assert_eq!(pending().decline(START + secs(300), &LIFE()), Err(ConfirmError::Gone));
 }
+
+#[test]
+fn the_operator_ends_what_its_device_has_not_received() {
+    let failed = exchanging(START + secs(3)).fail(&grant(1), true, START + secs(4), &LIFE()).unwrap();
+    for open in [pending(), confirmed(), failed, approved()] {
+        let ended = open.end(START + secs(5), &LIFE()).unwrap();
+        assert_eq!((ended.poll(START + secs(6)), ended.rev), (PollFinding::Denied, open.rev + 1));
+        assert_eq!(ended.end(START + secs(6), &LIFE()), Err(EndError::Ended));
+    }
+    assert_eq!(exchanging(START + secs(30)).end(START + secs(5), &LIFE()), Err(EndError::InUse));
+    assert_eq!(pending().end(START + secs(300), &LIFE()), Err(EndError::Ended));
+    let delivered = approved().claim(sealed(8), START + secs(5), &LIFE()).unwrap();
+    assert_eq!(delivered.end(START + secs(6), &LIFE()), Err(EndError::Delivered));
+}

@@ -5,7 +5,7 @@ use std::convert::identity;
 use actors::base::clock::Timestamp;
 use actors::base::store::{Damaged, Written, millis};
 use actors::device_flow::session::Session;
-use actors::device_flow::store::record::{FIXED, Record};
+use actors::device_flow::store::record::{FIXED, PhaseTag, Record};
 use actors::device_flow::store::{SessionKey, Write};
 use rusqlite::{Connection, params};
 
@@ -83,6 +83,7 @@ pub(super) static BY_STATE: Sql =
 pub(super) static PAGE_AFTER: Sql = Sql::new(|| {
     Record::select("session t WHERE t.device > ?1 AND +t.purge_ms > ?2 ORDER BY t.device LIMIT ?3")
 });
+static DENIED: Sql = Sql::new(|| Record::select("session t WHERE t.phase = ?1"));
 pub(super) const PURGE: &str = "DELETE FROM session WHERE device IN \
     (SELECT device FROM session WHERE purge_ms <= ?1 ORDER BY purge_ms LIMIT ?2)";
 
@@ -111,6 +112,11 @@ pub(super) fn find(db: &Connection, key: SessionKey, now: Timestamp) -> rusqlite
         SessionKey::State(state) => (&BY_STATE, state.as_bytes()),
     };
     Record::find_one(db, sql, key, now)
+}
+
+/// All that were refused.
+pub(super) fn denied(db: &Connection) -> rusqlite::Result<Vec<Record>> {
+    Record::find(db, &DENIED, [PhaseTag::Denied as i32])
 }
 
 /// Deletes some of what is purgeable; answers how many went.
