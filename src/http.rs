@@ -20,6 +20,7 @@ mod others;
 mod peer;
 mod proxy;
 pub(crate) mod query;
+mod questions;
 mod readiness;
 mod refreshes;
 mod revoke;
@@ -65,6 +66,7 @@ fn endpoints(config: &mut ServiceConfig) {
         .service(api("/device/code", "POST").route(web::post().to(device::authorize)))
         .service(api("/device/proxy", "POST").route(web::post().to(proxy::refresh)))
         .service(api("/device/revoke", "POST").route(web::post().to(revoke::revoke)))
+        .service(api("/data/status", "GET").route(web::get().to(data::status)))
         .service(api("/data/proxy/{path:.*}", "GET").route(web::get().to(data::read)))
         .service(page("/device", READ).route(get().to(device::page)))
         // These act, so that a scanner's HEAD must not reach them.

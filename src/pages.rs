@@ -23,13 +23,14 @@ mod view;
 
 use std::time::Duration;
 
+use actors::metering::request::Resource;
 pub use lang::Lang;
 use qr::Qr;
 use text::Text;
 pub use trouble::{Problem, Trouble};
 use view::{
-    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, OtherBoxView, PrivacyView, SHOWN_MAX,
-    SignedInView, StatusRow, StatusView, Tone,
+    CODE_MAX, ConfirmCodeView, EnterCodeView, HomeView, Message, OtherBoxView, PrivacyView, QuestionRow,
+    SHOWN_MAX, SignedInView, StatusRow, StatusView, Tone,
 };
 pub use view::{Page, Pages, STYLE, STYLE_PATH};
 use view::{meter, page, shown, wait_sentence};
@@ -86,6 +87,57 @@ pub enum Place {
     Yours,
     /// In another; a part of its address.
     Elsewhere(String),
+}
+
+/// How a question for a meter's values ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerEnd {
+    /// With values, or a contract.
+    Values,
+    /// Enedis has none.
+    NoData,
+    /// Enedis says that it cannot be answered.
+    Error,
+    /// Enedis refuses, in the days after a consent.
+    NotReady,
+    /// Enedis refuses, and is not believed yet.
+    Refused,
+    /// The consent is withdrawn.
+    Withdrawn,
+    /// The quota is used up, or too much waits.
+    Busy,
+    /// Enedis does not answer.
+    EnedisDown,
+    /// This service could not.
+    OurTrouble,
+}
+
+impl AnswerEnd {
+    /// As programs call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Values => "values",
+            Self::NoData => "no_data",
+            Self::Error => "error",
+            Self::NotReady => "not_ready",
+            Self::Refused => "refused",
+            Self::Withdrawn => "withdrawn",
+            Self::Busy => "busy",
+            Self::EnedisDown => "enedis_down",
+            Self::OurTrouble => "our_trouble",
+        }
+    }
+}
+
+/// A question that a box asked about the meter of a consent.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// How long ago.
+    pub ago: Duration,
+    /// For which values; `None`: for the contract.
+    pub values: Option<Resource>,
+    /// How it ended.
+    pub end: AnswerEnd,
 }
 
 /// Another box that reads the meter of a consent.
@@ -184,8 +236,15 @@ impl<'a> Pages<'a> {
         page(200, self, &PrivacyView { other_language, t: self.text(), pages: self, access })
     }
 
-    /// Whether it is Enedis or this service that does not answer; 200. Loads itself again every minute.
-    pub fn status(self, ours: bool, apis: &[ApiStatus], calls_per_hour: u32) -> Page {
+    /// Whether it is Enedis or this service that does not answer; 200. Loads itself again every minute. `days`: the newest
+    /// days of which values came, and when they first did.
+    pub fn status(
+        self,
+        ours: bool,
+        apis: &[ApiStatus],
+        calls_per_hour: u32,
+        days: &[(String, String)],
+    ) -> Page {
         let t = self.text();
         let since = |told: &str, since| format!("{told}{}", text::remaining(self.lang, since));
         let rows = apis.iter().map(|ApiStatus { api, state, calls }| StatusRow {
@@ -205,7 +264,7 @@ impl<'a> Pages<'a> {
         });
         let ours = if ours { t.status_works } else { t.status_trouble };
         let other_language = self.in_other_language("/status", &[]);
-        page(200, self, &StatusView { other_language, t, pages: self, ours, rows: rows.collect() })
+        page(200, self, &StatusView { other_language, t, pages: self, ours, rows: rows.collect(), days })
             .with_reload(Some(STATUS_AGAIN))
     }
 
@@ -273,8 +332,14 @@ impl<'a> Pages<'a> {
 
     /// The owner consented; 200. Shows the last four digits of each usage point and the other boxes that read them, and
     /// loads itself again until the device has its token. The buttons of the boxes send `box` and `proof` by POST to the
-    /// page's own address.
-    pub fn signed_in(self, usage_points: &[String], delivered: bool, others: &[OtherBox<'_>]) -> Page {
+    /// page's own address. `questions` are the last ones about these meters.
+    pub fn signed_in(
+        self,
+        usage_points: &[String],
+        delivered: bool,
+        others: &[OtherBox<'_>],
+        questions: &[Question],
+    ) -> Page {
         let t = self.text();
         let meters = usage_points.iter().zip(1..).map(|(point, number)| meter(t, point, number)).collect();
         let others = others.iter().map(|other| OtherBoxView {
@@ -287,8 +352,36 @@ impl<'a> Pages<'a> {
             meters: (other.meters > 1).then(|| other.meters.to_string()),
         });
         let others = others.collect();
-        page(200, self, &SignedInView { t, pages: self, delivered, meters, others })
+        let questions = questions.iter().map(|asked| QuestionRow {
+            what: asked.values.map_or(t.asked_contract, |resource| match resource {
+                Resource::ConsumptionCurve => t.asked_consumption_curve,
+                Resource::ProductionCurve => t.asked_production_curve,
+                Resource::DailyConsumption => t.asked_daily_consumption,
+                Resource::DailyProduction => t.asked_daily_production,
+                Resource::DailyMaxPower => t.asked_max_power,
+            }),
+            ago: text::ago(self.lang, asked.ago),
+            told: self.told(asked.end),
+        });
+        let questions = questions.collect();
+        page(200, self, &SignedInView { t, pages: self, delivered, meters, others, questions })
             .with_reload((!delivered).then_some(LOOK_AGAIN))
+    }
+
+    /// How a question ended, in words.
+    pub fn told(self, end: AnswerEnd) -> &'static str {
+        let t = self.text();
+        match end {
+            AnswerEnd::Values => t.end_values,
+            AnswerEnd::NoData => t.end_no_data,
+            AnswerEnd::Error => t.end_error,
+            AnswerEnd::NotReady => t.end_not_ready,
+            AnswerEnd::Refused => t.end_refused,
+            AnswerEnd::Withdrawn => t.end_withdrawn,
+            AnswerEnd::Busy => t.end_busy,
+            AnswerEnd::EnedisDown => t.end_enedis_down,
+            AnswerEnd::OurTrouble => t.end_our_trouble,
+        }
     }
 
     fn place(self, place: &Place) -> String {

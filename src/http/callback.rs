@@ -97,12 +97,12 @@ async fn answer(app: &App, request: &HttpRequest) -> Page {
 async fn approved(app: &App, request: &HttpRequest, (state, browser): SetOut) -> Option<Page> {
     match app.system().registry.check(state, browser).await {
         Ok(CheckAnswer::Approved { delivered, usage_points, refresh }) => {
-            let others = match refresh {
+            let (others, questions) = match refresh {
                 Some(own) => others::of(app, request, own).await,
-                None => Vec::new(),
+                None => Default::default(),
             };
             let others: Vec<_> = others.iter().map(|other| other.shown(app, request)).collect();
-            Some(app.pages(request).signed_in(&usage_points, delivered, &others))
+            Some(app.pages(request).signed_in(&usage_points, delivered, &others, &questions))
         }
         _ => None,
     }
@@ -219,7 +219,7 @@ async fn ended(app: &App, request: &HttpRequest, outcome: &ConsentOutcome, set_o
     match outcome {
         // It stands, whatever can be told of it.
         ConsentOutcome::Approved => {
-            approved(app, request, set_out).await.unwrap_or_else(|| pages.signed_in(&[], false, &[]))
+            approved(app, request, set_out).await.unwrap_or_else(|| pages.signed_in(&[], false, &[], &[]))
         }
         ConsentOutcome::Denied => pages.refused(),
         ConsentOutcome::Unknown => pages.problem(Problem::BadState),

@@ -3,29 +3,36 @@
 //! Refuses everything but the whitelisted questions of [`actors::metering::request`], about meters that the token covers:
 //! the application's token at Enedis opens every consented meter, so nothing of a request is passed on unread. The path
 //! is compared as it came, undecoded.
+//!
+//! `GET /data/status`: how the last questions ended.
 
 use std::time::Duration;
 
-use actix_web::http::header::{ACCEPT, AUTHORIZATION, VARY, VIA};
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HeaderValue, VARY, VIA};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use actors::base::clock::Timestamp;
 use actors::base::code::BearerToken;
 use actors::base::meter::Meter;
 use actors::metering::civil::today;
+use actors::metering::refusals::is_young;
 use actors::metering::relay::{COME_BACK, Consent, Relayed};
 use actors::metering::request::{CONTRACTS, MeterRequest, RequestError};
 use actors::metering::tokens::service::{Opened, Unproven};
 use actors::system::MeteringHandles;
+use serde_json::json;
 
-use super::error::ApiError;
+use super::error::{ApiError, json_answer};
 use super::format::Format;
 use super::large::{self, Permit};
 use super::query::Query;
+use super::questions::Asked;
 use super::state::App;
+use super::status;
 use super::version;
 use crate::config::Flow;
 use crate::metrics::DataEnd;
+use crate::pages::AnswerEnd;
 
 /// Where the paths of the v5 API begin.
 const PREFIX: &str = "/data/proxy/";
@@ -35,9 +42,16 @@ const PATIENCE: Duration = Duration::from_secs(25);
 
 /// A box asks for values.
 pub async fn read(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    let answer = tokio::time::timeout(PATIENCE, answer(&app, &request)).await;
+    let mut asked = None;
+    let answer = tokio::time::timeout(PATIENCE, answer(&app, &request, &mut asked)).await;
     let answer = answer.unwrap_or(Err(ApiError::EnedisBusy { retry_after: COME_BACK }));
     app.metrics().data(end(&answer));
+    if let Some(noted) = asked {
+        let end = told(&app, &answer, &noted).await;
+        let (meter, values, _) = noted;
+        let values = values.map(|request| (request.resource, request.range));
+        app.shared.questions.note(meter, Asked { at: app.clock().wall(), values, end });
+    }
     let mut response = match answer {
         Ok((body, permit)) => large::hold(Format::of(&request).answer(body), permit),
         Err(error) => error.error_response(),
@@ -61,7 +75,66 @@ fn end(answer: &Answer) -> DataEnd {
     }
 }
 
-async fn answer(app: &App, request: &HttpRequest) -> Answer {
+/// A question that may be asked: about which meter, for which values, by which consent.
+type Noted = (Meter, Option<MeterRequest>, Consent);
+
+/// How a question ended, for people.
+async fn told(app: &App, answer: &Answer, (_, values, consent): &Noted) -> AnswerEnd {
+    let is_refused = async || match (&app.system().metering, values) {
+        (Some(metering), Some(request)) => metering.relay.is_refused(*request, *consent).await,
+        _ => false,
+    };
+    match answer {
+        Ok(_) => AnswerEnd::Values,
+        Err(ApiError::Data(error)) if error.status == 403 => AnswerEnd::Withdrawn,
+        Err(ApiError::Data(error)) if error.status == 404 => AnswerEnd::NoData,
+        Err(ApiError::Data(_)) => AnswerEnd::Error,
+        Err(ApiError::EnedisBusy { .. } | ApiError::Unavailable { .. }) if is_refused().await => {
+            if is_young(app.clock().wall(), consent.given) { AnswerEnd::NotReady } else { AnswerEnd::Refused }
+        }
+        Err(ApiError::EnedisBusy { .. }) => AnswerEnd::Busy,
+        Err(ApiError::Unavailable { .. }) => AnswerEnd::EnedisDown,
+        Err(_) => AnswerEnd::OurTrouble,
+    }
+}
+
+/// `GET /data/status`: a box asks how the last questions about its meters ended.
+pub async fn status(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let Some(metering) = &app.system().metering else { return Err(ApiError::NotFound) };
+    let token = bearer(&request).ok_or(ApiError::InvalidToken)?;
+    app.may_look_up(&request)?;
+    let covers = metering.tokens.covers(&token).await.map_err(|error| {
+        tracing::warn!(%error, "an access token could not be looked up");
+        ApiError::unavailable()
+    })?;
+    let Some((meters, consented_at)) = covers else {
+        app.found_nothing(&request);
+        return Err(ApiError::InvalidToken);
+    };
+    let pages = app.pages(&request);
+    let question = |asked: Asked| {
+        let mut told = json!({
+            "at": status::instant(asked.at), "path": asked.values.map_or(CONTRACTS, |(what, _)| what.v5_path()),
+            "ended": asked.end.name(), "told": pages.told(asked.end),
+        });
+        if let Some((_, days)) = asked.values {
+            told["start"] = days.start().to_string().into();
+            told["end"] = days.end().to_string().into();
+        }
+        told
+    };
+    let meter = |meter: &Meter| {
+        let questions: Vec<_> = app.shared.questions.of(*meter).into_iter().map(question).collect();
+        json!({ "usage_point_id": meter.to_string(), "questions": questions })
+    };
+    let meters: Vec<_> = meters.iter().map(meter).collect();
+    let told = json!({ "consented_at": status::instant(consented_at), "meters": meters });
+    let mut response = json_answer(told.to_string());
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Authorization, Accept-Language"));
+    Ok(response)
+}
+
+async fn answer(app: &App, request: &HttpRequest, noted: &mut Option<Noted>) -> Answer {
     let (Some(metering), Flow::ClientCredentials(settings)) =
         (&app.system().metering, &app.settings.enedis.flow)
     else {
@@ -70,8 +143,8 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     version::check(request, app.settings.devices.version_min.as_ref())?;
     let asked = parse(app, request)?;
     let meter = match asked {
-        Asked::Values(question, _) => question.meter,
-        Asked::Contract(meter) => meter,
+        Wanted::Values(question, _) => question.meter,
+        Wanted::Contract(meter) => meter,
     };
     // Without tokens there is no consent to go by: whatever is remembered counts.
     let (consent, unproven) = if settings.open_to_all {
@@ -79,9 +152,16 @@ async fn answer(app: &App, request: &HttpRequest) -> Answer {
     } else {
         authorise(app, metering, request, meter).await?
     };
+    if !settings.open_to_all {
+        let values = match &asked {
+            Wanted::Values(question, _) => Some(*question),
+            Wanted::Contract(_) => None,
+        };
+        *noted = Some((meter, values, consent));
+    }
     let (question, changed_since) = match asked {
-        Asked::Values(question, changed_since) => (question, changed_since),
-        Asked::Contract(meter) => {
+        Wanted::Values(question, changed_since) => (question, changed_since),
+        Wanted::Contract(meter) => {
             let told = metering.contracts.read(meter, consent, app.network(request)).await;
             return relayed(told).map(|body| (body, None));
         }
@@ -105,7 +185,7 @@ fn relayed(told: Relayed) -> Result<String, ApiError> {
 }
 
 /// A question.
-enum Asked {
+enum Wanted {
     /// For values; perhaps only for those that came after an instant.
     Values(MeterRequest, Option<Timestamp>),
     /// For the contract of a meter.
@@ -115,7 +195,7 @@ enum Asked {
 /// The parameter of this server's own: only days whose values came here after this instant are wanted.
 const CHANGED_SINCE: &str = "changed_since";
 
-fn parse(app: &App, request: &HttpRequest) -> Result<Asked, ApiError> {
+fn parse(app: &App, request: &HttpRequest) -> Result<Wanted, ApiError> {
     let path = request.uri().path();
     // At the root, or below the path of BASE_URL.
     let below = path.strip_prefix(app.site.path.as_str()).and_then(|path| path.strip_prefix(PREFIX));
@@ -131,12 +211,12 @@ fn parse(app: &App, request: &HttpRequest) -> Result<Asked, ApiError> {
         error => ApiError::InvalidRequest(error.to_string()),
     };
     if path == CONTRACTS {
-        return MeterRequest::contract_of(query.0).map(Asked::Contract).map_err(refused);
+        return MeterRequest::contract_of(query.0).map(Wanted::Contract).map_err(refused);
     }
     let changed_since = changed_since(&query)?;
     let pairs = query.0.into_iter().filter(|(name, _)| name != CHANGED_SINCE);
     let question = MeterRequest::parse(path, pairs, today(app.clock().wall())).map_err(refused)?;
-    Ok(Asked::Values(question, changed_since))
+    Ok(Wanted::Values(question, changed_since))
 }
 
 /// The instant (RFC 3339) in a query, if there is one.

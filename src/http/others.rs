@@ -11,15 +11,19 @@ use actors::base::code::BrowserToken;
 use actors::base::keyring::{ShownPage, ShownProof, TokenHash};
 use actors::device_flow::registry::CheckAnswer;
 use actors::metering::tokens::service::Revoked;
-use actors::metering::tokens::service::others::OtherBox;
+use actors::metering::tokens::service::others::{OtherBox, Proven};
 use actors::system::MeteringHandles;
 
 use super::browser;
 use super::device::OUR_TROUBLE;
 use super::form::Body;
 use super::query::Query;
+use super::questions::Asked;
 use super::state::App;
-use crate::pages::{self, Page, Place, Problem};
+use crate::pages::{self, Page, Place, Problem, Question};
+
+/// Questions that the page shows.
+const QUESTIONS_MAX: usize = 6;
 
 /// A box, and what its button carries.
 pub struct Shown {
@@ -44,20 +48,29 @@ impl Shown {
     }
 }
 
-/// The boxes beside the one that was given `own`. A store that does not answer costs the list, and no more.
-pub async fn of(app: &App, request: &HttpRequest, own: TokenHash) -> Vec<Shown> {
+/// The boxes beside the one that was given `own`, and the last questions about its meters. A store that does not answer
+/// costs both, and no more.
+pub async fn of(app: &App, request: &HttpRequest, own: TokenHash) -> (Vec<Shown>, Vec<Question>) {
     let (Some(metering), Some(browser)) = (&app.system().metering, browser::browser(app, request)) else {
-        return Vec::new();
+        return Default::default();
     };
-    let others = metering.tokens.others(own).await.unwrap_or_else(|error| {
+    let proven = metering.tokens.others(own).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "the boxes of a meter could not be looked up");
-        Vec::new()
+        None
     });
+    let Some(Proven { meters, others }) = proven else { return Default::default() };
     let shown = others.into_iter().map(|other| {
         let proof = proof(app, &browser, own, other.grant);
         Shown { other, proof }
     });
-    shown.collect()
+    let now = app.clock().wall();
+    let asked = meters.iter().flat_map(|meter| app.shared.questions.of(*meter)).take(QUESTIONS_MAX);
+    let question = |asked: Asked| Question {
+        ago: now.since(asked.at),
+        values: asked.values.map(|(resource, _)| resource),
+        end: asked.end,
+    };
+    (shown.collect(), asked.map(question).collect())
 }
 
 fn proof(app: &App, browser: &BrowserToken, own: TokenHash, other: TokenHash) -> ShownProof {

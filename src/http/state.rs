@@ -29,6 +29,7 @@ use super::large::LargeAnswers;
 use super::limits::Limits;
 use super::peer;
 use super::query::Query;
+use super::questions::Questions;
 use super::readiness::StoreProbe;
 use super::refreshes::Refreshes;
 use super::version;
@@ -75,6 +76,7 @@ pub struct Shared {
     pub(super) limits: Limits,
     pub(super) large: LargeAnswers,
     pub(super) refreshes: Refreshes,
+    pub(super) questions: Questions,
     pub(super) store_probe: StoreProbe,
     leaving: AtomicBool,
     draining: AtomicBool,
@@ -129,6 +131,7 @@ impl Shared {
             ),
             large: LargeAnswers::default(),
             refreshes: Refreshes::new(config.devices.life.redelivery),
+            questions: Questions::default(),
             store_probe: StoreProbe::default(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),

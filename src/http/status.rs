@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use actors::base::clock::Timestamp;
 use actors::limits::allowance::AllowanceSnapshot;
 use actors::metering::api_choice::ApiMode;
+use actors::metering::civil::paris;
+use jiff::civil::Date;
 use serde_json::json;
 
 use super::browser;
@@ -65,7 +68,9 @@ impl Readiness {
 /// For people.
 pub async fn page(app: Data<App>, request: HttpRequest) -> HttpResponse {
     let (ours, apis) = (Readiness::of(&app).await, apis(&app).await);
-    let page = app.pages(&request).status(ours == Readiness::Ok, &apis, calls_per_hour(&app));
+    let shown = |at| paris(at).strftime("%Y-%m-%d %H:%M").to_string();
+    let days: Vec<_> = days(&app).await.map(|(day, at)| (day.to_string(), shown(at))).collect();
+    let page = app.pages(&request).status(ours == Readiness::Ok, &apis, calls_per_hour(&app), &days);
     browser::respond(&app, page)
 }
 
@@ -84,7 +89,27 @@ pub async fn json(app: Data<App>) -> HttpResponse {
             "calls_per_hour": calls_per_hour(&app),
         })
     });
-    json_answer(json!({ "status": ours.word(), "enedis": enedis.collect::<Vec<_>>() }).to_string())
+    let days = days(&app).await.map(|(day, at)| json!({ "day": day.to_string(), "first_seen": instant(at) }));
+    let (enedis, days) = (enedis.collect::<Vec<_>>(), days.collect::<Vec<_>>());
+    json_answer(json!({ "status": ours.word(), "enedis": enedis, "days": days }).to_string())
+}
+
+/// An instant for programs (RFC 3339).
+pub fn instant(at: Timestamp) -> String {
+    let ms = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms)
+        .unwrap_or(jiff::Timestamp::MAX)
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
+}
+
+/// The newest days of which values came, and when they first did.
+async fn days(app: &App) -> impl Iterator<Item = (Date, Timestamp)> {
+    let seen = match &app.system().metering {
+        Some(metering) => metering.relay.snapshot().await.ok(),
+        None => None,
+    };
+    seen.into_iter().flat_map(|seen| seen.arrivals).flatten()
 }
 
 fn calls_per_hour(app: &App) -> u32 {

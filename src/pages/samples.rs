@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use actors::metering::request::Resource;
+
 use super::{
-    ApiState, ApiStatus, CodeError, ConfirmCode, EnedisApi, Lang, OtherBox, Page, Pages, Place, Problem,
-    Trouble,
+    AnswerEnd, ApiState, ApiStatus, CodeError, ConfirmCode, EnedisApi, Lang, OtherBox, Page, Pages, Place,
+    Problem, Question, Trouble,
 };
 use crate::config::SiteConfig;
 use crate::enedis::said::Said;
@@ -67,6 +69,13 @@ fn others(input: Input<'_>) -> Vec<OtherBox<'_>> {
     vec![first.clone(), OtherBox { client: None, used: None, place, meters: 3, ..first }]
 }
 
+fn questions() -> Vec<Question> {
+    let ends = [AnswerEnd::Values, AnswerEnd::NotReady, AnswerEnd::Busy];
+    let asked =
+        |end| Question { ago: Duration::from_secs(7_200), values: Some(Resource::ConsumptionCurve), end };
+    ends.map(asked).to_vec()
+}
+
 fn statuses(since: Duration) -> Vec<ApiStatus> {
     let states = [
         (EnedisApi::Tokens, ApiState::NotAsked),
@@ -94,6 +103,7 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
         asked_ago: Duration::from_secs(140),
         expires_in: Duration::from_secs(160),
     };
+    let days = [("2026-11-29".to_owned(), "2026-11-30 08:12".to_owned())];
     let meters = vec![input.usage_point.to_owned(); 20];
     let mut all = vec![
         ("home".to_owned(), pages.home()),
@@ -122,12 +132,12 @@ pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
             "confirm, near".to_owned(),
             pages.confirm_code(ConfirmCode { place: Some(Place::Yours), enedis_down: true, ..confirm }),
         ),
-        ("signed in".to_owned(), pages.signed_in(&meters[..1], false, &[])),
-        ("signed in, unknown".to_owned(), pages.signed_in(&[], false, &[])),
-        ("signed in, many".to_owned(), pages.signed_in(&meters, true, &[])),
-        ("signed in, others".to_owned(), pages.signed_in(&meters[..1], true, &others(input))),
-        ("status".to_owned(), pages.status(true, &[], 1_000)),
-        ("status, trouble".to_owned(), pages.status(false, &statuses(wait), 1_000)),
+        ("signed in".to_owned(), pages.signed_in(&meters[..1], false, &[], &[])),
+        ("signed in, unknown".to_owned(), pages.signed_in(&[], false, &[], &[])),
+        ("signed in, many".to_owned(), pages.signed_in(&meters, true, &[], &[])),
+        ("signed in, others".to_owned(), pages.signed_in(&meters[..1], true, &others(input), &questions())),
+        ("status".to_owned(), pages.status(true, &[], 1_000, &[])),
+        ("status, trouble".to_owned(), pages.status(false, &statuses(wait), 1_000, &days)),
         ("privacy".to_owned(), pages.privacy(None)),
         ("privacy, relay".to_owned(), pages.privacy(Some(Duration::from_secs(1_095 * 86_400)))),
     ];

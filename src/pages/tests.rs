@@ -142,8 +142,8 @@ fn statuses_and_waits() {
     }
     let reloads = [
         (en.problem(Problem::NotListed), Some(20)),
-        (en.signed_in(&[], false, &[]), Some(10)),
-        (en.signed_in(&[], true, &[]), None),
+        (en.signed_in(&[], false, &[], &[]), Some(10)),
+        (en.signed_in(&[], true, &[], &[]), None),
         (en.home(), None),
     ];
     assert!(
@@ -158,7 +158,7 @@ fn usage_points_are_masked() {
     assert_eq!(meter(t, "1234567", 2), "Delivery point no. 2");
     assert_eq!(meter(t, "", 3), "Delivery point no. 3");
     let points = vec!["22516914714270".to_owned(); 20];
-    let html = Input::USUAL.pages(Lang::En).signed_in(&points, false, &[]).html;
+    let html = Input::USUAL.pages(Lang::En).signed_in(&points, false, &[], &[]).html;
     assert!(!html.contains("22516914714270") && html.matches("ending in 4270").count() == 20);
 }
 

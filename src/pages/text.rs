@@ -111,6 +111,23 @@ texts! {
     signed_in_meters: "Compteurs concernés", "Meters covered";
     meter_ending: "Point de livraison se terminant par ", "Delivery point ending in ";
     meter_numbered: "Point de livraison n°\u{a0}", "Delivery point no. ";
+    asked_title: "Dernières questions sur ce compteur", "Last questions about this meter";
+    asked_consumption_curve: "Consommation, pas à pas", "Consumption, step by step";
+    asked_production_curve: "Production, pas à pas", "Production, step by step";
+    asked_daily_consumption: "Consommation par jour", "Consumption by day";
+    asked_daily_production: "Production par jour", "Production by day";
+    asked_max_power: "Puissance maximale par jour", "Highest power by day";
+    asked_contract: "Contrat", "Contract";
+    colon: "\u{a0}: ", ": ";
+    end_values: "Enedis a répondu", "Enedis answered";
+    end_no_data: "Enedis n’a pas encore ces valeurs", "Enedis does not have these values yet";
+    end_error: "Enedis ne peut pas répondre à cette question", "Enedis cannot answer this question";
+    end_not_ready: "Enedis n’est pas encore prêt. C’est courant dans les jours qui suivent un accord, et cela passe tout seul", "Enedis is not ready yet. This is common in the days after a consent, and passes by itself";
+    end_refused: "Enedis refuse, sans que l’on sache encore si l’accord tient\u{a0}; l’appareil redemandera", "Enedis refuses, and it is not known yet whether the consent stands; the device will ask again";
+    end_withdrawn: "l’accord a été retiré chez Enedis", "the consent was withdrawn at Enedis";
+    end_busy: "trop de demandes à Enedis\u{a0}; l’appareil redemandera", "too many questions to Enedis; the device will ask again";
+    end_enedis_down: "Enedis ne répond pas\u{a0}; l’appareil redemandera", "Enedis is not responding; the device will ask again";
+    end_our_trouble: "ce service n’a pas pu répondre\u{a0}; l’appareil redemandera", "this service could not answer; the device will ask again";
     others_title: "Autres appareils qui lisent ce compteur", "Other devices that read this meter";
     others_advice: "Vous n’en reconnaissez pas un, ou ne vous en servez plus\u{202f}? Retirez-lui l’accès\u{a0}: il cessera de lire vos données.",
         "One you do not know, or no longer use? Take its access away: it will stop reading your data.";
@@ -241,6 +258,9 @@ texts! {
     status_silent: "ne répond pas, depuis ", "does not answer, for ";
     status_calls: "Demandes à Enedis cette heure-ci", "Questions to Enedis this hour";
     status_of: " sur ", " of ";
+    status_days: "Derniers jours reçus d’Enedis", "Last days received from Enedis";
+    status_days_hint: "À côté de chaque jour, quand ses premières valeurs sont arrivées ici, à l’heure de Paris.",
+        "Beside each day, when its first values came here, in Paris time.";
     status_quota: "Enedis limite le nombre de demandes par heure\u{a0}; au-delà, les appareils attendent l’heure suivante.",
         "Enedis limits the number of questions an hour; beyond it, devices wait for the next hour.";
 

@@ -226,6 +226,14 @@ pub(super) struct SignedInView<'a> {
     pub(super) delivered: bool,
     pub(super) meters: Vec<String>,
     pub(super) others: Vec<OtherBoxView<'a>>,
+    pub(super) questions: Vec<QuestionRow>,
+}
+
+/// A question about the meter.
+pub(super) struct QuestionRow {
+    pub(super) what: &'static str,
+    pub(super) ago: String,
+    pub(super) told: &'static str,
 }
 
 /// One of the boxes that read the same meter.
@@ -257,6 +265,7 @@ pub(super) struct StatusView<'a> {
     pub(super) pages: Pages<'a>,
     pub(super) ours: &'static str,
     pub(super) rows: Vec<StatusRow>,
+    pub(super) days: &'a [(String, String)],
 }
 
 /// One of Enedis' APIs.

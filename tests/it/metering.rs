@@ -1,6 +1,7 @@
 //! `FLOW=CLIENT_CREDENTIALS`: consents on both of Enedis' pages, tokens of our own, metering data from both of its APIs.
 
 mod altered;
+mod asked;
 mod consent;
 mod data;
 mod directions;

@@ -362,6 +362,24 @@ impl Handler<Resume<Self>> for MeterRelay {
     }
 }
 
+/// Has Enedis refused what a request asks for since it last answered it? Sent for whoever is told how the request ended,
+/// right after it did, so that it is in memory; changes nothing.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TellRefusal {
+    question: Question,
+    reply: Reply<bool>,
+}
+
+impl Handler<TellRefusal> for MeterRelay {
+    type Result = ();
+
+    // Synchronous, from memory alone.
+    fn handle(&mut self, TellRefusal { question, reply }: TellRefusal, _: &mut Self::Context) {
+        reply.send(self.core.is_refused(question, self.clock.wall()));
+    }
+}
+
 /// Look whether something is due. Sent by the relay's alarm; not waited for.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -461,6 +479,14 @@ impl MeterRelayHandle {
             AskError::Overloaded | AskError::Timeout => Relayed::Busy { retry_after: WAIT },
             AskError::Stopped => Relayed::Unavailable { retry_after: WAIT },
         })
+    }
+
+    /// Whether Enedis has refused the direction of `request` since it last answered about it, as far as that is in memory.
+    pub async fn is_refused(&self, request: MeterRequest, consent: Consent) -> bool {
+        let Consent { given: consented, ends, is_proven } = consent;
+        let question = Question { request, consented, ends, is_proven, changed_since: None };
+        let asked = self.admission.ask(|reply| self.addr.do_send(TellRefusal { question, reply })).await;
+        asked.unwrap_or(false)
     }
 
     /// Forgets what is remembered of `meter`. Best effort: a store that does not answer only delays it.

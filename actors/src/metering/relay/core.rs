@@ -280,6 +280,11 @@ impl Core {
         }
     }
 
+    /// Whether the direction of a question was refused since it was last answered, as far as that is in memory.
+    pub fn is_refused(&mut self, question: Question, wall: Timestamp) -> bool {
+        self.cache.history(question, question.request.resource.direction(), wall).is_refused()
+    }
+
     fn look(&mut self, now: Timestamp, id: u64, question: Question) {
         let is_own = own::is_own(id) && self.prefetch.is_on();
         let (remembered, missing) = self.cache.look(question, is_own, self.wall);

@@ -260,6 +260,12 @@ impl TokenService {
         })
     }
 
+    /// The meters that an access token opens, and when their owner consented; `None`: it opens nothing.
+    pub async fn covers(&self, token: &BearerToken) -> Result<Option<(Vec<Meter>, Timestamp)>, StoreError> {
+        let Some(grant) = self.find_access(token, self.clock.wall()).await? else { return Ok(None) };
+        Ok(Some((self.covered(&grant)?.meters, grant.consented_at)))
+    }
+
     async fn look_at(&self, token: &BearerToken, meter: Meter) -> Result<Opened, StoreError> {
         let Some(grant) = self.find_access(token, self.clock.wall()).await? else {
             return Ok(Opened::Nothing);

@@ -344,6 +344,9 @@ impl Core {
                     return self.remember(asked, narrow, known, Verdict::DataError(DataError::no_data()));
                 }
                 self.consent_stands(asked);
+                if let Some((day, _)) = days.iter().rfind(|(_, day)| !day.points.is_empty()) {
+                    self.stats.came(*day, self.wall);
+                }
                 let is_late = |day| self.prefetch.is_late(day);
                 Outcome::Days(self.cache.keep_days(asked, days, known, is_late, self.wall))
             }

@@ -10,6 +10,7 @@ use super::{Revoked, TokenService, uncovered};
 use crate::base::audit::{Act, Note};
 use crate::base::clock::Timestamp;
 use crate::base::keyring::TokenHash;
+use crate::base::meter::Meter;
 use crate::base::network::Network;
 use crate::base::store::StoreError;
 use crate::metering::tokens::{MeterGrant, Origin};
@@ -18,6 +19,15 @@ use crate::metering::tokens::{MeterGrant, Origin};
 pub const PROOF_LIFE: Duration = Duration::from_secs(900);
 /// Boxes that are shown. A meter has about as many at most.
 const SHOWN_MAX: usize = 16;
+
+/// What a fresh consent by the v2 page lets its owner see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Whose meters these are has been shown.
+    pub meters: Vec<Meter>,
+    /// The other boxes that read them.
+    pub others: Vec<OtherBox>,
+}
 
 /// A box that reads a meter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +49,10 @@ pub struct OtherBox {
 impl TokenService {
     /// The boxes that read a meter of the grant `own`, but for that itself, the newest consent first, at most 16. None unless
     /// that grant came by the v2 page within [`PROOF_LIFE`] and is live. Changes nothing.
-    pub async fn others(&self, own: TokenHash) -> Result<Vec<OtherBox>, StoreError> {
-        let others = self.other_grants(own).await?.into_iter().take(SHOWN_MAX);
-        Ok(others
+    pub async fn others(&self, own: TokenHash) -> Result<Option<Proven>, StoreError> {
+        let Some((meters, others)) = self.other_grants(own).await? else { return Ok(None) };
+        let others = others.into_iter().take(SHOWN_MAX);
+        let others = others
             .map(|grant| OtherBox {
                 grant: grant.refresh,
                 since: grant.consented_at,
@@ -50,7 +61,8 @@ impl TokenService {
                 meters: grant.owners.len(),
                 client_id: grant.client_id,
             })
-            .collect())
+            .collect();
+        Ok(Some(Proven { meters, others }))
     }
 
     /// Ends one of [`others`](Self::others), with all its tokens and for all its meters. Durable before the answer.
@@ -67,7 +79,7 @@ impl TokenService {
         other: TokenHash,
         from: Network,
     ) -> Result<Revoked, StoreError> {
-        let others = self.other_grants(own).await?;
+        let Some((_, others)) = self.other_grants(own).await? else { return Ok(Revoked::Nothing) };
         let Some(grant) = others.into_iter().find(|grant| grant.refresh == other) else {
             return Ok(Revoked::Nothing);
         };
@@ -78,14 +90,15 @@ impl TokenService {
         Ok(Revoked::Grant { uncovered })
     }
 
-    async fn other_grants(&self, own: TokenHash) -> Result<Vec<MeterGrant>, StoreError> {
+    async fn other_grants(
+        &self,
+        own: TokenHash,
+    ) -> Result<Option<(Vec<Meter>, Vec<MeterGrant>)>, StoreError> {
         let now = self.clock.wall();
-        let Some(own) = self.store.find_refresh(own, now).await? else { return Ok(Vec::new()) };
+        let Some(own) = self.store.find_refresh(own, now).await? else { return Ok(None) };
         let is_proof = own.origin == Origin::ConsentV2 && now.since(own.consented_at) < PROOF_LIFE;
         // A grant that is not as it was made shows nothing, and is none of a meter.
-        if !is_proof || own.covered(&self.keys).is_none() {
-            return Ok(Vec::new());
-        }
+        let Some(covered) = own.covered(&self.keys).filter(|_| is_proof) else { return Ok(None) };
         let mut others: Vec<MeterGrant> = Vec::new();
         for owner in &own.owners {
             for grant in self.store.of_meter(*owner, now).await? {
@@ -96,6 +109,6 @@ impl TokenService {
                 }
             }
         }
-        Ok(others)
+        Ok(Some((covered.meters, others)))
     }
 }
