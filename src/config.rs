@@ -15,6 +15,7 @@ mod server;
 mod site;
 mod source;
 mod store;
+mod summary;
 mod version;
 mod warnings;
 

@@ -22,6 +22,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`app`] | composition: what is made of what, start and drain |
+//! | [`cli`] | the command line |
 //! | [`clock`] | an eye on the machine's clock |
 //! | [`config`] | settings, their bounds, all faults at once |
 //! | [`http`] | routes, parsing, cookies, and the one table of errors |
@@ -36,6 +37,7 @@
 //! The domain and the actors are the crate `actors`, which knows none of these: read its front page next.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use actors::base::clock::machine::MachineClock;
 use actors::base::clock::{Clock, Timestamp};
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
 use device_flow_proxy::app::Application;
+use device_flow_proxy::cli::{self, Arguments, Command};
 use device_flow_proxy::commands::{
     CommandError, audit, backup, chain, check_store, doctor, import_php, keys, meters, sessions, tokens,
 };
@@ -29,35 +30,6 @@ const USAGE: u8 = 64;
 /// Nothing was done (sysexits `EX_UNAVAILABLE`).
 const UNAVAILABLE: u8 = 69;
 
-/// OAuth 2.0 device flow in front of Enedis Data Connect, for boxes without a browser.
-///
-/// Settings come from the environment and from an `.env` file in the current directory; .env.example documents each.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Clone, Subcommand)]
-enum Command {
-    /// Run the server until SIGTERM or Ctrl-C (default)
-    Serve,
-    /// Check the configuration, report every fault, and exit
-    CheckConfig,
-    /// Ask the server at LISTEN whether it is ready; exit status 0 if so
-    Healthcheck,
-    Doctor(doctor::Arguments),
-    ImportPhp(import_php::Arguments),
-    Sessions(sessions::Arguments),
-    Tokens(tokens::Arguments),
-    Meters(meters::Arguments),
-    Audit(audit::Arguments),
-    Keys(keys::Arguments),
-    Backup(backup::Arguments),
-    CheckStore(check_store::Arguments),
-}
-
 fn main() -> ExitCode {
     if let Err(error) = secret::keep_out_of_dumps() {
         return fail(&format!("memory dumps cannot be turned off: {error}"), 1);
@@ -71,11 +43,16 @@ fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
+    let out = &mut std::io::stdout();
+    match &arguments.command {
+        Some(Command::Completions { shell }) => return written(cli::completions(*shell, out)),
+        Some(Command::Man { dir }) => return written(cli::man(dir.as_deref(), out)),
+        _ => {}
+    }
     let environment = match EnvSource::load(Path::new(".env")) {
         Ok(environment) => environment,
         Err(error) => return fail(&error.to_string(), USAGE),
     };
-    let out = &mut std::io::stdout();
     let config = match Config::read(&environment) {
         Ok(config) => config,
         Err(faults) => {
@@ -94,7 +71,10 @@ fn main() -> ExitCode {
             for Warning { name, danger } in config.warnings(clock.wall()) {
                 println!("warning: {name}: {danger}");
             }
-            println!("the configuration is good");
+            println!("the configuration is good; what will run:");
+            for (what, how) in config.summary() {
+                println!("  {what:14}  {how}");
+            }
             ExitCode::SUCCESS
         }
         Command::Healthcheck => match actix_rt::System::new().block_on(healthcheck::ask(&config.server)) {
@@ -127,6 +107,8 @@ fn main() -> ExitCode {
             done(actix_rt::System::new().block_on(check_store::run(&arguments, &config, out)))
         }
         Command::Serve => serve(config, clock.wall()),
+        // They need no configuration.
+        Command::Completions { .. } | Command::Man { .. } => ExitCode::SUCCESS,
     }
 }
 
@@ -161,6 +143,13 @@ fn serve(config: Config, now: Timestamp) -> ExitCode {
     // its timers; the process ends here anyway.
     std::mem::forget(runner);
     code
+}
+
+fn written(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("the output cannot be written: {error}"), 1),
+    }
 }
 
 fn done(result: Result<(), CommandError>) -> ExitCode {

@@ -23,9 +23,14 @@ Reads this server's store (MongoDB if configured, else DATA_DIR), while the serv
 kept for a year. ID is the beginning of a grant's id, as `tokens list` shows it, or with FLOW=DEVICE
 that of a device as the log shows it.";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy audit
+  device-flow-proxy audit --since 2026-11-30 --json";
+
 /// Show the audit record: what was granted, claimed, refused and revoked
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     /// Only what was done from then on: 2026-11-30, or 2026-11-30T18:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]

@@ -14,9 +14,13 @@ To restore it, stop the server and point DATA_DIR at the directory, or at a copy
 if that is kept in DATA_DIR: whoever reads the directory can read all that is stored. A MongoDB is backed
 up by its own tools; then nothing is done, and the exit status is 69.";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy backup /var/backups/device-flow-proxy/today";
+
 /// Copy everything that is stored to a new directory, while the server runs
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     /// The directory to make; it must not be there yet, or be empty
     dir: PathBuf,

@@ -12,10 +12,16 @@ use crate::secret::Key;
 use crate::store::Stores;
 use crate::store::sqlite::{self, FileReport};
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy check-store
+  device-flow-proxy check-store --json";
+
 /// Say whether what is stored is whole and opens under the key; exit status 1 if not
 ///
 /// Changes nothing; a server may run meanwhile. Reads every page: a gigabyte takes some seconds.
 #[derive(Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     format: Format,

@@ -37,9 +37,15 @@ long an idle connection is kept. Says of each what was found and how to mend it.
 Changes nothing. A server may run meanwhile or not. Run it as the server's user, with its settings.
 Exit status 0: nothing is wrong; 1: something is; 64: the configuration is.";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy doctor
+  device-flow-proxy doctor --idle-secs 0 --json
+  device-flow-proxy doctor --ca /etc/ssl/our-authority.pem";
+
 /// Look at all that a server needs, and say how to mend what is wrong
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     format: Format,

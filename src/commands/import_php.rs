@@ -69,9 +69,15 @@ Zone of the times in the table, which say none: UTC, Europe/Paris, or a rule as 
 
 PHP writes them by its setting date.timezone, which is UTC unless it was changed.";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy import-php --dry-run
+  device-flow-proxy import-php --file tokens.csv
+  device-flow-proxy import-php --file tokens.csv --time-zone Europe/Paris";
+
 /// Take the live tokens of the PHP server over, so that nobody has to consent again
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     /// The PHP server's MongoDB with its database
     #[arg(long, value_name = "URI", long_help = FROM_MONGODB)]

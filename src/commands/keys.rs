@@ -30,9 +30,14 @@ To change the key: give the new one as SECRET_KEY and the one of before in SECRE
 server, and call `keys reseal`, while it runs. Once `keys status` says that nothing is left, the key of
 before can go. Works on this server's store (MongoDB if configured, else DATA_DIR).";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy keys status
+  device-flow-proxy keys reseal --json";
+
 /// Say which key what is stored is sealed under, or seal it anew under today's
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

@@ -18,9 +18,13 @@ Works on this server's store (MongoDB if configured, else DATA_DIR), while the s
 has in memory it leaves unanswered within the hour. Tokens stay: `tokens revoke` ends those, and
 deletes what is remembered of meters that no other grant covers.";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy meters forget 12345678901234";
+
 /// Delete what is remembered of a meter
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

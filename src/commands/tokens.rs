@@ -31,9 +31,16 @@ Lists the consents given to boxes, revokes them, or says that this store is the 
 
 Works on this server's store (MongoDB if configured, else DATA_DIR), while the server runs.";
 
+const EXAMPLES: &str = "\
+Examples:
+  device-flow-proxy tokens list
+  device-flow-proxy tokens list --meter 12345678901234 --json
+  device-flow-proxy tokens revoke 3f9c01ab52d7e680
+  device-flow-proxy tokens revoke --meter 12345678901234";
+
 /// List the consents given to boxes, revoke them, or say that this store is the right one
 #[derive(Clone, clap::Args)]
-#[command(long_about = ABOUT)]
+#[command(long_about = ABOUT, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

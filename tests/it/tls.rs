@@ -102,10 +102,8 @@ fn files_that_cannot_be_used_are_refused_by_name() {
     let [one, other] = [0; 2].map(|_| tempfile::tempdir().unwrap());
     let (good, another) = (issue(one.path()), issue(other.path()));
     let (https, nothing) = ("https://localhost", one.path().join("nothing"));
-    assert_eq!(
-        told(&good.certificate, &good.key, https),
-        (Some(0), "the configuration is good\n".to_owned())
-    );
+    let (status, text) = told(&good.certificate, &good.key, https);
+    assert!(status == Some(0) && text.starts_with("the configuration is good"), "{text}");
     for (certificate, key, faults) in [
         (&nothing, &good.key, &["TLS_CERT: expected a file that can be read"][..]),
         (&nothing, &nothing, &["TLS_CERT: expected a file that", "TLS_KEY: expected a file that"]),
