@@ -13,8 +13,8 @@
 
 mod lang;
 mod qr;
-#[cfg(test)]
-mod samples;
+#[doc(hidden)]
+pub mod samples;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -86,6 +86,11 @@ fn statuses(since: Duration) -> Vec<ApiStatus> {
     states.map(|(api, state)| ApiStatus { api, state, calls: 7 }).to_vec()
 }
 
+/// Every page in every state as it usually is, with a name that says which.
+pub fn usual(lang: Lang) -> Vec<(String, Page)> {
+    all(Input::USUAL, lang)
+}
+
 /// Every page in every state, with a name that says which.
 pub(super) fn all(input: Input<'_>, lang: Lang) -> Vec<(String, Page)> {
     let pages = input.pages(lang);

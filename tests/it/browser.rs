@@ -1,20 +1,22 @@
 //! People at a real browser: Chromium, mostly without JavaScript, in French and in English. What they do and see is in
-//! `tests/node/browser.mjs`; what their device and Enedis hear of it is here.
+//! `tests/node/browser.mjs`; what their device and Enedis hear of it is here. And axe-core looks at every page.
 //!
-//! With `SCREENSHOTS=directory` every page leaves its picture there, at the size of a phone (light and dark) and of a
-//! desktop.
+//! With `SCREENSHOTS=directory` every page leaves its picture there, at the size of a phone and of a desktop, light and
+//! dark.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use device_flow_proxy::pages::{Lang, STYLE, samples};
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::device::Device;
-use testkit::enedis::{Endpoint, Fault};
+use testkit::enedis::{Endpoint, Fault, Options};
 use testkit::http::Answer;
 
-use crate::fixture::{Store, World};
+use crate::fixture::{Plan, Store, World};
 use crate::foreign::node::{ADVICE, Script};
+use crate::metering;
 
 /// A running browser: `CHROMIUM`, else `chromium` on the `PATH`.
 struct Browser {
@@ -59,6 +61,30 @@ impl Browser {
     }
 }
 
+/// Every page in every state, light and dark: axe-core finds no violation, and nothing is wider than the narrowest window.
+#[tokio::test]
+async fn every_page_is_accessible() {
+    let mut browser = Browser::start();
+    for lang in Lang::ALL {
+        let pages = samples::usual(lang).into_iter();
+        let pages: Vec<_> = pages.map(|(name, page)| json!({ "name": name, "html": page.html })).collect();
+        // A few at a time: with pictures, all of them would take longer than a scenario may.
+        for pages in pages.chunks(8) {
+            let settings = json!({
+                "scenario": "every_page",
+                // The address that they were made for.
+                "proxy": "https://linky.example.net",
+                "language": lang.tag(),
+                "pages": pages,
+                "style": STYLE,
+            });
+            browser.script.tell(&settings).await;
+            assert_eq!(browser.script.next().await["done"], "every_page");
+        }
+    }
+    browser.script.finish().await;
+}
+
 fn presented(world: &World) -> usize {
     world.enedis.seen().token_requests_of("authorization_code").count()
 }
@@ -74,6 +100,7 @@ async fn people_get_through_with_a_real_browser() {
         let answer = browser.answer(&world, "not_mine", language).await;
         assert_eq!(answer.outcome(), (400, Some("access_denied")));
         trouble_at_enedis_is_explained_and_can_be_overcome(&mut browser, language).await;
+        another_box_is_seen_and_ended(&mut browser, language).await;
         // In the end no code from this address is looked at for a while.
         browser.play(&World::start(Store::Sqlite).await, "wrong_code", language).await;
     }
@@ -105,6 +132,17 @@ async fn trouble_at_enedis_is_explained_and_can_be_overcome(browser: &mut Browse
     let answer = browser.answer(&world, "enedis_trouble", language).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(presented(&world), 2, "one that failed and one that did not");
+}
+
+async fn another_box_is_seen_and_ended(browser: &mut Browser, language: &str) {
+    let world = Plan::metering(Store::Sqlite, Options::default(), 2).await.start().await;
+    let today = world.enedis.today();
+    world.enedis.set_today(Some(today.plus(-10)));
+    let other = metering::link(&world).await;
+    world.enedis.set_today(Some(today));
+    let answer = browser.answer(&world, "other_box", language).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(other.refresh().await.error(), Some("invalid_grant"));
 }
 
 async fn reloading_while_the_consent_is_recorded_does_no_harm(browser: &mut Browser) {

@@ -2,11 +2,12 @@
 // promise to work without it, except where a scenario looks for scripts that must not run.
 //
 // Settings: CHROMIUM, and SCREENSHOTS (a directory; optional). Reads one scenario (below) a line, as {scenario, proxy,
-// enedis (origins), code (a pending user code), language (fr or en)}, and says {done: scenario}; whatever is not as it
+// enedis (origins), code (a pending user code), language (fr or en)} and what the scenario needs besides, and says {done: scenario}; whatever is not as it
 // should be ends it with an error. Each scenario has a browser window, cookies and all, of its own. At its end no console
 // message and no request to another origin may have been seen.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -43,6 +44,8 @@ const TEXTS = {
     rejected: 'Enedis n’a pas accepté la demande',
     again: 'Réessayer',
     tooMany: 'Trop d’essais.',
+    others: 'Autres appareils qui lisent ce compteur',
+    end: 'Retirer l’accès',
   },
   en: {
     enter: 'Enter the code from your device',
@@ -60,6 +63,8 @@ const TEXTS = {
     rejected: 'Enedis did not accept the request',
     again: 'Try again',
     tooMany: 'Too many attempts.',
+    others: 'Other devices that read this meter',
+    end: 'Take its access away',
   },
 };
 
@@ -134,7 +139,13 @@ class Window {
     const width = await this.page.evaluate(() => document.documentElement.scrollWidth);
     assert.ok(width <= NARROW.width, `${name} is ${width} pixels wide`);
     const directory = process.env.SCREENSHOTS;
-    const views = { phone: [PHONE, 'light'], dark: [PHONE, 'dark'], desktop: [DESKTOP, 'light'], small: [SMALL_PHONE, 'light'] };
+    const views = {
+      phone: [PHONE, 'light'],
+      dark: [PHONE, 'dark'],
+      desktop: [DESKTOP, 'light'],
+      'desktop-dark': [DESKTOP, 'dark'],
+      small: [SMALL_PHONE, 'light'],
+    };
     for (const [view, [size, colorScheme]] of Object.entries(directory ? views : {})) {
       await this.page.setViewportSize(size);
       await this.page.emulateMedia({ colorScheme });
@@ -370,6 +381,29 @@ const scenarios = {
     elsewhere.close();
   },
 
+  /** Sees another box that reads the meter, and ends it. */
+  async other_box(browser) {
+    const window = await Window.open(browser);
+    await window.goto(CONFIRM_LINK);
+    await window.press('button', T.yes, ENEDIS_CONSENT);
+    await window.page.getByRole('button', { name: 'Autoriser' }).click();
+    await window.at(T.signedIn);
+    const list = window.page.getByRole('heading', { level: 2, name: T.others });
+    await list.waitFor();
+    await window.look('others');
+    const [ended] = await Promise.all([
+      window.page.waitForResponse((response) => response.request().method() === 'POST'),
+      window.page.getByRole('button', { name: T.end, exact: true }).click(),
+    ]);
+    assert.equal(ended.status(), 303);
+    for (let n = 0; n < 2; n += 1) {
+      await window.at(T.signedIn);
+      assert.deepEqual([window.path(), await list.count()], ['/auth/redirect', 0]);
+      await window.page.reload();
+    }
+    await window.close();
+  },
+
   /** Script in every parameter and in the device's name for itself: shown as text or not at all. JavaScript is on. */
   async injected_scripts(browser) {
     const window = await Window.open(browser, { javascript: true });
@@ -421,6 +455,29 @@ const scenarios = {
     await window.close();
   },
 
+  /** Every page, from memory, in both colour schemes. What differs between them is the contrast. JavaScript is on for axe. */
+  async every_page(browser, { pages, style }) {
+    const window = await Window.open(browser, { javascript: true });
+    const axe = await readFile(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
+    let html;
+    await window.context.route('**/*', (route) => {
+      const isStyle = route.request().resourceType() === 'stylesheet';
+      return route.fulfill(isStyle ? { contentType: 'text/css', body: style } : { contentType: 'text/html', body: html });
+    });
+    for (const page of pages) {
+      html = page.html;
+      await window.page.emulateMedia({ colorScheme: 'light' });
+      await window.goto(`${PROXY}/consent/`);
+      await window.page.evaluate(() => document.querySelectorAll('details').forEach((it) => { it.open = true; }));
+      await window.page.evaluate(axe);
+      assert.deepEqual(await violations(window.page), [], page.name);
+      await window.page.emulateMedia({ colorScheme: 'dark' });
+      assert.deepEqual(await violations(window.page, ['color-contrast']), [], `${page.name}, dark`);
+      await window.look(`page-${page.name.replace(/[^\p{L}\d]+/gu, '-')}`);
+    }
+    await window.close();
+  },
+
   /** The whole journey with JavaScript on: no page has a script, and none could read a cookie. */
   async cookies_are_not_for_scripts(browser) {
     const window = await Window.open(browser, { javascript: true });
@@ -435,6 +492,12 @@ const scenarios = {
     await window.close();
   },
 };
+
+/** What axe-core says against the page, in this colour scheme. */
+async function violations(page, rules) {
+  const { violations } = await page.evaluate((only) => window.axe.run(document, only ? { runOnly: only } : {}), rules);
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
+}
 
 /** The page carries nothing that could run, and the probe not as it was sent. */
 async function harmless(window, html, probe, address) {
@@ -466,10 +529,11 @@ const browser = await chromium.launch({
 let playing;
 try {
   for await (const line of createInterface({ input: process.stdin })) {
-    ({ scenario: playing, proxy: PROXY, enedis: ENEDIS, code: CODE, language: LANGUAGE } = JSON.parse(line));
+    const settings = JSON.parse(line);
+    ({ scenario: playing, proxy: PROXY, enedis: ENEDIS, code: CODE, language: LANGUAGE } = settings);
     CONFIRM_LINK = `${PROXY}/device?code=${CODE}`;
     T = TEXTS[LANGUAGE];
-    await scenarios[playing](browser);
+    await scenarios[playing](browser, settings);
     say({ done: playing });
   }
 } catch (error) {
