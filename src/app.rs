@@ -71,6 +71,9 @@ pub enum StartError {
     /// TLS.
     #[error("TLS cannot be spoken: {0}")]
     Tls(#[from] rustls::Error),
+    /// The operator's listener would be open to everybody.
+    #[error("{0} is reached from other machines: the operator's listener needs ADMIN_PASSWORD there")]
+    AdminOpen(SocketAddr),
     /// A socket.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -84,7 +87,12 @@ pub enum StartError {
 impl StartError {
     /// Whether the server is configured wrongly, as opposed to being kept from its work.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Installation(InstallationError::OtherKey) | Self::Store(OpenError::Disagrees(_)))
+        matches!(
+            self,
+            Self::Installation(InstallationError::OtherKey)
+                | Self::Store(OpenError::Disagrees(_))
+                | Self::AdminOpen(_)
+        )
     }
 }
 
@@ -167,7 +175,8 @@ impl Application {
             start_actors(&config, &clock, &keys, &store, stores.audit, metering, (quota.clone(), &calls))
                 .await?;
         let launcher = Arc::clone(&system.launcher);
-        let shared = Shared::new(&config, system, Arc::clone(&keys), machine_clock, store, calls);
+        let shared =
+            Shared::new(&config, system, Arc::clone(&keys), machine_clock, store, (quota.clone(), calls));
         let shared = Arc::new(shared);
         let tls = match config.server.tls.clone() {
             None => None,
@@ -184,7 +193,7 @@ impl Application {
         let admin_addr = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let mut beside = Vec::new();
         if let Some(listener) = admin_listener {
-            beside.push(serve_admin(listener, &shared)?);
+            beside.push(serve_admin(listener, &shared, config.server.admin_password.is_some())?);
         }
         if let Some(listener) = redirect_listener {
             beside.push(serve_redirect(listener, &config)?);

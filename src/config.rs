@@ -27,7 +27,7 @@ pub use devices::DevicesConfig;
 pub use enedis::{AuthMethod, EnedisConfig, Flow, MeteringConfig, Upstream};
 pub use log::LogConfig;
 pub use parse::{ConfigErrors, Fault};
-pub use server::ServerConfig;
+pub use server::{AdminPassword, ServerConfig};
 pub use site::SiteConfig;
 pub use source::{DotenvError, EnvSource};
 pub use store::{StorageConfig, StoreConfig};
@@ -35,6 +35,7 @@ pub use version::{NoVersion, Version};
 pub use warnings::Warning;
 
 use parse::Reader;
+pub(crate) use parse::is_this_machine;
 
 /// Longest `CLOCK_OFFSET_SECS`: ten years.
 const CLOCK_OFFSET_MAX: u64 = 10 * 366 * 86_400;

@@ -186,6 +186,10 @@ pub struct ConnectionCounts {
 pub struct Observed {
     /// Requests being handled.
     pub in_flight: usize,
+    /// Whether this instance is about to go, or its operator says that it takes no work.
+    pub draining: bool,
+    /// Instances that share the store, this one included.
+    pub instances: u32,
     /// Connections.
     pub connections: ConnectionCounts,
     /// Polls since the start.

@@ -106,9 +106,17 @@ fn forget_request(answer: ServiceResponse<impl MessageBody>) -> ServiceResponse<
     request.into_response(response)
 }
 
-/// The operator's listener: metrics.
-pub(super) fn serve_admin(listener: TcpListener, shared: &Arc<Shared>) -> Result<Server, StartError> {
+/// The operator's listener: metrics and the console.
+pub(super) fn serve_admin(
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    has_password: bool,
+) -> Result<Server, StartError> {
     let address = local_addr(&listener, SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    // One that was handed over is not in the settings, which are checked before.
+    if !has_password && !address.ip().is_loopback() {
+        return Err(StartError::AdminOpen(address));
+    }
     let shared = Arc::clone(shared);
     let factory = move || WebApp::new().app_data(Data::from(Arc::clone(&shared))).configure(admin::routes);
     let server = HttpServer::new(factory)

@@ -173,7 +173,7 @@ impl Object {
         let request = &session.request;
         Self {
             id: id_of(session)[..ID_SHOWN].to_owned(),
-            state: state(session, now),
+            state: session.state(now),
             asked_at: iso(session.requested_at),
             expires_at: iso(session.expires_at),
             confirmed_at: session.consent.as_deref().map(|consent| iso(consent.confirmed_at)),
@@ -208,19 +208,6 @@ impl Object {
 
 fn id_of(session: &Session) -> String {
     hex::encode(session.device.as_bytes())
-}
-
-fn state(session: &Session, now: Timestamp) -> &'static str {
-    match &session.phase {
-        _ if session.is_expired(now) => "expired",
-        Phase::Pending => "waiting",
-        Phase::Confirmed => "at Enedis",
-        Phase::Exchanging { .. } if session.is_exchanging(now) => "returned",
-        Phase::Exchanging { .. } => "failed",
-        Phase::Approved { .. } => "approved",
-        Phase::Denied => "refused",
-        Phase::Redeemed { .. } => "delivered",
-    }
 }
 
 impl Sessions {

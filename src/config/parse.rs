@@ -16,7 +16,8 @@ use super::source::EnvSource;
 
 /// Secrets that may stand in a file of their own, as orchestrators and systemd hand them over: the variable of the value,
 /// and the one of the file.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
+    ("ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE"),
     ("CLIENT_SECRET", "CLIENT_SECRET_FILE"),
     ("SECRET_KEY", "SECRET_KEY_FILE"),
     ("SECRET_KEYS_OLD", "SECRET_KEYS_OLD_FILE"),
@@ -225,7 +226,7 @@ fn items(text: &str) -> impl Iterator<Item = String> {
 }
 
 /// Whether a host, without its port, is this machine; an IPv6 address may stand in brackets.
-pub(super) fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

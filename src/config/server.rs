@@ -5,9 +5,40 @@ use std::time::Duration;
 
 use actors::base::keyring::SLOTS;
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use super::parse::Reader;
 use crate::tls::{Files, TlsFaults};
+
+/// Shortest `ADMIN_PASSWORD`: a few guesses a minute are allowed.
+const PASSWORD_MIN: usize = 12;
+
+/// What opens the operator's listener. `Debug` does not show it.
+#[derive(Clone, derive_more::Debug)]
+#[debug("AdminPassword(…)")]
+pub struct AdminPassword(Zeroizing<String>);
+
+impl AdminPassword {
+    /// Whether these bytes are the password. How long that takes says nothing of where they differ, nor of its length.
+    pub fn is(&self, given: &[u8]) -> bool {
+        // Hashes of the crate compare in constant time.
+        blake3::hash(self.0.as_bytes()) == blake3::hash(given)
+    }
+}
+
+impl From<&str> for AdminPassword {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned().into())
+    }
+}
+
+impl PartialEq for AdminPassword {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other.0.as_bytes())
+    }
+}
+
+impl Eq for AdminPassword {}
 
 /// Where the server is, and its threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +47,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `ADMIN_LISTEN`; `None` if off.
     pub admin_listen: Option<SocketAddr>,
+    /// `ADMIN_PASSWORD`; there is one wherever `ADMIN_LISTEN` is reached from other machines.
+    pub admin_password: Option<AdminPassword>,
     /// `BASE_URL`, without a trailing slash.
     pub base_url: String,
     /// `TLS_CERT` and `TLS_KEY`, which can be used; `None`: plain HTTP.
@@ -48,11 +81,14 @@ impl ServerConfig {
         if (tls.is_some() || redirect_listen.is_some()) && base_url.scheme() != "https" {
             r.fault("BASE_URL", "an https:// URL, since TLS_CERT or REDIRECT_LISTEN is set");
         }
+        let admin_listen =
+            r.value("ADMIN_LISTEN", "an address and port, or off", Some(local(9464)), |text| {
+                if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
+            });
         Self {
             listen: r.socket("LISTEN", local(8080)),
-            admin_listen: r.value("ADMIN_LISTEN", "an address and port, or off", Some(local(9464)), |text| {
-                if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
-            }),
+            admin_listen,
+            admin_password: admin_password(r, admin_listen),
             tls,
             redirect_listen,
             base_url: base_url.as_str().trim_end_matches('/').to_owned(),
@@ -64,6 +100,18 @@ impl ServerConfig {
             shutdown: r.seconds("SHUTDOWN_SECS", consent_max.as_secs(), 1..=300),
         }
     }
+}
+
+/// `ADMIN_PASSWORD`.
+fn admin_password(r: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<AdminPassword> {
+    let long = |text: &str| text.chars().count() >= PASSWORD_MIN;
+    let expected = format!("at least {PASSWORD_MIN} characters");
+    let password =
+        r.value("ADMIN_PASSWORD", expected.as_str(), None, |text| long(text).then(|| Some(text.into())));
+    if password.is_none() && listen.is_some_and(|address| !address.ip().is_loopback()) {
+        r.fault("ADMIN_PASSWORD", format!("{expected}, since ADMIN_LISTEN is reached from other machines"));
+    }
+    password
 }
 
 /// `TLS_CERT` and `TLS_KEY`: neither or both.

@@ -46,7 +46,7 @@ impl Config {
             warning(
                 admin_is_open,
                 "ADMIN_LISTEN",
-                "reached from other machines: anybody there reads the metrics",
+                "reached from other machines, in plain http: the password can be read on the way; put TLS in front",
             ),
             warning(
                 v1,

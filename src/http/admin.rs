@@ -1,15 +1,37 @@
-//! The operator's listener: metrics.
+//! The operator's listener: metrics and the console. [`guard`] stands in front of all of it.
+
+mod console;
+mod guard;
 
 use actix_web::http::header::{Accept, CONTENT_TYPE, Header, VARY};
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, JsonConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::state::Shared;
 use crate::metrics::Format;
 
+/// Where the metrics are.
+const METRICS: &str = "/metrics";
+/// Longest question of the console, bytes.
+const QUESTION_MAX: usize = 4 << 10;
+
 /// All routes of the operator's listener.
 pub fn routes(config: &mut ServiceConfig) {
-    config.route("/metrics", web::get().to(metrics));
+    let routes = web::scope("")
+        .wrap(from_fn(guard::admit))
+        .app_data(JsonConfig::default().limit(QUESTION_MAX))
+        .route(METRICS, web::get().to(metrics))
+        .route("/", web::get().to(console::page))
+        .route("/console.js", web::get().to(console::script))
+        .route("/console.css", web::get().to(console::style))
+        .route("/api/session", web::post().to(console::session))
+        .route("/api/session/end", web::post().to(console::end_session))
+        .route("/api/tokens", web::post().to(console::tokens))
+        .route("/api/tokens/revoke", web::post().to(console::revoke))
+        .route("/api/audit", web::post().to(console::audit))
+        .route("/api/drain", web::post().to(console::drain));
+    config.service(routes);
 }
 
 /// `GET /metrics`, in the format that is asked for.

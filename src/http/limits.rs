@@ -43,6 +43,8 @@ pub struct Limits {
     refused_refreshes: NetworkLimiter,
     /// Tokens and codes of one network that nobody knows: each is a look-up.
     pub unknown: NetworkLimiter,
+    /// Passwords of one network at the operator's listener that are wrong.
+    pub logins: NetworkLimiter,
     /// Refreshes of one refresh token that are done: a box needs one or two a day, and four where answers are lost.
     pub refreshes_of_a_token: Limiter<TokenHash>,
 }
@@ -85,6 +87,7 @@ impl Limits {
             refused_to_all: Limiter::new(rate(part, part, 3_600)),
             refused_refreshes: NetworkLimiter::new(rate(20, 20, 3_600)),
             unknown: NetworkLimiter::new(a_minute(600, 600)),
+            logins: NetworkLimiter::new(a_minute(10, 5)),
             refreshes_of_a_token: Limiter::new(rate(20, 20, 3_600)),
         }
     }

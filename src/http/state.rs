@@ -16,6 +16,7 @@ use actors::base::code::{BearerToken, DeviceCode};
 use actors::base::keyring::{DeviceHash, Keyring, TokenHash};
 use actors::base::network::Network;
 use actors::device_flow::registry::{DenyAnswer, Refusal};
+use actors::limits::shared_quota::SharedQuota;
 use actors::metering::tokens::service::{Revoked, TokenService};
 use actors::system::{System, ThreadShare};
 use rand::SeedableRng;
@@ -33,7 +34,7 @@ use super::questions::Questions;
 use super::readiness::StoreProbe;
 use super::refreshes::Refreshes;
 use super::version;
-use crate::config::{Config, Flow};
+use crate::config::{AdminPassword, Config, Flow};
 use crate::descriptors;
 use crate::enedis::timed::CallTimes;
 use crate::metrics::{self, Format, Metrics, Observed, Route};
@@ -70,6 +71,9 @@ pub struct Shared {
     pub connections: Arc<Connections>,
     /// Counters.
     pub metrics: Metrics,
+    /// What opens the operator's listener, if anything has to.
+    pub(super) admin_password: Option<AdminPassword>,
+    quota: SharedQuota,
     /// How long calls to Enedis took.
     calls: Arc<CallTimes>,
     calls_per_hour: u32,
@@ -79,6 +83,7 @@ pub struct Shared {
     pub(super) questions: Questions,
     pub(super) store_probe: StoreProbe,
     leaving: AtomicBool,
+    drained: AtomicBool,
     draining: AtomicBool,
     warned_of_proxy: AtomicBool,
     counts: Counts,
@@ -109,9 +114,11 @@ impl Shared {
         keys: Arc<Keyring>,
         clock: Arc<MachineClock>,
         store: Arc<Counted>,
-        calls: Arc<CallTimes>,
+        (quota, calls): (SharedQuota, Arc<CallTimes>),
     ) -> Self {
         Self {
+            admin_password: config.server.admin_password.clone(),
+            quota,
             calls,
             calls_per_hour: config.enedis.exchanger.quota.per_hour,
             system,
@@ -134,6 +141,7 @@ impl Shared {
             questions: Questions::default(),
             store_probe: StoreProbe::default(),
             leaving: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             warned_of_proxy: AtomicBool::new(false),
             counts: Counts::default(),
@@ -145,9 +153,14 @@ impl Shared {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Whether this process is about to go.
+    /// Whether this process is about to go, or takes no work.
     pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+        self.leaving.load(Ordering::Relaxed) || self.drained.load(Ordering::Relaxed)
+    }
+
+    /// The operator says whether this process takes work: readiness fails meanwhile, all else goes on.
+    pub fn set_drained(&self, drained: bool) {
+        self.drained.store(drained, Ordering::Relaxed);
     }
 
     /// From now on every answer closes its connection.
@@ -169,6 +182,8 @@ impl Shared {
     pub async fn metrics_text(&self, format: Format) -> String {
         let observed = Observed {
             in_flight: self.in_flight(),
+            draining: self.is_leaving(),
+            instances: self.quota.instances(),
             connections: self.connections.counts(),
             polls: self.counts.polls(),
             requests: self.counts.requests(),

@@ -49,6 +49,8 @@ fn of_server(observed: &Observed) -> Vec<Row> {
     vec![
         build,
         histogram("dfp_http_request_duration_seconds", "From a request's head to its answer's, by route and class of status", requests),
+        gauge("dfp_instances", "Instances that share the store, this one included", u64::from(observed.instances)),
+        gauge("dfp_draining", "1 while this instance says that it takes no work", u64::from(observed.draining)),
         gauge("dfp_requests_in_flight", "Requests being handled", observed.in_flight as u64),
         gauge("dfp_connections", "Connections of devices and people", observed.connections.open as u64),
         gauge("dfp_connections_max", "Of so many that there is room for", observed.connections.max as u64),
@@ -63,7 +65,8 @@ fn of_server(observed: &Observed) -> Vec<Row> {
 #[rustfmt::skip]
 fn of_devices(counted: &Metrics, observed: &Observed) -> Vec<Row> {
     let registry = |count: Count<RegistrySnapshot>| observed.registry.as_ref().map(count);
-    let events: [(&str, Count<RegistrySnapshot>); 5] = [
+    let events: [(&str, Count<RegistrySnapshot>); 6] = [
+        ("opened", |it| it.opened),
         ("confirmed", |it| it.confirmed),
         ("approved", |it| it.approved),
         ("denied", |it| it.denied),
@@ -81,7 +84,7 @@ fn of_devices(counted: &Metrics, observed: &Observed) -> Vec<Row> {
         counter("dfp_polls", "Polls by answer", By("answer", polls)),
         gauge("dfp_poll_interval_seconds", "The interval that devices are told, by the load", observed.interval.as_secs()),
         counter("dfp_wrong_user_codes", "User codes that led nowhere", plain(&counted.wrong_codes)),
-        counter("dfp_session_events", "Codes confirmed in a browser, consents approved and denied, tokens delivered, and repeated", By("event", events)),
+        counter("dfp_session_events", "Pages shown on which a code may be confirmed, codes confirmed in a browser, consents approved and denied, tokens delivered, and repeated", By("event", events)),
         histogram("dfp_time_to_consent_seconds", "From a device's question for a code to its owner's consent",
             observed.registry.as_ref().map(|it| Value::Lengths(&Bounds::OF_PEOPLE, it.time_to_consent))),
         counter("dfp_consents", "Returns from Enedis by end", By("end", consents)),

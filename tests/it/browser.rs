@@ -19,14 +19,19 @@ use crate::foreign::node::{ADVICE, Script};
 use crate::metering;
 
 /// A running browser: `CHROMIUM`, else `chromium` on the `PATH`.
-struct Browser {
-    script: Script,
+pub(crate) struct Browser {
+    pub(crate) script: Script,
     /// Where it keeps its profile.
     _profile: TempDir,
 }
 
 impl Browser {
     fn start() -> Self {
+        Self::with("browser.mjs")
+    }
+
+    /// One that plays what this script of `tests/node` has.
+    pub(crate) fn with(script: &'static str) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut in_path = std::env::split_paths(&path).map(|directory| directory.join("chromium"));
         let chromium = std::env::var_os("CHROMIUM").map(PathBuf::from);
@@ -36,7 +41,7 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a temporary directory");
         let text = |path: &std::path::Path| path.to_str().expect("a path in UTF-8").to_owned();
         let settings = [("CHROMIUM", &*text(&chromium)), ("TMPDIR", &*text(profile.path()))];
-        Self { script: Script::start("browser.mjs", &settings), _profile: profile }
+        Self { script: Script::start(script, &settings), _profile: profile }
     }
 
     /// Plays a scenario of `browser.mjs` with the code of a new device, and returns the device.

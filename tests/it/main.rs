@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod browser;
 mod clock;
+mod console;
 mod contract;
 mod deploy;
 mod doctor;

@@ -25,7 +25,7 @@ use testkit::person::Choice;
 use crate::fixture::{Plan, Store, World};
 
 /// The one meter of test client 0.
-const METER: &str = "22516914714270";
+pub(crate) const METER: &str = "22516914714270";
 
 /// A box that has its tokens.
 pub(crate) struct Linked {

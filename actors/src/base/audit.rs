@@ -196,6 +196,7 @@ type Waiting = (AuditLine, oneshot::Sender<()>);
 
 /// Writes the record. Its task ends when this is dropped and everything is written.
 pub struct Audit {
+    log: Arc<dyn AuditLog>,
     queue: mpsc::Sender<Waiting>,
     unwritten: Arc<AtomicUsize>,
     clock: SharedClock,
@@ -216,9 +217,9 @@ impl Audit {
     pub fn start(log: Arc<dyn AuditLog>, clock: SharedClock, seed: [u8; 32]) -> Arc<Self> {
         let (queue, lines) = mpsc::channel(QUEUE_MAX);
         let unwritten = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(keep(log, lines, Arc::clone(&unwritten), SharedClock::clone(&clock)));
+        tokio::spawn(keep(Arc::clone(&log), lines, Arc::clone(&unwritten), SharedClock::clone(&clock)));
         let state = Mutex::new(State { rng: StdRng::from_seed(seed), serial: 0, hour: 0, refusals: 0 });
-        Arc::new(Self { queue, unwritten, clock, state })
+        Arc::new(Self { log, queue, unwritten, clock, state })
     }
 
     /// Records what was just made durable; waits a little for its line. Whether the line is durable.
@@ -250,6 +251,11 @@ impl Audit {
         let key = [&now.as_millis().to_be_bytes()[..], &serial, &drawn].concat();
         let (act, how, meters) = (what.to_owned(), how.to_owned(), u32::try_from(meters).unwrap_or(u32::MAX));
         Some(AuditLine { key, at_ms: millis(now), act, how, subject, client_id, network, meters })
+    }
+
+    /// [`AuditLog::read`].
+    pub async fn read(&self, after: Vec<u8>) -> Result<Vec<AuditLine>, StoreError> {
+        self.log.read(after).await
     }
 
     /// Lines that the store has not taken yet.

@@ -14,6 +14,7 @@ mod check;
 mod confirm;
 mod durable;
 mod exchange;
+mod inspect;
 mod issue;
 mod poll;
 mod shard;
@@ -28,6 +29,7 @@ use derive_more::AddAssign;
 pub use self::check::CheckAnswer;
 pub use self::confirm::{ConfirmAnswer, Confirmed, FindAnswer, PendingCode};
 pub use self::exchange::{BeginAnswer, DenyAnswer, FinishAnswer, Lease, Outcome, Refusal};
+pub use self::inspect::{InspectAnswer, SessionView};
 pub use self::issue::IssueAnswer;
 use self::shard::Learn;
 pub use self::shard::{CodeRegistry, ShardPorts};
@@ -54,6 +56,8 @@ pub struct RegistrySnapshot {
     pub issued: u64,
     /// Device codes refused because `MAX_PENDING_SESSIONS` was reached.
     pub refused: u64,
+    /// Pages shown on which a code may be confirmed.
+    pub opened: u64,
     /// Codes confirmed in a browser.
     pub confirmed: u64,
     /// Consents that brought a token.

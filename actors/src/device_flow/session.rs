@@ -246,6 +246,20 @@ impl Session {
         }
     }
 
+    /// Where it stands at `now`, in a word or two for the operator.
+    pub fn state(&self, now: Timestamp) -> &'static str {
+        match &self.phase {
+            _ if self.is_expired(now) => "expired",
+            Phase::Pending => "waiting",
+            Phase::Confirmed => "at Enedis",
+            Phase::Exchanging { .. } if self.is_exchanging(now) => "returned",
+            Phase::Exchanging { .. } => "failed",
+            Phase::Approved { .. } => "approved",
+            Phase::Denied => "refused",
+            Phase::Redeemed { .. } => "delivered",
+        }
+    }
+
     /// Whether the device's patience is over at `now`. An exchange under way holds expiry back.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         match &self.phase {

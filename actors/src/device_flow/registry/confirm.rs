@@ -118,13 +118,15 @@ impl SessionRequest for FindCode {
         if !session.is_open(shard.ports.clock.now()) {
             return attempt.answer(FindAnswer::Unknown);
         }
-        attempt.answer(FindAnswer::Open(PendingCode {
+        let found = FindAnswer::Open(PendingCode {
             client_id: Arc::clone(&session.request.client_id),
             agent: session.request.agent.clone(),
             network: session.request.network,
             requested_at: session.requested_at,
             expires_at: session.expires_at,
-        }));
+        });
+        shard.stats.opened += 1;
+        attempt.answer(found);
     }
 }
 

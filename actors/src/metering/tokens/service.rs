@@ -4,6 +4,7 @@
 //! remembered between two questions, and so a revocation counts at once, whoever made it.
 
 mod giving;
+mod operator;
 pub mod others;
 
 use std::collections::BTreeSet;
