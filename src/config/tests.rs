@@ -234,6 +234,22 @@ fn clients_and_durations() {
 }
 
 #[test]
+fn other_machines_need_a_password_of_the_operator() {
+    for (listen, password, good) in [
+        ("127.0.0.1:9464", "", true),
+        ("off", "", true),
+        ("0.0.0.0:9464", "", false),
+        ("[::]:9464", "eleven-char", false),
+        ("127.0.0.1:9464", "eleven-char", false),
+        ("192.0.2.1:9464", "twelve-chars", true),
+    ] {
+        let read = read(&[("ADMIN_LISTEN", listen), ("ADMIN_PASSWORD", password)]);
+        let faults = read.map_err(|errors| errors.0.iter().map(|fault| fault.name).collect::<Vec<_>>()).err();
+        assert_eq!(faults, (!good).then(|| vec!["ADMIN_PASSWORD"]), "{listen} {password}");
+    }
+}
+
+#[test]
 fn what_is_dangerous_is_told() {
     let names = |pairs: &[(&str, &str)]| -> Vec<_> {
         read(pairs)
@@ -260,6 +276,7 @@ fn what_is_dangerous_is_told() {
         ("DISABLE_DATA_ENDPOINT_AUTH", "true", true),
     ] {
         let mut pairs = own.to_vec();
+        pairs.push(("ADMIN_PASSWORD", "twelve letters"));
         pairs.extend([("SECRET_KEY", key.1.as_str()), (name, value)]);
         assert_eq!(names(&pairs), if dangerous { vec![name] } else { vec![] }, "{name}={value}");
     }
