@@ -52,6 +52,13 @@ async fn a_session_is_found_shown_and_ended(store: Store) {
     assert_eq!(json(run(&world, &["show", id, "--json"]))[0], shown);
     assert_eq!(shown["acts"][0]["act"], "grant", "{shown}");
     assert!(world.server.logs().iter().any(|line| line.contains("\"grant\"") && line.contains(id)));
+    let steps = |id: &str| {
+        let lines =
+            world.server.logs().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let own = lines.filter(|line| line["target"] == "session" && line["fields"]["session"] == id);
+        own.map(|line| line["fields"]["phase"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(id), ["confirmed", "exchanging", "approved", "delivered"]);
     let shown = text(run(&world, &["show", &waiting.code().user_code]));
     assert!(shown.contains("state         waiting") && shown.contains("127.0.0."), "{shown}");
 

@@ -157,6 +157,20 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// What the log calls it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Exchanging { .. } => "exchanging",
+            Self::Approved { .. } => "approved",
+            Self::Denied => "denied",
+            Self::Redeemed { .. } => "delivered",
+        }
+    }
+}
+
 /// What a poll by the right device finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollFinding<'a> {

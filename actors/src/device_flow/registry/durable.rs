@@ -105,6 +105,8 @@ impl CodeRegistry {
             match ended {
                 Ended::Applied => {
                     let is_over = !next.is_exchanging(shard.ports.clock.now());
+                    // The one line of each step that a session takes: by an id that may be told to anybody.
+                    tracing::info!(target: "session", session = ?device, phase = next.phase.word(), rev = next.rev);
                     shard.table.put(next);
                     then(shard, attempt, ctx);
                     if is_over {

@@ -236,6 +236,10 @@ impl Handler<Learn> for CodeRegistry {
             // Our own write will find out, unless it comes to nothing.
             self.suspects.insert(device);
         } else if known.is_some() || !self.reading.is_empty() {
+            if known.is_some() {
+                let (phase, rev) = (msg.session.phase.word(), msg.session.rev);
+                tracing::info!(target: "session", session = ?device, phase, rev, "done elsewhere");
+            }
             // What is being looked up may be older than this. Else, what is unknown is looked up when somebody asks for it.
             self.table.put(msg.session);
         }
