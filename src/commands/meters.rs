@@ -20,7 +20,7 @@ deletes what is remembered of meters that no other grant covers.";
 
 const EXAMPLES: &str = "\
 Examples:
-  device-flow-proxy meters forget 12345678901234";
+  device-flow-proxy meters forget 01234567890123";
 
 /// Delete what is remembered of a meter
 #[derive(Clone, clap::Args)]

@@ -34,9 +34,9 @@ Works on this server's store (MongoDB if configured, else DATA_DIR), while the s
 const EXAMPLES: &str = "\
 Examples:
   device-flow-proxy tokens list
-  device-flow-proxy tokens list --meter 12345678901234 --json
+  device-flow-proxy tokens list --meter 01234567890123 --json
   device-flow-proxy tokens revoke 3f9c01ab52d7e680
-  device-flow-proxy tokens revoke --meter 12345678901234";
+  device-flow-proxy tokens revoke --meter 01234567890123";
 
 /// List the consents given to boxes, revoke them, or say that this store is the right one
 #[derive(Clone, clap::Args)]
