@@ -1,4 +1,4 @@
-//! The operator's listener: metrics and the console. [`guard`] stands in front of all of it.
+//! The operator's listener: metrics and the console. `guard` stands in front of all of it.
 
 mod console;
 mod guard;

@@ -82,6 +82,8 @@ pub(super) enum End {
     Came,
     /// Enedis does not have it yet.
     NotYet,
+    /// Nothing was asked: what would be said is known.
+    Known,
     /// There is nothing to ask for, as far as is known.
     Nothing,
     /// No box asks, or there is no consent any more.
@@ -370,7 +372,7 @@ impl Prefetch {
         self.lines.put_in(key, Active { place: Place::Free, ..active });
         match end {
             End::Came => self.has(want.question.request, day),
-            End::Nothing => {
+            End::Known | End::Nothing => {
                 self.lines.change(key, |active| active.lacks = active.lacks.max(plus(day, 1)));
                 self.given(want.question.request, day);
             }
@@ -385,6 +387,10 @@ impl Prefetch {
             }
             End::Later { until, is_own: false } => self.pause(now, until),
         }
+        // It cost no call: another one is a scout in its place.
+        if matches!(end, End::Known | End::Gone) {
+            self.scout_at = now;
+        }
         // One that is late says nothing of the others.
         if day == self.lines.wanted && (active.misses == 0 || end == End::Came) {
             self.learn(now, end);
@@ -396,7 +402,7 @@ impl Prefetch {
         let has_it = match end {
             End::Came => true,
             End::NotYet => false,
-            End::Nothing | End::Gone | End::Later { .. } => return,
+            End::Known | End::Nothing | End::Gone | End::Later { .. } => return,
         };
         let is_believed = self.lines.published >= self.lines.wanted;
         self.in_a_row = if has_it == is_believed { 0 } else { self.in_a_row + 1 };

@@ -183,7 +183,8 @@ impl Core {
                 End::Later { until: now + retry_after, is_own }
             }
             // What would be said again says nothing of this day, nor that there was never a value.
-            _ if !waiting.is_asked || self.cache.since(waiting.question, self.wall).is_none() => End::Nothing,
+            _ if !waiting.is_asked => End::Known,
+            _ if self.cache.since(waiting.question, self.wall).is_none() => End::Nothing,
             _ if waiting.errors.iter().all(|error| error.cause == Cause::NoData) => End::NotYet,
             _ => End::Nothing,
         };

@@ -110,6 +110,16 @@ fn scouts_learn_the_hour_and_then_everybody_is_asked_once() {
 }
 
 #[test]
+fn what_is_known_without_a_call_is_no_scout() {
+    let mut prefetch = of_yesterday(0..20);
+    let knows = |want: &Want| want.question.request.meter.modulo(2) == 0;
+    let answer = |want: &Want, _| if knows(want) { End::Known } else { End::NotYet };
+    let log = run(&mut prefetch, at(0), at(7), answer);
+    let asked: Vec<_> = log.iter().filter(|(_, want)| !knows(want)).map(|(min, _)| *min).collect();
+    assert_eq!(asked, (0..10).map(|n| 360 + n * 5).collect::<Vec<_>>(), "one in five minutes");
+}
+
+#[test]
 fn a_lone_meter_is_its_own_scout_and_late_ones_are_asked_again() {
     let mut prefetch = of_yesterday(0..1);
     let log = run(&mut prefetch, at(0), at(24), |_, now| if now >= at(9) { End::Came } else { End::NotYet });
