@@ -150,15 +150,7 @@ impl World {
 
     /// One value of `/metrics`, by its name and labels as they stand there.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let text = testkit::http::client()
-            .get(format!("{}/metrics", self.server.admin_url()))
-            .send()
-            .await
-            .ok()?
-            .text()
-            .await
-            .ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        self.server.metric(name).await
     }
 
     /// Starts the binary again on the same port and data.

@@ -71,6 +71,12 @@ pub struct Plan {
     /// What is wrong at Enedis on day 2.
     #[arg(long, value_enum)]
     pub outage: Option<Outage>,
+    /// Let the server run from 06:00 on before each day but the first, until it has fetched what boxes will ask for.
+    #[arg(long)]
+    pub night: bool,
+    /// Instances of the server, between which boxes are divided; SQLite serves one.
+    #[arg(long, default_value_t = 1)]
+    pub instances: usize,
     /// After the last day, let every box forget its data and ask that day again.
     #[arg(long)]
     pub again: bool,
@@ -135,6 +141,8 @@ impl Plan {
             "there must be at least one box and one day"
         } else if self.outage.is_some() && self.days < 2 {
             "the outage is on day 2: there must be two days"
+        } else if self.instances == 0 || (self.instances > 1 && self.store == StoreKind::Sqlite) {
+            "there must be one instance, or several on MongoDB"
         } else if !(1.0..=100.0).contains(&self.speed) {
             "the speed must be from 1 to 100"
         } else {
@@ -156,17 +164,25 @@ pub async fn run(plan: Plan) -> Result<Report, RunError> {
     plan.check()?;
     let mut progress = Progress::new(plan.progress);
     let mut world = World::start(&plan).await?;
-    let mut crowd = Crowd::new(&plan, &world.base_url(), world.first_day());
+    let mut crowd = Crowd::new(&plan, &world.urls(), world.first_day());
     let mut report = Report::new(&plan);
     let days = (1..=plan.days).map(|number| (format!("day {number}"), number, Start::Morning));
     for (name, number, start) in days.chain(plan.again.then(|| ("again".into(), plan.days, Start::Again))) {
         let day = world.first_day().plus(i64::from(number) - 1);
         match start {
             Start::Morning if number == 1 => {}
-            Start::Morning | Start::Resume => world.morning(day, plan.outage.filter(|_| number == 2)).await?,
+            Start::Morning | Start::Resume => {
+                world.enedis().reset_counts();
+                if plan.night {
+                    world.night(day).await?;
+                }
+                world.morning(day, plan.outage.filter(|_| number == 2)).await?;
+            }
             Start::Again => world.enedis().reset_counts(),
         }
+        let at_night = plan.night.then(|| world.enedis().counts().data_requests());
         let told = run_day(&plan, &mut world, &mut crowd, &mut progress, (&name, day, start)).await?;
+        let told = DayReport { at_night: at_night.filter(|_| number > 1), ..told };
         if start == Start::Again { report.again = Some(told) } else { report.days.push(told) }
     }
     world.stop().await?;

@@ -264,6 +264,16 @@ impl Server {
         format!("http://{}", self.admin().expect("a server with ADMIN_LISTEN"))
     }
 
+    /// A metric by its name and labels, as it is written; `None` if there is none, or no answer.
+    ///
+    /// # Panics
+    /// If it has no operator's address.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let answer = crate::http::client().get(format!("{}/metrics", self.admin_url())).send().await.ok()?;
+        let text = answer.text().await.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

@@ -20,9 +20,10 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// The boxes of `plan`, all to be switched on in the morning of `day`.
-    pub(super) fn new(plan: &Plan, base_url: &str, day: Day) -> Self {
-        let residents = (0..plan.boxes).map(|index| Resident::new(plan, base_url, day, index)).collect();
+    /// The boxes of `plan`, divided between the instances at `urls`, all to be switched on in the morning of `day`.
+    pub(super) fn new(plan: &Plan, urls: &[String], day: Day) -> Self {
+        let homes = (0..plan.boxes).zip(urls.iter().cycle());
+        let residents = homes.map(|(index, url)| Resident::new(plan, url, day, index)).collect();
         Self { residents }
     }
 

@@ -59,6 +59,8 @@ pub struct DayReport {
     pub answers: BTreeMap<u16, u64>,
     /// Calls to Enedis for data, those during an outage included.
     pub data_calls: u64,
+    /// Of them, those of the night before, if the server ran then.
+    pub at_night: Option<u64>,
     /// Meters that only consume.
     pub consumers: u64,
     /// Calls to Enedis for their data, but for those during an outage.
@@ -176,6 +178,15 @@ impl Judged for Report {
                 found.join(", "),
             ));
         }
+        let after_nights: Vec<_> =
+            self.days.iter().filter_map(|day| Some(day.data_calls - day.at_night?)).collect();
+        if !after_nights.is_empty() {
+            verdicts.push(Verdict::new(
+                "after a night every box has its answer without a call",
+                after_nights.iter().all(|calls| *calls == 0),
+                after_nights.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+            ));
+        }
         if let Some(again) = &self.again {
             verdicts.push(Verdict::new(
                 "the same day asked again costs no call",
@@ -231,6 +242,9 @@ fn table(days: &[&DayReport]) -> Table {
         row(&format!("  answered {status}"), &|day| count(day.answers.get(&status)));
     }
     row("calls to Enedis for data", &|day| day.data_calls.to_string());
+    if days.iter().any(|day| day.at_night.is_some()) {
+        row("  of the night before", &|day| count(day.at_night.as_ref()));
+    }
     row("  per meter that only consumes", &|day| format!("{:.2}", day.per_consumer()));
     if days.iter().any(|day| day.producers > 0) {
         row("  per meter that produces as well", &|day| format!("{:.2}", day.per_producer()));
@@ -262,6 +276,12 @@ impl fmt::Display for Plan {
         }
         if self.speed > 1.0 {
             more.push(format!("boxes at {} times the speed", self.speed));
+        }
+        if self.night {
+            more.push("the server runs from six on".to_owned());
+        }
+        if self.instances > 1 {
+            more.push(format!("{} instances", self.instances));
         }
         more.extend(self.outage.map(|outage| format!("Enedis on day 2: {}", name(&outage))));
         if more.is_empty() { Ok(()) } else { write!(f, "\n{}", more.join("; ")) }

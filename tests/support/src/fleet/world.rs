@@ -4,15 +4,19 @@
 //! `CLOCK_OFFSET_SECS`. It only goes forward.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 use super::report::OutageReport;
 use super::{Authorize, Outage, Plan};
 use crate::calendar::{Day, wall_clock};
 use crate::enedis::{Endpoint, Fault, Meters, Options, Simulator};
+use crate::net::free_port;
 use crate::plugin::CLIENT_ID;
 use crate::report::{RunError, name};
-use crate::server::{Server, build_proxy};
+use crate::server::{Builder, Server, build_proxy};
 use crate::world::{self, complaints};
 
 /// Polls of one code that the server takes in a minute.
@@ -21,6 +25,11 @@ const POLLS_A_MINUTE: f64 = 12.0;
 const MORNING: i64 = 8 * 3_600;
 /// How far the clocks of the boxes are ahead of Enedis' when it is closed at night, in seconds.
 const AHEAD: i64 = 30;
+/// Second of the day from which Enedis may have the day before.
+const EARLIEST: i64 = 6 * 3_600 + 5;
+/// How long the server may take for what it fetches by itself, and how often it is looked at.
+const NIGHT_WITHIN: Duration = Duration::from_secs(1_800);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Length of the other outages.
 const OUTAGE: Duration = Duration::from_secs(3_600);
 /// Requests to each door that an outage is scripted for; after them it answers 503.
@@ -29,7 +38,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) struct World {
     ground: world::World,
-    server: Option<Server>,
+    /// How instances beside the first are started.
+    others: Vec<Builder>,
+    servers: Vec<Server>,
     ahead: Duration,
     first_day: Day,
     /// The outage that has not ended, and when it ends, since 1970.
@@ -50,9 +61,18 @@ impl World {
         let binary = plan.binary.clone().map_or_else(build_proxy, Ok)?;
         let ground = world::World::new(binary, options, plan.store).await;
         let settings = settings(plan, &ground.enedis);
+        let ground = ground.with(settings);
+        let others = (1..plan.instances).map(|number| {
+            let builder = ground.builder.clone();
+            // People only ever see the first one's address, as behind a load balancer.
+            let (base, data) = (builder.base_url(), builder.data_path().with_file_name(number.to_string()));
+            Ok(builder.port(free_port()?).env("BASE_URL", base).data_dir(data))
+        });
+        let others = others.collect::<io::Result<_>>()?;
         let mut world = Self {
-            ground: ground.with(settings),
-            server: None,
+            ground,
+            others,
+            servers: Vec::new(),
             ahead: Duration::ZERO,
             first_day,
             outage: None,
@@ -71,11 +91,37 @@ impl World {
         self.first_day
     }
 
-    pub(super) fn base_url(&self) -> String {
-        self.ground.builder.base_url()
+    /// Where the instances are reached.
+    pub(super) fn urls(&self) -> Vec<String> {
+        let others = self.others.iter().map(|builder| format!("http://localhost:{}", builder.listen_port()));
+        std::iter::once(self.ground.builder.base_url()).chain(others).collect()
     }
 
-    /// Starts the server again in the morning of `day`, with nothing counted yet at Enedis.
+    /// Starts the server again in the early morning of `day`, and waits until it lacks nothing that boxes will ask for.
+    pub(super) async fn night(&mut self, day: Day) -> Result<(), RunError> {
+        self.restart_at(day.at_in_france(EARLIEST)).await?;
+        let deadline = Instant::now() + NIGHT_WITHIN;
+        while !self.has_everything().await {
+            if Instant::now() > deadline {
+                return Err(RunError::Plan("the server does not come to an end with what it fetches".into()));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Whether an instance knows of meters, and lacks nothing of them.
+    async fn has_everything(&self) -> bool {
+        let mut found = false;
+        for server in &self.servers {
+            let active = server.metric("dfp_prefetch_active").await;
+            let lacking = server.metric("dfp_prefetch_lacking").await;
+            found |= active.is_some_and(|active| active > 0.0) && lacking == Some(0.0);
+        }
+        found
+    }
+
+    /// Starts the server again in the morning of `day`.
     pub(super) async fn morning(&mut self, day: Day, outage: Option<Outage>) -> Result<(), RunError> {
         let eight = day.at_in_france(MORNING);
         let (at, until) = match outage {
@@ -84,7 +130,6 @@ impl World {
         };
         self.stop().await?;
         self.put_clock_at(at);
-        self.enedis().reset_counts();
         if let Some(kind) = outage {
             begin(self.enedis(), kind);
             self.outage = Some((kind, until));
@@ -114,12 +159,14 @@ impl World {
     }
 
     pub(super) async fn stop(&mut self) -> Result<(), RunError> {
-        let Some(server) = self.server.take() else { return Ok(()) };
-        let ended = server.end(STOP_WITHIN).await;
-        for (message, count) in complaints(&server) {
-            *self.said.entry(message).or_default() += count;
+        for server in std::mem::take(&mut self.servers) {
+            let ended = server.end(STOP_WITHIN).await;
+            for (message, count) in complaints(&server) {
+                *self.said.entry(message).or_default() += count;
+            }
+            ended?;
         }
-        Ok(ended?)
+        Ok(())
     }
 
     /// Warnings and errors of the servers stopped so far, by message.
@@ -142,9 +189,13 @@ impl World {
     }
 
     async fn launch(&mut self) -> Result<(), RunError> {
+        let ahead = self.ahead.as_secs().to_string();
         let ground = &mut self.ground;
-        ground.builder = ground.builder.clone().env("CLOCK_OFFSET_SECS", self.ahead.as_secs().to_string());
-        self.server = Some(ground.start().await?);
+        ground.builder = ground.builder.clone().env("CLOCK_OFFSET_SECS", ahead.clone());
+        self.servers.push(ground.start().await?);
+        for other in &self.others {
+            self.servers.push(other.clone().env("CLOCK_OFFSET_SECS", ahead.clone()).start().await?);
+        }
         Ok(())
     }
 
@@ -161,7 +212,7 @@ impl World {
 }
 
 /// What `plan` wants of a server in front of `enedis`.
-fn settings(plan: &Plan, enedis: &Simulator) -> [(&'static str, String); 8] {
+fn settings(plan: &Plan, enedis: &Simulator) -> [(&'static str, String); 9] {
     let authorize = match plan.authorize {
         Authorize::V1 => enedis.authorize_url(),
         Authorize::V2 => enedis.authorize_v2_url(),
@@ -172,6 +223,8 @@ fn settings(plan: &Plan, enedis: &Simulator) -> [(&'static str, String); 8] {
         ("TOKEN_ENDPOINT_V3", enedis.token_url()),
         ("DATA_ENDPOINT", enedis.base_url()),
         ("ENEDIS_API_MODE", name(&plan.api)),
+        // Instances share it.
+        ("SECRET_KEY", "5a".repeat(32)),
         ("ENEDIS_CALLS_PER_SECOND", "5".into()),
         ("ENEDIS_CALLS_PER_HOUR", "1000".into()),
         ("LIMIT_REQUESTS_PER_MINUTE", format!("{:.0}", (POLLS_A_MINUTE * plan.speed).ceil())),
