@@ -28,6 +28,7 @@ use actors::base::keyring::Keyring;
 use actors::base::meter::Meter;
 use actors::metering::cache::{MeterCache, owner_text};
 use actors::metering::tokens::{TokenStore, installation};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -47,6 +48,16 @@ const ID_LEN: usize = 32;
 fn is_id(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         && (ID_MIN..=ID_LEN).contains(&text.len())
+}
+
+/// Shows a person at a terminal, on standard error, that work goes on whose length is not known; until it is dropped.
+fn at_work(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}")
+        .unwrap_or(ProgressStyle::default_spinner());
+    let bar =
+        ProgressBar::no_length().with_style(style).with_message(what).with_finish(ProgressFinish::AndClear);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 /// A reader that closed the pipe has seen enough.

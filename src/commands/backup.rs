@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::{CommandError, keys_of};
+use super::{CommandError, at_work, keys_of};
 use crate::config::{Config, StoreConfig};
 use crate::store::sqlite::Backup;
 
@@ -33,7 +33,9 @@ pub fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -> Resu
         return Err(CommandError::NothingToCopy);
     }
     keys_of(config)?;
+    let copying = at_work("copying");
     let backup = Backup::make(&storage.data_dir, &arguments.dir)?;
+    drop(copying);
     let (files, bytes) = backup.size();
     writeln!(out, "{files} files, {bytes} bytes in {}", arguments.dir.display())?;
     if !backup.has_key() {

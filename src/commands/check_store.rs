@@ -6,7 +6,7 @@ use std::io::Write;
 use actors::metering::tokens::installation::Installation;
 use serde::Serialize;
 
-use super::{CommandError, Format, keys_of};
+use super::{CommandError, Format, at_work, keys_of};
 use crate::config::{Config, StoreConfig};
 use crate::secret::Key;
 use crate::store::Stores;
@@ -44,6 +44,7 @@ struct Report {
 pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -> Result<(), CommandError> {
     let storage = &config.storage;
     let secrets = keys_of(config)?;
+    let reading = at_work("reading all that is stored");
     let mut report = match storage.store {
         StoreConfig::Embedded => {
             let found = sqlite::check(&storage.data_dir);
@@ -59,6 +60,7 @@ pub async fn run(arguments: &Arguments, config: &Config, out: &mut impl Write) -
             Report { store: "mongodb", sound: true, key, files: Vec::new(), rows, fault: None }
         }
     };
+    drop(reading);
     let faultless = report.fault.is_none() && report.files.iter().all(|file| file.faults.is_empty());
     report.sound = faultless && report.key != OTHER;
     if arguments.format.json {

@@ -29,7 +29,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::report::Report;
-use super::{CommandError, Installation, SourceError};
+use super::{CommandError, Installation, SourceError, at_work};
 use crate::config::Config;
 use crate::php::entry::Entry;
 use crate::secret;
@@ -109,6 +109,12 @@ pub async fn run(
     };
     let mut importer = Importer { installation, rng: StdRng::from_seed(secret::random()?), dry_run };
     let mut report = Report::default();
+    let bar = at_work("reading");
+    let entries = entries.inspect(move |_| {
+        bar.inc(1);
+        bar.set_message(format!("{} entries read", bar.position()));
+    });
+    let entries = entries.boxed_local();
     let done = import(entries, &*clock, &mut report, |token| importer.step(token, clock.wall())).await;
     report.write(out, dry_run)?;
     let taken = report.refresh.taken + report.access.taken;

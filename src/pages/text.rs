@@ -272,8 +272,8 @@ texts! {
         "While the request lasts: the code of your device, in a form that cannot be read, the name that it gives itself and its network address.";
     privacy_meters: "Tant que votre appareil a accès à vos données\u{a0}: le numéro de vos compteurs, chiffré, la date de son dernier passage et son adresse réseau. L’accès dure au plus ",
         "As long as your device has access to your data: the numbers of your meters, encrypted, when it last came and its network address. Access lasts at most ";
-    privacy_values: "Les mesures que votre appareil a demandées, chiffrées, pour ne pas les redemander à Enedis. Elles sont effacées quand plus aucun appareil n’a accès au compteur.",
-        "The readings that your device asked for, encrypted, so as not to ask Enedis again. They are deleted when no device has access to the meter any more.";
+    privacy_values: "Les mesures que votre appareil a demandées, chiffrées, pour ne pas les redemander à Enedis. Elles sont effacées quand plus aucun appareil n’a accès au compteur. Aussi, jusqu’au prochain redémarrage\u{a0}: ses douze dernières demandes et leur issue.",
+        "The readings that your device asked for, encrypted, so as not to ask Enedis again. They are deleted when no device has access to the meter any more. Also, until the next restart: its last twelve questions and how they ended.";
     privacy_token: "L’accès donné par Enedis, chiffré, le temps que votre appareil vienne le chercher. Vos mesures vont d’Enedis à votre appareil, sans être gardées ici.",
         "The access given by Enedis, encrypted, until your device has fetched it. Your readings go from Enedis to your device, and are not kept here.";
     privacy_audit: "Pendant un an\u{a0}: un journal des accords, des refus et des retraits, avec l’adresse réseau, sans numéro de compteur.",
