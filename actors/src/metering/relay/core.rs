@@ -397,7 +397,7 @@ impl Core {
 
     /// Puts a call in line for a caller; else the trouble it is told.
     fn offer(&mut self, now: Timestamp, id: u64, call: MeterRequest) -> Result<Offered, Trouble> {
-        let priority = self.priority(id, call);
+        let priority = self.priority(now, id, call);
         let allowance = &self.allowances[self.chooser.preferred(now) as usize];
         let wait = |ahead, limit| allowance.look_ahead(now, ahead, limit);
         let offered = self.queue.offer(now, &call.meter, &call, priority, id, wait);

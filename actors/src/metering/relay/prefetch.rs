@@ -259,11 +259,12 @@ impl Prefetch {
         is_first
     }
 
-    /// Whether a box's question is to wait for what others went without on an earlier day, which this one did not.
-    pub fn gives_way(&self, request: MeterRequest) -> bool {
+    /// Whether a box's question is to wait for what others went without on an earlier day, which this one did not. Only where
+    /// that is being fetched: an instance that does not ask would wait for it in vain.
+    pub fn gives_way(&self, now: Timestamp, request: MeterRequest) -> bool {
         let active = self.lines.get((request.meter, request.resource));
         let is_behind = active.is_none_or(|active| self.lines.is_behind(active.all_given));
-        self.is_on && self.lines.is_overdue() && !is_behind
+        self.is_on && self.turns.is_ours(now) && self.lines.is_overdue() && !is_behind
     }
 
     /// Nothing is asked about a meter any more, until a box does.

@@ -120,7 +120,7 @@ fn compute(case: Case, scale: u32) -> Row {
 
 /// `cargo test --release -p actors --all-features --test it days_in_a_row -- --ignored --nocapture` prints the table.
 #[test]
-#[ignore = "takes half an hour; compares the table of docs/metering.md, and fails if the quota is exceeded"]
+#[ignore = "takes a quarter of an hour; compares the table of docs/metering.md, and fails if the quota is exceeded"]
 fn days_in_a_row() {
     let half = |odd: usize| {
         move || {

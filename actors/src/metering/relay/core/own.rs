@@ -132,11 +132,11 @@ impl Core {
 
     /// Which calls of a question give way to which: those of recent days go before older ones, and boxes that went without a
     /// day, whether they ask or the server does in their place, before others.
-    pub(super) fn priority(&self, id: u64, call: MeterRequest) -> Priority {
+    pub(super) fn priority(&self, now: Timestamp, id: u64, call: MeterRequest) -> Priority {
         match self.own.asked.get(&id) {
             Some(want) if want.is_overdue => Priority::High,
             Some(_) => Priority::Low,
-            None if self.prefetch.gives_way(call) => Priority::Low,
+            None if self.prefetch.gives_way(now, call) => Priority::Low,
             None => queue::priority(call, today(self.wall)),
         }
     }

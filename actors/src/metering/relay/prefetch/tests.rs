@@ -159,7 +159,7 @@ fn a_box_gives_way_to_those_who_went_without_of_anything() {
     let of_today = |n| of(n, CURVE, plus(TODAY, -1), TODAY).request;
     // By night both days come, to a box that sleeps.
     run(&mut prefetch, at(0), at(5), |_, _| End::Came);
-    assert!(!prefetch.gives_way(of_today(1)), "nobody has the new day");
+    assert!(!prefetch.gives_way(at(5), of_today(1)), "nobody has the new day");
     let overdue = RefCell::new(Vec::new());
     let answer = |want: &Want, now| {
         overdue.borrow_mut().push((want.is_overdue, want.question.request.meter));
@@ -168,16 +168,20 @@ fn a_box_gives_way_to_those_who_went_without_of_anything() {
     run(&mut prefetch, at(5), at(7) + MIN * 59, answer);
     prefetch.lines.publish();
     prefetch.lines.sort(|_| true);
-    assert!(prefetch.gives_way(of_today(1)) && prefetch.gives_way(of_today(3)));
-    assert!(!prefetch.gives_way(of_today(0)), "its own curve neither waits");
-    assert!(!prefetch.gives_way(of_today(9)), "nor who is not known");
+    let morning = at(7) + MIN * 59;
+    assert!(prefetch.gives_way(morning, of_today(1)) && prefetch.gives_way(morning, of_today(3)));
+    assert!(!prefetch.gives_way(morning, of_today(0)), "its own curve neither waits");
+    assert!(!prefetch.gives_way(morning, of_today(9)), "nor who is not known");
+    prefetch.share(2);
+    assert!(!prefetch.gives_way(morning, of_today(1)), "it is another's turn to fetch them");
+    prefetch.share(1);
     overdue.take();
     run(&mut prefetch, at(8), at(9), answer);
     let overdue = overdue.into_inner();
     assert_eq!(overdue.len(), 5, "nobody rests who was tried before it was there: {overdue:?}");
     assert!(overdue.iter().all(|(is_overdue, of)| *is_overdue == (*of == meter(0))));
     assert!(overdue[..2].iter().all(|(is_overdue, _)| *is_overdue), "first: {overdue:?}");
-    assert!(!prefetch.gives_way(of_today(1)), "nothing is left to be fetched before");
+    assert!(!prefetch.gives_way(at(8), of_today(1)), "nothing is left to be fetched before");
 }
 
 #[test]
